@@ -1,0 +1,63 @@
+"""The contract of a backend: an array namespace and the few operations it lacks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: An array of the backend in use. CuPy's arrays answer to the same names as NumPy's.
+Array: TypeAlias = NDArray[Any]
+
+
+class Backend(ABC):
+    """Where arrays live and who computes with them.
+
+    ``xp`` is the array namespace (the ``numpy`` or the ``cupy`` module). Layers call nothing but
+    ``xp`` and the methods below, so that they hold no question about the device.
+    """
+
+    name: str
+    xp: Any
+    #: Why this backend was chosen, for ``auto``; empty when it was asked for by name.
+    reason: str = ""
+
+    @abstractmethod
+    def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
+        """Copy a NumPy array to where this backend computes (no copy where it is there)."""
+
+    @abstractmethod
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """The array as a NumPy array in host memory."""
+
+    @abstractmethod
+    def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
+        """Sum rows that share a segment: ``out[s] = sum of values[n] over segments[n] == s``.
+
+        It undoes a look-up: where ``y = table[segments]``, this is ``dL/dtable`` from ``dL/dy``.
+        The order of summation is fixed, so the same call gives the same bits.
+
+        Shapes: ``values (N, D)``, ``segments (N,)`` integers in ``[0, size)``, out ``(size, D)``.
+        """
+
+    @abstractmethod
+    def synchronize(self) -> None:
+        """Wait until all work handed to the device is done (nothing to do on a CPU)."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """Versions and device, for reports."""
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array of zeros on this backend."""
+        return self.xp.zeros(shape, dtype=dtype)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"<backend {self.name}>"
+
+
+def real_dtype(dtype: Any) -> np.dtype[Any]:
+    """The real type of a possibly complex one: complex128 -> float64."""
+    return np.empty(0, dtype=dtype).real.dtype

@@ -1,0 +1,54 @@
+"""NumPy on the CPU: the reference that every other backend has to equal."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend.base import Array, Backend
+
+# Up to here a segment sum is one product with a one-hot matrix, which BLAS does faster than a
+# sort and a reduction; beyond, the matrix would be mostly zeros to multiply with.
+ONE_HOT_LIMIT = 256
+
+
+class NumpyBackend(Backend):
+    """Arrays are ``numpy.ndarray`` in host memory."""
+
+    name = "numpy"
+    xp = np
+
+    def __init__(self, reason: str = "") -> None:
+        self.reason = reason
+
+    def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
+        """See :meth:`Backend.asarray`."""
+        return np.asarray(host, dtype=dtype)
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """See :meth:`Backend.to_numpy`."""
+        return array
+
+    def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
+        """See :meth:`Backend.segment_sum`."""
+        if size <= ONE_HOT_LIMIT:
+            one_hot = np.zeros((size, len(segments)), dtype=values.dtype)
+            one_hot[segments, np.arange(len(segments))] = 1
+            product: Array = np.dot(one_hot, values)
+            return product
+        out = np.zeros((size, values.shape[1]), dtype=values.dtype)
+        if len(segments):
+            order = np.argsort(segments, kind="stable")
+            present, starts = np.unique(segments[order], return_index=True)
+            out[present] = np.add.reduceat(values[order], starts, axis=0)
+        return out
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: NumPy returns when it is done."""
+
+    def describe(self) -> dict[str, str]:
+        """See :meth:`Backend.describe`."""
+        return {"backend": self.name, "numpy": np.__version__, "device": platform.machine()}

@@ -1,0 +1,85 @@
+"""Randomness without a history: every number is a function of (seed, stream, step, position).
+
+A stream is a name such as ``"rnn.weight_hh_l0"`` or ``"dropout1"``. The numbers come from the
+counter-based generator Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
+3", 2011), with the key (seed, hash of the name) and the counter starting at (0, 0, step, 0).
+Nothing is consumed, so there is no generator state to save: a resumed run, a run on the other
+backend and a repeated run draw the same numbers by construction.
+
+Numbers are made from the raw 64-bit words here and not by NumPy's distributions, whose streams
+may change from one version to the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Random:
+    """A named stream of numbers at a step.
+
+    ``Random(seed).child("dropout1").at(step).uniform((64, 64))``
+    """
+
+    seed: int
+    name: str = ""
+    step: int = 0
+
+    def child(self, name: str) -> Random:
+        """The stream called ``name`` below this one."""
+        return Random(self.seed, f"{self.name}.{name}" if self.name else name, self.step)
+
+    def at(self, step: int) -> Random:
+        """The same stream at another step."""
+        moved = Random(self.seed, self.name, step)
+        moved.__dict__["key"] = self.key  # the hash does not depend on the step
+        return moved
+
+    @cached_property
+    def key(self) -> NDArray[np.uint64]:
+        """Philox's key: the seed, and a hash of the stream's name."""
+        digest = hashlib.blake2b(self.name.encode(), digest_size=8).digest()
+        words = [self.seed & (2**64 - 1), int.from_bytes(digest, "little")]
+        return np.array(words, dtype=np.uint64)
+
+    def raw(self, count: int) -> NDArray[np.uint64]:
+        """``count`` random 64-bit words."""
+        counter = np.array([0, 0, self.step, 0], dtype=np.uint64)
+        generator = np.random.Philox(key=self.key, counter=counter)
+        words: NDArray[np.uint64] = generator.random_raw(count)
+        return words
+
+    def uniform(
+        self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0
+    ) -> NDArray[np.float64]:
+        """Numbers uniform in ``[low, high)``, float64 on the host."""
+        words = self.raw(int(np.prod(shape))) >> np.uint64(11)
+        unit = words.astype(np.float64) * 2.0**-53
+        return (low + (high - low) * unit).reshape(shape)
+
+    def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
+        """Standard normal numbers, float64 on the host (Box and Muller, 1958)."""
+        count = int(np.prod(shape))
+        pairs = self.uniform((2, (count + 1) // 2))
+        radius = np.sqrt(-2.0 * np.log1p(-pairs[0]))
+        angle = 2.0 * np.pi * pairs[1]
+        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count].reshape(
+            shape
+        )
+
+    def keep(self, shape: tuple[int, ...], p: float) -> NDArray[Any]:
+        """True with probability ``1 - p``, from 16 bits an element (``p`` to within 1/65536)."""
+        count = int(np.prod(shape))
+        bits = self.raw((count + 3) // 4).astype("<u8", copy=False).view("<u2")[:count]
+        return (bits >= round(p * 65536)).reshape(shape)
+
+    def permutation(self, count: int) -> NDArray[np.int64]:
+        """The numbers 0 to ``count - 1`` in random order."""
+        return np.argsort(self.raw(count), kind="stable").astype(np.int64, copy=False)

@@ -1,0 +1,64 @@
+"""``npnlp evaluate``: a saved model on a table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from npnlp.backend import get_backend
+from npnlp.cli.options import Formatter, add_backend, add_save_dir
+from npnlp.cli.train import metrics_table
+from npnlp.layers import SoftmaxCrossEntropy
+from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
+from npnlp.text.dataset import CLASS_WEIGHTS, require_known_nationalities
+from npnlp.text.splits import SPLIT_BY, with_split
+from npnlp.training.classifier import Classifier
+from npnlp.training.evaluate import evaluate
+
+
+def add_to(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "evaluate",
+        formatter_class=Formatter,
+        help="measure a saved model on a table",
+        description="Loss and scores of a saved model: every row, dropout off.",
+    )
+    parser.set_defaults(run=run)
+    add_save_dir(parser)
+    parser.add_argument(
+        "--surname-csv", type=Path, metavar="FILE",
+        help="a CSV with nationality, surname and optionally split (default: the table that "
+        "comes with npnlp)",
+    )  # fmt: skip
+    parser.add_argument("--split-by", choices=SPLIT_BY, help="as in npnlp train")
+    parser.add_argument("--class-weights", choices=CLASS_WEIGHTS, default="none",
+                        help="of the loss, from the table's train split")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_backend(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    classifier = Classifier.load(
+        options.save_dir / options.model_state_file, get_backend(options.backend)
+    )
+    csv = options.surname_csv or own_table_path()
+    frame = with_split(read_table(csv), options.split_by, source=str(csv))
+    require_known_nationalities(frame, classifier.vectorizer, str(csv))
+    dataset = SurnameDataset(frame, classifier.vectorizer)
+    model = classifier.model
+    weights = dataset.class_weights(options.class_weights)
+    criterion = SoftmaxCrossEntropy(
+        None if weights is None else model.backend.asarray(weights, dtype=model.dtype),
+        backend=model.backend,
+        dtype=model.dtype,
+    )
+    found = {split: evaluate(model, dataset.arrays(split), criterion) for split in SPLITS}
+    if options.json:
+        print(json.dumps({split: result.metrics for split, result in found.items()}, indent=2))
+    else:
+        print("\n".join(metrics_table(found)))
+    return 0

@@ -1,0 +1,61 @@
+"""``npnlp gradcheck``: every hand-written gradient against a numerical one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from npnlp.backend import Backend, Random, get_backend
+from npnlp.cli.options import Formatter, add_backend
+from npnlp.gradients import GradientReport, check_gradients
+from npnlp.gradients.cases import LENGTHS, layer_reports
+from npnlp.layers import Packing
+from npnlp.models import ClassifierConfig, SurnameClassifier
+
+
+def add_to(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "gradcheck",
+        formatter_class=Formatter,
+        help="check every gradient",
+        description="Compare every hand-written gradient with a numerical one, in float64. "
+        "Status 1 if one fails.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and inputs")
+    add_backend(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    backend = get_backend(options.backend)
+    print(f"{'layer':<30} {'parameter':<18} {'method':<8} {'error':>8}  {'at index':<10}")
+    reports = []
+    for report in all_reports(backend, options.seed):
+        reports.append(report)
+        for row in report.rows:
+            verdict = "ok" if row.passed else f"FAILED, bound {row.bound:.0e}"
+            print(
+                f"{report.layer:<30} {row.quantity:<18} {row.method:<8} {row.error:>8.1e}  "
+                f"{row.index!s:<10} {verdict}"
+            )
+    failed = [report.layer for report in reports if not report.passed]
+    checks = sum(len(report.rows) for report in reports)
+    print(f"\n{checks} checks; " + (f"FAILED: {', '.join(failed)}" if failed else "all passed"))
+    return 1 if failed else 0
+
+
+def all_reports(backend: Backend, seed: int) -> Iterator[GradientReport]:
+    """Every layer, and the whole classifier with dropout on and off."""
+    yield from layer_reports(backend, seed)
+    random = Random(seed, "gradcheck.classifier")
+    packing = Packing(LENGTHS, backend)
+    tokens = backend.asarray(1 + random.child("tokens").permutation(packing.rows) % 6)
+    config = ClassifierConfig(num_embeddings=7, num_classes=5, embedding_size=4, rnn_hidden_size=6)
+    model = SurnameClassifier(config, backend=backend, dtype=np.float64, random=random)
+    yield check_gradients(model, tokens, packing=packing, random=random)
+    yield check_gradients(model, tokens, packing=packing, name="SurnameClassifier, evaluation")

@@ -1,0 +1,37 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from npnlp.backend import BACKEND_NAMES
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with defaults, where an option has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """``--backend``."""
+    parser.add_argument(
+        "--backend", choices=BACKEND_NAMES, default="numpy",
+        help="where to compute; auto takes a GPU where one works",
+    )  # fmt: skip
+
+
+def add_save_dir(parser: argparse.ArgumentParser) -> None:
+    """``--save-dir`` and ``--model-state-file``."""
+    parser.add_argument(
+        "--save-dir", "--out", type=Path, default=Path("runs/surnames"), metavar="DIR",
+        help="the folder of the run",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model-state-file", default="model.safetensors", metavar="FILE",
+        help="the best weights, in the folder of the run",
+    )  # fmt: skip

@@ -1,0 +1,208 @@
+"""``npnlp train``: train, evaluate, draw, save and predict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from npnlp.backend import get_backend
+from npnlp.cli.options import Formatter, add_backend, add_save_dir
+from npnlp.errors import InputError
+from npnlp.layers.elman import NONLINEARITIES
+from npnlp.models import CELLS
+from npnlp.text import SurnameDataset, own_table_path
+from npnlp.text.audit import audit_lines
+from npnlp.text.dataset import CLASS_WEIGHTS
+from npnlp.text.splits import SPLIT_BY
+from npnlp.training.classifier import Classifier
+from npnlp.training.evaluate import Evaluation
+from npnlp.training.interrupt import Interrupted
+from npnlp.training.optimizers import OPTIMIZERS
+from npnlp.training.run import Run
+from npnlp.training.trainer import TrainingConfig
+
+SAMPLES = ("McMahan", "Nakamoto", "Wan", "Cho")
+DEFAULTS = TrainingConfig()
+QUICK = {"num_epochs": 2}
+
+
+def add_to(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "train",
+        formatter_class=Formatter,
+        help="train the surname classifier",
+        description="Train the surname classifier, evaluate it, draw it, save it and try it.",
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--surname-csv", type=Path, metavar="FILE",
+        help="a CSV with nationality, surname and optionally split (default: the table that "
+        "comes with npnlp)",
+    )  # fmt: skip
+    data.add_argument(
+        "--split-by", choices=SPLIT_BY,
+        help="keep the CSV's split, divide 70/15/15 by nationality, or divide so that a name "
+        "stands in one split only (default: column where there is one, else nationality)",
+    )  # fmt: skip
+    add_save_dir(parser)
+    add("--vectorizer-file", default="vectorizer.json", metavar="FILE",
+        help="the vocabularies, in the folder of the run")  # fmt: skip
+    model = parser.add_argument_group("model")
+    model.add_argument("--cell", choices=list(CELLS), default="elman", help="the recurrent cell")
+    model.add_argument("--nonlinearity", choices=NONLINEARITIES, default="tanh",
+                       help="of the Elman cell")  # fmt: skip
+    model.add_argument("--char-embedding-size", type=int, default=100, metavar="D",
+                       help="numbers a character becomes")  # fmt: skip
+    model.add_argument("--rnn-hidden-size", type=int, default=64, metavar="H",
+                       help="numbers in a hidden state")  # fmt: skip
+    model.add_argument("--dropout", type=float, default=0.5, metavar="P",
+                       help="share of units dropped before each linear layer")  # fmt: skip
+    _add_training(parser.add_argument_group("training"))
+    add_backend(parser)
+    add("--reload-from-files", action="store_true",
+        help="start from the vocabularies and weights in the folder of the run")  # fmt: skip
+    add("--resume", action="store_true",
+        help="continue the run in the folder where it stopped, or start it")  # fmt: skip
+    add("--quick", action="store_true", help="two epochs, to see that all works")
+    add("--quiet", action="store_true", help="print nothing on standard output, show no bars")
+
+
+def _add_training(group: Any) -> None:
+    add = group.add_argument
+    add("--num-epochs", type=int, default=DEFAULTS.num_epochs, metavar="N", help="at most")
+    add("--learning-rate", type=float, default=DEFAULTS.learning_rate, metavar="ETA",
+        help="at first; halved after two epochs without a better validation loss")  # fmt: skip
+    add("--batch-size", type=int, default=DEFAULTS.batch_size, metavar="B", help="names a step")
+    add("--seed", type=int, default=DEFAULTS.seed, help="of weights, shuffles and dropout")
+    add("--early-stopping-criteria", type=int, default=DEFAULTS.early_stopping_criteria,
+        metavar="N", help="stop after N epochs without a new best validation loss")  # fmt: skip
+    add("--class-weights", choices=CLASS_WEIGHTS, default=DEFAULTS.class_weights,
+        help="weight of a class in the loss: inverse 1/n, balanced n_all/(C n), or none; the "
+        "loss is a weighted mean, to which inverse and balanced are the same")  # fmt: skip
+    add("--optimizer", choices=OPTIMIZERS, default=DEFAULTS.optimizer, help="how weights change")
+    add("--momentum", type=float, default=DEFAULTS.momentum, help="of sgd")
+    add("--clip-norm", type=float, metavar="NORM",
+        help="cut the gradient down to this norm (default: never)")  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+
+    def say(line: str = "") -> None:
+        if not options.quiet:
+            print(line, flush=True)
+
+    backend = get_backend(options.backend)
+    if backend.reason:
+        say(backend.reason)
+    if options.resume and options.reload_from_files:
+        raise InputError("--resume and --reload-from-files exclude each other; give one of them")
+    if options.quick:
+        vars(options).update(QUICK)
+    config = TrainingConfig(**{name: getattr(options, name) for name in vars(DEFAULTS)})
+    dataset = _dataset(options)
+    training = Run.make(
+        dataset,
+        config,
+        _shape(options),
+        backend,
+        options.save_dir,
+        options.model_state_file,
+        options.vectorizer_file,
+    )
+    say(f"Data: {options.surname_csv or 'the table that comes with npnlp'}")
+    for line in audit_lines(training.audit):
+        say(f"  {line}")
+    _start(training, options, say)
+    try:
+        training.train(bars=not options.quiet)
+    except Interrupted:
+        progress = training.trainer.progress
+        print(
+            f"npnlp train: interrupted in epoch {progress.epoch + 1} after batch "
+            f"{progress.batch}; saved in {training.checkpoint_file}, continue with --resume",
+            file=sys.stderr,
+        )
+        return 130
+    _finish(training, say)
+    return 0
+
+
+def _dataset(options: argparse.Namespace) -> SurnameDataset:
+    csv = options.surname_csv or own_table_path()
+    vectorizer_file = options.save_dir / options.vectorizer_file
+    if options.reload_from_files:
+        return SurnameDataset.load_dataset_and_load_vectorizer(
+            csv, vectorizer_file, options.split_by
+        )
+    return SurnameDataset.load_dataset_and_make_vectorizer(csv, options.split_by)
+
+
+def _shape(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "embedding_size": options.char_embedding_size,
+        "rnn_hidden_size": options.rnn_hidden_size,
+        "cell": options.cell,
+        "nonlinearity": options.nonlinearity,
+        "dropout": options.dropout,
+    }
+
+
+def _start(training: Run, options: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """Begin at the beginning, at saved weights, or at a checkpoint."""
+    trainer = training.trainer
+    if options.reload_from_files:
+        saved = Classifier.load(training.model_file, trainer.model.backend)
+        if saved.model.config != trainer.model.config:
+            raise InputError(
+                f"{training.model_file}: that model is {saved.model.config}, this one "
+                f"{trainer.model.config}; give the same options"
+            )
+        trainer.model.load_state_dict(saved.model.state_dict())
+        trainer.best = trainer.model.state_dict()
+        say(f"Weights: from {training.model_file}")
+    if options.resume and training.resume():
+        say(f"Resuming: {trainer.progress.epoch} epochs done")
+
+
+def _finish(training: Run, say: Callable[..., None]) -> None:
+    from npnlp.plots import draw_run  # Matplotlib takes a while to import: only when needed
+
+    evaluations = training.evaluate()
+    training.report(evaluations)
+    pictures = draw_run(training.save_dir)
+    progress = training.trainer.progress
+    why = "no better validation loss" if progress.stopped_early else "all done"
+    say(f"\nTrained {len(progress.history)} epochs ({why}); best: epoch {progress.best_epoch + 1}")
+    say()
+    for line in metrics_table(evaluations):
+        say(line)
+    say()
+    for prediction in training.classifier.predict(SAMPLES, top_k=3):
+        top = ", ".join(f"{name} {probability:.2f}" for name, probability in prediction.top)
+        say(f"{prediction.surname:<10} {top}")
+    say()
+    written = [training.model_file, training.checkpoint_file, training.vectorizer_file]
+    tables = [training.save_dir / name for name in
+              ("metrics.json", "history.csv", "confusion_matrix.csv")]  # fmt: skip
+    for path in (*written, *tables, *pictures):
+        say(f"wrote {path}")
+
+
+def metrics_table(evaluations: dict[str, Evaluation]) -> list[str]:
+    """Loss and scores of each split as lines; every row counts, dropout is off."""
+    columns = ("rows", "loss", "accuracy", "balanced", "macro F1")
+    lines = ["{:<6} {:>6} {:>8} {:>9} {:>9} {:>9}".format("split", *columns)]
+    for split, found in evaluations.items():
+        m = found.metrics
+        lines.append(
+            f"{split:<6} {found.confusion.sum():>6} {m['loss']:>8.4f} {m['accuracy']:>9.4f} "
+            f"{m['balanced_accuracy']:>9.4f} {m['macro_f1']:>9.4f}"
+        )
+    return lines

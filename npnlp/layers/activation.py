@@ -1,0 +1,31 @@
+"""ReLU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npnlp.backend import Array
+from npnlp.layers.base import Layer
+
+
+@dataclass(frozen=True)
+class ReLUCache:
+    """``active``: 1 where the input was above zero, else 0."""
+
+    active: Array
+
+
+class ReLU(Layer):
+    """``y = max(x, 0)``; backward ``dx = dy`` where ``x > 0``, else 0 (also at ``x = 0``).
+
+    For a complex x, whose imaginary part is a direction of change, the real part decides.
+    """
+
+    def forward(self, x: Array) -> tuple[Array, ReLUCache]:
+        """Apply to every element."""
+        active = x.real > 0  # (1)
+        return x * active, ReLUCache(active)  # (2)
+
+    def backward(self, dy: Array, cache: ReLUCache) -> Array:
+        """Return ``dL/dx``."""
+        return dy * cache.active  # undoes (2); (1) is constant

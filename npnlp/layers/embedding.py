@@ -1,0 +1,66 @@
+"""Embedding: a token becomes a row of a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from numpy.typing import NDArray
+
+from npnlp.backend import Array, Random
+from npnlp.layers.base import Layer, LayerOptions
+
+
+@dataclass(frozen=True)
+class EmbeddingCache:
+    """``tokens (N,)``: which rows were looked up."""
+
+    tokens: Array
+
+
+class Embedding(Layer):
+    """``y_n = W[token_n]``; backward ``dW[v] = sum of dy_n over token_n == v``.
+
+    Shapes: ``weight (V, D)``, tokens ``(N,)`` integers, y ``(N, D)``.
+    The row ``padding_idx`` starts at zero and gets no gradient, so it stays zero.
+    Weights start standard normal, as in PyTorch.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        padding_idx: int | None = None,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**options)
+        self.padding_idx = padding_idx
+
+        def draw(random: Random) -> NDArray[Any]:
+            weight = random.normal((num_embeddings, embedding_dim))
+            if padding_idx is not None:
+                weight[padding_idx] = 0.0
+            return weight
+
+        self.add_parameter("weight", draw)
+
+    def forward(self, tokens: Array) -> tuple[Array, EmbeddingCache]:
+        """Look rows up."""
+        y = self.parameters["weight"].take(tokens, axis=0)  # (1)
+        return y, EmbeddingCache(tokens)
+
+    def backward(self, dy: Array, cache: EmbeddingCache) -> None:
+        """Add ``dL/dW``; tokens are integers and have no gradient."""
+        weight = self.parameters["weight"]
+        self.backward_table(self.backend.segment_sum(dy, cache.tokens, len(weight)))  # undoes (1)
+
+    def backward_table(self, d_table: Array) -> None:
+        """Add a gradient ``(V, D)`` of the whole table, padding left out.
+
+        For a layer that took the table itself and looked up later (:class:`Elman` with
+        ``tokens``).
+        """
+        if self.padding_idx is not None:
+            d_table[self.padding_idx] = 0
+        self.grads["weight"] += d_table

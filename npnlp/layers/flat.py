@@ -1,0 +1,42 @@
+"""One contiguous buffer for all parameters of a model, and one for all their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from npnlp.backend import Array, Backend
+from npnlp.layers.base import Layer
+
+
+class FlatParameters:
+    """Makes the parameters of several layers views into ``values`` and ``grads``.
+
+    So the optimizer, the global norm, clipping and the checkpoint are whole-buffer operations.
+    ``parameters`` and ``views_of_grads`` list the views by full name, ``"layer.parameter"``.
+    """
+
+    values: Array
+    grads: Array
+
+    def __init__(self, layers: Mapping[str, Layer], backend: Backend) -> None:
+        named = [
+            (f"{prefix}.{name}", layer, name)
+            for prefix, layer in layers.items()
+            for name in layer.parameters
+        ]
+        total = sum(layer.parameters[name].size for _, layer, name in named)
+        dtype = named[0][1].dtype
+        self.values = backend.zeros((total,), dtype)
+        self.grads = backend.zeros((total,), dtype)
+        self.parameters: dict[str, Array] = {}
+        self.views_of_grads: dict[str, Array] = {}
+        start = 0
+        for full_name, layer, name in named:
+            value = layer.parameters[name]
+            end = start + value.size
+            view = self.values[start:end].reshape(value.shape)
+            view[...] = value
+            layer.parameters[name] = self.parameters[full_name] = view
+            layer.grads[name] = self.grads[start:end].reshape(value.shape)
+            self.views_of_grads[full_name] = layer.grads[name]
+            start = end

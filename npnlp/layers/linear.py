@@ -1,0 +1,44 @@
+"""Linear: the fully connected layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Unpack
+
+from npnlp.backend import Array
+from npnlp.layers.base import Layer, LayerOptions, uniform_fan
+
+
+@dataclass(frozen=True)
+class LinearCache:
+    """``x (N, D)``: the input, which ``dW`` is an outer product with."""
+
+    x: Array
+
+
+class Linear(Layer):
+    """``y = x W^T + b``; backward ``dW = dy^T x``, ``db = sum_n dy_n``, ``dx = dy W``.
+
+    Shapes: x ``(N, in_features)``, ``weight (out_features, in_features)``, ``bias
+    (out_features,)``, y ``(N, out_features)``. Both start uniform in ``+-1/sqrt(in_features)``.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, **options: Unpack[LayerOptions]
+    ) -> None:
+        super().__init__(**options)
+        self.add_parameter("weight", uniform_fan((out_features, in_features), in_features))
+        self.add_parameter("bias", uniform_fan((out_features,), in_features))
+
+    def forward(self, x: Array) -> tuple[Array, LinearCache]:
+        """Apply the layer to every row."""
+        y = self.backend.xp.dot(x, self.parameters["weight"].T)  # (1)
+        y += self.parameters["bias"]  # (2)
+        return y, LinearCache(x)
+
+    def backward(self, dy: Array, cache: LinearCache) -> Array:
+        """Add ``dL/dW`` and ``dL/db``; return ``dL/dx``."""
+        dot = self.backend.xp.dot
+        self.grads["bias"] += dy.sum(axis=0)  # undoes (2)
+        self.grads["weight"] += dot(dy.T, cache.x)  # undoes (1), towards W
+        return dot(dy, self.parameters["weight"])  # type: ignore[no-any-return]  # undoes (1), to x

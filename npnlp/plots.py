@@ -1,0 +1,150 @@
+"""Pictures, redrawn from the CSV files of a run; no model is needed.
+
+Colours are Okabe and Ito's, which stay apart for colour-blind readers; sizes are those of a slide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000",
+)  # fmt: skip
+STYLE: Any = {
+    "font.size": 14,
+    "axes.titlesize": 16,
+    "axes.labelsize": 15,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "lines.linewidth": 2.5,
+    "legend.frameon": False,
+    "savefig.dpi": 120,
+}
+
+
+@contextmanager
+def picture(path: str | Path, width: float = 12, height: float = 6.75) -> Iterator[Figure]:
+    """A figure in the project's style, saved to ``path`` at the end."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        # No date and no version in the file: the same data gives the same bytes.
+        figure.savefig(path, metadata={"Software": None})
+
+
+def learning_curves(history_csv: str | Path, path: str | Path) -> None:
+    """Loss and accuracy by epoch, with the best epoch marked, from ``history.csv``."""
+    history = pd.read_csv(history_csv)
+    epochs = history["epoch"] + 1
+    best = int(history["val_loss"].argmin())
+    with picture(path) as figure:
+        for place, (quantity, label) in enumerate(
+            [("loss", "cross-entropy loss (nats)"), ("accuracy", "accuracy")]
+        ):
+            axes = figure.add_subplot(1, 2, place + 1)
+            marker = "o" if len(history) == 1 else None
+            train, val = history[f"train_{quantity}"], history[f"val_{quantity}"]
+            axes.plot(epochs, train, color=BLUE, marker=marker)
+            axes.plot(epochs, val, color=ORANGE, linestyle="--", marker=marker)
+            axes.axvline(epochs[best], color=BLACK, linewidth=1, linestyle=":")
+            axes.set(xlabel="epoch", ylabel=label, title=quantity.capitalize())
+            _whole_numbers(axes)
+            _legend(axes, ["train, dropout on", "validation", f"best epoch, {epochs[best]}"])
+
+
+def gradient_norms(history_csv: str | Path, path: str | Path) -> None:
+    """The norm of the gradient by epoch, in all and of each weight matrix, from ``history.csv``."""
+    history = pd.read_csv(history_csv)
+    epochs = history["epoch"] + 1
+    marker = "o" if len(history) == 1 else None
+    prefix = "grad_norm."
+    matrices = [c for c in map(str, history) if c.startswith(prefix) and "weight" in c]
+    with picture(path) as figure:
+        axes = figure.add_subplot()
+        axes.plot(epochs, history["grad_norm"], color=BLACK, linewidth=4, marker=marker)
+        colours = [BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY]
+        styles = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))]
+        for place, column in enumerate(matrices):
+            axes.plot(
+                epochs,
+                history[column],
+                color=colours[place % len(colours)],
+                linestyle=styles[place % len(styles)],
+                marker=marker,
+            )
+        axes.set_yscale("log")
+        axes.set(
+            xlabel="epoch",
+            ylabel="gradient norm, mean over batches",
+            title="Gradient norm by epoch, before clipping",
+        )
+        _whole_numbers(axes)
+        names = ["all parameters", *(column.removeprefix(prefix) for column in matrices)]
+        axes.legend(axes.lines, names, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
+    """The share of each true class that is predicted as each class, from ``confusion_matrix.csv``.
+
+    Classes that occur come first, from most to fewest rows.
+    """
+    table = pd.read_csv(matrix_csv, index_col="true", keep_default_na=False)
+    order = table.sum(axis=1).sort_values(ascending=False, kind="stable").index
+    counts = table.loc[order, order].to_numpy()
+    totals = counts.sum(axis=1)
+    share = counts / np.maximum(totals, 1)[:, None]
+    size = max(7.0, 0.62 * len(order) + 3)
+    with picture(path, width=size + 1.5, height=size) as figure:
+        axes = figure.add_subplot()
+        axes.grid(visible=False)
+        image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
+        axes.set_xticks(range(len(order)), list(order), rotation=60, ha="right")
+        axes.set_yticks(
+            range(len(order)), [f"{n} ({c})" for n, c in zip(order, totals, strict=True)]
+        )
+        for row, column in zip(*np.nonzero(share >= 0.005), strict=True):
+            value = share[row, column]
+            axes.text(
+                column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=11,
+                color="black" if value > 0.5 else "white",
+            )  # fmt: skip
+        axes.set(
+            xlabel="predicted nationality",
+            ylabel="true nationality (test rows)",
+            title="Where the test names go, in % of each row",
+        )
+        share_of_row = PercentFormatter(xmax=1)
+        figure.colorbar(image, ax=axes, label="share of the row", format=share_of_row, shrink=0.8)
+
+
+def draw_run(save_dir: Path) -> list[Path]:
+    """Every picture of a training run, from its CSV files; their paths."""
+    history = save_dir / "history.csv"
+    drawn = [save_dir / f"{name}.png" for name in
+             ("learning_curves", "gradient_norms", "confusion_matrix")]  # fmt: skip
+    learning_curves(history, drawn[0])
+    gradient_norms(history, drawn[1])
+    confusion_matrix(save_dir / "confusion_matrix.csv", drawn[2])
+    return drawn
+
+
+def _whole_numbers(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend(axes: Axes, names: list[str]) -> None:
+    axes.legend(axes.lines, names, loc="best")

@@ -1,0 +1,18 @@
+"""Text becomes integers: vocabularies, vectorizer, the table of names and its splits."""
+
+from npnlp.text.dataset import SplitArrays, SurnameDataset
+from npnlp.text.table import SPLITS, own_table_path, read_table
+from npnlp.text.vectorizer import SurnameVectorizer, clean_name
+from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
+
+__all__ = [
+    "SPLITS",
+    "SequenceVocabulary",
+    "SplitArrays",
+    "SurnameDataset",
+    "SurnameVectorizer",
+    "Vocabulary",
+    "clean_name",
+    "own_table_path",
+    "read_table",
+]

@@ -1,0 +1,60 @@
+"""What a table holds, before anything is learned from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def audit(frame: pd.DataFrame) -> dict[str, Any]:
+    """Counts that a reader of accuracies has to know, from a frame with a ``split`` column.
+
+    Names are compared as they are spelled. ``test_names_in_train`` counts test rows whose name
+    also stands in train, ``..._same_nationality`` those where it has the same label there;
+    ``majority_accuracy_test`` is what always guessing the most frequent class of train scores.
+    """
+    train = frame[frame["split"] == "train"]
+    test = frame[frame["split"] == "test"]
+    train_pairs = set(zip(train["surname"], train["nationality"], strict=True))
+    test_pairs = list(zip(test["surname"], test["nationality"], strict=True))
+    labels = frame.groupby("surname")["nationality"].nunique()
+    known = set().union(*train["surname"])
+    majority = train["nationality"].value_counts().idxmax()
+    return {
+        "rows": len(frame),
+        "rows_by_split": {
+            split: int((frame["split"] == split).sum()) for split in ("train", "val", "test")
+        },
+        "classes": int(frame["nationality"].nunique()),
+        "duplicate_rows": int(frame.duplicated(["nationality", "surname"]).sum()),
+        "test_names_in_train": int(test["surname"].isin(set(train["surname"])).sum()),
+        "test_names_in_train_same_nationality": sum(pair in train_pairs for pair in test_pairs),
+        "names_with_several_nationalities": int((labels > 1).sum()),
+        "characters": len(set().union(*frame["surname"])),
+        "characters_unknown_to_train": "".join(sorted(set().union(*frame["surname"]) - known)),
+        "longest_name": int(frame["surname"].str.len().max()),
+        "majority_nationality": str(majority),
+        "majority_accuracy_test": float((test["nationality"] == majority).mean()),
+    }
+
+
+def audit_lines(found: dict[str, Any]) -> list[str]:
+    """The audit as lines for a terminal."""
+    splits = ", ".join(f"{count:,} {split}" for split, count in found["rows_by_split"].items())
+    unknown = found["characters_unknown_to_train"]
+    named = f" ({' '.join(unknown)})" if 0 < len(unknown) <= 20 else ""
+    return [
+        f"rows                     {found['rows']:,} ({splits})",
+        f"nationalities            {found['classes']}",
+        f"duplicate rows           {found['duplicate_rows']:,}",
+        f"test names also in train {found['test_names_in_train']:,} "
+        f"({found['test_names_in_train_same_nationality']:,} with the same nationality)",
+        f"names with several       {found['names_with_several_nationalities']:,} nationalities",
+        f"characters               {found['characters']}, {len(unknown)} of them not in train"
+        f"{named}",
+        f"longest name             {found['longest_name']} characters",
+        f"always {found['majority_nationality']:<17} {found['majority_accuracy_test']:.1%} "
+        "accuracy on test",
+    ]

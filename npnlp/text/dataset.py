@@ -1,0 +1,160 @@
+"""The table and its vectorizer, by split."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.errors import InputError
+from npnlp.files import write_atomic
+from npnlp.text.splits import with_split
+from npnlp.text.table import SPLITS, read_table
+from npnlp.text.vectorizer import SurnameVectorizer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CLASS_WEIGHTS = ("inverse", "balanced", "none")
+
+
+@dataclass(frozen=True)
+class SplitArrays:
+    """A split as integers, ready for batches.
+
+    ``tokens`` holds all names one after another; name i is ``tokens[starts[i]:][:lengths[i]]``;
+    ``targets`` are the classes.
+    """
+
+    tokens: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+class SurnameDataset:
+    """A frame with ``surname``, ``nationality`` and ``split``, seen through a vectorizer.
+
+    ``len(dataset)`` and ``dataset[i]`` speak of one split, chosen with :meth:`set_split` (train at
+    first).
+    """
+
+    def __init__(self, surname_df: pd.DataFrame, vectorizer: SurnameVectorizer) -> None:
+        for name in ("surname", "nationality"):
+            bad = surname_df[name].isna() | (surname_df[name] == "")
+            if bad.any():
+                where = surname_df.index[bad.to_numpy()][0]
+                raise InputError(f"column {name}, row {where!r}: empty; fill it or drop the row")
+        self.surname_df = surname_df
+        self._vectorizer = vectorizer
+        self._arrays: dict[str, SplitArrays] = {}
+        self.frames = {split: surname_df[surname_df["split"] == split] for split in SPLITS}
+        self._max_length = int(surname_df["surname"].str.len().max()) + 2
+        self.set_split("train")
+
+    @classmethod
+    def load_dataset_and_make_vectorizer(
+        cls, surname_csv: str | Path, split_by: str | None = None
+    ) -> Self:
+        """Read a CSV; the vocabularies are those of its train split."""
+        frame = with_split(read_table(surname_csv), split_by, source=str(surname_csv))
+        return cls(frame, SurnameVectorizer.from_dataframe(frame[frame["split"] == "train"]))
+
+    @classmethod
+    def load_dataset_and_load_vectorizer(
+        cls, surname_csv: str | Path, vectorizer_filepath: str | Path, split_by: str | None = None
+    ) -> Self:
+        """Read a CSV, with vocabularies saved before.
+
+        Raises :class:`InputError` where the CSV holds a nationality that they do not.
+        """
+        vectorizer = cls.load_vectorizer_only(vectorizer_filepath)
+        frame = with_split(read_table(surname_csv), split_by, source=str(surname_csv))
+        require_known_nationalities(frame, vectorizer, str(surname_csv))
+        return cls(frame, vectorizer)
+
+    @staticmethod
+    def load_vectorizer_only(vectorizer_filepath: str | Path) -> SurnameVectorizer:
+        """The vectorizer of a JSON file."""
+        path = Path(vectorizer_filepath)
+        try:
+            contents = json.loads(path.read_text(encoding="utf-8"))
+            return SurnameVectorizer.from_serializable(contents)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: not a vectorizer: {error}") from error
+
+    def save_vectorizer(self, vectorizer_filepath: str | Path) -> None:
+        """Write the vectorizer as JSON."""
+        text = json.dumps(self._vectorizer.to_serializable(), ensure_ascii=False)
+        write_atomic(vectorizer_filepath, text + "\n")
+
+    def get_vectorizer(self) -> SurnameVectorizer:
+        """The vectorizer in use."""
+        return self._vectorizer
+
+    def set_split(self, split: str = "train") -> None:
+        """Choose the split that ``len`` and indexing speak of."""
+        if split not in SPLITS:
+            raise InputError(f"split {split!r} is none of {', '.join(SPLITS)}")
+        self._split = split
+
+    def __len__(self) -> int:
+        return len(self.frames[self._split])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """The padded numbers, the class and the length of one name of the chosen split."""
+        row = self.frames[self._split].iloc[index]
+        vector, length = self._vectorizer.vectorize(row["surname"], self._max_length)
+        target = self._vectorizer.nationality_vocab.lookup_token(row["nationality"])
+        return {"x_data": vector, "y_target": target, "x_length": length}
+
+    def get_num_batches(self, batch_size: int) -> int:
+        """How many whole batches the chosen split holds."""
+        return len(self) // batch_size
+
+    def arrays(self, split: str) -> SplitArrays:
+        """All of a split as integers (made once)."""
+        if split not in self._arrays:
+            frame = self.frames[split]
+            tokens, lengths = self._vectorizer.vectorize_many(frame["surname"])
+            lookup = self._vectorizer.nationality_vocab.lookup_token
+            targets = np.array([lookup(name) for name in frame["nationality"]], dtype=np.int64)
+            starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+            self._arrays[split] = SplitArrays(tokens, starts, lengths, targets)
+        return self._arrays[split]
+
+    def class_weights(self, kind: str = "inverse") -> NDArray[np.float64] | None:
+        """A weight a class, from its number of rows ``n_c`` in train; None for ``"none"``.
+
+        ``inverse``: ``1 / n_c``; ``balanced``: ``n / (C n_c)``, whose mean over the rows of train
+        is 1. A loss that is a weighted mean does not tell the two apart.
+        """
+        if kind not in CLASS_WEIGHTS:
+            raise InputError(f"class weights {kind!r} are none of {', '.join(CLASS_WEIGHTS)}")
+        if kind == "none":
+            return None
+        classes = len(self._vectorizer.nationality_vocab)
+        counts = np.bincount(self.arrays("train").targets, minlength=classes)
+        inverse = 1.0 / np.maximum(counts, 1)  # a class of a loaded vocabulary may be absent here
+        return inverse if kind == "inverse" else inverse * counts.sum() / classes
+
+
+def require_known_nationalities(
+    frame: pd.DataFrame, vectorizer: SurnameVectorizer, source: str
+) -> None:
+    """Raise :class:`InputError` naming the first row whose nationality the vectorizer lacks."""
+    known = vectorizer.nationality_vocab
+    for nationality, row in zip(frame["nationality"], frame["row"], strict=True):
+        if nationality not in known:
+            raise InputError(
+                f"{source}: row {row}, column nationality: {nationality!r} is unknown to the model"
+            )

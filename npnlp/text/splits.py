@@ -1,0 +1,110 @@
+"""Dividing a table into train, val and test: 70, 15 and 15 per cent.
+
+Which row goes where depends on what it says and on the seed, not on where it stands: sorting the
+file changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from npnlp.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
+SPLIT_BY = ("column", "nationality", "name")
+
+
+def with_split(
+    frame: pd.DataFrame, by: str | None = None, seed: int = 0, source: str = "the table"
+) -> pd.DataFrame:
+    """The frame with a ``split`` column.
+
+    ``by``: ``"column"`` keeps the table's own; ``"nationality"`` divides the rows of each
+    nationality; ``"name"`` divides the names, so that no name (letter case aside) stands in two
+    splits, in near the same shares of each nationality. None takes the column where there is one
+    and divides by nationality elsewhere.
+
+    Raises :class:`InputError` where a split ends up empty, or a nationality is absent from train.
+    """
+    if by is None:
+        by = "column" if "split" in frame else "nationality"
+    if by == "column":
+        if "split" not in frame:
+            raise InputError(
+                f"{source}: no column 'split'; leave out --split-by, or name another way of "
+                f"splitting ({', '.join(SPLIT_BY[1:])})"
+            )
+        result = frame
+    elif by == "nationality":
+        result = frame.assign(split=_by_nationality(frame, seed))
+    elif by == "name":
+        result = frame.assign(split=_by_name(frame, seed))
+    else:
+        raise InputError(f"split-by {by!r} is not known; choose one of {', '.join(SPLIT_BY)}")
+    _check(result, source)
+    return result
+
+
+def _by_nationality(frame: pd.DataFrame, seed: int) -> list[str]:
+    """Rows of each nationality in the order of their hashes, cut at 15 and 30 per cent."""
+    rows: dict[str, list[tuple[str, int]]] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    for place, key in enumerate(zip(frame["nationality"], frame["surname"], strict=True)):
+        seen[key] += 1
+        rows.setdefault(key[0], []).append((_hash(seed, *key, str(seen[key])), place))
+    splits = ["train"] * len(frame)
+    for ranked in rows.values():
+        held = round(SHARES["val"] * len(ranked))
+        for rank, (_, place) in enumerate(sorted(ranked)[: 2 * held]):
+            splits[place] = "val" if rank < held else "test"
+    return splits
+
+
+def _by_name(frame: pd.DataFrame, seed: int) -> list[str]:
+    """Each name, with all its rows, to the split of its nationality that lacks most."""
+    names = [surname.casefold() for surname in frame["surname"]]
+    labels: dict[str, Counter[str]] = {}
+    for name, nationality in zip(names, frame["nationality"], strict=True):
+        labels.setdefault(name, Counter())[nationality] += 1
+    groups: dict[str, list[str]] = {}
+    for name, counts in labels.items():
+        main = min(counts, key=lambda nationality: (-counts[nationality], nationality))
+        groups.setdefault(main, []).append(name)
+    chosen: dict[str, str] = {}
+    for group in groups.values():
+        total = sum(labels[name].total() for name in group)
+        lacking = {split: share * total for split, share in SHARES.items()}
+        for name in sorted(group, key=lambda name: _hash(seed, name)):
+            split = max(lacking, key=lambda split: lacking[split])
+            chosen[name] = split
+            lacking[split] -= labels[name].total()
+    return [chosen[name] for name in names]
+
+
+def _hash(seed: int, *parts: str) -> str:
+    return hashlib.blake2b("\0".join((str(seed), *parts)).encode(), digest_size=16).hexdigest()
+
+
+def _check(frame: pd.DataFrame, source: str) -> None:
+    for split in SHARES:
+        if not (frame["split"] == split).any():
+            raise InputError(f"{source}: column split: no rows with {split!r}; add some")
+    train = set(frame.loc[frame["split"] == "train", "nationality"])
+    absent = frame[~frame["nationality"].isin(train)]
+    if len(absent):
+        first = absent.iloc[0]
+        where = f"row {first['row']}, column nationality: " if "row" in frame else ""
+        raise InputError(
+            f"{source}: {where}{first['nationality']!r} never occurs in train, so it cannot be "
+            "learned; add rows of it to train, or drop it"
+        )
+    if len(train) < 2:
+        raise InputError(
+            f"{source}: column nationality: only one, {next(iter(train))!r}; a classifier needs "
+            "at least two"
+        )

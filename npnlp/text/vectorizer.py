@@ -1,0 +1,84 @@
+"""Names become sequences of numbers, nationalities become classes."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.errors import InputError
+from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def clean_name(name: str) -> str:
+    """The name in Unicode's composed form (NFC), without blanks around it.
+
+    So that one name has one spelling: é is one character, whether it came as one or as e and an
+    accent.
+    """
+    return unicodedata.normalize("NFC", name).strip()
+
+
+class SurnameVectorizer:
+    """The two vocabularies, and how a name becomes numbers with them."""
+
+    def __init__(self, char_vocab: SequenceVocabulary, nationality_vocab: Vocabulary) -> None:
+        self.char_vocab = char_vocab
+        self.nationality_vocab = nationality_vocab
+
+    def vectorize(self, surname: str, vector_length: int = -1) -> tuple[NDArray[np.int64], int]:
+        """The numbers of ``<BEGIN>``, each character and ``<END>``, and how many there are.
+
+        A ``vector_length`` above that pads with ``mask_index`` on the right. An unknown character
+        becomes ``unk_index``.
+        """
+        vocab = self.char_vocab
+        indices = [
+            vocab.begin_seq_index,
+            *map(vocab.lookup_token, clean_name(surname)),
+            vocab.end_seq_index,
+        ]
+        vector = np.full(max(vector_length, len(indices)), vocab.mask_index, dtype=np.int64)
+        vector[: len(indices)] = indices
+        return vector, len(indices)
+
+    def vectorize_many(
+        self, surnames: Iterable[str]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All names one after another in one array, and the length of each."""
+        vectors = [self.vectorize(surname)[0] for surname in surnames]
+        lengths = np.array([len(vector) for vector in vectors], dtype=np.int64)
+        return np.concatenate([*vectors, np.empty(0, dtype=np.int64)]), lengths
+
+    @classmethod
+    def from_dataframe(cls, surname_df: pd.DataFrame) -> Self:
+        """Vocabularies of a frame with ``surname`` and ``nationality``, in order of appearance."""
+        char_vocab, nationality_vocab = SequenceVocabulary(), Vocabulary()
+        for surname in surname_df["surname"]:
+            char_vocab.add_many(clean_name(surname))
+        nationality_vocab.add_many(surname_df["nationality"])
+        return cls(char_vocab, nationality_vocab)
+
+    def to_serializable(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "char_vocab": self.char_vocab.to_serializable(),
+            "nationality_vocab": self.nationality_vocab.to_serializable(),
+        }
+
+    @classmethod
+    def from_serializable(cls, contents: Mapping[str, Any]) -> Self:
+        """Undo :meth:`to_serializable`; raises :class:`InputError` where it cannot be."""
+        for name in ("char_vocab", "nationality_vocab"):
+            if not isinstance(contents, Mapping) or name not in contents:
+                raise InputError(f"a vectorizer has to hold {name!r}")
+        return cls(
+            SequenceVocabulary.from_serializable(contents["char_vocab"]),
+            Vocabulary.from_serializable(contents["nationality_vocab"]),
+        )

@@ -1,0 +1,27 @@
+"""The norm of the whole gradient, and cutting it down."""
+
+from __future__ import annotations
+
+from npnlp.backend import Array, Backend
+from npnlp.layers import FlatParameters
+
+
+def parameter_norms(flat: FlatParameters, backend: Backend) -> list[Array]:
+    """``|dL/dp|``, Euclidean, of each parameter in the order of ``flat.parameters``."""
+    xp = backend.xp
+    flattened = (grad.reshape(-1) for grad in flat.views_of_grads.values())
+    return [xp.sqrt(xp.dot(grad, grad)) for grad in flattened]
+
+
+def clip_grad_norm(grads: Array, max_norm: float | None, backend: Backend) -> Array:
+    """``g <- g min(1, max_norm / |g|)`` in place; returns ``|g|`` from before.
+
+    With ``max_norm`` None only the norm is taken. Source: Pascanu, Mikolov and Bengio, "On the
+    difficulty of training recurrent neural networks", 2013, algorithm 1; the 1e-6 that keeps a
+    zero gradient from dividing by zero is PyTorch's.
+    """
+    xp = backend.xp
+    norm: Array = xp.sqrt(xp.dot(grads, grads))
+    if max_norm is not None:
+        grads *= xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    return norm

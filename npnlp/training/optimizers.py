@@ -1,0 +1,132 @@
+"""Optimizers, as a few operations on the whole parameter buffer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend import Array, Backend
+from npnlp.errors import InputError
+from npnlp.layers import FlatParameters
+
+OPTIMIZERS = ("adam", "sgd")
+
+
+class Optimizer(ABC):
+    """Changes ``flat.values`` by ``flat.grads``. ``moments`` is all it has to remember."""
+
+    def __init__(self, flat: FlatParameters, backend: Backend, learning_rate: float) -> None:
+        if not learning_rate > 0:
+            raise InputError(f"learning_rate is {learning_rate}; it has to be above 0")
+        self.flat = flat
+        self.backend = backend
+        self.learning_rate = learning_rate
+        self.steps = 0
+        self.moments: dict[str, Array] = {}
+        self.scratch = self._buffer()
+
+    @abstractmethod
+    def step(self) -> None:
+        """Take one step down the gradient."""
+
+    def _buffer(self) -> Array:
+        return self.backend.zeros(self.flat.values.shape, self.flat.values.dtype)
+
+    def state_dict(self) -> dict[str, NDArray[np.floating]]:
+        """The moments on the host."""
+        return {name: self.backend.to_numpy(value).copy() for name, value in self.moments.items()}
+
+    def load_state_dict(self, state: Mapping[str, NDArray[np.floating]], steps: int) -> None:
+        """Set the moments, and how many steps have been taken."""
+        self.steps = steps
+        for name, value in self.moments.items():
+            value[...] = self.backend.asarray(state[name])
+
+
+class SGD(Optimizer):
+    """``w <- w - eta dL/dw``; with momentum ``u <- mu u + dL/dw``, ``w <- w - eta u``.
+
+    As in PyTorch: the first ``u`` is the first gradient.
+    """
+
+    def __init__(
+        self,
+        flat: FlatParameters,
+        backend: Backend,
+        learning_rate: float = 1e-2,
+        momentum: float = 0.0,
+    ) -> None:
+        super().__init__(flat, backend, learning_rate)
+        if not 0 <= momentum < 1:
+            raise InputError(f"momentum is {momentum}; it has to be at least 0 and below 1")
+        self.momentum = momentum
+        if momentum:
+            self.moments["momentum"] = self._buffer()
+
+    def step(self) -> None:
+        """See :meth:`Optimizer.step`."""
+        self.steps += 1
+        direction = self.flat.grads
+        if self.momentum:
+            velocity = self.moments["momentum"]
+            velocity *= self.momentum
+            velocity += direction
+            direction = velocity
+        self.backend.xp.multiply(direction, self.learning_rate, out=self.scratch)
+        self.flat.values -= self.scratch
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015, algorithm 1, in the efficient order of its section 2).
+
+    m <- b1 m + (1 - b1) g            v <- b2 v + (1 - b2) g^2
+    w <- w - eta m^ / (sqrt(v^) + eps)       m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
+    """
+
+    def __init__(
+        self,
+        flat: FlatParameters,
+        backend: Backend,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(flat, backend, learning_rate)
+        self.betas = betas
+        self.eps = eps
+        self.moments = {"first_moment": self._buffer(), "second_moment": self._buffer()}
+
+    def step(self) -> None:
+        """See :meth:`Optimizer.step`."""
+        self.steps += 1
+        xp, grads, scratch = self.backend.xp, self.flat.grads, self.scratch
+        b1, b2 = self.betas
+        m, v = self.moments["first_moment"], self.moments["second_moment"]
+        xp.subtract(grads, m, out=scratch)
+        scratch *= 1 - b1
+        m += scratch
+        xp.multiply(grads, grads, out=scratch)
+        scratch -= v
+        scratch *= 1 - b2
+        v += scratch
+        # sqrt(v^) + eps = (sqrt(v) + eps root) / root: the corrections are two numbers a step.
+        root = (1 - b2**self.steps) ** 0.5
+        xp.sqrt(v, out=scratch)
+        scratch += self.eps * root
+        xp.divide(m, scratch, out=scratch)
+        scratch *= self.learning_rate * root / (1 - b1**self.steps)
+        self.flat.values -= scratch
+
+
+def make_optimizer(
+    name: str, flat: FlatParameters, backend: Backend, learning_rate: float, momentum: float = 0.0
+) -> Optimizer:
+    """The optimizer called ``name``, one of ``OPTIMIZERS``."""
+    if name == "adam":
+        return Adam(flat, backend, learning_rate)
+    if name == "sgd":
+        return SGD(flat, backend, learning_rate, momentum)
+    raise InputError(f"optimizer {name!r} is not known; choose one of {', '.join(OPTIMIZERS)}")

@@ -1,0 +1,181 @@
+"""A whole training run in a save directory: train, keep the best, evaluate, report."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from npnlp.backend import Backend, Random
+from npnlp.files import write_csv, write_json
+from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.text import SPLITS, SurnameDataset
+from npnlp.text.audit import audit
+from npnlp.training.checkpoint import load_checkpoint, save_checkpoint, settings_of
+from npnlp.training.classifier import Classifier
+from npnlp.training.evaluate import Evaluation, evaluate
+from npnlp.training.interrupt import Interrupted, interruptible
+from npnlp.training.trainer import Trainer, TrainingConfig
+from npnlp.version import __version__
+
+
+@dataclass
+class Run:
+    """A dataset, a trainer for it, and the folder where its files go."""
+
+    dataset: SurnameDataset
+    trainer: Trainer
+    save_dir: Path
+    model_file: Path
+    vectorizer_file: Path
+    audit: dict[str, Any]
+
+    @classmethod
+    def make(
+        cls,
+        dataset: SurnameDataset,
+        config: TrainingConfig,
+        shape: dict[str, Any],
+        backend: Backend,
+        save_dir: Path,
+        model_file: str = "model.safetensors",
+        vectorizer_file: str = "vectorizer.json",
+    ) -> Run:
+        """A run that has not begun; ``shape`` are fields of :class:`ClassifierConfig`."""
+        vectorizer = dataset.get_vectorizer()
+        model_config = ClassifierConfig(
+            num_embeddings=len(vectorizer.char_vocab),
+            num_classes=len(vectorizer.nationality_vocab),
+            padding_idx=vectorizer.char_vocab.mask_index,
+            **shape,
+        )
+        random = Random(config.seed, "model")
+        model = SurnameClassifier(model_config, backend=backend, random=random)
+        weights = dataset.class_weights(config.class_weights)
+        trainer = Trainer(model, dataset.arrays("train"), dataset.arrays("val"), config, weights)
+        return cls(
+            dataset,
+            trainer,
+            save_dir,
+            save_dir / model_file,
+            save_dir / vectorizer_file,
+            audit(dataset.surname_df),
+        )
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """Where resuming finds its state."""
+        return self.save_dir / "last.safetensors"
+
+    @property
+    def classifier(self) -> Classifier:
+        """The model with the vectorizer it belongs to."""
+        return Classifier(self.trainer.model, self.dataset.get_vectorizer())
+
+    def resume(self) -> bool:
+        """Continue from the last checkpoint; False where there is none."""
+        if not self.checkpoint_file.exists():
+            return False
+        settings = settings_of(self.trainer, self.dataset)
+        load_checkpoint(self.checkpoint_file, self.trainer, settings)
+        return True
+
+    def train(self, bars: bool = False) -> None:
+        """Train to the end, saving after every epoch and wherever it is interrupted.
+
+        Raises :class:`Interrupted` after a Ctrl-C, with all saved.
+        """
+        trainer = self.trainer
+        settings = settings_of(trainer, self.dataset)
+        self.save_dir.mkdir(parents=True, exist_ok=True)
+        self.dataset.save_vectorizer(self.vectorizer_file)
+        save_checkpoint(self.checkpoint_file, trainer, settings)
+        # A bar of tqdm with disable=None stays quiet where standard error is not a terminal.
+        hidden = None if bars else True
+        with (
+            interruptible() as check,
+            tqdm(
+                desc="epochs", total=trainer.config.num_epochs, disable=hidden,
+                initial=trainer.progress.epoch, unit="epoch", position=0,
+            ) as epochs,
+            tqdm(
+                desc="batches", total=trainer.batches_per_epoch, disable=hidden,
+                unit="batch", position=1, leave=False,
+            ) as batch_bar,
+        ):  # fmt: skip
+
+            def on_batch() -> None:
+                batch_bar.update()
+                check()
+
+            try:
+                while not trainer.finished:
+                    batch_bar.reset()
+                    batch_bar.update(trainer.progress.batch)
+                    row = trainer.run_epoch(on_batch)
+                    if trainer.progress.best_epoch == row["epoch"]:
+                        self.classifier.save(self.model_file)
+                    save_checkpoint(self.checkpoint_file, trainer, settings)
+                    write_csv(self.save_dir / "history.csv", trainer.progress.history)
+                    epochs.update()
+                    epochs.set_postfix(
+                        val_loss=f"{row['val_loss']:.4f}",
+                        val_accuracy=f"{row['val_accuracy']:.3f}",
+                    )
+                    check()
+            except Interrupted:
+                save_checkpoint(self.checkpoint_file, trainer, settings)
+                raise
+        trainer.model.load_state_dict(trainer.best)
+        self.classifier.save(self.model_file)
+
+    def evaluate(self) -> dict[str, Evaluation]:
+        """The best weights on every split, all rows, dropout off."""
+        trainer = self.trainer
+        return {
+            split: evaluate(trainer.model, self.dataset.arrays(split), trainer.criterion)
+            for split in SPLITS
+        }
+
+    def report(self, evaluations: dict[str, Evaluation]) -> None:
+        """Write ``metrics.json``, ``history.csv`` and ``confusion_matrix.csv``."""
+        history = self.trainer.progress.history
+        rates = [row["names_per_second"] for row in history]
+        write_json(
+            self.save_dir / "metrics.json",
+            {
+                **{split: found.metrics for split, found in evaluations.items()},
+                "timing": {
+                    "train_names_per_second": float(np.median(rates)),
+                    "train_seconds": sum(row["seconds"] for row in history),
+                    "epochs": len(history),
+                    "best_epoch": self.trainer.progress.best_epoch,
+                },
+                "data": self.audit,
+                "model": self.trainer.model.config.to_dict(),
+                "training": vars(self.trainer.config),
+                "environment": environment(self.trainer.model.backend),
+            },
+        )
+        write_csv(self.save_dir / "history.csv", history)
+        names = self.dataset.get_vectorizer().nationality_vocab.tokens
+        counts = evaluations["test"].confusion.tolist()
+        rows = [
+            {"true": true, **dict(zip(names, row, strict=True))}
+            for true, row in zip(names, counts, strict=True)
+        ]
+        write_csv(self.save_dir / "confusion_matrix.csv", rows)
+
+
+def environment(backend: Backend) -> dict[str, str]:
+    """What the figures were made with."""
+    return {
+        "npnlp": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **backend.describe(),
+    }

@@ -1,0 +1,54 @@
+"""When to lower the learning rate, and when to stop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class ReduceLROnPlateau:
+    """Multiply the learning rate by ``factor`` after more than ``patience`` bad epochs in a row.
+
+    A good epoch is one with a loss below ``best * (1 - threshold)``, as in PyTorch; NaN is bad.
+    """
+
+    learning_rate: float
+    factor: float = 0.5
+    patience: int = 1
+    threshold: float = 1e-4
+    best: float = math.inf
+    bad_epochs: int = 0
+
+    def step(self, loss: float) -> float:
+        """Take note of an epoch's loss; the learning rate of the next epoch."""
+        if loss < self.best * (1 - self.threshold):
+            self.best, self.bad_epochs = loss, 0
+        else:
+            self.bad_epochs += 1
+        if self.bad_epochs > self.patience:
+            self.learning_rate *= self.factor
+            self.bad_epochs = 0
+        return self.learning_rate
+
+
+@dataclass
+class EarlyStopping:
+    """Stop after ``patience`` epochs in a row that are not better than the best one."""
+
+    patience: int
+    best: float = math.inf
+    bad_epochs: int = 0
+
+    def step(self, loss: float) -> bool:
+        """Take note of an epoch's loss; whether it is the best so far."""
+        if loss < self.best:
+            self.best, self.bad_epochs = loss, 0
+            return True
+        self.bad_epochs += 1
+        return False
+
+    @property
+    def stop(self) -> bool:
+        """Whether to stop."""
+        return self.bad_epochs >= self.patience
