@@ -35,9 +35,8 @@ class NumpyBackend(Backend):
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
         """See :meth:`Backend.segment_sum`."""
         if size <= ONE_HOT_LIMIT:
-            one_hot = np.zeros((size, len(segments)), dtype=values.dtype)
-            one_hot[segments, np.arange(len(segments))] = 1
-            product: Array = np.dot(one_hot, values)
+            one_hot = np.eye(size, dtype=values.dtype).take(segments, axis=0)
+            product: Array = np.dot(one_hot.T, values)
             return product
         out = np.zeros((size, values.shape[1]), dtype=values.dtype)
         if len(segments):

@@ -13,12 +13,38 @@ may change from one version to the next.
 from __future__ import annotations
 
 import hashlib
+import math
+import threading
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@lru_cache(maxsize=1024)
+def _key(seed: int, name: str) -> NDArray[np.uint64]:
+    """Philox's key: the seed, and a hash of the stream's name."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    words = [seed & (2**64 - 1), int.from_bytes(digest, "little")]
+    return np.array(words, dtype=np.uint64)
+
+
+_workers = threading.local()
+
+
+def _set_up() -> tuple[np.random.Philox, dict[str, Any]]:
+    """A generator, and the state to set it to: making one takes longer than a dropout mask."""
+    state = {
+        "bit_generator": "Philox",
+        "state": {"counter": np.zeros(4, dtype=np.uint64), "key": np.zeros(2, dtype=np.uint64)},
+        "buffer": np.zeros(4, dtype=np.uint64),
+        "buffer_pos": 4,  # used up: the next number is made from the counter
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    return np.random.Philox(0), state
 
 
 @dataclass(frozen=True)
@@ -38,35 +64,30 @@ class Random:
 
     def at(self, step: int) -> Random:
         """The same stream at another step."""
-        moved = Random(self.seed, self.name, step)
-        moved.__dict__["key"] = self.key  # the hash does not depend on the step
-        return moved
-
-    @cached_property
-    def key(self) -> NDArray[np.uint64]:
-        """Philox's key: the seed, and a hash of the stream's name."""
-        digest = hashlib.blake2b(self.name.encode(), digest_size=8).digest()
-        words = [self.seed & (2**64 - 1), int.from_bytes(digest, "little")]
-        return np.array(words, dtype=np.uint64)
+        return Random(self.seed, self.name, step)
 
     def raw(self, count: int) -> NDArray[np.uint64]:
         """``count`` random 64-bit words."""
-        counter = np.array([0, 0, self.step, 0], dtype=np.uint64)
-        generator = np.random.Philox(key=self.key, counter=counter)
-        words: NDArray[np.uint64] = generator.random_raw(count)
+        if not hasattr(_workers, "generator"):
+            _workers.generator, _workers.state = _set_up()
+        state = _workers.state
+        state["state"]["counter"][2] = self.step
+        state["state"]["key"] = _key(self.seed, self.name)
+        _workers.generator.state = state
+        words: NDArray[np.uint64] = _workers.generator.random_raw(count)
         return words
 
     def uniform(
         self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0
     ) -> NDArray[np.float64]:
         """Numbers uniform in ``[low, high)``, float64 on the host."""
-        words = self.raw(int(np.prod(shape))) >> np.uint64(11)
+        words = self.raw(math.prod(shape)) >> np.uint64(11)
         unit = words.astype(np.float64) * 2.0**-53
         return (low + (high - low) * unit).reshape(shape)
 
     def normal(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
         """Standard normal numbers, float64 on the host (Box and Muller, 1958)."""
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         pairs = self.uniform((2, (count + 1) // 2))
         radius = np.sqrt(-2.0 * np.log1p(-pairs[0]))
         angle = 2.0 * np.pi * pairs[1]
@@ -76,7 +97,7 @@ class Random:
 
     def keep(self, shape: tuple[int, ...], p: float) -> NDArray[Any]:
         """True with probability ``1 - p``, from 16 bits an element (``p`` to within 1/65536)."""
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         bits = self.raw((count + 3) // 4).astype("<u8", copy=False).view("<u2")[:count]
         return (bits >= round(p * 65536)).reshape(shape)
 

@@ -53,7 +53,7 @@ def all_reports(backend: Backend, seed: int) -> Iterator[GradientReport]:
     """Every layer, and the whole classifier with dropout on and off."""
     yield from layer_reports(backend, seed)
     random = Random(seed, "gradcheck.classifier")
-    packing = Packing(LENGTHS, backend)
+    packing = Packing.of(LENGTHS, backend)
     tokens = backend.asarray(1 + random.child("tokens").permutation(packing.rows) % 6)
     config = ClassifierConfig(num_embeddings=7, num_classes=5, embedding_size=4, rnn_hidden_size=6)
     model = SurnameClassifier(config, backend=backend, dtype=np.float64, random=random)

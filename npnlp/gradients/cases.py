@@ -27,7 +27,7 @@ V, D, H, C = 7, 4, 6, 5
 def layer_reports(backend: Backend, seed: int = 0) -> Iterator[GradientReport]:
     """Check every layer; a report each."""
     random = Random(seed, "gradcheck")
-    packing = Packing(LENGTHS, backend)
+    packing = Packing.of(LENGTHS, backend)
     options: LayerOptions = {"backend": backend, "dtype": np.float64, "random": random}
 
     def normal(name: str, *shape: int) -> Array:
@@ -59,7 +59,7 @@ def layer_reports(backend: Backend, seed: int = 0) -> Iterator[GradientReport]:
     yield check_gradients(
         elman, table, h0, packing=packing, tokens=tokens, name="Elman tanh, look-up"
     )
-    long = Packing(LONG, backend)
+    long = Packing.of(LONG, backend)
     yield check_adjoint(
         Elman(16, 32, **options),
         normal("long", long.rows, 16),

@@ -29,13 +29,14 @@ class Dropout(Layer):
         if not 0.0 <= p < 1.0:
             raise InputError(f"p of Dropout is {p}; it has to be at least 0 and below 1")
         self.p = p
+        self.scale = real_dtype(self.dtype).type(1.0 / (1.0 - p))
 
     def forward(self, x: Array, random: Random | None = None) -> tuple[Array, DropoutCache]:
         """Drop elements as ``random`` says; without it (evaluation) return ``x`` itself."""
         if random is None or self.p == 0.0:
             return x, DropoutCache(None)
         keep = self.backend.asarray(random.keep(x.shape, self.p))
-        scale = keep * real_dtype(self.dtype).type(1.0 / (1.0 - self.p))
+        scale = keep * self.scale
         return x * scale, DropoutCache(scale)  # (1)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:

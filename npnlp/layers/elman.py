@@ -46,5 +46,6 @@ class Elman(Recurrent):
     def derivative(self, h: Array) -> Array:
         """See :meth:`Recurrent.derivative`."""
         if self.nonlinearity == "tanh":
-            return 1 - h * h
+            squared = h * h
+            return self.backend.xp.subtract(1, squared, out=squared)  # type: ignore[no-any-return]
         return (h.real > 0).astype(h.dtype)

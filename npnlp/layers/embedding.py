@@ -52,15 +52,16 @@ class Embedding(Layer):
 
     def backward(self, dy: Array, cache: EmbeddingCache) -> None:
         """Add ``dL/dW``; tokens are integers and have no gradient."""
-        weight = self.parameters["weight"]
-        self.backward_table(self.backend.segment_sum(dy, cache.tokens, len(weight)))  # undoes (1)
+        size = len(self.parameters["weight"])
+        self.add_grad(slice(None), self.backend.segment_sum(dy, cache.tokens, size))  # undoes (1)
 
-    def backward_table(self, d_table: Array) -> None:
-        """Add a gradient ``(V, D)`` of the whole table, padding left out.
+    def add_grad(self, rows: Array | slice, d_rows: Array) -> None:
+        """Add the gradient of some rows of the table, none named twice; padding stays at zero.
 
-        For a layer that took the table itself and looked up later (:class:`Elman` with
+        For a layer that took rows of the table itself and looks them up later (:class:`Elman` with
         ``tokens``).
         """
+        grad = self.grads["weight"]
+        grad[rows] += d_rows
         if self.padding_idx is not None:
-            d_table[self.padding_idx] = 0
-        self.grads["weight"] += d_table
+            grad[self.padding_idx] = 0

@@ -12,7 +12,8 @@ class FlatParameters:
     """Makes the parameters of several layers views into ``values`` and ``grads``.
 
     So the optimizer, the global norm, clipping and the checkpoint are whole-buffer operations.
-    ``parameters`` and ``views_of_grads`` list the views by full name, ``"layer.parameter"``.
+    ``parameters`` and ``views_of_grads`` list the views by full name, ``"layer.parameter"``;
+    ``flat_grads`` are the latter without their shape.
     """
 
     values: Array
@@ -40,3 +41,4 @@ class FlatParameters:
             layer.grads[name] = self.grads[start:end].reshape(value.shape)
             self.views_of_grads[full_name] = layer.grads[name]
             start = end
+        self.flat_grads = [grad.reshape(-1) for grad in self.views_of_grads.values()]

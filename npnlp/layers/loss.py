@@ -11,15 +11,18 @@ from npnlp.layers.base import Layer, LayerOptions
 
 @dataclass(frozen=True)
 class CrossEntropyCache:
-    """What ``dL/dlogits`` needs: ``probabilities (B, C)``, ``targets (B,)``, ``weights (B,)``.
+    """What ``dL/dlogits`` needs, and the two sums that a mean over several batches is made of.
 
-    ``weights`` are each row's class weight; ``total`` is their sum.
+    ``probabilities (B, C)``; ``places (B,)``, where each row's target lies in the flat logits;
+    ``weights (B,)``, each row's class weight, or None for ones; ``loss_sum`` the weighted sum of
+    losses and ``weight_sum`` that of the weights.
     """
 
     probabilities: Array
-    targets: Array
-    weights: Array
-    total: Array
+    places: Array
+    weights: Array | None
+    loss_sum: Array
+    weight_sum: Array | int
 
 
 class SoftmaxCrossEntropy(Layer):
@@ -36,33 +39,32 @@ class SoftmaxCrossEntropy(Layer):
 
     def forward(self, logits: Array, targets: Array) -> tuple[Array, CrossEntropyCache]:
         """The loss (no axes) of ``logits (B, C)`` at ``targets (B,)`` integers in ``[0, C)``."""
-        losses, probabilities, weights = self.terms(logits, targets)
-        total = weights.sum()
-        loss = (weights * losses).sum() / total  # (3)
-        return loss, CrossEntropyCache(probabilities, targets, weights, total)
-
-    def terms(self, logits: Array, targets: Array) -> tuple[Array, Array, Array]:
-        """Each row's loss ``l_b``, softmax and class weight; sums of them make any mean."""
         xp = self.backend.xp
-        rows = xp.arange(len(targets))
         # Softmax does not change when a row is shifted; its largest element keeps exp in range.
         shifted = logits - logits.real.max(axis=1)[:, None]
         exponentials = xp.exp(shifted)  # (1)
-        sums = exponentials.sum(axis=1)
-        losses = xp.log(sums) - shifted[rows, targets]  # (2)
-        if self.class_weights is None:
-            weights = xp.ones(len(targets), dtype=logits.real.dtype)
-        else:
-            weights = self.class_weights[targets]
-        return losses, exponentials / sums[:, None], weights
+        sums = exponentials.sum(axis=1)  # (2)
+        places = targets + xp.arange(0, logits.size, logits.shape[1])
+        losses = xp.log(sums) - shifted.reshape(-1).take(places)  # (3)
+        weights, weight_sum = None, len(targets)
+        if self.class_weights is not None:
+            weights = self.class_weights.take(targets)
+            weight_sum = weights.sum()
+            losses *= weights  # (4)
+        loss_sum = losses.sum()
+        probabilities = exponentials / sums[:, None]
+        cache = CrossEntropyCache(probabilities, places, weights, loss_sum, weight_sum)
+        return loss_sum / weight_sum, cache  # (5)
 
     def backward(self, d_loss: Array | float, cache: CrossEntropyCache) -> Array:
         """Return ``dL/dlogits``; ``d_loss`` is 1 for the end of the chain."""
-        d_losses = cache.weights * (d_loss / cache.total)  # undoes (3)
-        d_logits = cache.probabilities * d_losses[:, None]  # undoes (2) and (1), the log-sum-exp
-        rows = self.backend.xp.arange(len(cache.targets))
-        d_logits[rows, cache.targets] -= d_losses  # undoes (2), the target's own logit
-        return d_logits
+        d_losses = d_loss / cache.weight_sum  # undoes (5)
+        if cache.weights is not None:
+            d_losses = (d_losses * cache.weights)[:, None]  # undoes (4)
+        one_hot_less = cache.probabilities.copy()  # undoes (3), (2), (1): the log-sum-exp
+        one_hot_less.reshape(-1)[cache.places] -= 1  # undoes (3): the target's own logit
+        one_hot_less *= d_losses
+        return one_hot_less
 
 
 def softmax(logits: Array, xp: Any) -> Array:

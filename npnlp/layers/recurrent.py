@@ -94,23 +94,24 @@ class Recurrent(Layer, ABC):
             raise InputError(f"{rows} rows of input for a packing of {packing.rows} rows")
         hidden = self._project(x, tokens)
         if h0 is not None:
-            h0 = h0.take(packing.sorted_indices, axis=0)
+            h0 = packing.sort(h0)
         self._run(hidden, h0, packing)
         h_last = hidden.take(packing.last_rows, axis=0)  # (4)
         return (hidden, h_last), RecurrentCache(x, tokens, hidden, h0, packing)
 
     def backward(
         self, dy: tuple[Array | None, Array | None], cache: RecurrentCache
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array | None]:
         """``(dL/dx, dL/dh0)`` from ``dy``, the gradients of all hidden states and of the last.
 
-        Either of the two may be None where nothing used that output.
+        Either part of ``dy`` may be None where nothing used that output; ``dL/dh0`` is None where
+        forward was given no ``h0``.
         """
         d_hidden, d_last = dy
         delta, d_h0 = self._run_backward(d_hidden, d_last, cache)
         self._add_recurrent_grads(delta, cache)
         d_x = self._project_backward(delta, cache)
-        return d_x, d_h0.take(cache.packing.unsorted_indices, axis=0)
+        return d_x, None if d_h0 is None else cache.packing.unsort(d_h0)
 
     def _project(self, x: Array, tokens: Array | None) -> Array:
         weights = self.parameters
@@ -137,7 +138,7 @@ class Recurrent(Layer, ABC):
 
     def _run_backward(
         self, d_hidden: Array | None, d_last: Array | None, cache: RecurrentCache
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array | None]:
         """``delta (N, H)`` of every packed row, and ``dL/dh0 (B, H)`` in sorted order."""
         xp, packing = self.backend.xp, cache.packing
         w_hh = self.parameters["weight_hh_l0"]
@@ -146,7 +147,7 @@ class Recurrent(Layer, ABC):
         if d_last is None:
             d = xp.zeros((packing.batch_sizes[0], self.hidden_size), dtype=delta.dtype)
         else:
-            d = d_last.take(packing.sorted_indices, axis=0)  # undoes (4)
+            d = packing.sort(d_last)  # undoes (4)
         # Row b of d waits, untouched, until the loop comes down to sequence b's last step.
         steps = zip(reversed(packing.offsets), reversed(packing.batch_sizes), strict=True)
         for start, size in steps:
@@ -155,8 +156,9 @@ class Recurrent(Layer, ABC):
             if d_hidden is not None:
                 d_t += d_hidden[start : start + size]
             delta_t *= d_t  # undoes (3)
-            xp.dot(delta_t, w_hh, out=d_t)  # undoes (2), towards h_{t-1}
-        return delta, d
+            if start > 0 or cache.h0 is not None:
+                xp.dot(delta_t, w_hh, out=d_t)  # undoes (2), towards h_{t-1}
+        return delta, None if cache.h0 is None else d
 
     def _add_recurrent_grads(self, delta: Array, cache: RecurrentCache) -> None:
         xp, packing, grads = self.backend.xp, cache.packing, self.grads
@@ -165,14 +167,16 @@ class Recurrent(Layer, ABC):
         grads["weight_hh_l0"] += xp.dot(delta[first:].T, previous)  # undoes (2), towards W_hh
         if cache.h0 is not None:
             grads["weight_hh_l0"] += xp.dot(delta[:first].T, cache.h0)
-        d_bias = delta.sum(axis=0)  # undoes (1), towards the biases
-        grads["bias_ih_l0"] += d_bias
-        grads["bias_hh_l0"] += d_bias
 
     def _project_backward(self, delta: Array, cache: RecurrentCache) -> Array:
         if cache.tokens is not None:
             delta = self.backend.segment_sum(delta, cache.tokens, len(cache.x))  # undoes (1')
-        dot = self.backend.xp.dot
-        self.grads["weight_ih_l0"] += dot(delta.T, cache.x)  # undoes (1), towards W_ih
+        xp = self.backend.xp
+        dot, grads = xp.dot, self.grads
+        # A product with ones is a sum over rows, at the speed of BLAS.
+        d_bias = dot(xp.ones(len(delta), dtype=delta.dtype), delta)  # undoes (1), towards b
+        grads["bias_ih_l0"] += d_bias
+        grads["bias_hh_l0"] += d_bias
+        grads["weight_ih_l0"] += dot(delta.T, cache.x)  # undoes (1), towards W_ih
         d_x: Array = dot(delta, self.parameters["weight_ih_l0"])  # undoes (1), towards x
         return d_x

@@ -73,7 +73,8 @@ class ClassifierConfig:
 class ClassifierCache:
     """The caches of the layers in the order of the forward pass."""
 
-    recurrent: Any
+    vocabulary: Array | None
+    rnn: Any
     dropout1: Any
     fc1: Any
     relu: Any
@@ -128,20 +129,29 @@ class SurnameClassifier(Layer):
         self.grads = self.flat.views_of_grads
 
     def forward(
-        self, tokens: Array, *, packing: Packing, random: Random | None = None
+        self,
+        tokens: Array,
+        *,
+        packing: Packing,
+        vocabulary: Array | None = None,
+        random: Random | None = None,
     ) -> tuple[Array, ClassifierCache]:
         """Logits ``(B, C)``, in the caller's order, of packed ``tokens (N,)``.
 
+        ``vocabulary (R,)`` are the rows of the embedding that occur, none twice; ``tokens`` then
+        number those. So that nothing is done for characters that the batch does not have.
         ``random`` is the stream of the dropout masks; without it (evaluation) nothing is dropped.
         """
         table = self.emb.parameters["weight"]
+        if vocabulary is not None:
+            table = table.take(vocabulary, axis=0)  # (1), less the look-up
         (_, h), rnn = self.rnn.forward(table, packing=packing, tokens=tokens)  # (1), (2)
         z, dropout1 = self.dropout1.forward(h, random and random.child("dropout1"))  # (3)
         z, fc1 = self.fc1.forward(z)  # (4)
         z, relu = self.relu.forward(z)  # (5)
         z, dropout2 = self.dropout2.forward(z, random and random.child("dropout2"))  # (6)
         logits, fc2 = self.fc2.forward(z)  # (7)
-        return logits, ClassifierCache(rnn, dropout1, fc1, relu, dropout2, fc2)
+        return logits, ClassifierCache(vocabulary, rnn, dropout1, fc1, relu, dropout2, fc2)
 
     def backward(self, d_logits: Array, cache: ClassifierCache) -> None:
         """Add the gradients of all parameters; the input is integers and has none."""
@@ -150,8 +160,9 @@ class SurnameClassifier(Layer):
         d = self.relu.backward(d, cache.relu)  # undoes (5)
         d = self.fc1.backward(d, cache.fc1)  # undoes (4)
         d = self.dropout1.backward(d, cache.dropout1)  # undoes (3)
-        d_table, _ = self.rnn.backward((None, d), cache.recurrent)  # undoes (2)
-        self.emb.backward_table(d_table)  # undoes (1)
+        d_table, _ = self.rnn.backward((None, d), cache.rnn)  # undoes (2)
+        rows = slice(None) if cache.vocabulary is None else cache.vocabulary
+        self.emb.add_grad(rows, d_table)  # undoes (1)
 
     def zero_grads(self) -> None:
         """Set all gradients to zero, in one write."""

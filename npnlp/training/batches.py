@@ -4,34 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
 from npnlp.layers import Packing
+from npnlp.layers.packing import pack_many
 from npnlp.text import SplitArrays
+
+#: Batches are packed together as long as their padded sizes stay below this many steps in all.
+TOGETHER = 2**19
 
 
 @dataclass(frozen=True)
 class Batch:
-    """``tokens (N,)`` packed by ``packing``, ``targets (B,)``; ``rows (B,)`` of the split."""
+    """Rows of a split: ``tokens (N,)`` packed by ``packing``, ``targets (B,)``, ``rows (B,)``.
+
+    ``vocabulary (R,)`` are the tokens that occur, in order, and ``tokens`` number those. The rows
+    are sorted, the longest name first, so that packing does not have to move them.
+    """
 
     tokens: Array
+    vocabulary: Array
     packing: Packing
     targets: Array
     rows: NDArray[np.int64]
 
-
-def make_batch(split: SplitArrays, rows: NDArray[np.int64], backend: Backend) -> Batch:
-    """The given rows of a split as one batch."""
-    packing = Packing(split.lengths[rows], backend)
-    return Batch(
-        tokens=packing.pack_ragged(split.tokens, split.starts[rows]),
-        packing=packing,
-        targets=backend.asarray(split.targets[rows]),
-        rows=rows,
-    )
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the model's forward pass takes."""
+        return {"tokens": self.tokens, "vocabulary": self.vocabulary, "packing": self.packing}
 
 
 def batches(
@@ -41,8 +45,38 @@ def batches(
     backend: Backend,
     start: int = 0,
 ) -> Iterator[Batch]:
-    """The rows in ``order``, ``batch_size`` at a time, from batch ``start`` on; the last may be
-    smaller.
+    """The rows in ``order``, ``batch_size`` at a time, from batch ``start`` on.
+
+    The last batch may be smaller. Many are packed at once, fewer where names are long.
     """
-    for first in range(start * batch_size, len(order), batch_size):
-        yield make_batch(split, order[first : first + batch_size], backend)
+    whole = len(order) - len(order) % batch_size
+    longest = int(split.lengths.max()) if len(split) else 0
+    together = max(1, TOGETHER // (batch_size * longest + 1)) * batch_size
+    for first in range(start * batch_size, whole, together):
+        chunk = order[first : min(first + together, whole)]
+        yield from _pack(split, chunk.reshape(-1, batch_size), backend)
+    if start * batch_size < len(order) and whole < len(order):
+        yield from _pack(split, order[whole:][None], backend)
+
+
+def _pack(split: SplitArrays, rows: NDArray[np.int64], backend: Backend) -> Iterator[Batch]:
+    """A batch for each line of ``rows (K, B)``."""
+    longest_first = np.argsort(-split.lengths[rows], axis=1, kind="stable")
+    rows = np.take_along_axis(rows, longest_first, axis=1)
+    packings, k = pack_many(split.lengths[rows], backend)
+    steps = np.concatenate([packing.steps for packing in packings])
+    places = np.concatenate([packing.places for packing in packings])
+    tokens = split.tokens[split.starts[rows][k, places] + steps]
+    occurs = np.zeros((len(rows), int(tokens.max()) + 1), dtype=bool)
+    occurs[k, tokens] = True
+    local = (np.cumsum(occurs, axis=1) - 1)[k, tokens]
+    end = 0
+    for packing, of_batch, present in zip(packings, rows, occurs, strict=True):
+        start, end = end, end + packing.rows
+        yield Batch(
+            tokens=backend.asarray(local[start:end]),
+            vocabulary=backend.asarray(np.flatnonzero(present)),
+            packing=packing,
+            targets=backend.asarray(split.targets[of_batch]),
+            rows=of_batch,
+        )

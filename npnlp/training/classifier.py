@@ -104,7 +104,7 @@ class Classifier:
         out = np.empty((len(surnames), self.model.config.num_classes), dtype=self.model.dtype)
         order = np.argsort(lengths, kind="stable")
         for batch in batches(arrays, order, EVALUATION_BATCH, backend):
-            logits, _ = self.model.forward(batch.tokens, packing=batch.packing)
+            logits, _ = self.model.forward(**batch.inputs)
             out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
         return out
 

@@ -6,11 +6,10 @@ from npnlp.backend import Array, Backend
 from npnlp.layers import FlatParameters
 
 
-def parameter_norms(flat: FlatParameters, backend: Backend) -> list[Array]:
-    """``|dL/dp|``, Euclidean, of each parameter in the order of ``flat.parameters``."""
-    xp = backend.xp
-    flattened = (grad.reshape(-1) for grad in flat.views_of_grads.values())
-    return [xp.sqrt(xp.dot(grad, grad)) for grad in flattened]
+def squared_norms(flat: FlatParameters, backend: Backend) -> list[Array]:
+    """``|dL/dp|^2`` of each parameter, in the order of ``flat.parameters``."""
+    dot = backend.xp.dot
+    return [dot(grad, grad) for grad in flat.flat_grads]
 
 
 def clip_grad_norm(grads: Array, max_norm: float | None, backend: Backend) -> Array:

@@ -84,6 +84,9 @@ class Adam(Optimizer):
 
     m <- b1 m + (1 - b1) g            v <- b2 v + (1 - b2) g^2
     w <- w - eta m^ / (sqrt(v^) + eps)       m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
+
+    The moments are kept as the plain sums ``m / (1 - b1)`` and ``v / (1 - b2)``; what that
+    changes goes, with the corrections, into two numbers a step.
     """
 
     def __init__(
@@ -97,27 +100,26 @@ class Adam(Optimizer):
         super().__init__(flat, backend, learning_rate)
         self.betas = betas
         self.eps = eps
-        self.moments = {"first_moment": self._buffer(), "second_moment": self._buffer()}
+        self.moments = {"first_sum": self._buffer(), "second_sum": self._buffer()}
 
     def step(self) -> None:
         """See :meth:`Optimizer.step`."""
         self.steps += 1
         xp, grads, scratch = self.backend.xp, self.flat.grads, self.scratch
         b1, b2 = self.betas
-        m, v = self.moments["first_moment"], self.moments["second_moment"]
-        xp.subtract(grads, m, out=scratch)
-        scratch *= 1 - b1
-        m += scratch
+        m, v = self.moments["first_sum"], self.moments["second_sum"]
+        m *= b1
+        m += grads
+        v *= b2
         xp.multiply(grads, grads, out=scratch)
-        scratch -= v
-        scratch *= 1 - b2
         v += scratch
-        # sqrt(v^) + eps = (sqrt(v) + eps root) / root: the corrections are two numbers a step.
-        root = (1 - b2**self.steps) ** 0.5
+        # With m^ = a m and v^ = b^2 v, the change is (eta a / b) m / (sqrt(v) + eps / b).
+        a = (1 - b1) / (1 - b1**self.steps)
+        b = ((1 - b2) / (1 - b2**self.steps)) ** 0.5
         xp.sqrt(v, out=scratch)
-        scratch += self.eps * root
+        scratch += self.eps / b
         xp.divide(m, scratch, out=scratch)
-        scratch *= self.learning_rate * root / (1 - b1**self.steps)
+        scratch *= self.learning_rate * a / b
         self.flat.values -= scratch
 
 

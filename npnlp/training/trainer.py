@@ -17,12 +17,12 @@ from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
 from npnlp.training.batches import Batch, batches
-from npnlp.training.clipping import clip_grad_norm, parameter_norms
+from npnlp.training.clipping import clip_grad_norm, squared_norms
 from npnlp.training.evaluate import evaluate
 from npnlp.training.optimizers import make_optimizer
 from npnlp.training.schedule import EarlyStopping, ReduceLROnPlateau
 
-#: What is noted of every batch, before the norms of the single parameters.
+#: What is noted of every batch, before the squared gradient norm of each parameter.
 LOGGED = ("loss_sum", "weight_sum", "correct", "grad_norm")
 
 
@@ -131,19 +131,19 @@ class Trainer:
         """One update of the weights."""
         model, flat = self.model, self.model.flat
         random = self.random.at(self.optimizer.steps)
-        logits, cache = model.forward(batch.tokens, packing=batch.packing, random=random)
-        loss, loss_cache = self.criterion.forward(logits, batch.targets)
+        logits, cache = model.forward(**batch.inputs, random=random)
+        _, loss = self.criterion.forward(logits, batch.targets)
         model.zero_grads()
-        model.backward(self.criterion.backward(1.0, loss_cache), cache)
-        norms = parameter_norms(flat, model.backend)
+        model.backward(self.criterion.backward(1.0, loss), cache)
+        squares = squared_norms(flat, model.backend)
         norm = clip_grad_norm(flat.grads, self.config.clip_norm, model.backend)
         self.optimizer.step()
         row = self.log[self.progress.batch]
-        row[0] = loss * loss_cache.total
-        row[1] = loss_cache.total
+        row[0] = loss.loss_sum
+        row[1] = loss.weight_sum
         row[2] = (logits.argmax(axis=1) == batch.targets).sum()
         row[3] = norm
-        for column, value in enumerate(norms, start=len(LOGGED)):
+        for column, value in enumerate(squares, start=len(LOGGED)):
             row[column] = value
 
     def _finish_epoch(self, seconds: float, rows: int) -> dict[str, float]:
@@ -162,7 +162,7 @@ class Trainer:
             "grad_norm": float(log[:, 3].mean()),
             "grad_norm_max": float(log[:, 3].max()),
             **{
-                f"grad_norm.{name}": float(log[:, column].mean())
+                f"grad_norm.{name}": float(np.sqrt(log[:, column]).mean())
                 for column, name in enumerate(self.model.flat.parameters, start=len(LOGGED))
             },
             "seconds": seconds,
