@@ -8,7 +8,7 @@ that of the ratios round by round.
 
 from __future__ import annotations
 
-import argparse
+import os
 import statistics
 import sys
 import time
@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from npnlp.backend import Random, get_backend
-from npnlp.errors import InputError
+from npnlp.cli.script import guarded, script_parser
 from npnlp.files import write_csv, write_json
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameDataset, own_table_path
@@ -34,8 +34,9 @@ try:
     from torch.nn import functional
     from torch.nn.utils.rnn import pack_padded_sequence
 except ModuleNotFoundError as error:
-    sys.exit(f"benchmarks/against_pytorch.py: {error.name} is not installed; "
-             "pip install 'npnlp[peers]'")  # fmt: skip
+    print(f"against_pytorch.py: {error.name} is not installed; pip install 'npnlp[peers]'",
+          file=sys.stderr)  # fmt: skip
+    sys.exit(2)
 
 EMBEDDING, HIDDEN, BATCH = 100, 64, 64
 
@@ -193,21 +194,16 @@ def report(seconds: dict[tuple[str, int], list[float]], names: int) -> list[dict
 
 def main() -> int:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument("--surname-csv", type=Path, default=own_table_path(), help="the table")
-    parser.add_argument("--out", type=Path, default=Path("out/against_pytorch"), help="folder")
-    parser.add_argument("--seed", type=int, default=0, help="of PyTorch's shuffles")
+    parser = script_parser(__doc__, "out/against_pytorch")
+    parser.add_argument(
+        "--surname-csv", type=Path, metavar="FILE",
+        default=os.environ.get("NPNLP_SURNAMES_CSV") or own_table_path(),
+        help="the table (or set NPNLP_SURNAMES_CSV)",
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=9, help="epochs of each way and thread count")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="counts to try")
-    parser.add_argument("--quick", action="store_true", help="one round, to see that it works")
     options = parser.parse_args()
-    try:
-        dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
-    except InputError as error:
-        print(f"benchmarks/against_pytorch.py: {error}", file=sys.stderr)
-        return 2
+    dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
     torch.manual_seed(options.seed)
     ways = {
         "npnlp": npnlp_epoch(dataset),
@@ -235,4 +231,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("against_pytorch.py", main))
