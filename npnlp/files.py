@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,18 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     """Replace ``path`` by ``content`` in one step.
 
     A temporary file beside it is written, flushed to the disk and renamed, and the folder is
-    flushed; whoever reads ``path``, also after a crash, finds the old content or the new.
+    flushed; whoever reads ``path``, also after a crash, finds the old content or the new. An
+    ``OSError`` names ``path``, not the temporary file.
     """
     path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        _write_and_rename(path, data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_and_rename(path: Path, data: bytes) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -41,16 +52,19 @@ def write_json(path: str | Path, value: Any) -> None:
     write_atomic(path, text + "\n")
 
 
-def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows with the columns of the first, atomically; a float keeps every digit."""
-    columns = list(rows[0]) if rows else []
-    lines = [",".join(columns), *(",".join(_cell(row[name]) for name in columns) for row in rows)]
-    write_atomic(path, "\n".join(lines) + "\n")
+def write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file, atomically; a float keeps every digit."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([[float(v) if isinstance(v, float) else v for v in row] for row in rows])
+    write_atomic(path, text.getvalue())
 
 
-def _cell(value: Any) -> str:
-    text = repr(value) if isinstance(value, float) else str(value)
-    return f'"{text}"' if "," in text else text
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the columns of the first as CSV, atomically."""
+    header = list(rows[0]) if rows else []
+    write_table(path, header, [[row[name] for name in header] for row in rows])
 
 
 def _flush_folder(folder: Path) -> None:

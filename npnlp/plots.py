@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which stay apart for colour-blind readers; sizes ar
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,9 @@ STYLE: Any = {
 @contextmanager
 def picture(path: str | Path, width: float = 12, height: float = 6.75) -> Iterator[Figure]:
     """A figure in the project's style, saved to ``path`` at the end."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # A label in a script that the font lacks is drawn as boxes; the CSV beside it has the text.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
@@ -100,11 +103,15 @@ def gradient_norms(history_csv: str | Path, path: str | Path) -> None:
 def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
     """The share of each true class that is predicted as each class, from ``confusion_matrix.csv``.
 
-    Classes that occur come first, from most to fewest rows.
+    Classes with the most rows come first. Columns are those of the rows, in the same order: the
+    table is read by position, since a class may have any name.
     """
-    table = pd.read_csv(matrix_csv, index_col="true", keep_default_na=False)
-    order = table.sum(axis=1).sort_values(ascending=False, kind="stable").index
-    counts = table.loc[order, order].to_numpy()
+    table = pd.read_csv(matrix_csv, header=None, dtype=str, keep_default_na=False).to_numpy()
+    unsorted = table[1:, 1:].astype(np.int64)
+    ranks = np.argsort(-unsorted.sum(axis=1), kind="stable")
+    counts = unsorted[ranks][:, ranks]
+    # Matplotlib reads what stands between dollar signs as mathematics.
+    order = [name.replace("$", r"\$") for name in table[1:, 0][ranks]]
     totals = counts.sum(axis=1)
     share = counts / np.maximum(totals, 1)[:, None]
     size = max(7.0, 0.62 * len(order) + 3)
@@ -112,7 +119,7 @@ def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
         axes = figure.add_subplot()
         axes.grid(visible=False)
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
-        axes.set_xticks(range(len(order)), list(order), rotation=60, ha="right")
+        axes.set_xticks(range(len(order)), order, rotation=60, ha="right")
         axes.set_yticks(
             range(len(order)), [f"{n} ({c})" for n, c in zip(order, totals, strict=True)]
         )

@@ -10,6 +10,7 @@ from typing import Any
 from npnlp.backend import get_backend
 from npnlp.cli.options import Formatter, add_backend, add_save_dir
 from npnlp.cli.train import metrics_table
+from npnlp.errors import InputError
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import CLASS_WEIGHTS, require_known_nationalities
@@ -24,7 +25,8 @@ def add_to(commands: Any) -> None:
         "evaluate",
         formatter_class=Formatter,
         help="measure a saved model on a table",
-        description="Loss and scores of a saved model: every row, dropout off.",
+        description="Loss and scores of a saved model on each split of a table: every row, dropout "
+        "off. Without a split column all rows are test rows.",
     )
     parser.set_defaults(run=run)
     add_save_dir(parser)
@@ -33,7 +35,7 @@ def add_to(commands: Any) -> None:
         help="a CSV with nationality, surname and optionally split (default: the table that "
         "comes with npnlp)",
     )  # fmt: skip
-    parser.add_argument("--split-by", choices=SPLIT_BY, help="as in npnlp train")
+    parser.add_argument("--split-by", choices=SPLIT_BY, help="divide the table as npnlp train does")
     parser.add_argument("--class-weights", choices=CLASS_WEIGHTS, default="none",
                         help="of the loss, from the table's train split")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -46,17 +48,27 @@ def run(options: argparse.Namespace) -> int:
         options.save_dir / options.model_state_file, get_backend(options.backend)
     )
     csv = options.surname_csv or own_table_path()
-    frame = with_split(read_table(csv), options.split_by, source=str(csv))
+    frame = read_table(csv)
+    if options.split_by:
+        frame = with_split(frame, options.split_by, source=str(csv))
+    elif "split" not in frame:
+        frame = frame.assign(split="test")
     require_known_nationalities(frame, classifier.vectorizer, str(csv))
     dataset = SurnameDataset(frame, classifier.vectorizer)
     model = classifier.model
+    if options.class_weights != "none" and not len(dataset.arrays("train")):
+        raise InputError(f"{csv}: no train rows to take class weights from; add some or give none")
     weights = dataset.class_weights(options.class_weights)
     criterion = SoftmaxCrossEntropy(
         None if weights is None else model.backend.asarray(weights, dtype=model.dtype),
         backend=model.backend,
         dtype=model.dtype,
     )
-    found = {split: evaluate(model, dataset.arrays(split), criterion) for split in SPLITS}
+    found = {
+        split: evaluate(model, dataset.arrays(split), criterion)
+        for split in SPLITS
+        if len(dataset.arrays(split))
+    }
     if options.json:
         print(json.dumps({split: result.metrics for split, result in found.items()}, indent=2))
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 from npnlp.backend import get_backend
 from npnlp.cli.options import Formatter, add_backend, add_save_dir
+from npnlp.cli.script import one_line
 from npnlp.errors import InputError
 from npnlp.training.classifier import Classifier, Prediction
 
@@ -40,26 +41,35 @@ def run(options: argparse.Namespace) -> int:
     )
     predictions = classifier.predict(_names(options.names), options.top_k)
     if options.json:
-        print(json.dumps([p.to_dict() for p in predictions], indent=2, ensure_ascii=False))
+        utf8 = sys.stdout is not None and sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        described = [prediction.to_dict() for prediction in predictions]
+        print(json.dumps(described, indent=2, ensure_ascii=not utf8))
     else:
         print("\n".join(_table(predictions)))
     for prediction in predictions:
-        unknown = classifier.unknown_characters(prediction.surname)
+        unknown = dict.fromkeys(classifier.unknown_characters(prediction.surname))
         if unknown:
-            print(
-                f"npnlp predict: note: the model has never seen {' '.join(dict.fromkeys(unknown))}"
-                f" of {prediction.surname!r}",
-                file=sys.stderr,
-            )
+            seen = " ".join(shown(character) for character in list(unknown)[:20])
+            note = f"the model has never seen {seen} of {shown(prediction.surname)}"
+            print(f"npnlp predict: note: {one_line(note)}", file=sys.stderr)
     return 0
+
+
+def shown(text: str) -> str:
+    """The text for a note: its first forty characters, control characters escaped."""
+    short = text if len(text) <= 40 else f"{text[:40]}..."
+    return short if short.isprintable() else repr(short)
 
 
 def _names(given: Sequence[str]) -> list[str]:
     names: list[str] = []
     for name in given:
         if name != "-":
+            _require_text(name)
             names.append(name)
             continue
+        if sys.stdin is None:
+            raise InputError("standard input is closed; give names as arguments")
         try:
             content = sys.stdin.buffer.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
@@ -71,6 +81,14 @@ def _names(given: Sequence[str]) -> list[str]:
                 raise InputError(f"standard input: row {row}: empty; give one name a line")
         names += lines
     return names
+
+
+def _require_text(name: str) -> None:
+    """A byte that is not UTF-8 reaches us as half of a surrogate pair, which is no character."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"name {name!r} is not UTF-8 text") from error
 
 
 def _table(predictions: Sequence[Prediction]) -> list[str]:

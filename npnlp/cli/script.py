@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from threadpoolctl import threadpool_limits
 
 from npnlp.cli.options import Formatter
 from npnlp.errors import DeviceError, DivergenceError, InputError
 
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -20,7 +25,12 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print ``message`` and leave with status 2."""
-        self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
+
+
+def one_line(message: str) -> str:
+    """The message with its line ends and runs of blanks as single blanks."""
+    return " ".join(message.split())
 
 
 def script_parser(description: str | None, out: str) -> argparse.ArgumentParser:
@@ -35,6 +45,22 @@ def script_parser(description: str | None, out: str) -> argparse.ArgumentParser:
     return parser
 
 
+def blas_threads() -> AbstractContextManager[Any]:
+    """One thread for matrix products, unless the environment asks for another number.
+
+    At the sizes of a small recurrent network a second thread gains nothing, and where another
+    program holds a core, waiting for it costs a factor of fifty. The number of threads also decides
+    the order of sums and so the last bits of a result.
+    """
+    asked = any(name in os.environ for name in THREAD_VARIABLES)
+    return nullcontext() if asked else threadpool_limits(limits=1, user_api="blas")
+
+
+def leave_output() -> None:
+    """Let standard output go nowhere, after whoever read it has left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def guarded(prefix: str, call: Callable[[], int]) -> int:
     """Run ``call``; its status, or one line on standard error and the status of what went wrong.
 
@@ -42,12 +68,17 @@ def guarded(prefix: str, call: Callable[[], int]) -> int:
     """
 
     def fail(message: str, status: int) -> int:
-        print(f"{prefix}: {' '.join(message.split())}", file=sys.stderr)
+        print(f"{prefix}: {one_line(message)}", file=sys.stderr)
         return status
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is escaped
     try:
-        status = call()
-        sys.stdout.flush()
+        with blas_threads():
+            status = call()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except (InputError, DeviceError) as error:
         return fail(str(error), BAD_INPUT)
@@ -56,9 +87,10 @@ def guarded(prefix: str, call: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has left; what Python would still flush goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        leave_output()
         return DONE
+    except MemoryError as error:
+        return fail(f"not enough memory: {error}; choose smaller sizes", BAD_INPUT)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return fail(f"{where}{error.strerror or error}", BAD_INPUT)

@@ -10,6 +10,7 @@ from typing import Any
 
 from npnlp.backend import get_backend
 from npnlp.cli.options import Formatter, add_backend, add_save_dir
+from npnlp.cli.script import leave_output
 from npnlp.errors import InputError
 from npnlp.layers.elman import NONLINEARITIES
 from npnlp.models import CELLS
@@ -95,8 +96,12 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
 
     def say(line: str = "") -> None:
-        if not options.quiet:
+        if options.quiet:
+            return
+        try:
             print(line, flush=True)
+        except BrokenPipeError:  # whoever read along has left; the training is to be finished
+            leave_output()
 
     backend = get_backend(options.backend)
     if backend.reason:
@@ -124,9 +129,12 @@ def run(options: argparse.Namespace) -> int:
         training.train(bars=not options.quiet)
     except Interrupted:
         progress = training.trainer.progress
+        where = f"after epoch {progress.epoch}"
+        if progress.batch:
+            where = f"in epoch {progress.epoch + 1} after batch {progress.batch}"
         print(
-            f"npnlp train: interrupted in epoch {progress.epoch + 1} after batch "
-            f"{progress.batch}; saved in {training.checkpoint_file}, continue with --resume",
+            f"npnlp train: interrupted {where}; saved in {training.checkpoint_file}, continue "
+            "with --resume",
             file=sys.stderr,
         )
         return 130
@@ -164,8 +172,14 @@ def _start(training: Run, options: argparse.Namespace, say: Callable[[str], None
                 f"{training.model_file}: that model is {saved.model.config}, this one "
                 f"{trainer.model.config}; give the same options"
             )
+        ours = training.dataset.get_vectorizer().to_serializable()
+        if saved.vectorizer.to_serializable() != ours:
+            raise InputError(
+                f"{training.vectorizer_file}: not the vocabularies that {training.model_file} was "
+                "trained with; restore them, or train without --reload-from-files"
+            )
         trainer.model.load_state_dict(saved.model.state_dict())
-        trainer.best = trainer.model.state_dict()
+        trainer.begin_from_here()
         say(f"Weights: from {training.model_file}")
     if options.resume and training.resume():
         say(f"Resuming: {trainer.progress.epoch} epochs done")

@@ -23,6 +23,8 @@ from npnlp.layers import (
     ReLU,
 )
 
+#: Training needs some ten times the memory of the parameters: 10 GB for this many.
+LARGEST = 2**28
 #: The recurrent layers that ``cell`` may name.
 CELLS = {"elman": Elman}
 
@@ -45,12 +47,29 @@ class ClassifierConfig:
     padding_idx: int = 0
 
     def __post_init__(self) -> None:
-        if self.cell not in CELLS:
+        if not isinstance(self.cell, str) or self.cell not in CELLS:
             raise InputError(f"cell {self.cell!r} is not known; choose one of {', '.join(CELLS)}")
         for name in ("num_embeddings", "num_classes", "embedding_size", "rnn_hidden_size"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise InputError(f"{name} is {value!r}; it has to be a whole number above 0")
+        if type(self.padding_idx) is not int or not 0 <= self.padding_idx < self.num_embeddings:
+            raise InputError(f"padding_idx is {self.padding_idx!r}; it has to be a row's number")
+        if type(self.dropout) not in (int, float):
+            raise InputError(f"dropout is {self.dropout!r}; it has to be a number")
+        if self.parameter_count > LARGEST:
+            raise InputError(
+                f"a model of {self.parameter_count:,} numbers is too large (the limit is "
+                f"{LARGEST:,}); choose a smaller rnn_hidden_size or embedding_size"
+            )
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the model learns."""
+        hidden, size = self.rnn_hidden_size, self.embedding_size
+        recurrent = hidden * (size + hidden + 2)
+        linear = hidden * (hidden + 1) + self.num_classes * (hidden + 1)
+        return self.num_embeddings * size + recurrent + linear
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, for a file."""
@@ -59,6 +78,8 @@ class ClassifierConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Undo :meth:`to_dict`; raises :class:`InputError` for a missing or unknown field."""
+        if not isinstance(values, Mapping):
+            raise InputError(f"configuration is {values!r:.40}; it has to be a table of fields")
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

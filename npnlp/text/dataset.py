@@ -14,7 +14,7 @@ from npnlp.errors import InputError
 from npnlp.files import write_atomic
 from npnlp.text.splits import with_split
 from npnlp.text.table import SPLITS, read_table
-from npnlp.text.vectorizer import SurnameVectorizer
+from npnlp.text.vectorizer import SurnameVectorizer, require_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,15 +43,13 @@ class SurnameDataset:
     """A frame with ``surname``, ``nationality`` and ``split``, seen through a vectorizer.
 
     ``len(dataset)`` and ``dataset[i]`` speak of one split, chosen with :meth:`set_split` (train at
-    first).
+    first). Raises :class:`InputError` for a missing column or value, and for a frame without rows.
     """
 
     def __init__(self, surname_df: pd.DataFrame, vectorizer: SurnameVectorizer) -> None:
-        for name in ("surname", "nationality"):
-            bad = surname_df[name].isna() | (surname_df[name] == "")
-            if bad.any():
-                where = surname_df.index[bad.to_numpy()][0]
-                raise InputError(f"column {name}, row {where!r}: empty; fill it or drop the row")
+        require_text(surname_df, ("surname", "nationality", "split"))
+        if not len(surname_df):
+            raise InputError("the frame has no rows")
         self.surname_df = surname_df
         self._vectorizer = vectorizer
         self._arrays: dict[str, SplitArrays] = {}
@@ -128,7 +126,7 @@ class SurnameDataset:
             tokens, lengths = self._vectorizer.vectorize_many(frame["surname"])
             lookup = self._vectorizer.nationality_vocab.lookup_token
             targets = np.array([lookup(name) for name in frame["nationality"]], dtype=np.int64)
-            starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+            starts = np.cumsum(lengths) - lengths
             self._arrays[split] = SplitArrays(tokens, starts, lengths, targets)
         return self._arrays[split]
 

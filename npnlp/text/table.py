@@ -41,15 +41,18 @@ def read_table(path: str | Path) -> pd.DataFrame:
         raise InputError(f"{path}: row {_row_of(text, text.index(chr(0)))}: not a CSV text file")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     records: list[dict[str, str | int]] = []
+    begins = 1
     try:
-        header = [field.strip() for field in next(reader, [])]
+        header = [field.strip() for field in next(filter(None, reader), [])]
         columns = _columns(path, header)
+        begins = reader.line_num + 1
         for fields in reader:
             if fields:
                 _check_width(path, reader.line_num, header, fields)
                 records.append(_record(path, reader.line_num, columns, fields))
+            begins = reader.line_num + 1
     except csv.Error as error:
-        raise InputError(f"{path}: row {reader.line_num}: not valid CSV: {error}") from error
+        raise InputError(f"{path}: row {begins}: not valid CSV: {error}") from error
     if not records:
         raise InputError(f"{path}: no rows below the header; give at least one a split")
     return pd.DataFrame(records, columns=[*columns, "row"])
@@ -69,10 +72,10 @@ def _decode(path: Path, content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = content[: error.start]
-        line = before[before.rfind(b"\n") + 1 :]
+        line = before[before.rfind(b"\n") + 1 :].decode("latin-1")
         header = content.split(b"\n", 1)[0].decode("utf-8-sig", "replace").strip().split(",")
-        place = line.count(b",")
-        column = header[place] if place < len(header) else f"number {place + 1}"
+        place = len(next(csv.reader([line]), [""])) - 1
+        column = header[place] if 0 <= place < len(header) else f"number {place + 1}"
         raise InputError(
             f"{path}: row {before.count(bytes([10])) + 1}, column {column}: byte "
             f"0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"

@@ -25,6 +25,18 @@ def clean_name(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
+def require_text(frame: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Raise :class:`InputError` naming a column that is missing, or a row of it without text."""
+    for name in columns:
+        if name not in frame:
+            raise InputError(f"column {name!r} is missing; the frame has {list(frame)}")
+        for row, value in frame[name].items():
+            if not isinstance(value, str) or not value.strip():
+                raise InputError(
+                    f"column {name}, row {row!r}: {value!r} is no text; fill it or drop the row"
+                )
+
+
 class SurnameVectorizer:
     """The two vocabularies, and how a name becomes numbers with them."""
 
@@ -58,7 +70,11 @@ class SurnameVectorizer:
 
     @classmethod
     def from_dataframe(cls, surname_df: pd.DataFrame) -> Self:
-        """Vocabularies of a frame with ``surname`` and ``nationality``, in order of appearance."""
+        """Vocabularies of a frame with ``surname`` and ``nationality``, in order of appearance.
+
+        Raises :class:`InputError` for a missing column or value.
+        """
+        require_text(surname_df, ("surname", "nationality"))
         char_vocab, nationality_vocab = SequenceVocabulary(), Vocabulary()
         for surname in surname_df["surname"]:
             char_vocab.add_many(clean_name(surname))

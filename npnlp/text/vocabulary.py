@@ -97,6 +97,8 @@ class SequenceVocabulary(Vocabulary):
             "begin_seq_token": begin_seq_token,
             "end_seq_token": end_seq_token,
         }
+        if len(set(self._special.values())) != len(self._special):
+            raise InputError(f"the special tokens {self._special} have to differ from each other")
         self.mask_index = self.add_token(mask_token)
         self.unk_index = self.add_token(unk_token)
         self.begin_seq_index = self.add_token(begin_seq_token)
@@ -109,3 +111,15 @@ class SequenceVocabulary(Vocabulary):
     def to_serializable(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return {**super().to_serializable(), **self._special}
+
+    @classmethod
+    def from_serializable(cls, contents: Mapping[str, Any]) -> Self:
+        """Undo :meth:`to_serializable`; raises :class:`InputError` where it cannot be."""
+        if isinstance(contents, Mapping):
+            for name, value in contents.items():
+                if name != "token_to_idx" and not isinstance(value, str):
+                    raise InputError(f"{name} of a vocabulary has to be text; it is {value!r}")
+        made = super().from_serializable(contents)
+        if len(made) != len(contents["token_to_idx"]):
+            raise InputError("token_to_idx of a vocabulary lacks one of its special tokens")
+        return made

@@ -77,6 +77,9 @@ class Classifier:
             sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
             if sizes != (config.num_embeddings, config.num_classes):
                 raise InputError(f"vocabularies of {sizes} for a configuration of {config}")
+            for name, tensor in state.items():
+                if not np.isfinite(tensor).all():
+                    raise InputError(f"tensor {name!r} holds numbers that are not finite")
             model = SurnameClassifier(config, backend=backend or get_backend("numpy"))
             model.load_state_dict(state)
         except KeyError as error:

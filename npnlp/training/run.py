@@ -11,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from npnlp.backend import Backend, Random
-from npnlp.files import write_csv, write_json
+from npnlp.errors import InputError
+from npnlp.files import write_csv, write_json, write_table
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SPLITS, SurnameDataset
 from npnlp.text.audit import audit
@@ -21,6 +22,9 @@ from npnlp.training.evaluate import Evaluation, evaluate
 from npnlp.training.interrupt import Interrupted, interruptible
 from npnlp.training.trainer import Trainer, TrainingConfig
 from npnlp.version import __version__
+
+FILES = ("last.safetensors", "metrics.json", "history.csv", "confusion_matrix.csv")
+PICTURES = ("learning_curves", "gradient_norms", "confusion_matrix")
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Run:
         vectorizer_file: str = "vectorizer.json",
     ) -> Run:
         """A run that has not begun; ``shape`` are fields of :class:`ClassifierConfig`."""
+        _check_names(model_file, vectorizer_file)
         vectorizer = dataset.get_vectorizer()
         model_config = ClassifierConfig(
             num_embeddings=len(vectorizer.char_vocab),
@@ -164,11 +169,19 @@ class Run:
         write_csv(self.save_dir / "history.csv", history)
         names = self.dataset.get_vectorizer().nationality_vocab.tokens
         counts = evaluations["test"].confusion.tolist()
-        rows = [
-            {"true": true, **dict(zip(names, row, strict=True))}
-            for true, row in zip(names, counts, strict=True)
-        ]
-        write_csv(self.save_dir / "confusion_matrix.csv", rows)
+        rows = [[true, *row] for true, row in zip(names, counts, strict=True)]
+        write_table(self.save_dir / "confusion_matrix.csv", ["true nationality", *names], rows)
+
+
+def _check_names(model_file: str, vectorizer_file: str) -> None:
+    """Raise :class:`InputError` for names that are no plain file names, or taken."""
+    taken = {*FILES, *(f"{name}.png" for name in PICTURES)}
+    for option, name in (("model", model_file), ("vectorizer", vectorizer_file)):
+        if not name or Path(name).name != name:
+            raise InputError(f"{option} file {name!r}: has to be a plain file name, no path")
+        if name in taken:
+            raise InputError(f"{option} file {name!r}: another file of the run has that name")
+        taken.add(name)
 
 
 def environment(backend: Backend) -> dict[str, str]:

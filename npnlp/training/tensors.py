@@ -16,6 +16,8 @@ from npnlp.errors import InputError
 from npnlp.files import write_atomic
 
 FORMAT_VERSION = 1
+#: One entry of the metadata holds all as JSON: the order of several would vary from run to run.
+ENTRY = "npnlp"
 
 
 def save_tensors(
@@ -26,18 +28,17 @@ def save_tensors(
     ``kind`` says what the file is, so that one cannot be taken for another.
     """
     # safetensors writes the memory of a non-contiguous array as if it were contiguous.
-    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    metadata = {
-        "format": kind,
-        "format_version": str(FORMAT_VERSION),
-        **{name: json.dumps(value, ensure_ascii=False) for name, value in values.items()},
-    }
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    described = {"format": kind, "format_version": FORMAT_VERSION, **values}
+    metadata = {ENTRY: json.dumps(described, ensure_ascii=False)}
     write_atomic(path, safetensors.numpy.save(contiguous, metadata=metadata))
 
 
 def load_tensors(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Undo :func:`save_tensors`; raises :class:`InputError` for a file that is not of ``kind``."""
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: a folder, not a file")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
@@ -46,14 +47,15 @@ def load_tensors(path: str | Path, kind: str) -> tuple[dict[str, NDArray[Any]], 
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a readable safetensors file: {error}") from error
-    found, version = metadata.pop("format", None), metadata.pop("format_version", None)
+    try:
+        values = json.loads(metadata.get(ENTRY, "{}"))
+        found, version = values.pop("format", None), values.pop("format_version", None)
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: damaged metadata: {error}") from error
     if found != kind:
         raise InputError(f"{path}: holds {found or 'tensors of unknown origin'}, not {kind}")
-    if version != str(FORMAT_VERSION):
+    if version != FORMAT_VERSION:
         raise InputError(
             f"{path}: format version {version}; this program reads version {FORMAT_VERSION}"
         )
-    try:
-        return tensors, {name: json.loads(text) for name, text in metadata.items()}
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: damaged metadata: {error}") from error
+    return tensors, values

@@ -47,7 +47,9 @@ class TrainingConfig:
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise InputError(f"{name} is {value}; it has to be above 0")
+                raise InputError(f"{name} is {value}; it has to be a finite number above 0")
+        if self.optimizer == "adam" and self.momentum:
+            raise InputError(f"momentum is {self.momentum}, but adam has none; use optimizer sgd")
 
 
 @dataclass
@@ -109,6 +111,10 @@ class Trainer:
         ``on_batch`` is called after every step, when :meth:`state` is whole; what it raises ends
         the epoch there. Raises :class:`DivergenceError` where a loss is not finite.
         """
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said in one line
+            return self._run_epoch(on_batch)
+
+    def _run_epoch(self, on_batch: Callable[[], None]) -> dict[str, float]:
         progress = self.progress
         order = self.random.child("shuffle").at(progress.epoch).permutation(len(self.train))
         started, rows = time.perf_counter(), 0
@@ -126,6 +132,11 @@ class Trainer:
         progress.epoch += 1
         progress.batch = 0
         return row
+
+    def begin_from_here(self) -> None:
+        """Take the model's weights as the best so far: only better ones will replace them."""
+        self.best = self.model.state_dict()
+        self.stopper.best = evaluate(self.model, self.val, self.criterion).loss
 
     def step(self, batch: Batch) -> None:
         """One update of the weights."""

@@ -1,0 +1,92 @@
+"""Every script runs with --quick, writes what it says, shows its defaults and refuses bad input."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("benchmarks/*.py")])
+NEEDS_TORCH = {"against_pytorch.py"}
+WRITES = {
+    "surnames.py": ("model.safetensors", "history.csv", "learning_curves.png"),
+    "book_protocol.py": ("book_protocol.csv", "book_protocol_runs.csv", "book_protocol.png"),
+    "class_weights.py": ("class_weights.csv", "class_weights.png"),
+    "own_table.py": ("own_table.csv", "own_table_overlap.csv", "own_table.png"),
+    "against_pytorch.py": ("against_pytorch.csv", "environment.json"),
+}
+
+every_script = pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(
+            script,
+            marks=[
+                pytest.mark.peers,
+                pytest.mark.skipif(
+                    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
+                ),
+            ]
+            if script.name in NEEDS_TORCH
+            else [],
+        )
+        for script in SCRIPTS
+    ],
+    ids=lambda script: script.name,
+)
+
+
+def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A twentieth of the project's own table, every nationality in every split."""
+    frame = pd.read_csv(ROOT / "npnlp/data/surnames.csv", keep_default_na=False)
+    path = tmp_path / "small.csv"
+    frame.groupby(["nationality", "split"]).head(6).to_csv(path, index=False)
+    return path
+
+
+def test_each_script_is_known_here() -> None:
+    assert {script.name for script in SCRIPTS} == set(WRITES)
+
+
+@every_script
+def test_quick_run_writes_its_files(script: Path, table: Path, tmp_path: Path) -> None:
+    option = "--reference" if script.name == "own_table.py" else "--surname-csv"
+    done = run(script, "--quick", "--out", str(tmp_path / "out"), option, str(table))
+    assert done.returncode == 0, done.stderr
+    for name in WRITES[script.name]:
+        path = tmp_path / "out" / name
+        assert path.stat().st_size > 0
+        if path.suffix == ".csv":
+            assert len(pd.read_csv(path)) > 0
+        if path.suffix == ".png":
+            assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@every_script
+def test_help_shows_the_common_options_with_defaults(script: Path) -> None:
+    done = run(script, "--help")
+    assert done.returncode == 0
+    assert all(option in done.stdout for option in ("--out", "--seed", "--quick", "default: "))
+
+
+@every_script
+def test_bad_table_is_one_line_and_status_2(script: Path, tmp_path: Path) -> None:
+    option = "--reference" if script.name == "own_table.py" else "--surname-csv"
+    missing = tmp_path / "missing.csv"
+    done = run(script, "--quick", "--out", str(tmp_path / "out"), option, str(missing))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert str(missing) in done.stderr
+    assert not (tmp_path / "out").exists()
