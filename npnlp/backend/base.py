@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 #: An array of the backend in use. CuPy's arrays answer to the same names as NumPy's.
@@ -56,8 +55,3 @@ class Backend(ABC):
 
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
-
-
-def real_dtype(dtype: Any) -> np.dtype[Any]:
-    """The real type of a possibly complex one: complex128 -> float64."""
-    return np.empty(0, dtype=dtype).real.dtype

@@ -8,8 +8,7 @@ Trapp, "Using complex variables to estimate derivatives of real functions", 1998
 
 *Central difference*: ``(L(p + h) - L(p - h)) / 2h``, for what is not analytic, away from kinks.
 
-*Adjoint*: ``<J v, w> = <v, J^T w>`` for random ``v`` and ``w``: one forward and one backward pass,
-whatever the size.
+*Adjoint*: ``<J v, w> = <v, J^T w>`` for random ``v`` and ``w``: as many passes at any size.
 
 The scalar ``L`` is ``sum(w * y)`` over all outputs with fixed random ``w``.
 """
@@ -59,7 +58,7 @@ class GradientRow:
     """The worst disagreement of one parameter or input.
 
     ``error`` is the largest ``|backward - reference|`` over the largest ``|reference|`` in that
-    array; ``index`` says where.
+    array (over 1 where that is zero); ``index`` says where.
     """
 
     quantity: str
@@ -139,7 +138,7 @@ def check_adjoint(
 ) -> GradientReport:
     """Compare ``<J v, w>`` with ``<v, J^T w>`` for a random direction v of all variables at once.
 
-    One forward and one backward pass, so it serves at full size.
+    A few passes, whatever the size, so it serves at full size. A gradient of the wrong shape fails.
     """
     analytic, _ = _backward_gradients(layer, inputs, keywords)
     twin = layer.astype(np.complex128)
@@ -148,7 +147,8 @@ def check_adjoint(
     for quantity, variable in _variables(twin, twin_inputs):
         v = Random(0, f"direction.{quantity}").normal(variable.shape)
         variable += layer.backend.asarray(1j * COMPLEX_STEP * v)
-        transposed += float((analytic[quantity] * v).sum())
+        fits = analytic[quantity].shape == v.shape
+        transposed += float((analytic[quantity] * v).sum()) if fits else math.nan
     outputs, _ = twin.forward(*twin_inputs, **keywords)
     direct = _scalar(outputs, layer.backend).imag / COMPLEX_STEP
     scale = max(abs(direct), abs(transposed))
@@ -210,8 +210,9 @@ def _numerical(
         kept = flat[index].copy()
         flat[index] += moved
         outputs, _ = layer.forward(*inputs, **keywords)
+        loss = _scalar(outputs, layer.backend)  # first: an output may be the input itself
         flat[index] = kept
-        return _scalar(outputs, layer.backend)
+        return loss
 
     flat = variable.reshape(-1)  # a view: parameters and copied inputs are contiguous
     reference = np.empty(flat.size)
@@ -260,13 +261,15 @@ def _scalar(outputs: Any, backend: Backend) -> complex:
 
 
 def _copy(value: Any, backend: Backend, dtype: Any) -> Any:
-    if not _is_floating(value):
+    """A contiguous copy; of ``dtype`` where the value is an array of floating numbers."""
+    if not hasattr(value, "dtype"):
         return value
-    return backend.asarray(np.array(backend.to_numpy(value), dtype=dtype, order="C"))
+    kept = dtype if _is_floating(value) else value.dtype
+    return backend.asarray(np.array(backend.to_numpy(value), dtype=kept, order="C"))
 
 
 def _host(value: Any, backend: Backend) -> Any:
-    return backend.to_numpy(value).copy() if _is_floating(value) else value
+    return backend.to_numpy(value).copy() if hasattr(value, "dtype") else value
 
 
 def _is_floating(value: Any) -> bool:

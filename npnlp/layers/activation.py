@@ -24,7 +24,7 @@ class ReLU(Layer):
     def forward(self, x: Array) -> tuple[Array, ReLUCache]:
         """Apply to every element."""
         active = x.real > 0  # (1)
-        return x * active, ReLUCache(active)  # (2)
+        return self.backend.xp.where(active, x, 0), ReLUCache(active)  # (2)
 
     def backward(self, dy: Array, cache: ReLUCache) -> Array:
         """Return ``dL/dx``."""

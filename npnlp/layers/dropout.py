@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array, Random
-from npnlp.backend.base import real_dtype
 from npnlp.errors import InputError
 from npnlp.layers.base import Layer, LayerOptions
 
@@ -29,14 +28,13 @@ class Dropout(Layer):
         if not 0.0 <= p < 1.0:
             raise InputError(f"p of Dropout is {p}; it has to be at least 0 and below 1")
         self.p = p
-        self.scale = real_dtype(self.dtype).type(1.0 / (1.0 - p))
 
     def forward(self, x: Array, random: Random | None = None) -> tuple[Array, DropoutCache]:
         """Drop elements as ``random`` says; without it (evaluation) return ``x`` itself."""
         if random is None or self.p == 0.0:
             return x, DropoutCache(None)
         keep = self.backend.asarray(random.keep(x.shape, self.p))
-        scale = keep * self.scale
+        scale = keep * self.dtype.type(1.0 / (1.0 - self.p))
         return x * scale, DropoutCache(scale)  # (1)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:

@@ -41,7 +41,7 @@ class Elman(Recurrent):
         if self.nonlinearity == "tanh":
             self.backend.xp.tanh(a, out=a)
         else:
-            a *= a.real > 0
+            a[...] = self.backend.xp.where(a.real > 0, a, 0)
 
     def derivative(self, h: Array) -> Array:
         """See :meth:`Recurrent.derivative`."""
