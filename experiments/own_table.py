@@ -18,16 +18,12 @@ from tqdm import tqdm
 from npnlp import plots
 from npnlp.backend import get_backend
 from npnlp.cli.script import guarded, script_parser
-from npnlp.errors import InputError
-from npnlp.files import write_atomic, write_csv
+from npnlp.files import fill_section, write_csv
 from npnlp.text import SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
 from npnlp.training.evaluate import evaluate
 from npnlp.training.run import Run
 from npnlp.training.trainer import TrainingConfig
-
-START, END = "<!-- figures of experiments/own_table.py -->", "<!-- end of figures -->"
-
 
 def overlap(own: pd.DataFrame, reference: pd.DataFrame) -> dict[str, int]:
     """How many different pairs, and names, of the own table the reference also has."""
@@ -83,15 +79,6 @@ def sentences(shared: dict[str, int], rows: list[dict[str, float]]) -> str:
     )
 
 
-def fill_card(card: Path, text: str) -> None:
-    """Put ``text`` between the two markers of the card."""
-    content = card.read_text(encoding="utf-8")
-    if START not in content or END not in content:
-        raise InputError(f"{card}: the markers {START} and {END} are missing; add both")
-    before, after = content.split(START)[0], content.split(END)[1]
-    write_atomic(card, f"{before}{START}\n{text}{END}{after}")
-
-
 def main() -> int:
     """Compare, train, print and write."""
     parser = script_parser(__doc__, "out/own_table")
@@ -130,7 +117,7 @@ def main() -> int:
     text = sentences(shared, rows)
     print(text)
     if options.card:
-        fill_card(options.card, text)
+        fill_section(options.card, "figures of experiments/own_table.py", text)
     return 0
 
 

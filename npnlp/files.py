@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from npnlp.errors import InputError
+
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
     """Replace ``path`` by ``content`` in one step.
@@ -65,6 +67,21 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows with the columns of the first as CSV, atomically."""
     header = list(rows[0]) if rows else []
     write_table(path, header, [[row[name] for name in header] for row in rows])
+
+
+def fill_section(path: str | Path, name: str, text: str) -> None:
+    """Put ``text`` between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` of a Markdown file.
+
+    Raises :class:`InputError` where the two marks are not there, in that order.
+    """
+    path = Path(path)
+    content = path.read_text(encoding="utf-8")
+    start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, found, rest = content.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise InputError(f"{path}: the marks {start.strip()} and {end} are missing; add both")
+    write_atomic(path, f"{before}{start}{text.rstrip()}\n{end}{after}")
 
 
 def _flush_folder(folder: Path) -> None:

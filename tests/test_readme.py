@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,13 @@ def test_the_library_example_prints_what_the_readme_says() -> None:
         [sys.executable, "-c", example], capture_output=True, text=True, check=True
     )
     assert done.stdout == expected
+
+
+def test_the_tables_say_what_the_results_say() -> None:
+    tables = runpy.run_path(str(ROOT / "tools/readme_tables.py"))
+    for name in ("class_weights", "book_protocol", "against_pytorch"):
+        section = f"<!-- {name} -->\n{tables[name]()}\n<!-- end of {name} -->"
+        assert section in README, f"run tools/readme_tables.py: {name} has changed"
 
 
 def test_every_link_and_picture_is_there() -> None:
