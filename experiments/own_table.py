@@ -25,6 +25,7 @@ from npnlp.training.evaluate import evaluate
 from npnlp.training.run import Run
 from npnlp.training.trainer import TrainingConfig
 
+
 def overlap(own: pd.DataFrame, reference: pd.DataFrame) -> dict[str, int]:
     """How many different pairs, and names, of the own table the reference also has."""
 

@@ -109,8 +109,8 @@ def test_batches_packed_together_are_those_packed_alone(
     backend: Backend, batch: list[tuple[int, ...]]
 ) -> None:
     lengths = np.array([sorted(row, reverse=True) for row in batch])
-    together, owners = pack_many(lengths, backend)
-    assert owners.tolist() == [k for k, row in enumerate(lengths) for _ in range(row.sum())]
+    together, rows = pack_many(lengths, backend)
+    assert rows.batches.tolist() == [k for k, row in enumerate(lengths) for _ in range(row.sum())]
     for one, row in zip(together, lengths, strict=True):
         alone = Packing.of(row, backend)
         assert one.batch_sizes == alone.batch_sizes

@@ -23,9 +23,9 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> tuple[Array, ReLUCache]:
         """Apply to every element."""
-        active = x.real > 0  # (1)
-        return self.backend.xp.where(active, x, 0), ReLUCache(active)  # (2)
+        # Of complex numbers the one with the larger real part is the maximum.
+        return self.backend.xp.maximum(x, 0), ReLUCache(x.real > 0)  # (1)
 
     def backward(self, dy: Array, cache: ReLUCache) -> Array:
         """Return ``dL/dx``."""
-        return dy * cache.active  # undoes (2); (1) is constant
+        return dy * cache.active  # undoes (1)

@@ -41,7 +41,7 @@ class Elman(Recurrent):
         if self.nonlinearity == "tanh":
             self.backend.xp.tanh(a, out=a)
         else:
-            a[...] = self.backend.xp.where(a.real > 0, a, 0)
+            self.backend.xp.maximum(a, 0, out=a)
 
     def derivative(self, h: Array) -> Array:
         """See :meth:`Recurrent.derivative`."""

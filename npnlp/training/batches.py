@@ -14,8 +14,9 @@ from npnlp.layers import Packing
 from npnlp.layers.packing import pack_many
 from npnlp.text import SplitArrays
 
-#: Batches are packed together as long as their padded sizes stay below this many steps in all.
-TOGETHER = 2**19
+#: Batches are packed together up to this many padded steps in all: enough to share the overhead, few
+#: enough to stay in the cache.
+TOGETHER = 2**15
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,16 @@ def _pack(split: SplitArrays, rows: NDArray[np.int64], backend: Backend) -> Iter
     """A batch for each line of ``rows (K, B)``."""
     longest_first = np.argsort(-split.lengths[rows], axis=1, kind="stable")
     rows = np.take_along_axis(rows, longest_first, axis=1)
-    packings, k = pack_many(split.lengths[rows], backend)
-    steps = np.concatenate([packing.steps for packing in packings])
-    places = np.concatenate([packing.places for packing in packings])
-    tokens = split.tokens[split.starts[rows][k, places] + steps]
-    occurs = np.zeros((len(rows), int(tokens.max()) + 1), dtype=bool)
-    occurs[k, tokens] = True
-    local = (np.cumsum(occurs, axis=1) - 1)[k, tokens]
+    packings, (k, steps, places) = pack_many(split.lengths[rows], backend)
+    starts = split.starts[rows].ravel()
+    tokens = split.tokens[starts[k * rows.shape[1] + places] + steps]
+    size = int(tokens.max()) + 1
+    occurs = np.zeros(len(rows) * size, dtype=bool)
+    occurs[k * size + tokens] = True
+    numbers = np.cumsum(occurs.reshape(-1, size), axis=1) - 1
+    local = numbers.ravel()[k * size + tokens]
     end = 0
-    for packing, of_batch, present in zip(packings, rows, occurs, strict=True):
+    for packing, of_batch, present in zip(packings, rows, occurs.reshape(-1, size), strict=True):
         start, end = end, end + packing.rows
         yield Batch(
             tokens=backend.asarray(local[start:end]),
