@@ -14,8 +14,8 @@ from npnlp.layers import Packing
 from npnlp.layers.packing import pack_many
 from npnlp.text import SplitArrays
 
-#: Batches are packed together up to this many padded steps in all: enough to share the overhead, few
-#: enough to stay in the cache.
+#: Batches are packed together up to this many padded steps in all: enough to share the overhead,
+#: few enough to stay in the cache.
 TOGETHER = 2**15
 
 
