@@ -31,6 +31,8 @@ from npnlp.training.optimizers import SGD, Adam
 from npnlp.training.schedule import ReduceLROnPlateau
 from tests.reference import BOUNDS, assert_close, draw, host, pack, pad
 
+pytestmark = pytest.mark.peers
+
 ORACLES = Path(__file__).parent / "oracles"
 NUMPY = get_backend("numpy")
 property_test = settings(max_examples=20, deadline=None)

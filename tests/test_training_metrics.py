@@ -17,6 +17,8 @@ from npnlp.training.evaluate import evaluate
 from npnlp.training.metrics import confusion_matrix, scores
 from tests.tables import small_dataset
 
+pytestmark = pytest.mark.peers
+
 Matrix = list[list[int]]
 
 

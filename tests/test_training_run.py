@@ -386,6 +386,7 @@ def test_a_class_without_test_rows_counts_nowhere(tmp_path: Path) -> None:
     assert 0 <= metrics["test"]["balanced_accuracy"] <= 1
 
 
+@pytest.mark.peers
 def test_the_learning_rate_falls_as_in_pytorch() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is the oracle here")
     parameter = torch.nn.Parameter(torch.zeros(1))
