@@ -13,6 +13,8 @@ from npnlp.backend.base import Array, Backend
 # Up to here a segment sum is one product with a one-hot matrix, which BLAS does faster than a
 # sort and a reduction; beyond, the matrix would be mostly zeros to multiply with.
 ONE_HOT_LIMIT = 256
+# So many rows of that matrix at once: they stay in a core's cache.
+ONE_HOT_ROWS = 2048
 
 
 class NumpyBackend(Backend):
@@ -35,9 +37,7 @@ class NumpyBackend(Backend):
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
         """See :meth:`Backend.segment_sum`."""
         if size <= ONE_HOT_LIMIT:
-            one_hot = np.eye(size, dtype=values.dtype).take(segments, axis=0)
-            product: Array = np.dot(one_hot.T, values)
-            return product
+            return _sum_by_product(values, segments, size)
         out = np.zeros((size, values.shape[1]), dtype=values.dtype)
         if len(segments):
             order = np.argsort(segments, kind="stable")
@@ -51,3 +51,17 @@ class NumpyBackend(Backend):
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""
         return {"backend": self.name, "numpy": np.__version__, "device": platform.machine()}
+
+
+def _sum_by_product(values: Array, segments: Array, size: int) -> Array:
+    unit = np.eye(size, dtype=values.dtype)
+
+    def block(start: int) -> Array:
+        rows = slice(start, start + ONE_HOT_ROWS)
+        product: Array = np.dot(unit.take(segments[rows], axis=0).T, values[rows])
+        return product
+
+    out = block(0)
+    for start in range(ONE_HOT_ROWS, len(segments), ONE_HOT_ROWS):
+        out += block(start)
+    return out

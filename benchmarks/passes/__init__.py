@@ -1,0 +1,1 @@
+"""What a benchmark measures, where it does not fit in the script itself."""
