@@ -14,6 +14,7 @@ from npnlp.layers import (
     Embedding,
     LayerOptions,
     Linear,
+    MeanSquaredError,
     Packing,
     ReLU,
     SoftmaxCrossEntropy,
@@ -48,6 +49,8 @@ def layer_reports(backend: Backend, seed: int = 0) -> Iterator[GradientReport]:
     yield check_gradients(SoftmaxCrossEntropy(**options), logits, targets)
     weighted = SoftmaxCrossEntropy(weights, **options)
     yield check_gradients(weighted, logits, targets, name="SoftmaxCrossEntropy, weighted")
+    values = normal("values", len(LENGTHS), C)
+    yield check_gradients(MeanSquaredError(**options), logits, targets=values)
     for nonlinearity in ("tanh", "relu"):
         elman = Elman(D, H, nonlinearity=nonlinearity, **options)
         name = f"Elman {nonlinearity}"

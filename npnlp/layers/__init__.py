@@ -9,15 +9,17 @@ Sizes, everywhere: ``T`` steps, ``B`` batch, ``D`` input features, ``H`` hidden,
 
 from npnlp.layers.activation import ReLU
 from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.cells import CELLS
 from npnlp.layers.dropout import Dropout
 from npnlp.layers.elman import Elman
 from npnlp.layers.embedding import Embedding
 from npnlp.layers.flat import FlatParameters
 from npnlp.layers.linear import Linear
-from npnlp.layers.loss import SoftmaxCrossEntropy, softmax
+from npnlp.layers.loss import MeanSquaredError, SoftmaxCrossEntropy, softmax
 from npnlp.layers.packing import Packing, pack_padded_sequence, pad_packed_sequence
 
 __all__ = [
+    "CELLS",
     "Dropout",
     "Elman",
     "Embedding",
@@ -25,6 +27,7 @@ __all__ = [
     "Layer",
     "LayerOptions",
     "Linear",
+    "MeanSquaredError",
     "Packing",
     "ReLU",
     "SoftmaxCrossEntropy",

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy with class weights."""
+"""Losses: softmax cross-entropy with class weights, and the mean squared error."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from npnlp.backend import Array
+from npnlp.errors import InputError
 from npnlp.layers.base import Layer, LayerOptions
 
 
@@ -65,6 +66,31 @@ class SoftmaxCrossEntropy(Layer):
         one_hot_less.reshape(-1)[cache.places] -= 1  # undoes (3): the target's own logit
         one_hot_less *= d_losses
         return one_hot_less
+
+
+@dataclass(frozen=True)
+class SquaredErrorCache:
+    """``errors``, shaped like y: what was said less what is true."""
+
+    errors: Array
+
+
+class MeanSquaredError(Layer):
+    """``L = sum_n e_n^2 / N`` with ``e = y - t``, over all N numbers of y.
+
+    Backward: ``dL/dy_n = 2 e_n / N``. Equal to PyTorch's ``MSELoss``.
+    """
+
+    def forward(self, y: Array, targets: Array) -> tuple[Array, SquaredErrorCache]:
+        """The loss (no axes) of ``y`` at ``targets`` of the same shape, which are constant."""
+        if y.shape != targets.shape:
+            raise InputError(f"targets of shape {targets.shape} for y of shape {y.shape}")
+        errors = y - targets  # (1)
+        return (errors * errors).sum() / errors.size, SquaredErrorCache(errors)  # (2)
+
+    def backward(self, d_loss: Array | float, cache: SquaredErrorCache) -> Array:
+        """Return ``dL/dy``; ``d_loss`` is 1 for the end of the chain."""
+        return cache.errors * (2 * d_loss / cache.errors.size)  # undoes (2), (1)
 
 
 def softmax(logits: Array, xp: Any) -> Array:

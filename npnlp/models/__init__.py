@@ -1,5 +1,6 @@
 """Models: a list of layers and, reversed, their backward pass."""
 
-from npnlp.models.surname_classifier import CELLS, ClassifierConfig, SurnameClassifier
+from npnlp.models.sequence_model import SequenceConfig, SequenceModel
+from npnlp.models.surname_classifier import ClassifierConfig, SurnameClassifier
 
-__all__ = ["CELLS", "ClassifierConfig", "SurnameClassifier"]
+__all__ = ["ClassifierConfig", "SequenceConfig", "SequenceModel", "SurnameClassifier"]

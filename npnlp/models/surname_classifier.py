@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from npnlp.backend import Array, Backend, Random
 from npnlp.errors import InputError
 from npnlp.layers import (
+    CELLS,
     Dropout,
-    Elman,
     Embedding,
     FlatParameters,
     Layer,
@@ -22,11 +22,10 @@ from npnlp.layers import (
     Packing,
     ReLU,
 )
+from npnlp.layers.recurrent import Probe
 
 #: Training needs some ten times the memory of the parameters: 10 GB for this many.
 LARGEST = 2**28
-#: The recurrent layers that ``cell`` may name.
-CELLS = {"elman": Elman}
 
 
 @dataclass(frozen=True)
@@ -174,14 +173,17 @@ class SurnameClassifier(Layer):
         logits, fc2 = self.fc2.forward(z)  # (7)
         return logits, ClassifierCache(vocabulary, rnn, dropout1, fc1, relu, dropout2, fc2)
 
-    def backward(self, d_logits: Array, cache: ClassifierCache) -> None:
-        """Add the gradients of all parameters; the input is integers and has none."""
+    def backward(self, d_logits: Array, cache: ClassifierCache, probe: Probe | None = None) -> None:
+        """Add the gradients of all parameters; the input is integers and has none.
+
+        ``probe`` is shown the gradient at every step of the recurrent layer.
+        """
         d = self.fc2.backward(d_logits, cache.fc2)  # undoes (7)
         d = self.dropout2.backward(d, cache.dropout2)  # undoes (6)
         d = self.relu.backward(d, cache.relu)  # undoes (5)
         d = self.fc1.backward(d, cache.fc1)  # undoes (4)
         d = self.dropout1.backward(d, cache.dropout1)  # undoes (3)
-        d_table, _ = self.rnn.backward((None, d), cache.rnn)  # undoes (2)
+        d_table, _ = self.rnn.backward((None, d), cache.rnn, probe)  # undoes (2)
         rows = slice(None) if cache.vocabulary is None else cache.vocabulary
         self.emb.add_grad(rows, d_table)  # undoes (1)
 

@@ -1,0 +1,73 @@
+"""First values of the recurrent matrix ``W_hh``, by name.
+
+What a gradient does on its way back depends on the singular values of ``W_hh``: below one it
+vanishes, above one it may explode. These start it at a chosen place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend import Random
+from npnlp.errors import InputError
+from npnlp.layers.recurrent import Recurrent
+
+Matrix = NDArray[np.float64]
+
+
+def orthogonal(size: int, random: Random) -> Matrix:
+    """A random rotation: every singular value is 1 (Saxe, McClelland and Ganguli, 2014)."""
+    q, r = np.linalg.qr(random.normal((size, size)))
+    rotation: Matrix = q * np.sign(np.diag(r))
+    return rotation
+
+
+def identity(size: int, random: Random) -> Matrix:
+    """The identity, for ReLU (Le, Jaitly and Hinton, "A simple way to initialize recurrent
+    networks of rectified linear units", 2015).
+    """
+    return np.eye(size)
+
+
+def scaled(spectral_norm: float) -> Callable[[int, Random], Matrix]:
+    """Independent normal entries, scaled to the given largest singular value."""
+
+    def draw(size: int, random: Random) -> Matrix:
+        matrix = random.normal((size, size))
+        scale = spectral_norm / float(np.linalg.norm(matrix, 2))
+        return matrix * scale
+
+    return draw
+
+
+#: ``default`` is the layer's own, uniform in ``+-1/sqrt(H)``.
+INITIALIZATIONS: dict[str, Callable[[int, Random], Matrix] | None] = {
+    "default": None,
+    "small": scaled(0.5),
+    "unit": scaled(1.0),
+    "large": scaled(2.0),
+    "orthogonal": orthogonal,
+    "identity": identity,
+}
+
+
+def initialize(layer: Recurrent, name: str, random: Random) -> None:
+    """Set ``weight_hh_l0`` of ``layer`` as ``name`` says, and for ``identity`` the biases to zero.
+
+    Raises :class:`InputError` for a name that is not in ``INITIALIZATIONS``.
+    """
+    if name not in INITIALIZATIONS:
+        known = ", ".join(INITIALIZATIONS)
+        raise InputError(f"initialization {name!r} is not known; choose one of {known}")
+    draw = INITIALIZATIONS[name]
+    if draw is None:
+        return
+    drawn: Any = draw(layer.hidden_size, random)
+    layer.parameters["weight_hh_l0"][...] = layer.backend.asarray(drawn.astype(layer.dtype))
+    if name == "identity":
+        for bias in ("bias_ih_l0", "bias_hh_l0"):
+            layer.parameters[bias][...] = 0

@@ -1,0 +1,225 @@
+"""How far a recurrent network remembers: train it on a task until it is solved, or not."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from npnlp.backend import Array, Backend, Random
+from npnlp.errors import InputError
+from npnlp.layers import MeanSquaredError, Packing, SoftmaxCrossEntropy
+from npnlp.layers.initialization import initialize
+from npnlp.models import SequenceConfig, SequenceModel
+from npnlp.tasks import TASKS, Task
+from npnlp.training.clipping import clip_grad_norm
+from npnlp.training.optimizers import Adam
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recurrent layer with its first values: what is compared."""
+
+    cell: str = "elman"
+    cell_options: Mapping[str, Any] = field(default_factory=dict)
+    initialization: str = "default"
+
+
+#: ``irnn`` is the identity with ReLU of Le, Jaitly and Hinton, 2015.
+RECIPES = {
+    "tanh": Recipe(),
+    "orthogonal": Recipe(initialization="orthogonal"),
+    "relu": Recipe(cell_options={"nonlinearity": "relu"}),
+    "irnn": Recipe(cell_options={"nonlinearity": "relu"}, initialization="identity"),
+}
+CRITERIA = {"mse": MeanSquaredError, "cross_entropy": SoftmaxCrossEntropy}
+#: With the settings of :class:`LabConfig` it solves the adding problem at T = 100.
+DEFAULT_RECIPE = "irnn"
+
+
+@dataclass(frozen=True)
+class LabConfig:
+    """What is the same for all runs that are compared.
+
+    ``budget`` is the most updates a run may take. Every ``check_every`` of them the loss is taken
+    on ``check_size`` fresh sequences, and a run that has solved its task ends there.
+    """
+
+    budget: int = 2000
+    batch_size: int = 32
+    hidden_size: int = 64
+    learning_rate: float = 1e-3
+    clip_norm: float = 1.0
+    check_every: int = 100
+    check_size: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "batch_size", "hidden_size", "check_every", "check_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it has to be at least 1")
+        for name in ("learning_rate", "clip_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(
+                    f"{name} is {getattr(self, name)}; it has to be a finite number above 0"
+                )
+
+
+class Lab:
+    """One model in training on one task at one length; batch i of a seed is always the same.
+
+    ``steps`` updates have been taken. All sequences have one length, so the packed rows of a batch
+    are its steps one after the other, and one packing serves for all batches.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        recipe: Recipe,
+        length: int,
+        seed: int,
+        config: LabConfig,
+        backend: Backend,
+    ) -> None:
+        self.task, self.length, self.config, self.backend = task, length, config, backend
+        self.random = Random(seed, f"lab.{task.name}.{length}")
+        model = SequenceConfig(
+            input_size=task.input_size,
+            output_size=task.output_size,
+            hidden_size=config.hidden_size,
+            read=task.read,
+            cell=recipe.cell,
+            cell_options=recipe.cell_options,
+        )
+        random = Random(seed, "model")
+        self.model = SequenceModel(model, backend=backend, random=random)
+        initialize(self.model.rnn, recipe.initialization, random.child("initialization"))
+        self.criterion: Any = CRITERIA[task.loss](backend=backend)
+        self.optimizer = Adam(self.model.flat, backend, config.learning_rate)
+        lengths = np.full(config.batch_size, task.steps(length))
+        self.packing = Packing.of(lengths, backend)
+
+    @property
+    def steps(self) -> int:
+        """How many updates have been taken."""
+        return self.optimizer.steps
+
+    def step(self) -> Array:
+        """One update: forward, loss, backward, clip, Adam; the loss."""
+        x, targets = self._batch(self.random.child("train").at(self.steps))
+        y, cache = self.model.forward(x, packing=self.packing)
+        loss: Array
+        loss, errors = self.criterion.forward(y, targets)
+        self.model.zero_grads()
+        self.model.backward(self.criterion.backward(1.0, errors), cache)
+        clip_grad_norm(self.model.flat.grads, self.config.clip_norm, self.backend)
+        self.optimizer.step()
+        return loss
+
+    def check(self) -> float:
+        """The loss on fresh sequences, others at each step; infinite where it is no number."""
+        random = self.random.child("check").at(self.steps)
+        count = -(-self.config.check_size // self.config.batch_size)
+        total = 0.0
+        for i in range(count):
+            x, targets = self._batch(random.child(str(i)))
+            y, _ = self.model.forward(x, packing=self.packing)
+            loss, _ = self.criterion.forward(y, targets)
+            total += float(loss) / count
+        return total if math.isfinite(total) else math.inf
+
+    def run(self, on_check: Callable[[int, float], None] = lambda steps, loss: None) -> float:
+        """Train until solved, out of budget or no longer finite; the loss of the last check.
+
+        ``on_check`` gets the steps taken and the loss at every check.
+        """
+        loss = math.inf
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            while self.steps < self.config.budget:
+                self.step()
+                if self.steps % self.config.check_every and self.steps < self.config.budget:
+                    continue
+                loss = self.check()
+                on_check(self.steps, loss)
+                if self.task.solved(self.length, loss) or not math.isfinite(loss):
+                    break
+        return loss
+
+    def _batch(self, random: Random) -> tuple[Array, Array]:
+        """Packed rows ``(N, D)`` and targets, on the backend."""
+        x, targets = self.task.batch(self.length, self.config.batch_size, random)
+        if self.task.read == "each":
+            targets = targets.reshape(-1, *targets.shape[2:])
+        dtype = self.model.dtype if self.task.loss == "mse" else None
+        rows = x.reshape(-1, x.shape[2])
+        return (
+            self.backend.asarray(rows, dtype=self.model.dtype),
+            self.backend.asarray(targets, dtype=dtype),
+        )
+
+
+def train_on(
+    task: str,
+    length: int,
+    seed: int,
+    config: LabConfig,
+    backend: Backend,
+    recipe: str = DEFAULT_RECIPE,
+    on_check: Callable[[int, float], None] = lambda steps, loss: None,
+) -> dict[str, Any]:
+    """Train one model; a row of the table.
+
+    Raises :class:`InputError` for a task or a recipe that is not known.
+    """
+    for kind, name, known in (("task", task, list(TASKS)), ("recipe", recipe, list(RECIPES))):
+        if name not in known:
+            raise InputError(f"{kind} {name!r} is not known; choose from {', '.join(known)}")
+    started = time.perf_counter()
+    lab = Lab(TASKS[task], RECIPES[recipe], length, seed, config, backend)
+    loss = lab.run(on_check)
+    return {
+        "task": task,
+        "recipe": recipe,
+        "T": length,
+        "seed": seed,
+        "steps": lab.steps,
+        "solved": lab.task.solved(length, loss),
+        "loss": loss,
+        "baseline": lab.task.baseline(length),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def horizons(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The memory horizon of each (task, recipe): the largest T that most seeds have solved.
+
+    0 where there is none; ``largest`` is the largest T that was tried.
+    """
+    table = []
+    for task, recipe in dict.fromkeys((row["task"], row["recipe"]) for row in rows):
+        solved: dict[int, list[bool]] = {}
+        for row in rows:
+            if (row["task"], row["recipe"]) == (task, recipe):
+                solved.setdefault(row["T"], []).append(bool(row["solved"]))
+        most = [T for T, of_seeds in solved.items() if 2 * sum(of_seeds) > len(of_seeds)]
+        horizon, largest = max(most, default=0), max(solved)
+        table.append({"task": task, "recipe": recipe, "horizon": horizon, "largest": largest})
+    return table
+
+
+def verdict(table: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence on the horizons: for each task which recipe remembers longest, and how far."""
+    parts = []
+    for task in dict.fromkeys(row["task"] for row in table):
+        of_task = [row for row in table if row["task"] == task]
+        far = max(row["horizon"] for row in of_task)
+        first = [row["recipe"] for row in of_task if row["horizon"] == far]
+        if far == 0:
+            parts.append(f"{task} was solved by none")
+        else:
+            limit = ", the largest tried" if far == of_task[0]["largest"] else ""
+            parts.append(f"{task} by {' and '.join(first)} (T = {far}{limit})")
+    return f"Solved furthest back: {'; '.join(parts)}."
