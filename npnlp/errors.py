@@ -1,5 +1,9 @@
 """Errors that a person can mend. The command line prints them as one line, with status 2."""
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class InputError(ValueError):
     """A file, a row, a value or an argument is not what it has to be.
@@ -13,4 +17,13 @@ class DeviceError(RuntimeError):
 
 
 class DivergenceError(RuntimeError):
-    """Training produced a loss that is not a finite number."""
+    """Training met a number that is not finite, and stopped before it changed the weights.
+
+    ``finding`` (:class:`npnlp.training.blackbox.Finding`) says where, ``replay``
+    (:class:`npnlp.training.replay.Replay`) is the step, to be repeated; None where nobody knows.
+    """
+
+    def __init__(self, message: str, finding: Any = None, replay: Any = None) -> None:
+        super().__init__(message)
+        self.finding = finding
+        self.replay = replay

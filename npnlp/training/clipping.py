@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from npnlp.backend import Array, Backend
 from npnlp.layers import FlatParameters
 
@@ -24,3 +27,8 @@ def clip_grad_norm(grads: Array, max_norm: float | None, backend: Backend) -> Ar
     if max_norm is not None:
         grads *= xp.minimum(max_norm / (norm + 1e-6), 1.0)
     return norm
+
+
+def clipped(norms: NDArray[np.float64], max_norm: float | None) -> NDArray[np.float64]:
+    """What :func:`clip_grad_norm` leaves of gradients of these norms (on the host)."""
+    return norms if max_norm is None else norms * np.minimum(max_norm / (norms + 1e-6), 1.0)
