@@ -8,22 +8,20 @@ that of the ratios round by round.
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from npnlp.backend import Random, get_backend
-from npnlp.cli.script import guarded, script_parser
+from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv, write_json
 from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.text import SplitArrays, SurnameDataset, own_table_path
+from npnlp.text import SplitArrays, SurnameDataset
 from npnlp.training.run import environment
 from npnlp.training.trainer import Trainer, TrainingConfig
 
@@ -135,13 +133,17 @@ def torch_epoch(dataset: SurnameDataset, way: str, loader: bool) -> Epoch:
 
 
 def npnlp_epoch(dataset: SurnameDataset) -> Epoch:
-    """An epoch of this project, with its norms and its log; evaluation is not counted."""
+    """An epoch of this project, with its norms and its log; evaluation is not counted.
+
+    The gradient flow is not recorded: PyTorch's ways have none, and benchmarks/probe_cost.py says
+    what it takes.
+    """
     vectorizer = dataset.get_vectorizer()
     config = ClassifierConfig(
         len(vectorizer.char_vocab), len(vectorizer.nationality_vocab), EMBEDDING, HIDDEN
     )
     model = SurnameClassifier(config, random=Random(0, "model"))
-    training = TrainingConfig(num_epochs=10**6, batch_size=BATCH)
+    training = TrainingConfig(num_epochs=10**6, batch_size=BATCH, gradient_flow=False)
     trainer = Trainer(model, dataset.arrays("train"), dataset.arrays("val"), training)
     return lambda number: trainer.run_epoch()["seconds"]
 
@@ -195,11 +197,7 @@ def report(seconds: dict[tuple[str, int], list[float]], names: int) -> list[dict
 def main() -> int:
     """Measure, print and write."""
     parser = script_parser(__doc__, "out/against_pytorch")
-    parser.add_argument(
-        "--surname-csv", type=Path, metavar="FILE",
-        default=os.environ.get("NPNLP_SURNAMES_CSV") or own_table_path(),
-        help="the table (or set NPNLP_SURNAMES_CSV)",
-    )  # fmt: skip
+    add_table(parser)
     parser.add_argument("--rounds", type=int, default=9, help="epochs of each way and thread count")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="counts to try")
     options = parser.parse_args()

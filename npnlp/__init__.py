@@ -2,7 +2,7 @@
 
 from npnlp.backend import get_backend
 from npnlp.errors import DeviceError, DivergenceError, InputError
-from npnlp.gradients import check_adjoint, check_gradients
+from npnlp.gradients import check_adjoint, check_gradients, jacobians
 from npnlp.training.classifier import Classifier
 from npnlp.version import __version__
 
@@ -15,4 +15,5 @@ __all__ = [
     "check_adjoint",
     "check_gradients",
     "get_backend",
+    "jacobians",
 ]

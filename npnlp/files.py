@@ -69,6 +69,12 @@ def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_table(path, header, [[row[name] for name in header] for row in rows])
 
 
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def fill_section(path: str | Path, name: str, text: str) -> None:
     """Put ``text`` between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` of a Markdown file.
 

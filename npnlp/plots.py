@@ -170,6 +170,59 @@ def score_marks(
         axes.legend()
 
 
+def gradient_flow(flow_csv: str | Path, path: str | Path) -> None:
+    """The gradient that reaches each lag, with the bound, from ``gradient_flow.csv``.
+
+    Beside it, its whole history as a heat map, or where only one epoch was recorded, each lag's
+    share of the gradient of ``W_hh``.
+    """
+    flow = pd.read_csv(flow_csv)
+    with picture(path, width=15) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=[1.1, 1])
+        _flow_by_lag(left, flow)
+        if flow["epoch"].nunique() > 1:
+            _flow_heat_map(figure, right, flow)
+        else:
+            right.bar(flow["lag"], flow["weight_hh_share"], color=BLUE)
+            right.set(xlabel="lag (steps back)", ylabel="norm of the lag's share of dL/dW_hh",
+                      title="Where the gradient of W_hh comes from")  # fmt: skip
+            _whole_numbers(right)
+
+
+def _flow_by_lag(axes: Axes, flow: pd.DataFrame) -> None:
+    epochs = sorted({int(flow["epoch"].min()), int(flow["epoch"].max())})
+    for epoch, colour, style in zip(epochs, (SKY, BLUE), ("--", "-"), strict=False):
+        rows = flow[flow["epoch"] == epoch]
+        named = f"epoch {epoch + 1}"
+        axes.plot(rows["lag"], rows["hidden_grad_mean"], color=colour, linestyle=style,
+                  label=f"mean, {named}")  # fmt: skip
+        if epoch == epochs[-1]:
+            low, high = rows["hidden_grad_q25"], rows["hidden_grad_q75"]
+            axes.fill_between(rows["lag"], low, high, color=BLUE, alpha=0.2, label="quartiles")
+            axes.plot(rows["lag"], rows["bound"], color=VERMILION, linestyle=":",
+                      label=f"chain-rule bound, {named}")  # fmt: skip
+    axes.set_yscale("log")
+    axes.set(
+        xlabel="lag: steps back from the last character",
+        ylabel="norm of dL/dh",
+        title="Gradient that reaches each step",
+    )
+    _whole_numbers(axes)
+    axes.legend()
+
+
+def _flow_heat_map(figure: Figure, axes: Axes, flow: pd.DataFrame) -> None:
+    grid = flow.pivot_table(index="lag", columns="epoch", values="hidden_grad_mean")
+    logs = np.log10(grid.to_numpy(), where=grid.to_numpy() > 0, out=np.full(grid.shape, np.nan))
+    axes.grid(visible=False)
+    image = axes.imshow(logs, origin="lower", aspect="auto", cmap="cividis", interpolation="none",
+                        extent=(0.5, grid.shape[1] + 0.5, -0.5, grid.shape[0] - 0.5))  # fmt: skip
+    axes.set(xlabel="epoch", ylabel="lag (steps back)", title="The same over training")
+    _whole_numbers(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.colorbar(image, ax=axes, label="norm of dL/dh, power of ten")
+
+
 def draw_run(save_dir: Path) -> list[Path]:
     """Every picture of a training run, from its CSV files; their paths."""
     history = save_dir / "history.csv"
@@ -178,6 +231,10 @@ def draw_run(save_dir: Path) -> list[Path]:
     learning_curves(history, drawn[0])
     gradient_norms(history, drawn[1])
     confusion_matrix(save_dir / "confusion_matrix.csv", drawn[2])
+    flow = save_dir / "gradient_flow.csv"
+    if len(pd.read_csv(flow)):  # nothing is in it where the flow was not recorded
+        drawn.append(save_dir / "gradient_flow.png")
+        gradient_flow(flow, drawn[-1])
     return drawn
 
 

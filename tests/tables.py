@@ -42,9 +42,11 @@ FILES = {
     "vectorizer.json",
     "metrics.json",
     "history.csv",
+    "gradient_flow.csv",
     "confusion_matrix.csv",
     "learning_curves.png",
     "gradient_norms.png",
+    "gradient_flow.png",
     "confusion_matrix.png",
 }
 #: Columns of history.csv that a clock fills.
@@ -268,7 +270,7 @@ def check_same_weights(first: Path, second: Path) -> None:
 def check_same_run(first: Path, second: Path) -> None:
     """Check that two finished runs agree in all but time."""
     check_same_weights(first, second)
-    for name in ("vectorizer.json", "confusion_matrix.csv"):
+    for name in ("vectorizer.json", "confusion_matrix.csv", "gradient_flow.csv"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     metrics, others = (read_json(f / "metrics.json") for f in (first, second))
     for found in (metrics, others):

@@ -318,22 +318,22 @@ def test_a_changed_integer_input_is_caught() -> None:
 
 
 class ScaledElman(Elman):
-    def backward(self, dy: Any, cache: Any) -> Any:
-        d_x, d_h0 = super().backward(dy, cache)
+    def backward(self, dy: Any, cache: Any, probe: Any = None) -> Any:
+        d_x, d_h0 = super().backward(dy, cache, probe)
         return 1.001 * d_x, d_h0
 
 
 class RolledElman(Elman):
-    def backward(self, dy: Any, cache: Any) -> Any:
-        d_x, d_h0 = super().backward(dy, cache)
+    def backward(self, dy: Any, cache: Any, probe: Any = None) -> Any:
+        d_x, d_h0 = super().backward(dy, cache, probe)
         return np.roll(d_x, 1, axis=0), d_h0
 
 
 class UnsortedElman(Elman):
     """Gives ``dL/dh0`` in the order of lengths, not in the caller's."""
 
-    def backward(self, dy: Any, cache: Any) -> Any:
-        d_x, d_h0 = super().backward(dy, cache)
+    def backward(self, dy: Any, cache: Any, probe: Any = None) -> Any:
+        d_x, d_h0 = super().backward(dy, cache, probe)
         return d_x, None if d_h0 is None else cache.packing.sort(d_h0)
 
 
@@ -481,8 +481,8 @@ def test_gradcheck_ends_with_1_when_a_layer_is_broken(
 ) -> None:
     right: Any = broken.backward  # type: ignore[attr-defined]
 
-    def backward(self: Layer, dy: Any, cache: Any) -> Any:
-        gradients = right(self, dy, cache)
+    def backward(self: Layer, dy: Any, cache: Any, *probe: Any) -> Any:
+        gradients = right(self, dy, cache, *probe)
         for grad in self.grads.values():
             grad *= 1.001
         return gradients

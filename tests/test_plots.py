@@ -13,13 +13,20 @@ import pandas as pd
 import pytest
 
 from npnlp.files import write_csv
-from npnlp.plots import confusion_matrix, draw_run, gradient_norms, learning_curves
+from npnlp.plots import (
+    confusion_matrix,
+    draw_run,
+    gradient_flow,
+    gradient_norms,
+    learning_curves,
+)
 from tests.tables import finished_run
 
 Draw = Callable[[Path, Path], None]
 PICTURES: dict[str, tuple[Draw, str]] = {
     "learning_curves": (learning_curves, "history.csv"),
     "gradient_norms": (gradient_norms, "history.csv"),
+    "gradient_flow": (gradient_flow, "gradient_flow.csv"),
     "confusion_matrix": (confusion_matrix, "confusion_matrix.csv"),
 }
 each = pytest.mark.parametrize("name", list(PICTURES))
@@ -32,8 +39,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tables(finished: Path, tmp_path: Path) -> Path:
-    """A folder with the two CSV files of a run, and nothing else."""
-    for name in ("history.csv", "confusion_matrix.csv"):
+    """A folder with the three CSV files of a run, and nothing else."""
+    for name in ("history.csv", "gradient_flow.csv", "confusion_matrix.csv"):
         shutil.copy(finished / name, tmp_path / name)
     return tmp_path
 
@@ -80,7 +87,8 @@ def test_another_table_gives_another_picture(tables: Path, name: str) -> None:
     first = draw(name, tables).read_bytes()
     path = tables / PICTURES[name][1]
     frame = pd.read_csv(path)
-    frame.iloc[0, 1:] = frame.iloc[0, 1:] * 2 + 1
+    changed = frame.select_dtypes("number").iloc[:, 1:] * 2 + 1
+    frame[changed.columns] = changed
     frame.to_csv(path, index=False)
     assert draw(name, tables).read_bytes() != first
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from npnlp.backend import get_backend
-from npnlp.cli.options import Formatter, add_backend, add_save_dir
+from npnlp.cli.options import Formatter, add_backend, add_save_dir, add_surname_csv
 from npnlp.cli.train import metrics_table
 from npnlp.errors import InputError
 from npnlp.layers import SoftmaxCrossEntropy
@@ -30,11 +29,7 @@ def add_to(commands: Any) -> None:
     )
     parser.set_defaults(run=run)
     add_save_dir(parser)
-    parser.add_argument(
-        "--surname-csv", type=Path, metavar="FILE",
-        help="a CSV with nationality, surname and optionally split (default: the table that "
-        "comes with npnlp)",
-    )  # fmt: skip
+    add_surname_csv(parser)
     parser.add_argument("--split-by", choices=SPLIT_BY, help="divide the table as npnlp train does")
     parser.add_argument("--class-weights", choices=CLASS_WEIGHTS, default="none",
                         help="of the loss, from the table's train split")  # fmt: skip

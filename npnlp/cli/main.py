@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from npnlp.cli import backends, evaluate, gradcheck, predict, train
+from npnlp.cli import backends, evaluate, gradcheck, gradient_flow, predict, replay, train
 from npnlp.cli.script import OneLineParser, guarded
 from npnlp.version import __version__
 
@@ -18,7 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"npnlp {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, evaluate, predict, gradcheck, backends):
+    for module in (train, evaluate, predict, gradient_flow, gradcheck, replay, backends):
         module.add_to(commands)
     return parser
 

@@ -35,3 +35,12 @@ def add_save_dir(parser: argparse.ArgumentParser) -> None:
         "--model-state-file", default="model.safetensors", metavar="FILE",
         help="the best weights, in the folder of the run",
     )  # fmt: skip
+
+
+def add_surname_csv(parser: argparse._ActionsContainer) -> None:
+    """``--surname-csv``."""
+    parser.add_argument(
+        "--surname-csv", type=Path, metavar="FILE",
+        help="a CSV with nationality, surname and optionally split (default: the table that "
+        "comes with npnlp)",
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from npnlp.cli.options import Formatter
 from npnlp.errors import DeviceError, DivergenceError, InputError
+from npnlp.text import own_table_path
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -26,6 +27,15 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print ``message`` and leave with status 2."""
         self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
+
+
+def add_table(parser: argparse.ArgumentParser, option: str = "--surname-csv") -> None:
+    """The option that names a table of surnames; NPNLP_SURNAMES_CSV, or else the project's own."""
+    parser.add_argument(
+        option, type=Path, metavar="FILE",
+        default=os.environ.get("NPNLP_SURNAMES_CSV") or own_table_path(),
+        help="the table of surnames (or set NPNLP_SURNAMES_CSV)",
+    )  # fmt: skip
 
 
 def one_line(message: str) -> str:

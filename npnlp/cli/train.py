@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from npnlp.backend import get_backend
-from npnlp.cli.options import Formatter, add_backend, add_save_dir
+from npnlp.cli.options import Formatter, add_backend, add_save_dir, add_surname_csv
 from npnlp.cli.script import leave_output
 from npnlp.errors import InputError
+from npnlp.layers import CELLS
 from npnlp.layers.elman import NONLINEARITIES
-from npnlp.models import CELLS
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
 from npnlp.text.dataset import CLASS_WEIGHTS
@@ -41,11 +40,7 @@ def add_to(commands: Any) -> None:
     parser.set_defaults(run=run)
     add = parser.add_argument
     data = parser.add_argument_group("data")
-    data.add_argument(
-        "--surname-csv", type=Path, metavar="FILE",
-        help="a CSV with nationality, surname and optionally split (default: the table that "
-        "comes with npnlp)",
-    )  # fmt: skip
+    add_surname_csv(data)
     data.add_argument(
         "--split-by", choices=SPLIT_BY,
         help="keep the CSV's split, divide 70/15/15 by nationality, or divide so that a name "
@@ -88,6 +83,8 @@ def _add_training(group: Any) -> None:
         "loss is a weighted mean, to which inverse and balanced are the same")  # fmt: skip
     add("--optimizer", choices=OPTIMIZERS, default=DEFAULTS.optimizer, help="how weights change")
     add("--momentum", type=float, default=DEFAULTS.momentum, help="of sgd")
+    add("--gradient-flow", action=argparse.BooleanOptionalAction, default=DEFAULTS.gradient_flow,
+        help="record how much gradient reaches each step, on one batch an epoch")  # fmt: skip
     add("--clip-norm", type=float, metavar="NORM",
         help="cut the gradient down to this norm (default: never)")  # fmt: skip
 
@@ -203,8 +200,8 @@ def _finish(training: Run, say: Callable[..., None]) -> None:
         say(f"{prediction.surname:<10} {top}")
     say()
     written = [training.model_file, training.checkpoint_file, training.vectorizer_file]
-    tables = [training.save_dir / name for name in
-              ("metrics.json", "history.csv", "confusion_matrix.csv")]  # fmt: skip
+    names = ("metrics.json", "history.csv", "gradient_flow.csv", "confusion_matrix.csv")
+    tables = [training.save_dir / name for name in names]
     for path in (*written, *tables, *pictures):
         say(f"wrote {path}")
 

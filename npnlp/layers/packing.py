@@ -82,6 +82,11 @@ class Packing:
         return cls(**fields)
 
     @property
+    def longest_first(self) -> Integers:
+        """``lengths (B,)`` in sorted order."""
+        return self.lengths if self.order is None else self.lengths[self.order]
+
+    @property
     def rows(self) -> int:
         """``N``, the number of packed rows."""
         return len(self.steps)

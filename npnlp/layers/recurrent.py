@@ -10,7 +10,7 @@ Backward, with ``d_t = dL/dh_t`` and ``delta_t = dL/da_t``:
     undoes (4)  d_t gets dL/dh_last where t is that sequence's last step
     undoes (3)  delta_t = phi'(a_t) * d_t
     undoes (2)  d_{t-1} = W_hh^T delta_t (+ what the layer above gives),
-                dL/dW_hh = sum_t delta_t h_{t-1}^T     one product after the loop
+                dL/dW_hh = sum_t delta_t h_{t-1}^T     in products after the loop
     undoes (1)  dL/dW_ih = delta^T x,  dL/dx = delta W_ih,  dL/db = sum_n delta_n
 
 Only (2) and (3) depend on the step before, so only they are inside the loop. A cell supplies (3)
@@ -21,6 +21,7 @@ through time", 1990.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Unpack
 
@@ -28,6 +29,10 @@ from npnlp.backend import Array
 from npnlp.errors import InputError
 from npnlp.layers.base import Layer, LayerOptions, uniform_fan
 from npnlp.layers.packing import Packing
+
+#: What backward makes for many rows at once, it makes for so many: they stay in a core's cache,
+#: where those of a long sequence would have to come from main memory each time.
+BLOCK = 2048
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,30 @@ class RecurrentCache:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held for backward (packing's indices aside)."""
-        arrays = (self.x, self.tokens, self.hidden, self.h0)
+        """Bytes that forward made and holds for backward.
+
+        What the caller gave and holds anyway (``x``, ``tokens``, ``packing``) is not counted.
+        """
+        arrays = (self.hidden, self.h0)
         return sum(array.nbytes for array in arrays if array is not None)
+
+
+@dataclass(frozen=True)
+class RecurrentTrace:
+    """What a probe sees of a backward pass, a row for each packed row.
+
+    ``cache`` of the forward pass; ``d_hidden (N, H)``, ``dL/dh_t`` in all; ``delta (N, H)``,
+    ``dL/da_t``; ``from_above (N, H)``, the part of ``dL/dh_t`` that the layer above gave at that
+    step, or None where it gave none.
+    """
+
+    cache: RecurrentCache
+    d_hidden: Array
+    delta: Array
+    from_above: Array | None
+
+
+Probe = Callable[[RecurrentTrace], None]
 
 
 class Recurrent(Layer, ABC):
@@ -100,15 +126,21 @@ class Recurrent(Layer, ABC):
         return (hidden, h_last), RecurrentCache(x, tokens, hidden, h0, packing)
 
     def backward(
-        self, dy: tuple[Array | None, Array | None], cache: RecurrentCache
+        self,
+        dy: tuple[Array | None, Array | None],
+        cache: RecurrentCache,
+        probe: Probe | None = None,
     ) -> tuple[Array, Array | None]:
         """``(dL/dx, dL/dh0)`` from ``dy``, the gradients of all hidden states and of the last.
 
         Either part of ``dy`` may be None where nothing used that output; ``dL/dh0`` is None where
-        forward was given no ``h0``.
+        forward was given no ``h0``. ``probe`` is shown the gradient at every step.
         """
         d_hidden, d_last = dy
-        delta, d_h0 = self._run_backward(d_hidden, d_last, cache)
+        kept = None if probe is None else self.backend.xp.empty_like(cache.hidden)
+        delta, d_h0 = self._run_backward(d_hidden, d_last, cache, kept)
+        if probe is not None and kept is not None:
+            probe(RecurrentTrace(cache, kept, delta, d_hidden))
         self._add_recurrent_grads(delta, cache)
         d_x = self._project_backward(delta, cache)
         return d_x, None if d_h0 is None else cache.packing.unsort(d_h0)
@@ -126,24 +158,35 @@ class Recurrent(Layer, ABC):
         xp = self.backend.xp
         w_hh = xp.ascontiguousarray(self.parameters["weight_hh_l0"].T)
         recurrence = xp.empty((packing.batch_sizes[0], self.hidden_size), dtype=a.dtype)
-        h = h0
+        h, dot, activate = h0, xp.dot, self.activate
         for start, size in zip(packing.offsets, packing.batch_sizes, strict=True):
             a_t = a[start : start + size]
             if h is not None:
                 product = recurrence[:size]
-                xp.dot(h[:size], w_hh, out=product)
+                dot(h[:size], w_hh, out=product)
                 a_t += product  # (2)
-            self.activate(a_t)  # (3)
+            activate(a_t)  # (3)
             h = a_t
 
     def _run_backward(
-        self, d_hidden: Array | None, d_last: Array | None, cache: RecurrentCache
+        self,
+        d_hidden: Array | None,
+        d_last: Array | None,
+        cache: RecurrentCache,
+        kept: Array | None = None,
     ) -> tuple[Array, Array | None]:
-        """``delta (N, H)`` of every packed row, and ``dL/dh0 (B, H)`` in sorted order."""
+        """``delta (N, H)`` of every packed row, and ``dL/dh0 (B, H)`` in sorted order.
+
+        ``dL/dh_t`` of every packed row goes into ``kept``, where that is given.
+        """
         xp, packing = self.backend.xp, cache.packing
         w_hh = self.parameters["weight_hh_l0"]
-        # delta starts as phi'(a) of all rows and is multiplied by d_t step by step.
-        delta = self.derivative(cache.hidden)
+        # delta starts as phi'(a), a block of rows before the loop comes there, and is multiplied by
+        # d_t step by step.
+        if packing.rows <= BLOCK:
+            delta, ready = self.derivative(cache.hidden), 0
+        else:
+            delta, ready = xp.empty_like(cache.hidden), packing.rows
         if d_last is None:
             d = xp.zeros((packing.batch_sizes[0], self.hidden_size), dtype=delta.dtype)
         else:
@@ -151,10 +194,16 @@ class Recurrent(Layer, ABC):
         # Row b of d waits, untouched, until the loop comes down to sequence b's last step.
         steps = zip(reversed(packing.offsets), reversed(packing.batch_sizes), strict=True)
         for start, size in steps:
+            if start < ready:
+                rows = slice(max(0, min(start, ready - BLOCK)), ready)
+                delta[rows] = self.derivative(cache.hidden[rows])
+                ready = rows.start
             d_t = d[:size]
             delta_t = delta[start : start + size]
             if d_hidden is not None:
                 d_t += d_hidden[start : start + size]
+            if kept is not None:
+                kept[start : start + size] = d_t
             delta_t *= d_t  # undoes (3)
             if start > 0 or cache.h0 is not None:
                 xp.dot(delta_t, w_hh, out=d_t)  # undoes (2), towards h_{t-1}
@@ -163,8 +212,11 @@ class Recurrent(Layer, ABC):
     def _add_recurrent_grads(self, delta: Array, cache: RecurrentCache) -> None:
         xp, packing, grads = self.backend.xp, cache.packing, self.grads
         first = packing.batch_sizes[0]
-        previous = cache.hidden.take(packing.previous_rows, axis=0)
-        grads["weight_hh_l0"] += xp.dot(delta[first:].T, previous)  # undoes (2), towards W_hh
+        later = delta[first:]
+        for start in range(0, len(later), BLOCK):
+            rows = slice(start, start + BLOCK)
+            previous = cache.hidden.take(packing.previous_rows[rows], axis=0)
+            grads["weight_hh_l0"] += xp.dot(later[rows].T, previous)  # undoes (2), towards W_hh
         if cache.h0 is not None:
             grads["weight_hh_l0"] += xp.dot(delta[:first].T, cache.h0)
 

@@ -66,12 +66,13 @@ def _pack(split: SplitArrays, rows: NDArray[np.int64], backend: Backend) -> Iter
     rows = np.take_along_axis(rows, longest_first, axis=1)
     packings, (k, steps, places) = pack_many(split.lengths[rows], backend)
     starts = split.starts[rows].ravel()
-    tokens = split.tokens[starts[k * rows.shape[1] + places] + steps]
+    tokens = split.tokens.take(starts.take(k * rows.shape[1] + places) + steps)
     size = int(tokens.max()) + 1
+    cells = k * size + tokens
     occurs = np.zeros(len(rows) * size, dtype=bool)
-    occurs[k * size + tokens] = True
+    occurs[cells] = True
     numbers = np.cumsum(occurs.reshape(-1, size), axis=1) - 1
-    local = numbers.ravel()[k * size + tokens]
+    local = numbers.ravel().take(cells)
     end = 0
     for packing, of_batch, present in zip(packings, rows, occurs.reshape(-1, size), strict=True):
         start, end = end, end + packing.rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,30 @@ import numpy as np
 from tqdm import tqdm
 
 from npnlp.backend import Backend, Random
-from npnlp.errors import InputError
+from npnlp.errors import DivergenceError, InputError
 from npnlp.files import write_csv, write_json, write_table
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SPLITS, SurnameDataset
 from npnlp.text.audit import audit
+from npnlp.training.blackbox import named
 from npnlp.training.checkpoint import load_checkpoint, save_checkpoint, settings_of
 from npnlp.training.classifier import Classifier
 from npnlp.training.evaluate import Evaluation, evaluate
+from npnlp.training.flow import write_flow
 from npnlp.training.interrupt import Interrupted, interruptible
+from npnlp.training.replay import write_replay
 from npnlp.training.trainer import Trainer, TrainingConfig
 from npnlp.version import __version__
 
-FILES = ("last.safetensors", "metrics.json", "history.csv", "confusion_matrix.csv")
-PICTURES = ("learning_curves", "gradient_norms", "confusion_matrix")
+FILES = (
+    "last.safetensors",
+    "replay.safetensors",
+    "metrics.json",
+    "history.csv",
+    "gradient_flow.csv",
+    "confusion_matrix.csv",
+)
+PICTURES = ("learning_curves", "gradient_norms", "gradient_flow", "confusion_matrix")
 
 
 @dataclass
@@ -77,6 +87,11 @@ class Run:
         return self.save_dir / "last.safetensors"
 
     @property
+    def replay_file(self) -> Path:
+        """Where the step is kept that a number was not finite in."""
+        return self.save_dir / "replay.safetensors"
+
+    @property
     def classifier(self) -> Classifier:
         """The model with the vectorizer it belongs to."""
         return Classifier(self.trainer.model, self.dataset.get_vectorizer())
@@ -92,11 +107,13 @@ class Run:
     def train(self, bars: bool = False) -> None:
         """Train to the end, saving after every epoch and wherever it is interrupted.
 
-        Raises :class:`Interrupted` after a Ctrl-C, with all saved.
+        Raises :class:`Interrupted` after a Ctrl-C, with all saved, and :class:`DivergenceError`
+        where a number is not finite, with the step in ``replay_file``.
         """
         trainer = self.trainer
         settings = settings_of(trainer, self.dataset)
         self.save_dir.mkdir(parents=True, exist_ok=True)
+        self.replay_file.unlink(missing_ok=True)
         self.dataset.save_vectorizer(self.vectorizer_file)
         save_checkpoint(self.checkpoint_file, trainer, settings)
         # A bar of tqdm with disable=None stays quiet where standard error is not a terminal.
@@ -135,8 +152,27 @@ class Run:
             except Interrupted:
                 save_checkpoint(self.checkpoint_file, trainer, settings)
                 raise
+            except DivergenceError as error:
+                raise self._keep_step(error) from error
         trainer.model.load_state_dict(trainer.best)
         self.classifier.save(self.model_file)
+
+    def _keep_step(self, error: DivergenceError) -> DivergenceError:
+        """Write ``replay_file``; the error with the name of the row and that of the file."""
+        if error.replay is None:
+            return error
+        names = self.dataset.frames[error.replay.split]["surname"].iloc[error.replay.rows]
+        step = replace(error.replay, names=tuple(names))
+        finding = named(error.finding, step)
+        mend = "lower --learning-rate or set --clip-norm"
+        if finding.where == "weight":
+            mend = "train again, or resume from a checkpoint with finite weights"
+        try:
+            write_replay(self.replay_file, step)
+            kept = f"npnlp replay {self.replay_file} repeats the step"
+        except OSError as failure:
+            kept = f"{self.replay_file} was not written: {failure.strerror}"
+        return DivergenceError(f"{finding}; {mend}; {kept}", finding, step)
 
     def evaluate(self) -> dict[str, Evaluation]:
         """The best weights on every split, all rows, dropout off."""
@@ -147,7 +183,7 @@ class Run:
         }
 
     def report(self, evaluations: dict[str, Evaluation]) -> None:
-        """Write ``metrics.json``, ``history.csv`` and ``confusion_matrix.csv``."""
+        """Write ``metrics.json`` and the CSV files."""
         history = self.trainer.progress.history
         rates = [row["names_per_second"] for row in history]
         write_json(
@@ -167,6 +203,7 @@ class Run:
             },
         )
         write_csv(self.save_dir / "history.csv", history)
+        write_flow(self.save_dir / "gradient_flow.csv", self.trainer.flow)
         names = self.dataset.get_vectorizer().nationality_vocab.tokens
         counts = evaluations["test"].confusion.tolist()
         rows = [[true, *row] for true, row in zip(names, counts, strict=True)]

@@ -11,17 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.backend import Random
+from npnlp.backend import Array, Random
 from npnlp.errors import DivergenceError, InputError
+from npnlp.gradients.flow import COLUMNS, gradient_flow
 from npnlp.layers import SoftmaxCrossEntropy
+from npnlp.layers.recurrent import RecurrentTrace
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
 from npnlp.training.batches import Batch, batches
-from npnlp.training.clipping import clip_grad_norm, squared_norms
+from npnlp.training.clipping import clip_grad_norm, clipped, squared_norms
 from npnlp.training.evaluate import evaluate
 from npnlp.training.optimizers import make_optimizer
 from npnlp.training.schedule import EarlyStopping, ReduceLROnPlateau
 
+#: With finite squares of weights and gradient, no update at a rate up to this can overflow: in
+#: float32 such numbers are below 2e19, and this times that is below the largest, 3e38.
+SAFE_RATE = 1e18
 #: What is noted of every batch, before the squared gradient norm of each parameter.
 LOGGED = ("loss_sum", "weight_sum", "correct", "grad_norm")
 
@@ -39,6 +44,7 @@ class TrainingConfig:
     optimizer: str = "adam"
     momentum: float = 0.0
     clip_norm: float | None = None
+    gradient_flow: bool = True
 
     def __post_init__(self) -> None:
         for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
@@ -92,6 +98,7 @@ class Trainer:
         self.best = model.state_dict()
         self.progress = Progress()
         self.random = Random(config.seed, "training")
+        self.flow = np.empty((0, 1 + len(COLUMNS)))
         columns = len(LOGGED) + len(model.flat.parameters)
         self.log = backend.zeros((self.batches_per_epoch, columns), np.float64)
 
@@ -99,6 +106,11 @@ class Trainer:
     def batches_per_epoch(self) -> int:
         """How many batches the training split makes; the last may be smaller."""
         return -(-len(self.train) // self.config.batch_size)
+
+    @property
+    def probed_batch(self) -> int:
+        """The batch of each epoch whose gradient flow is kept: the last whole one."""
+        return max(len(self.train) // self.config.batch_size - 1, 0)
 
     @property
     def finished(self) -> bool:
@@ -109,7 +121,8 @@ class Trainer:
         """Train for an epoch (the rest of one, after a resume) and evaluate; the history's row.
 
         ``on_batch`` is called after every step, when :meth:`state` is whole; what it raises ends
-        the epoch there. Raises :class:`DivergenceError` where a loss is not finite.
+        the epoch there. Raises :class:`DivergenceError` where a number is not finite, before it
+        changes the weights.
         """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said in one line
             return self._run_epoch(on_batch)
@@ -145,9 +158,15 @@ class Trainer:
         logits, cache = model.forward(**batch.inputs, random=random)
         _, loss = self.criterion.forward(logits, batch.targets)
         model.zero_grads()
-        model.backward(self.criterion.backward(1.0, loss), cache)
+        probed = self.config.gradient_flow and self.progress.batch == self.probed_batch
+        traces: list[RecurrentTrace] = []
+        d_logits = self.criterion.backward(1.0, loss)
+        model.backward(d_logits, cache, traces.append if probed else None)
         squares = squared_norms(flat, model.backend)
         norm = clip_grad_norm(flat.grads, self.config.clip_norm, model.backend)
+        self._require_finite(batch, loss.loss_sum, norm)
+        for trace in traces:
+            self._keep_flow(trace)
         self.optimizer.step()
         row = self.log[self.progress.batch]
         row[0] = loss.loss_sum
@@ -156,6 +175,27 @@ class Trainer:
         row[3] = norm
         for column, value in enumerate(squares, start=len(LOGGED)):
             row[column] = value
+
+    def _require_finite(self, batch: Batch, loss: Array, norm: Array) -> None:
+        """Raise :class:`DivergenceError` where a number of the step to be taken is not finite.
+
+        A number that is not finite spreads: into the loss, into the squares of the gradient, or
+        (where ReLU hides it) nowhere but into those of the weights. A single test sees all three.
+        Squares that overflow are looked into like the rest, and a false alarm changes nothing.
+        """
+        weights = self.model.flat.values
+        tested = loss + norm + self.model.backend.xp.dot(weights, weights)
+        momentum, rate = self.config.momentum, self.optimizer.learning_rate
+        if not math.isfinite(tested) or rate > SAFE_RATE * (1 - momentum):
+            from npnlp.training.blackbox import examine  # it imports this file
+
+            examine(self, batch.rows, float(loss), float(norm))
+
+    def _keep_flow(self, trace: RecurrentTrace) -> None:
+        """Add the gradient flow of this batch to ``flow``: the epoch, then ``COLUMNS``, by lag."""
+        table = gradient_flow(self.model.rnn, trace).table()
+        epoch = np.full((len(table), 1), self.progress.epoch)
+        self.flow = np.concatenate([self.flow, np.hstack([epoch, table])])
 
     def _finish_epoch(self, seconds: float, rows: int) -> dict[str, float]:
         log = self.model.backend.to_numpy(self.log)
@@ -171,6 +211,7 @@ class Trainer:
             "val_accuracy": val["accuracy"],
             "val_macro_f1": val["macro_f1"],
             "grad_norm": float(log[:, 3].mean()),
+            "grad_norm_clipped": float(clipped(log[:, 3], self.config.clip_norm).mean()),
             "grad_norm_max": float(log[:, 3].max()),
             **{
                 f"grad_norm.{name}": float(np.sqrt(log[:, column]).mean())
@@ -180,10 +221,10 @@ class Trainer:
             "names_per_second": rows / seconds,
         }
         if not math.isfinite(row["train_loss"]) or not math.isfinite(row["val_loss"]):
-            raise DivergenceError(
-                f"epoch {epoch}: the loss is not a finite number; lower --learning-rate or set "
-                "--clip-norm"
-            )
+            from npnlp.training.blackbox import examine_validation  # it imports this file
+
+            examine_validation(self)
+            raise DivergenceError(f"epoch {epoch + 1}: loss is {row['val_loss']} on val")
         if self.stopper.step(row["val_loss"]):
             self.best = self.model.state_dict()
             self.progress.best_epoch = epoch
@@ -197,6 +238,7 @@ class Trainer:
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= {f"optimizer.{n}": v for n, v in self.optimizer.state_dict().items()}
         tensors["log"] = self.model.backend.to_numpy(self.log).copy()
+        tensors["flow"] = self.flow
         values = {
             "steps": self.optimizer.steps,
             "learning_rate": self.optimizer.learning_rate,
@@ -217,6 +259,7 @@ class Trainer:
         self.optimizer.load_state_dict(below("optimizer."), values["steps"])
         self.optimizer.learning_rate = values["learning_rate"]
         self.log[...] = self.model.backend.asarray(tensors["log"])
+        self.flow = tensors["flow"]
         self.schedule = ReduceLROnPlateau(**values["schedule"])
         self.stopper = EarlyStopping(**values["stopper"])
         self.progress = Progress(**values["progress"])

@@ -1,0 +1,66 @@
+"""``npnlp gradient-flow``: how much gradient reaches each step of a trained model."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from npnlp.backend import get_backend
+from npnlp.cli.options import Formatter, add_backend, add_save_dir, add_surname_csv
+from npnlp.errors import InputError
+from npnlp.layers import SoftmaxCrossEntropy
+from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
+from npnlp.text.dataset import require_known_nationalities
+from npnlp.text.splits import with_split
+from npnlp.training.classifier import Classifier
+from npnlp.training.flow import flow_of, write_flow
+
+
+def add_to(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "gradient-flow",
+        formatter_class=Formatter,
+        help="show how much gradient reaches each step",
+        description="Backpropagate the loss of a saved model over a split of a table, and show by "
+        "lag (steps back from the last character) how much gradient arrives, where the gradient "
+        "of W_hh comes from, and the bound of the chain rule. Writes gradient_flow_model.csv and "
+        ".png into the folder of the run; training wrote gradient_flow.csv as it went along.",
+    )
+    parser.set_defaults(run=run)
+    add_save_dir(parser)
+    add_surname_csv(parser)
+    parser.add_argument("--split", choices=SPLITS, default="test", help="which rows")
+    add_backend(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from npnlp.plots import gradient_flow as draw  # Matplotlib takes a while to import
+
+    classifier = Classifier.load(
+        options.save_dir / options.model_state_file, get_backend(options.backend)
+    )
+    csv = options.surname_csv or own_table_path()
+    frame = with_split(read_table(csv), source=str(csv))
+    require_known_nationalities(frame, classifier.vectorizer, str(csv))
+    split = SurnameDataset(frame, classifier.vectorizer).arrays(options.split)
+    if not len(split):
+        raise InputError(f"{csv}: column split: no rows with {options.split!r}; choose another")
+    model = classifier.model
+    criterion = SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype)
+    table = flow_of(model, split, criterion).table()
+    print(f"{len(split):,} {options.split} rows; the largest singular value of W_hh is "
+          f"{table[0, -3]:.3f}, its spectral radius {table[0, -2]:.3f}")  # fmt: skip
+    print(f"{'lag':>4}{'|dL/dh| mean':>14}{'quartiles':>32}{'share of dW_hh':>16}"
+          f"{'mean phi':>10}{'bound':>10}")  # fmt: skip
+    for lag, mean, q25, q50, q75, share, saturation, _, _, bound in table:
+        print(f"{lag:>4.0f}{mean:>14.2e}{q25:>12.1e}{q50:>10.1e}{q75:>10.1e}{share:>16.2e}"
+              f"{saturation:>10.3f}{bound:>10.1e}")  # fmt: skip
+    path = options.save_dir / "gradient_flow_model.csv"
+    write_flow(path, np.hstack([np.zeros((len(table), 1)), table]))
+    draw(path, path.with_suffix(".png"))
+    print(f"wrote {path} and .png")
+    return 0
