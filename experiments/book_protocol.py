@@ -15,7 +15,6 @@ allows though its training does not do it: the state is then read at a padding s
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 from dataclasses import dataclass, fields, replace
@@ -28,11 +27,11 @@ from tqdm import tqdm
 
 from npnlp import plots
 from npnlp.backend import Random
-from npnlp.cli.script import guarded, script_parser
+from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.text import SplitArrays, SurnameDataset, own_table_path
+from npnlp.text import SplitArrays, SurnameDataset
 from npnlp.training.batches import batches
 from npnlp.training.evaluate import evaluate
 from npnlp.training.optimizers import Adam
@@ -205,11 +204,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> int:
     """Run every variant with every seed; write a table and a picture."""
     parser = script_parser(__doc__, "out/book_protocol")
-    parser.add_argument(
-        "--surname-csv", type=Path, metavar="FILE",
-        default=os.environ.get("NPNLP_SURNAMES_CSV") or own_table_path(),
-        help="the book's table (or set NPNLP_SURNAMES_CSV)",
-    )  # fmt: skip
+    add_table(parser)
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many")
     parser.add_argument("--num-epochs", type=int, default=100, metavar="N", help="at most")
     options = parser.parse_args()

@@ -6,7 +6,6 @@ ones: balanced accuracy rises and plain accuracy falls. All test rows count, dro
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -16,9 +15,9 @@ from tqdm import tqdm
 
 from npnlp import plots
 from npnlp.backend import get_backend
-from npnlp.cli.script import guarded, script_parser
+from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
-from npnlp.text import SurnameDataset, own_table_path
+from npnlp.text import SurnameDataset
 from npnlp.training.run import Run
 from npnlp.training.trainer import TrainingConfig
 
@@ -40,11 +39,7 @@ def one_run(
 def main() -> int:
     """Train with every seed, print a table, write CSV and a picture."""
     parser = script_parser(__doc__, "out/class_weights")
-    parser.add_argument(
-        "--surname-csv", type=Path, metavar="FILE",
-        default=os.environ.get("NPNLP_SURNAMES_CSV") or own_table_path(),
-        help="the table (or set NPNLP_SURNAMES_CSV)",
-    )  # fmt: skip
+    add_table(parser)
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many")
     options = parser.parse_args()
     count, epochs = (2, 2) if options.quick else (options.seeds, 100)

@@ -7,7 +7,6 @@ no row of it is in the project's. With --card the figures are written into the d
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from npnlp import plots
 from npnlp.backend import get_backend
-from npnlp.cli.script import guarded, script_parser
+from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import fill_section, write_csv
 from npnlp.text import SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
@@ -83,11 +82,7 @@ def sentences(shared: dict[str, int], rows: list[dict[str, float]]) -> str:
 def main() -> int:
     """Compare, train, print and write."""
     parser = script_parser(__doc__, "out/own_table")
-    parser.add_argument(
-        "--reference", type=Path, metavar="FILE",
-        default=os.environ.get("NPNLP_SURNAMES_CSV") or own_table_path(),
-        help="the reference table (or set NPNLP_SURNAMES_CSV)",
-    )  # fmt: skip
+    add_table(parser, "--reference")
     parser.add_argument("--card", type=Path, metavar="FILE", help="write the figures in there")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many")
     options = parser.parse_args()

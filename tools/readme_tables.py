@@ -4,6 +4,7 @@ Run it after a script whose result is kept, copied from its --out folder:
 
     experiments/class_weights.py       docs/results/class_weights.csv
     experiments/book_protocol.py       docs/results/book_protocol.csv
+    experiments/long_term_dependencies.py    docs/results/long_term_dependencies.csv
     benchmarks/against_pytorch.py      benchmarks/results/against_pytorch.csv
 """
 
@@ -13,16 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from npnlp.files import fill_section
+from npnlp.files import fill_section, markdown_table
+from npnlp.training.lab import horizons
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def class_weights() -> str:
@@ -35,7 +31,7 @@ def class_weights() -> str:
             for score in SCORES
         ]
         rows.append([f"`--class-weights {kind}`", *cells])
-    return markdown(["", *SCORES.values()], rows)
+    return markdown_table(["", *SCORES.values()], rows)
 
 
 def book_protocol() -> str:
@@ -51,7 +47,7 @@ def book_protocol() -> str:
         for place, row in table.iterrows()
     ]
     header = ["protocol", "accuracy it reports", "change, same seed", "all rows, dropout off"]
-    return markdown(header, rows)
+    return markdown_table(header, rows)
 
 
 def against_pytorch() -> str:
@@ -66,12 +62,25 @@ def against_pytorch() -> str:
         ]
         for _, row in table.iterrows()
     ]
-    return markdown(["", "epoch", "threads", "times npnlp's (quartiles)"], rows)
+    return markdown_table(["", "epoch", "threads", "times npnlp's (quartiles)"], rows)
+
+
+def memory_horizons() -> str:
+    """The largest length solved, by recipe and task."""
+    runs = pd.read_csv(ROOT / "docs/results/long_term_dependencies.csv")
+    rows_of_runs = [{str(k): v for k, v in run.items()} for run in runs.to_dict("records")]
+    table = pd.DataFrame(horizons(rows_of_runs))
+    tasks = list(dict.fromkeys(table["task"]))
+    rows = [
+        [f"`{recipe}`", *(str(found.set_index("task")["horizon"][task]) for task in tasks)]
+        for recipe, found in table.groupby("recipe", sort=False)
+    ]
+    return markdown_table(["", *(task.replace("_", " ") for task in tasks)], rows)
 
 
 def main() -> None:
     """Fill every table in."""
-    for table in (class_weights, book_protocol, against_pytorch):
+    for table in (class_weights, book_protocol, against_pytorch, memory_horizons):
         fill_section(ROOT / "README.md", table.__name__, table())
 
 
