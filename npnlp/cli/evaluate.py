@@ -6,15 +6,19 @@ import argparse
 import json
 from typing import Any
 
-from npnlp.backend import get_backend
-from npnlp.cli.options import Formatter, add_backend, add_save_dir, add_surname_csv
+from npnlp.cli.options import (
+    Formatter,
+    add_backend,
+    add_save_dir,
+    add_surname_csv,
+    saved_classifier,
+)
 from npnlp.cli.train import metrics_table
 from npnlp.errors import InputError
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import CLASS_WEIGHTS, require_known_nationalities
 from npnlp.text.splits import SPLIT_BY, with_split
-from npnlp.training.classifier import Classifier
 from npnlp.training.evaluate import evaluate
 
 
@@ -39,9 +43,7 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    classifier = Classifier.load(
-        options.save_dir / options.model_state_file, get_backend(options.backend)
-    )
+    classifier = saved_classifier(options)
     csv = options.surname_csv or own_table_path()
     frame = read_table(csv)
     if options.split_by:

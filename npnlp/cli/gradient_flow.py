@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from npnlp.backend import get_backend
-from npnlp.cli.options import Formatter, add_backend, add_save_dir, add_surname_csv
+from npnlp.cli.options import (
+    Formatter,
+    add_backend,
+    add_save_dir,
+    add_surname_csv,
+    saved_classifier,
+)
 from npnlp.errors import InputError
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
 from npnlp.text.splits import with_split
-from npnlp.training.classifier import Classifier
 from npnlp.training.flow import flow_of, write_flow
 
 
@@ -40,9 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     from npnlp.plots import gradient_flow as draw  # Matplotlib takes a while to import
 
-    classifier = Classifier.load(
-        options.save_dir / options.model_state_file, get_backend(options.backend)
-    )
+    classifier = saved_classifier(options)
     csv = options.surname_csv or own_table_path()
     frame = with_split(read_table(csv), source=str(csv))
     require_known_nationalities(frame, classifier.vectorizer, str(csv))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from npnlp.backend import BACKEND_NAMES
+from npnlp.backend import BACKEND_NAMES, get_backend
+from npnlp.training.classifier import Classifier
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -44,3 +45,9 @@ def add_surname_csv(parser: argparse._ActionsContainer) -> None:
         help="a CSV with nationality, surname and optionally split (default: the table that "
         "comes with npnlp)",
     )  # fmt: skip
+
+
+def saved_classifier(options: argparse.Namespace) -> Classifier:
+    """The model in the folder of the run, on the backend that was asked for."""
+    path = options.save_dir / options.model_state_file
+    return Classifier.load(path, get_backend(options.backend))

@@ -8,11 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from npnlp.backend import get_backend
-from npnlp.cli.options import Formatter, add_backend, add_save_dir
+from npnlp.cli.options import Formatter, add_backend, add_save_dir, saved_classifier
 from npnlp.cli.script import one_line
 from npnlp.errors import InputError
-from npnlp.training.classifier import Classifier, Prediction
+from npnlp.training.classifier import Prediction
 
 
 def add_to(commands: Any) -> None:
@@ -36,9 +35,7 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    classifier = Classifier.load(
-        options.save_dir / options.model_state_file, get_backend(options.backend)
-    )
+    classifier = saved_classifier(options)
     predictions = classifier.predict(_names(options.names), options.top_k)
     if options.json:
         utf8 = sys.stdout is not None and sys.stdout.encoding.lower().replace("-", "") == "utf8"

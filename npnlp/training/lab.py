@@ -18,6 +18,7 @@ from npnlp.models import SequenceConfig, SequenceModel
 from npnlp.tasks import TASKS, Task
 from npnlp.training.clipping import clip_grad_norm
 from npnlp.training.optimizers import Adam
+from npnlp.training.settings import require_at_least_one, require_positive
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,9 @@ class LabConfig:
     check_size: int = 1024
 
     def __post_init__(self) -> None:
-        for name in ("budget", "batch_size", "hidden_size", "check_every", "check_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it has to be at least 1")
-        for name in ("learning_rate", "clip_norm"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(
-                    f"{name} is {getattr(self, name)}; it has to be a finite number above 0"
-                )
+        sizes = ("batch_size", "hidden_size", "check_every", "check_size")
+        require_at_least_one(self, "budget", *sizes)
+        require_positive(self, "learning_rate", "clip_norm")
 
 
 class Lab:

@@ -23,6 +23,7 @@ from npnlp.training.clipping import clip_grad_norm, clipped, squared_norms
 from npnlp.training.evaluate import evaluate
 from npnlp.training.optimizers import make_optimizer
 from npnlp.training.schedule import EarlyStopping, ReduceLROnPlateau
+from npnlp.training.settings import require_at_least_one, require_positive
 
 #: With finite squares of weights and gradient, no update at a rate up to this can overflow: in
 #: float32 such numbers are below 2e19, and this times that is below the largest, 3e38.
@@ -47,13 +48,8 @@ class TrainingConfig:
     gradient_flow: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it has to be at least 1")
-        for name in ("learning_rate", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"{name} is {value}; it has to be a finite number above 0")
+        require_at_least_one(self, "num_epochs", "batch_size", "early_stopping_criteria")
+        require_positive(self, "learning_rate", "clip_norm")
         if self.optimizer == "adam" and self.momentum:
             raise InputError(f"momentum is {self.momentum}, but adam has none; use optimizer sgd")
 
