@@ -8,7 +8,7 @@ an array without axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
 
 import numpy as np
@@ -64,8 +64,11 @@ class StrictArray:
     def __array_function__(self, function: Any, *arguments: Any) -> NoReturn:
         raise TypeError(f"numpy.{function.__name__} was called on a strict array; use backend.xp")
 
-    def __iter__(self) -> NoReturn:
-        raise TypeError("a strict array is not walked through: each element would be a transfer")
+    def __iter__(self) -> Iterator[Any]:
+        """Rows of a matrix stay where they are, as CuPy's do; elements would be transfers."""
+        if self.ndim < 2:
+            raise TypeError("a strict array is not walked through: each element is a transfer")
+        return iter([wrap(row) for row in self._host])
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a strict array has no truth value: Python would wait for the device")
@@ -157,6 +160,9 @@ class StrictBackend(Backend):
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
         summed = NumpyBackend().segment_sum(unwrap(values), unwrap(segments), size)
         return cast("Array", wrap(summed))
+
+    def keep_memory(self) -> None:
+        """Nothing to keep."""
 
     def synchronize(self) -> None:
         pass

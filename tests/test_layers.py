@@ -23,6 +23,9 @@ from npnlp.layers import (
     Packing,
     ReLU,
 )
+from npnlp.layers.gru import GRU, GRUResetBefore
+from npnlp.layers.lstm import LSTM
+from npnlp.layers.recurrent import Recurrent
 from npnlp.training.optimizers import SGD, Adam
 from tests import reference
 from tests.reference import BOUNDS, assert_close, draw, host
@@ -226,6 +229,9 @@ def test_the_padding_row_stays_zero_through_updates(
 LAYERS_WITH_WEIGHTS: dict[str, Callable[[LayerOptions], Layer]] = {
     "Linear": lambda options: Linear(40, 50, **options),
     "Elman": lambda options: Elman(30, 40, **options),
+    "LSTM": lambda options: LSTM(30, 40, **options),
+    "GRU": lambda options: GRU(30, 40, **options),
+    "GRUResetBefore": lambda options: GRUResetBefore(30, 40, **options),
 }
 
 
@@ -233,7 +239,7 @@ LAYERS_WITH_WEIGHTS: dict[str, Callable[[LayerOptions], Layer]] = {
 def test_weights_start_uniform_within_one_over_the_root(
     make: Callable[[LayerOptions], Layer],
 ) -> None:
-    # in_features of Linear, hidden_size of Elman: both are 40 here
+    # in_features of Linear, hidden_size of the recurrent layers: both are 40 here
     bound = 1 / np.sqrt(40)
     for name, value in make(DOUBLE).parameters.items():
         assert np.abs(value).max() < bound, name
@@ -262,9 +268,10 @@ def test_weights_depend_on_the_stream_and_not_on_dtype_or_backend(backend: Backe
     assert (weights(2, np.float64) != numpys).all()
 
 
-def test_every_parameter_has_a_stream_of_its_own_name() -> None:
+@pytest.mark.parametrize("cell", [Elman, LSTM, GRU, GRUResetBefore])
+def test_every_parameter_has_a_stream_of_its_own_name(cell: Callable[..., Layer]) -> None:
     random = Random(7, "rnn")
-    parameters = Elman(4, 4, dtype=np.float64, random=random).parameters
+    parameters = cell(4, 4, dtype=np.float64, random=random).parameters
     assert list(parameters) == ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
     for name, value in parameters.items():
         np.testing.assert_array_equal(value, random.child(name).uniform(value.shape, -0.5, 0.5))
@@ -311,11 +318,14 @@ def test_one_buffer_holds_all_parameters_and_one_all_gradients(backend: Backend)
         assert (backend.to_numpy(layers[key].grads[parameter]) == 2).all()
     layers["b"].grads["bias"] += 1
     assert backend.to_numpy(flat.grads).sum() == 2 * joined.size + 1
-    assert [float(grad.sum()) for grad in flat.flat_grads] == [12.0, 6.0, 6.0, 3.0]
+    assert [float(grad.sum()) for grad in flat.views_of_grads.values()] == [12.0, 6.0, 6.0, 3.0]
 
 
-def test_packing_stays_with_the_layers_backend(backend: Backend) -> None:
-    layer = Elman(2, 3, backend=backend, dtype=np.float64)
+@pytest.mark.parametrize("cell", [Elman, LSTM, GRU, GRUResetBefore])
+def test_packing_stays_with_the_layers_backend(
+    cell: Callable[..., Recurrent], backend: Backend
+) -> None:
+    layer = cell(2, 3, backend=backend, dtype=np.float64)
     packing = Packing.of(np.array([1, 2]), backend)
-    (hidden, last), _ = layer.forward(backend.asarray(draw(0, 3, 2)), packing=packing)
-    assert type(hidden) is type(last) is type(backend.zeros((1,), np.float64))
+    outputs, _ = layer.forward(backend.asarray(draw(0, 3, 2)), packing=packing)
+    assert {type(y) for y in outputs} == {type(backend.zeros((1,), np.float64))}

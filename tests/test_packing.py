@@ -104,6 +104,42 @@ def test_sorting_is_undone(backend: Backend, lengths: list[int]) -> None:
 
 
 @property_test
+@given(lengths=LENGTHS)
+def test_each_sequence_turns_around_within_its_own_length(
+    backend: Backend, lengths: list[int]
+) -> None:
+    x = padded(lengths)
+    data, packing = pack_padded_sequence(backend.asarray(x), np.array(lengths), backend)
+    turned = backend.to_numpy(packing.reverse(data)).copy()
+    expected = x.copy()
+    for b, length in enumerate(lengths):
+        expected[:length, b] = x[:length, b][::-1]
+    np.testing.assert_array_equal(turned, reference.pack(expected, lengths))
+    # Twice is nothing, and as a matrix it is its own transpose: <P x, y> = <x, P y>.
+    twice = backend.to_numpy(packing.reverse(packing.reverse(data)))
+    np.testing.assert_array_equal(twice, backend.to_numpy(data))
+    unit = backend.to_numpy(packing.reverse(backend.asarray(np.eye(packing.rows))))
+    np.testing.assert_array_equal(unit, unit.T)
+    # Tokens turn as rows do, and what was given stays as it was.
+    tokens = backend.asarray(np.arange(packing.rows))
+    rows = backend.to_numpy(packing.reverse(tokens)).tolist()
+    np.testing.assert_array_equal(turned, backend.to_numpy(data)[rows])
+    np.testing.assert_array_equal(backend.to_numpy(data), reference.pack(x, lengths))
+
+
+@property_test
+@given(batch=st.lists(st.tuples(*[st.integers(1, 7)] * 2), min_size=1, max_size=3))
+def test_batches_packed_together_turn_as_those_packed_alone(
+    backend: Backend, batch: list[tuple[int, ...]]
+) -> None:
+    lengths = np.array([sorted(row, reverse=True) for row in batch])
+    for one, row in zip(pack_many(lengths, backend)[0], lengths, strict=True):
+        x = backend.asarray(draw(0, one.rows, 2))
+        alone = Packing.of(row, backend).reverse(x)
+        np.testing.assert_array_equal(backend.to_numpy(one.reverse(x)), backend.to_numpy(alone))
+
+
+@property_test
 @given(batch=st.lists(st.tuples(*[st.integers(1, 7)] * 3), min_size=1, max_size=4))
 def test_batches_packed_together_are_those_packed_alone(
     backend: Backend, batch: list[tuple[int, ...]]

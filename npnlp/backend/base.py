@@ -49,6 +49,13 @@ class Backend(ABC):
     def describe(self) -> dict[str, str]:
         """Versions and device, for reports."""
 
+    @abstractmethod
+    def keep_memory(self) -> None:
+        """Keep memory that arrays leave for the next ones, where the allocator would not.
+
+        To be called before work that makes the same arrays again and again, such as training.
+        """
+
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array of zeros on this backend."""
         return self.xp.zeros(shape, dtype=dtype)  # type: ignore[no-any-return]

@@ -50,6 +50,9 @@ class CupyBackend(Backend):
         """See :meth:`Backend.synchronize`."""
         self.xp.cuda.get_current_stream().synchronize()
 
+    def keep_memory(self) -> None:
+        """Nothing to do: CuPy's memory pool keeps what it is given back."""
+
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""
         properties = self.xp.cuda.runtime.getDeviceProperties(self.xp.cuda.Device().id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import platform
 from typing import Any
 
@@ -15,6 +17,8 @@ from npnlp.backend.base import Array, Backend
 ONE_HOT_LIMIT = 256
 # So many rows of that matrix at once: they stay in a core's cache.
 ONE_HOT_ROWS = 2048
+# Of glibc's mallopt: the names of two settings, and the largest value that the first may have.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST_KEPT = -1, -3, 2**25
 
 
 class NumpyBackend(Backend):
@@ -47,6 +51,17 @@ class NumpyBackend(Backend):
 
     def synchronize(self) -> None:
         """Nothing to wait for: NumPy returns when it is done."""
+
+    def keep_memory(self) -> None:
+        """See :meth:`Backend.keep_memory`. It holds for the process, and does nothing but on glibc.
+
+        glibc gives arrays above some 100 KB back to the system at once, which then has to clear and
+        map each page again for the next one: half of the time of a step of LSTM.
+        """
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
+            mallopt(M_TRIM_THRESHOLD, 8 * LARGEST_KEPT)
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""

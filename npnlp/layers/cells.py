@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from npnlp.errors import InputError
 from npnlp.layers.elman import Elman
+from npnlp.layers.gru import GRU, GRUResetBefore
+from npnlp.layers.lstm import LSTM
 from npnlp.layers.recurrent import Recurrent
+
+RESETS: dict[str, Callable[..., Recurrent]] = {"after": GRU, "before": GRUResetBefore}
+
+
+def gru(input_size: int, hidden_size: int, *, reset: str = "after", **options: Any) -> Recurrent:
+    """A GRU whose reset gate acts "after" the product with ``W_hn`` (as PyTorch) or "before" it.
+
+    Raises :class:`InputError` for another ``reset``.
+    """
+    if reset not in RESETS:
+        raise InputError(f"reset {reset!r} is not known; choose one of {', '.join(RESETS)}")
+    return RESETS[reset](input_size, hidden_size, **options)
+
 
 #: What ``cell`` may name. Each takes ``(input_size, hidden_size)``, options of its own such as
 #: ``nonlinearity``, and those of every layer.
-CELLS: dict[str, Callable[..., Recurrent]] = {"elman": Elman}
+CELLS: dict[str, Callable[..., Recurrent]] = {"elman": Elman, "gru": gru, "lstm": LSTM}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 from npnlp.backend import Array
 from npnlp.errors import InputError
-from npnlp.layers.base import LayerOptions
-from npnlp.layers.recurrent import Recurrent
+from npnlp.layers.products import ALL, Product
+from npnlp.layers.recurrent import Recurrent, RecurrentOptions
 
 NONLINEARITIES = ("tanh", "relu")
 
@@ -20,13 +21,17 @@ class Elman(Recurrent):
     is what makes gradients vanish or explode. Source: Elman, 1990; equal to PyTorch's ``nn.RNN``.
     """
 
+    gates = ("hidden",)
+    memory = ("hidden",)
+    deltas = 1
+
     def __init__(
         self,
         input_size: int,
         hidden_size: int,
         *,
         nonlinearity: str = "tanh",
-        **options: Unpack[LayerOptions],
+        **options: Unpack[RecurrentOptions],
     ) -> None:
         super().__init__(input_size, hidden_size, **options)
         if nonlinearity not in NONLINEARITIES:
@@ -36,16 +41,35 @@ class Elman(Recurrent):
             )
         self.nonlinearity = nonlinearity
 
-    def activate(self, a: Array) -> None:
-        """See :meth:`Recurrent.activate`."""
+    def constants(self) -> tuple[Any, ...]:
+        """See :meth:`Recurrent.constants`: ``phi``, in place."""
         if self.nonlinearity == "tanh":
-            self.backend.xp.tanh(a, out=a)
-        else:
-            self.backend.xp.maximum(a, 0, out=a)
+            return (self.backend.xp.tanh,)
+        maximum = self.backend.xp.maximum
+        return (lambda a, out: maximum(a, 0, out=out),)
 
-    def derivative(self, h: Array) -> Array:
-        """See :meth:`Recurrent.derivative`."""
+    def step(
+        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
+    ) -> None:
+        """See :meth:`Recurrent.step`."""
+        (a,), (h,), (phi,) = now, before, constants
+        a += recur(h)  # (1) a = u + W_hh h
+        phi(a, a)  # (2) phi(a), where a was
+
+    def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
+        """See :meth:`Recurrent.slopes`: ``phi'(a)``."""
+        (h,) = memory
         if self.nonlinearity == "tanh":
-            squared = h * h
-            return self.backend.xp.subtract(1, squared, out=squared)  # type: ignore[no-any-return]
-        return (h.real > 0).astype(h.dtype)
+            self.backend.xp.multiply(h, h, out=delta)
+            self.backend.xp.subtract(1, delta, out=delta)
+        else:
+            delta[...] = h.real > 0
+        return ()
+
+    def step_backward(
+        self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
+    ) -> None:
+        """See :meth:`Recurrent.step_backward`."""
+        (d_h,) = d
+        delta *= d_h  # undoes (2)
+        back(delta, ALL, d_h)  # undoes (1)

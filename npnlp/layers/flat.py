@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from npnlp.backend import Array, Backend
 from npnlp.layers.base import Layer
@@ -12,17 +12,20 @@ class FlatParameters:
     """Makes the parameters of several layers views into ``values`` and ``grads``.
 
     So the optimizer, the global norm, clipping and the checkpoint are whole-buffer operations.
-    ``parameters`` and ``views_of_grads`` list the views by full name, ``"layer.parameter"``;
-    ``flat_grads`` are the latter without their shape.
+    An empty prefix leaves names as they are. ``parameters`` and ``views_of_grads`` list the views
+    by full name, ``"layer.parameter"``; ``flat_grads`` are the latter without their shape.
     """
 
     values: Array
     grads: Array
 
-    def __init__(self, layers: Mapping[str, Layer], backend: Backend) -> None:
+    def __init__(
+        self, layers: Mapping[str, Layer] | Sequence[tuple[str, Layer]], backend: Backend
+    ) -> None:
+        pairs = layers.items() if isinstance(layers, Mapping) else layers
         named = [
-            (f"{prefix}.{name}", layer, name)
-            for prefix, layer in layers.items()
+            (f"{prefix}.{name}" if prefix else name, layer, name)
+            for prefix, layer in pairs
             for name in layer.parameters
         ]
         total = sum(layer.parameters[name].size for _, layer, name in named)

@@ -56,9 +56,10 @@ INITIALIZATIONS: dict[str, Callable[[int, Random], Matrix] | None] = {
 
 
 def initialize(layer: Recurrent, name: str, random: Random) -> None:
-    """Set ``weight_hh_l0`` of ``layer`` as ``name`` says, and for ``identity`` the biases to zero.
+    """Set ``W_hh`` of ``layer`` as ``name`` says, and for ``identity`` the biases to zero.
 
-    Raises :class:`InputError` for a name that is not in ``INITIALIZATIONS``.
+    Each gate has a block of ``W_hh`` to itself, and each block is drawn for itself. Raises
+    :class:`InputError` for a name that is not in ``INITIALIZATIONS``.
     """
     if name not in INITIALIZATIONS:
         known = ", ".join(INITIALIZATIONS)
@@ -66,8 +67,11 @@ def initialize(layer: Recurrent, name: str, random: Random) -> None:
     draw = INITIALIZATIONS[name]
     if draw is None:
         return
-    drawn: Any = draw(layer.hidden_size, random)
-    layer.parameters["weight_hh_l0"][...] = layer.backend.asarray(drawn.astype(layer.dtype))
+    for block, gate in enumerate(layer.gates):
+        stream = random if len(layer.gates) == 1 else random.child(gate)
+        drawn: Any = draw(layer.hidden_size, stream)
+        rows = slice(block * layer.hidden_size, (block + 1) * layer.hidden_size)
+        layer.weight("weight_hh")[rows] = layer.backend.asarray(drawn.astype(layer.dtype))
     if name == "identity":
-        for bias in ("bias_ih_l0", "bias_hh_l0"):
-            layer.parameters[bias][...] = 0
+        for bias in ("bias_ih", "bias_hh"):
+            layer.weight(bias)[...] = 0

@@ -10,6 +10,7 @@ first steps, then all second steps of those that have one, and so on. ``data (N,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -101,10 +102,27 @@ class Packing:
             return x
         return x.take(self.backend.asarray(np.argsort(self.order, kind="stable")), axis=0)
 
+    def reverse(self, x: Array) -> Array:
+        """Packed rows ``(N, ...)``, each sequence turned around within its own length.
+
+        Twice gives ``x`` again, so this is its own inverse and its own gradient.
+        """
+        return x.take(self.reversed_rows, axis=0)
+
+    @cached_property
+    def reversed_rows(self) -> Array:
+        """Of each packed row, the row of the same sequence as far from its other end ``(N,)``."""
+        steps = self.longest_first[self.places] - 1 - self.steps
+        return self.backend.asarray(np.asarray(self.offsets)[steps] + self.places)
+
+    @property
+    def sequences(self) -> Integers:
+        """Of each packed row, the sequence it belongs to, in the caller's order ``(N,)``."""
+        return self.places if self.order is None else self.order[self.places]
+
     def padded_rows(self) -> Array:
         """Where each packed row lies in a padded ``(T * B)`` layout of the caller's order."""
-        sequences = self.places if self.order is None else self.order[self.places]
-        return self.backend.asarray(self.steps * len(self.lengths) + sequences)
+        return self.backend.asarray(self.steps * len(self.lengths) + self.sequences)
 
 
 def pack_many(lengths: Integers, backend: Backend) -> tuple[list[Packing], Rows]:

@@ -1,116 +1,145 @@
 """The only loop over time, and backpropagation through it.
 
-    (1)  u_n = W_ih x_n + b_ih + b_hh              all N packed rows in one product
-    (2)  a_t = u_t + W_hh h_{t-1}                  the loop, over the sequences still running
-    (3)  h_t = phi(a_t)                            the cell: elementwise
-    (4)  h_last, b = h_{length_b}, b               each sequence's own last step
+    (1)  u_n = W_ih x_n + b_ih                    all N packed rows in one product
+    (2)  p_t = W_hh h_{t-1} + b_hh                the loop, over the sequences still running
+    (3)  (h_t, ...) = cell(u_t, p_t, h_{t-1}, ...)    elementwise: the cell's own equations
+    (4)  h_last, b = h_{length_b}, b              each sequence's own last step
 
-Backward, with ``d_t = dL/dh_t`` and ``delta_t = dL/da_t``:
+Backward, with ``d_t = dL/dh_t`` and ``delta_t`` the gradient of the cell's sums ``u_t`` and
+``p_t``:
 
     undoes (4)  d_t gets dL/dh_last where t is that sequence's last step
-    undoes (3)  delta_t = phi'(a_t) * d_t
-    undoes (2)  d_{t-1} = W_hh^T delta_t (+ what the layer above gives),
+    undoes (3)  delta_t from d_t: the cell's own partial derivatives
+    undoes (2)  d_{t-1} = W_hh^T delta_t (+ what passes the cell by, + the layer above),
                 dL/dW_hh = sum_t delta_t h_{t-1}^T     in products after the loop
     undoes (1)  dL/dW_ih = delta^T x,  dL/dx = delta W_ih,  dL/db = sum_n delta_n
 
 Only (2) and (3) depend on the step before, so only they are inside the loop. A cell supplies (3)
-and its derivative. Source: Elman, "Finding structure in time", 1990; Werbos, "Backpropagation
-through time", 1990.
+and its partial derivatives. Source: Elman, "Finding structure in time", 1990; Werbos,
+"Backpropagation through time", 1990.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Unpack
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Any, ClassVar, Unpack
 
 from npnlp.backend import Array
 from npnlp.errors import InputError
 from npnlp.layers.base import Layer, LayerOptions, uniform_fan
+from npnlp.layers.memory import Probe, RecurrentCache, RecurrentTrace
 from npnlp.layers.packing import Packing
+from npnlp.layers.products import (
+    Operand,
+    Product,
+    backward_product,
+    forward_product,
+    nowhere,
+    zero_product,
+)
 
 #: What backward makes for many rows at once, it makes for so many: they stay in a core's cache,
 #: where those of a long sequence would have to come from main memory each time.
 BLOCK = 2048
 
 
-@dataclass(frozen=True)
-class RecurrentCache:
-    """What backpropagation through time has to remember.
+class RecurrentOptions(LayerOptions, total=False):
+    """The keywords that every cell takes: ``suffix`` ends the names of its parameters."""
 
-    ``x (N, D)``, or the table ``(V, D)`` with ``tokens (N,)``; ``hidden (N, H)``, all hidden
-    states; ``h0 (B, H)`` in sorted order, or None for zeros; ``packing``.
-    """
-
-    x: Array
-    tokens: Array | None
-    hidden: Array
-    h0: Array | None
-    packing: Packing
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that forward made and holds for backward.
-
-        What the caller gave and holds anyway (``x``, ``tokens``, ``packing``) is not counted.
-        """
-        arrays = (self.hidden, self.h0)
-        return sum(array.nbytes for array in arrays if array is not None)
-
-
-@dataclass(frozen=True)
-class RecurrentTrace:
-    """What a probe sees of a backward pass, a row for each packed row.
-
-    ``cache`` of the forward pass; ``d_hidden (N, H)``, ``dL/dh_t`` in all; ``delta (N, H)``,
-    ``dL/da_t``; ``from_above (N, H)``, the part of ``dL/dh_t`` that the layer above gave at that
-    step, or None where it gave none.
-    """
-
-    cache: RecurrentCache
-    d_hidden: Array
-    delta: Array
-    from_above: Array | None
-
-
-Probe = Callable[[RecurrentTrace], None]
+    suffix: str
 
 
 class Recurrent(Layer, ABC):
     """A recurrent layer on packed sequences; subclasses are the cells.
 
-    Parameters, in PyTorch's names and shapes: ``weight_ih_l0 (H, D)``, ``weight_hh_l0 (H, H)``,
-    ``bias_ih_l0 (H,)``, ``bias_hh_l0 (H,)``, all uniform in ``+-1/sqrt(H)`` at first.
+    Parameters, in PyTorch's names and shapes for G gates: ``weight_ih_l0 (G H, D)``,
+    ``weight_hh_l0 (G H, H)``, ``bias_ih_l0 (G H,)``, ``bias_hh_l0 (G H,)``, all uniform in
+    ``+-1/sqrt(H)`` at first.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, **options: Unpack[LayerOptions]) -> None:
+    #: The blocks of H rows in the weights, in their order.
+    gates: ClassVar[tuple[str, ...]]
+    #: What a step hands on to the next, each ``(b, H)``.
+    states: ClassVar[tuple[str, ...]] = ("hidden",)
+    #: What forward keeps of every packed row, ``(N, H)`` each. The first begins as ``u`` and is
+    #: ``(G, N, H)`` where there are several gates: each gate's numbers then lie together.
+    memory: ClassVar[tuple[str, ...]]
+    #: Columns of ``delta``, in H.
+    deltas: ClassVar[int]
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, suffix: str = "_l0",
+        **options: Unpack[LayerOptions],
+    ) -> None:  # fmt: skip
         super().__init__(**options)
-        self.hidden_size = hidden_size
-        self.add_parameter("weight_ih_l0", uniform_fan((hidden_size, input_size), hidden_size))
-        self.add_parameter("weight_hh_l0", uniform_fan((hidden_size, hidden_size), hidden_size))
-        self.add_parameter("bias_ih_l0", uniform_fan((hidden_size,), hidden_size))
-        self.add_parameter("bias_hh_l0", uniform_fan((hidden_size,), hidden_size))
+        self.input_size, self.hidden_size, self.suffix = input_size, hidden_size, suffix
+        rows = len(self.gates) * hidden_size
+        for name, shape in {
+            "weight_ih": (rows, input_size), "weight_hh": (rows, hidden_size),
+            "bias_ih": (rows,), "bias_hh": (rows,),
+        }.items():  # fmt: skip
+            self.add_parameter(name + suffix, uniform_fan(shape, hidden_size))
+
+    def weight(self, name: str) -> Array:
+        """The parameter ``name`` (``weight_hh``, ...) of this layer."""
+        return self.parameters[name + self.suffix]
+
+    def constants(self) -> tuple[Any, ...]:
+        """What :meth:`step` needs besides, made once a pass."""
+        return ()
+
+    def scaled(self, weight: Array) -> Array:
+        """A weight or bias as the sums of forward use it; see :mod:`npnlp.layers.gates`."""
+        return weight
+
+    def bias_of_loop(self) -> Array:
+        """``b_hh``, but for what the cell adds itself, at every step."""
+        return self.weight("bias_hh")
 
     @abstractmethod
-    def activate(self, a: Array) -> None:
-        """``h = phi(a)``, in place, for one step ``(b, H)``."""
+    def step(
+        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
+    ) -> None:
+        """(2) and (3) of one step: fill ``now``, whose first is ``u_t`` at first.
+
+        ``now`` are this step's rows of the memory, ``before`` the states of the step before.
+        """
 
     @abstractmethod
-    def derivative(self, h: Array) -> Array:
-        """``phi'(a)`` from ``h = phi(a)``, for all packed rows at once ``(N, H)``."""
+    def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
+        """The cell's partial derivatives, for many packed rows at once.
+
+        Those that become ``delta (n, deltas H)`` by a product with the gradient of a state go
+        there; what :meth:`step_backward` needs besides is returned.
+        """
+
+    @abstractmethod
+    def step_backward(
+        self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
+    ) -> None:
+        """Undo :meth:`step`: ``delta`` and, in place, the gradients ``d`` of the states before."""
+
+    def operands(self) -> tuple[Operand, ...]:
+        """What the rows of ``W_hh`` were multiplied with."""
+        return (Operand(),)
+
+    def of_input(self, delta: Array) -> Array:
+        """The columns of ``delta`` (or of its sums) that are the gradient of ``u``."""
+        return delta
+
+    def of_product(self, delta: Array) -> Array:
+        """The columns of ``delta`` (or of its sums) that are the gradient of ``p``."""
+        return delta
 
     def forward(
-        self,
-        x: Array,
-        h0: Array | None = None,
-        *,
-        packing: Packing,
-        tokens: Array | None = None,
-    ) -> tuple[tuple[Array, Array], RecurrentCache]:
-        """All hidden states and each sequence's last one: ``((N, H), (B, H))``.
+        self, x: Array, *initial: Array | None, packing: Packing, tokens: Array | None = None
+    ) -> tuple[tuple[Array, ...], RecurrentCache]:
+        """All hidden states, and each sequence's last states: ``((N, H), (B, H), ...)``.
 
-        ``x (N, D)`` is packed by ``packing``; ``h0 (B, H)`` is in the caller's order, zero if None.
+        ``x (N, D)`` is packed by ``packing``; ``initial``, the first states ``(B, H)``, are in the
+        caller's order, zero if not given.
         With ``tokens (N,)``, ``x (V, D)`` is a table and the input at packed row n is
         ``x[tokens[n]]``: the table is projected once, V rows instead of N, and then looked up.
         It is the same number, since the product acts on each row alone.
@@ -118,117 +147,152 @@ class Recurrent(Layer, ABC):
         rows = len(x) if tokens is None else len(tokens)
         if rows != packing.rows:
             raise InputError(f"{rows} rows of input for a packing of {packing.rows} rows")
-        hidden = self._project(x, tokens)
-        if h0 is not None:
-            h0 = packing.sort(h0)
-        self._run(hidden, h0, packing)
-        h_last = hidden.take(packing.last_rows, axis=0)  # (4)
-        return (hidden, h_last), RecurrentCache(x, tokens, hidden, h0, packing)
+        states = self._sorted(initial, packing)
+        xp, size = self.backend.xp, self.hidden_size
+        u = self._project(x, tokens)
+        first, *others = self.memory
+        memory = {first: u} | {name: xp.empty((rows, size), dtype=u.dtype) for name in others}
+        cache = RecurrentCache(x, tokens, memory, states, packing)
+        self._run(cache)
+        last = (memory[name].take(packing.last_rows, axis=0) for name in self.states)  # (4)
+        return (cache.hidden, *last), cache
 
     def backward(
-        self,
-        dy: tuple[Array | None, Array | None],
-        cache: RecurrentCache,
-        probe: Probe | None = None,
-    ) -> tuple[Array, Array | None]:
-        """``(dL/dx, dL/dh0)`` from ``dy``, the gradients of all hidden states and of the last.
+        self, dy: tuple[Array | None, ...], cache: RecurrentCache, probe: Probe | None = None
+    ) -> tuple[Any, ...]:
+        """``(dL/dx, dL/dh0, ...)`` from ``dy``, the gradients of what forward returned.
 
-        Either part of ``dy`` may be None where nothing used that output; ``dL/dh0`` is None where
-        forward was given no ``h0``. ``probe`` is shown the gradient at every step.
+        Any part of ``dy`` may be None where nothing used that output; the gradients of initial
+        states are None where forward was given none. ``probe`` is shown the gradient at every step.
         """
-        d_hidden, d_last = dy
-        kept = None if probe is None else self.backend.xp.empty_like(cache.hidden)
-        delta, d_h0 = self._run_backward(d_hidden, d_last, cache, kept)
+        xp, d_hidden = self.backend.xp, dy[0]
+        kept = None
+        if probe is not None:
+            kept = tuple(xp.empty_like(cache.hidden) for _ in self.states)
+        delta, d = self._run_backward(d_hidden, dy[1:], cache, kept)
         if probe is not None and kept is not None:
-            probe(RecurrentTrace(cache, kept, delta, d_hidden))
+            probe(RecurrentTrace(self, cache, kept, delta, d_hidden))
         self._add_recurrent_grads(delta, cache)
         d_x = self._project_backward(delta, cache)
-        return d_x, None if d_h0 is None else cache.packing.unsort(d_h0)
+        if cache.initial is None:
+            return (d_x, *(None for _ in self.states))
+        return (d_x, *(cache.packing.unsort(state) for state in d))
+
+    def _sorted(
+        self, initial: tuple[Array | None, ...], packing: Packing
+    ) -> tuple[Array, ...] | None:
+        given = [state for state in initial if state is not None]
+        if not given:
+            return None
+        if len(given) != len(self.states):
+            raise InputError(
+                f"{len(given)} initial states for a cell that has {len(self.states)} "
+                f"({', '.join(self.states)}); give all or none"
+            )
+        return tuple(packing.sort(state) for state in given)
 
     def _project(self, x: Array, tokens: Array | None) -> Array:
-        weights = self.parameters
-        u: Array = self.backend.xp.dot(x, weights["weight_ih_l0"].T)  # (1)
-        u += weights["bias_ih_l0"] + weights["bias_hh_l0"]
-        if tokens is not None:
-            u = u.take(tokens, axis=0)  # (1'), the look-up
-        return u
+        """(1): ``(N, H)``, or ``(G, N, H)`` of a cell with several gates."""
+        xp, gates = self.backend.xp, len(self.gates)
+        weight = self.scaled(self.weight("weight_ih"))
+        bias = self.scaled(self.weight("bias_ih") + self.bias_of_loop())
+        u: Array
+        if gates == 1:
+            u = xp.dot(x, weight.T)  # (1)
+            u += bias
+        else:
+            u = xp.matmul(x, weight.reshape(gates, self.hidden_size, -1).swapaxes(1, 2))  # (1)
+            u += bias.reshape(gates, 1, -1)
+        return u if tokens is None else u.take(tokens, axis=u.ndim - 2)  # (1'), the look-up
 
-    def _run(self, a: Array, h0: Array | None, packing: Packing) -> None:
-        """(2) and (3) over all steps, turning the rows of ``u`` into hidden states in place."""
-        xp = self.backend.xp
-        w_hh = xp.ascontiguousarray(self.parameters["weight_hh_l0"].T)
-        recurrence = xp.empty((packing.batch_sizes[0], self.hidden_size), dtype=a.dtype)
-        h, dot, activate = h0, xp.dot, self.activate
+    def _run(self, cache: RecurrentCache) -> None:
+        """(2) and (3) over all steps, filling the memory from ``u``."""
+        xp, packing, memory = self.backend.xp, cache.packing, cache.memory
+        (first, *others), batch = memory.values(), packing.batch_sizes[0]
+        w_hh = self.scaled(self.weight("weight_hh"))
+        recur = product = forward_product(w_hh, batch, xp)
+        before: Sequence[Array] | None = cache.initial
+        if before is None:
+            zero = xp.zeros((1, self.hidden_size), dtype=w_hh.dtype)  # one row for all sequences
+            before, product = [zero] * len(self.states), zero_product(w_hh, xp)
+        places = [list(memory).index(name) for name in self.states]
+        constants, step, gated = self.constants(), self.step, first.ndim == 3
         for start, size in zip(packing.offsets, packing.batch_sizes, strict=True):
-            a_t = a[start : start + size]
-            if h is not None:
-                product = recurrence[:size]
-                dot(h[:size], w_hh, out=product)
-                a_t += product  # (2)
-            activate(a_t)  # (3)
-            h = a_t
+            rows = slice(start, start + size)
+            now = [first[:, rows] if gated else first[rows]]
+            now += others and [array[rows] for array in others]
+            if len(before[0]) > size:
+                before = [state[:size] for state in before]
+            step(now, before, product, *constants)  # (2), (3)
+            before, product = [now[place] for place in places] if others else now, recur
 
     def _run_backward(
         self,
         d_hidden: Array | None,
-        d_last: Array | None,
+        d_last: tuple[Array | None, ...],
         cache: RecurrentCache,
-        kept: Array | None = None,
-    ) -> tuple[Array, Array | None]:
-        """``delta (N, H)`` of every packed row, and ``dL/dh0 (B, H)`` in sorted order.
+        kept: tuple[Array, ...] | None = None,
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """``delta`` of every packed row, and the gradients of the initial states, sorted.
 
-        ``dL/dh_t`` of every packed row goes into ``kept``, where that is given.
+        Those of the states of every packed row go into ``kept``, where that is given.
         """
-        xp, packing = self.backend.xp, cache.packing
-        w_hh = self.parameters["weight_hh_l0"]
-        # delta starts as phi'(a), a block of rows before the loop comes there, and is multiplied by
-        # d_t step by step.
-        if packing.rows <= BLOCK:
-            delta, ready = self.derivative(cache.hidden), 0
-        else:
-            delta, ready = xp.empty_like(cache.hidden), packing.rows
-        if d_last is None:
-            d = xp.zeros((packing.batch_sizes[0], self.hidden_size), dtype=delta.dtype)
-        else:
-            d = packing.sort(d_last)  # undoes (4)
+        xp, packing, arrays = self.backend.xp, cache.packing, tuple(cache.memory.values())
+        offsets, batch, dtype = packing.offsets, packing.batch_sizes[0], cache.hidden.dtype
+        back = backward_product(self.weight("weight_hh"), batch, xp)
+        delta = xp.empty((packing.rows, self.deltas * self.hidden_size), dtype=dtype)
+        d = tuple(
+            xp.zeros((batch, self.hidden_size), dtype=dtype) if given is None
+            else packing.sort(given)  # undoes (4)
+            for given in (*d_last, *(None for _ in self.states[len(d_last) :]))
+        )  # fmt: skip
         # Row b of d waits, untouched, until the loop comes down to sequence b's last step.
-        steps = zip(reversed(packing.offsets), reversed(packing.batch_sizes), strict=True)
-        for start, size in steps:
-            if start < ready:
-                rows = slice(max(0, min(start, ready - BLOCK)), ready)
-                delta[rows] = self.derivative(cache.hidden[rows])
-                ready = rows.start
-            d_t = d[:size]
-            delta_t = delta[start : start + size]
+        ready = len(offsets)
+        step_backward, towards = self.step_backward, back
+        for t in range(len(offsets) - 1, -1, -1):
+            start, end = offsets[t], offsets[t] + packing.batch_sizes[t]
+            if t < ready:  # the slopes of a block of steps, this one the last
+                ready = min(t, bisect_left(offsets, end - BLOCK))
+                base = offsets[ready]
+                rows = slice(base, end)
+                slopes = self.slopes([array[..., rows, :] for array in arrays], delta[rows])
+            d_t = [state[: end - start] for state in d]
             if d_hidden is not None:
-                d_t += d_hidden[start : start + size]
+                d_t[0] += d_hidden[start:end]
             if kept is not None:
-                kept[start : start + size] = d_t
-            delta_t *= d_t  # undoes (3)
-            if start > 0 or cache.h0 is not None:
-                xp.dot(delta_t, w_hh, out=d_t)  # undoes (2), towards h_{t-1}
-        return delta, None if cache.h0 is None else d
+                for keep, state in zip(kept, d_t, strict=True):
+                    keep[start:end] = state
+            here = slopes and [slope[start - base : end - base] for slope in slopes]
+            if t == 0 and cache.initial is None:
+                towards = nowhere
+            step_backward(delta[start:end], here, d_t, towards)  # undoes (3), (2)
+        return delta, d
 
     def _add_recurrent_grads(self, delta: Array, cache: RecurrentCache) -> None:
-        xp, packing, grads = self.backend.xp, cache.packing, self.grads
-        first = packing.batch_sizes[0]
-        later = delta[first:]
-        for start in range(0, len(later), BLOCK):
-            rows = slice(start, start + BLOCK)
-            previous = cache.hidden.take(packing.previous_rows[rows], axis=0)
-            grads["weight_hh_l0"] += xp.dot(later[rows].T, previous)  # undoes (2), towards W_hh
-        if cache.h0 is not None:
-            grads["weight_hh_l0"] += xp.dot(delta[:first].T, cache.h0)
+        dot, packing, memory = self.backend.xp.dot, cache.packing, cache.memory
+        grad, first = self.grads["weight_hh" + self.suffix], packing.batch_sizes[0]
+        for gates, columns, name, before in self.operands():
+            offset = first if before else 0
+            later = delta[offset:, columns]
+            for start in range(0, len(later), BLOCK):
+                rows = slice(start, start + BLOCK)
+                operand = (
+                    memory[name].take(packing.previous_rows[rows], axis=0)
+                    if before else memory[name][rows]
+                )  # fmt: skip
+                grad[gates] += dot(later[rows].T, operand)  # undoes (2), towards W_hh
+            if before and cache.initial is not None:
+                grad[gates] += dot(delta[:first, columns].T, cache.initial[0])
 
     def _project_backward(self, delta: Array, cache: RecurrentCache) -> Array:
         if cache.tokens is not None:
             delta = self.backend.segment_sum(delta, cache.tokens, len(cache.x))  # undoes (1')
-        xp = self.backend.xp
-        dot, grads = xp.dot, self.grads
+        xp, grads, suffix = self.backend.xp, self.grads, self.suffix
         # A product with ones is a sum over rows, at the speed of BLAS.
-        d_bias = dot(xp.ones(len(delta), dtype=delta.dtype), delta)  # undoes (1), towards b
-        grads["bias_ih_l0"] += d_bias
-        grads["bias_hh_l0"] += d_bias
-        grads["weight_ih_l0"] += dot(delta.T, cache.x)  # undoes (1), towards W_ih
-        d_x: Array = dot(delta, self.parameters["weight_ih_l0"])  # undoes (1), towards x
+        sums = xp.dot(xp.ones(len(delta), dtype=delta.dtype), delta)  # undoes (1), (2), towards b
+        grads["bias_ih" + suffix] += self.of_input(sums)
+        grads["bias_hh" + suffix] += self.of_product(sums)
+        d_u = self.of_input(delta)
+        grads["weight_ih" + suffix] += xp.dot(d_u.T, cache.x)  # undoes (1), towards W_ih
+        d_x: Array = xp.dot(d_u, self.weight("weight_ih"))  # undoes (1), towards x
         return d_x

@@ -1,16 +1,18 @@
 """Backpropagation through time over long sequences, segment by segment.
 
-A recurrent layer has to remember every hidden state, ``T H`` numbers a sequence. Cut into segments
-of ``size`` steps, with the state carried on from one to the next,
+A recurrent layer has to remember every state (and a gated one its gates), ``T H`` numbers or some
+times that a sequence. Cut into segments of ``size`` steps, with the states carried on from one to
+the next,
 
 - *recomputation* keeps the states at the cuts alone and runs each segment forward once more when
   its backward pass comes: ``T / size + size`` states, at the price of one more forward pass and
   with the same gradient (Chen, Xu, Zhang and Guestrin, "Training deep nets with sublinear memory
   cost", 2016). ``size`` near ``sqrt(T)`` needs least.
-- *truncation* lets no gradient pass a cut: ``dL/dh`` at the beginning of a segment is dropped. The
-  forward pass is the same, the gradient is not (Williams and Peng, 1990).
+- *truncation* lets no gradient pass a cut: that of every state at the beginning of a segment is
+  dropped. The forward pass is the same, the gradient is not (Williams and Peng, 1990).
 
-The layer's own loop does the work; a segment is a packed batch with an initial state.
+The layer's own loop does the work; a segment is a packed batch with initial states. An LSTM carries
+two of them over each cut, h and c; the other cells one.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any, Self
 
 from npnlp.backend import Array
 from npnlp.errors import InputError
+from npnlp.layers.memory import RecurrentCache
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent import Recurrent
 
@@ -34,25 +37,29 @@ class Segment:
     packing: Packing
 
 
+#: The states of a cell at one step, each ``(b, H)``.
+States = tuple[Array, ...]
+
+
 @dataclass(frozen=True)
 class SegmentedCache:
-    """``x`` and ``tokens`` of the caller; ``states``, the initial state of each segment ``(b, H)``,
-    None for zeros; ``packing`` of the whole.
+    """``x`` and ``tokens`` of the caller; ``states``, the initial states of each segment, each
+    ``(b, H)``, None for zeros; ``packing`` of the whole.
     """
 
     x: Array
     tokens: Array | None
-    states: list[Array | None]
+    states: list[States | None]
     packing: Packing
 
     @property
     def nbytes(self) -> int:
         """Bytes held for backward, counted as :attr:`RecurrentCache.nbytes` counts them."""
-        return sum(state.nbytes for state in self.states if state is not None)
+        return sum(state.nbytes for states in self.states for state in states or ())
 
 
 class Segmented:
-    """``layer`` run in segments of ``size`` steps; it returns each sequence's last state only.
+    """``layer`` run in segments of ``size`` steps; it returns each sequence's last states only.
 
     Parameters and gradients are those of ``layer``. Raises :class:`InputError` for a ``size``
     below 1.
@@ -74,50 +81,66 @@ class Segmented:
         return type(self)(self.layer.astype(dtype), self.size, truncate=self.truncate)
 
     def forward(
-        self,
-        x: Array,
-        h0: Array | None = None,
-        *,
-        packing: Packing,
-        tokens: Array | None = None,
-    ) -> tuple[Array, SegmentedCache]:
-        """``h_last (B, H)`` in the caller's order; arguments as for :meth:`Recurrent.forward`."""
-        state = None if h0 is None else packing.sort(h0)
-        last = self.backend.zeros((len(packing.lengths), self.layer.hidden_size), self.layer.dtype)
-        states: list[Array | None] = []
+        self, x: Array, *initial: Array | None, packing: Packing, tokens: Array | None = None
+    ) -> tuple[Any, SegmentedCache]:
+        """The last states, each ``(B, H)`` in the caller's order: ``h_last``, or for a cell with
+        several a tuple of them. Arguments as for :meth:`Recurrent.forward`.
+        """
+        given = tuple(packing.sort(state) for state in initial if state is not None)
+        now = given or None
+        shape = (len(packing.lengths), self.layer.hidden_size)
+        lasts = tuple(self.backend.zeros(shape, self.layer.dtype) for _ in self.layer.states)
+        at_cuts: list[States | None] = []
         for segment in _segments(packing, self.size):
             running = len(segment.packing.lengths)
-            if state is not None:
-                state = state[:running].copy()  # a view would hold those that have ended too
-            states.append(state)
-            (_, state), _ = self._forward(x, tokens, segment, state)
-            last[:running] = state  # written over where a sequence goes on
-        return packing.unsort(last), SegmentedCache(x, tokens, states, packing)
+            if now is not None:  # a view would hold those that have ended too
+                now = tuple(state[:running].copy() for state in now)
+            at_cuts.append(now)
+            (_, *ends), _ = self._forward(x, tokens, segment, now)
+            now = tuple(ends)
+            for last, state in zip(lasts, now, strict=True):
+                last[:running] = state  # written over where a sequence goes on
+        found = tuple(packing.unsort(last) for last in lasts)
+        return found if len(found) > 1 else found[0], SegmentedCache(x, tokens, at_cuts, packing)
 
-    def backward(self, d_last: Array, cache: SegmentedCache) -> tuple[Array, Array | None]:
-        """``(dL/dx, dL/dh0)``; adds into the layer's gradients."""
-        d = cache.packing.sort(d_last)  # of the state that each sequence has come to
-        d_x = self.backend.zeros(cache.x.shape, self.layer.dtype)
-        segments = _segments(cache.packing, self.size, step=-1)
-        for segment, state in zip(segments, reversed(cache.states), strict=True):
-            _, again = self._forward(cache.x, cache.tokens, segment, state)
+    def backward(
+        self, d_last: Array | tuple[Array | None, ...], cache: SegmentedCache
+    ) -> tuple[Any, ...]:
+        """``(dL/dx, dL/dh0, ...)`` from the gradients of the last states; adds into the layer's.
+
+        ``d_last`` is that of ``h_last``, or a tuple of one for each state, None for zeros.
+        """
+        packing, layer = cache.packing, self.layer
+        given = d_last if isinstance(d_last, tuple) else (d_last,)
+        shape = (len(packing.lengths), layer.hidden_size)
+        d = tuple(  # of the states that each sequence has come to
+            self.backend.zeros(shape, layer.dtype) if state is None else packing.sort(state)
+            for state in (*given, *(None for _ in layer.states[len(given) :]))
+        )
+        d_x = self.backend.zeros(cache.x.shape, layer.dtype)
+        segments = _segments(packing, self.size, step=-1)
+        for segment, states in zip(segments, reversed(cache.states), strict=True):
+            _, again = self._forward(cache.x, cache.tokens, segment, states)
             running = len(segment.packing.lengths)
-            d_part, d_state = self.layer.backward((None, d[:running]), again)
+            d_part, *d_states = layer.backward((None, *(state[:running] for state in d)), again)
             if cache.tokens is None:
                 d_x[segment.start : segment.end] = d_part
             else:
                 d_x += d_part
-            if d_state is not None:
-                d[:running] = 0 if self.truncate and segment.start else d_state
-        return d_x, None if cache.states[0] is None else cache.packing.unsort(d)
+            for state, d_state in zip(d, d_states, strict=True):
+                if d_state is not None:
+                    state[:running] = 0 if self.truncate and segment.start else d_state
+        if cache.states[0] is None:
+            return (d_x, *(None for _ in d))
+        return (d_x, *(packing.unsort(state) for state in d))
 
     def _forward(
-        self, x: Array, tokens: Array | None, segment: Segment, state: Array | None
-    ) -> tuple[tuple[Array, Array], Any]:
-        rows = slice(segment.start, segment.end)
+        self, x: Array, tokens: Array | None, segment: Segment, states: States | None
+    ) -> tuple[tuple[Array, ...], RecurrentCache]:
+        rows, given = slice(segment.start, segment.end), states or ()
         if tokens is None:
-            return self.layer.forward(x[rows], state, packing=segment.packing)
-        return self.layer.forward(x, state, packing=segment.packing, tokens=tokens[rows])
+            return self.layer.forward(x[rows], *given, packing=segment.packing)
+        return self.layer.forward(x, *given, packing=segment.packing, tokens=tokens[rows])
 
 
 def _segments(packing: Packing, size: int, step: int = 1) -> Iterator[Segment]:

@@ -56,6 +56,34 @@ def rnn(nonlinearity: str) -> Arrays:
     return found | parameters_and_gradients(module) | {"lengths": np.array(LENGTHS)}
 
 
+def stack(kind: str, num_layers: int, bidirectional: bool) -> Arrays:
+    """Layers on top of each other, in one or both directions; states are ``(K, B, H)``."""
+    torch.manual_seed(3)
+    make = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[kind]
+    units, directions = 2, 1 + bidirectional
+    module = make(D, units, num_layers=num_layers, bidirectional=bidirectional, dtype=torch.float64)
+    x, names = draw(13, T, B, D).requires_grad_(), ["h", "c"] if kind == "lstm" else ["h"]
+    shape = (num_layers * directions, B, units)
+    first = {f"{name}0": draw(14 + k, *shape).requires_grad_() for k, name in enumerate(names)}
+    packed = pack_padded_sequence(x, torch.tensor(LENGTHS), enforce_sorted=False)
+    given = tuple(first.values())
+    output, last = module(packed, given if kind == "lstm" else given[0])
+    lasts = dict(zip(names, last if kind == "lstm" else (last,), strict=True))
+    hidden, _ = pad_packed_sequence(output)
+    d_hidden = draw(16, T, B, directions * units)
+    d_lasts = {f"d_{name}_last": draw(17 + k, *shape) for k, name in enumerate(names)}
+    loss = (hidden * d_hidden).sum()
+    for name in names:
+        loss = loss + (lasts[name] * d_lasts[f"d_{name}_last"]).sum()
+    loss.backward()
+    found = arrays(x=x, hidden=hidden, d_hidden=d_hidden, **first, **d_lasts,
+                   **{f"{name}_last": last for name, last in lasts.items()})  # fmt: skip
+    for name, tensor in {"x": x, **first}.items():
+        assert tensor.grad is not None
+        found |= arrays(**{f"d_{name}": tensor.grad})
+    return found | parameters_and_gradients(module) | {"lengths": np.array(LENGTHS)}
+
+
 def linear() -> Arrays:
     torch.manual_seed(1)
     module = nn.Linear(D, H, dtype=torch.float64)
@@ -131,6 +159,9 @@ def all_oracles() -> dict[str, Arrays]:
     return {
         "rnn_tanh": rnn("tanh"),
         "rnn_relu": rnn("relu"),
+        "stack_rnn": stack("rnn", 3, bidirectional=False),
+        "stack_lstm": stack("lstm", 2, bidirectional=True),
+        "stack_gru": stack("gru", 2, bidirectional=True),
         "linear": linear(),
         "embedding": embedding(),
         "cross_entropy": cross_entropy(),

@@ -1,0 +1,97 @@
+"""A layer made of layers, whose parameters and gradients are theirs under longer names."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Self, TypeVar, Unpack
+
+from npnlp.backend import Array
+from npnlp.errors import InputError
+from npnlp.layers.base import Layer, LayerOptions
+
+SubLayer = TypeVar("SubLayer", bound=Layer)
+
+
+class Linked(dict[str, Array]):
+    """Arrays by name; to set one that a sub-layer owns sets it in the sub-layer too.
+
+    So :class:`npnlp.layers.FlatParameters` can put its views in place of a composite's parameters.
+    Set them by name (``linked[name] = view``): ``update`` would pass the sub-layers by.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array] | None = None) -> None:
+        super().__init__(arrays or {})
+        self._owners: dict[str, tuple[dict[str, Array], str]] = {}
+
+    def link(self, name: str, owner: dict[str, Array], key: str) -> None:
+        """From now on ``name`` is another name of ``owner[key]``."""
+        super().__setitem__(name, owner[key])
+        self._owners[name] = owner, key
+
+    def __setitem__(self, name: str, value: Array) -> None:
+        super().__setitem__(name, value)
+        if name in self._owners:
+            owner, key = self._owners[name]
+            owner[key] = value
+
+
+class Composite(Layer):
+    """A layer that computes with sub-layers; a subclass adds them and calls them.
+
+    A parameter ``weight`` of a sub-layer added as ``"linear1"`` is ``linear1.weight`` here, the
+    same array. Parameters of the composite's own come with :meth:`Layer.add_parameter`.
+    """
+
+    def __init__(self, **options: Unpack[LayerOptions]) -> None:
+        super().__init__(**options)
+        self.parameters = Linked()
+        self.grads = Linked()
+        self.sublayers: list[tuple[str, Layer]] = []
+
+    def options_of(self, name: str) -> LayerOptions:
+        """What a sub-layer called ``name`` is made with; its weights have a stream of their own."""
+        return {"backend": self.backend, "dtype": self.dtype, "random": self.random.child(name)}
+
+    def add_layer(self, prefix: str, layer: SubLayer) -> SubLayer:
+        """Add ``layer``, also one without parameters, and return it.
+
+        An empty ``prefix`` leaves its names as they are; several layers may have it. Raises
+        :class:`InputError` where a name is taken.
+        """
+        taken = [name for name in _full_names(prefix, layer) if name in self.parameters]
+        if taken:
+            raise InputError(f"parameter {taken[0]} is there already; choose another prefix")
+        self.sublayers.append((prefix, layer))
+        self._link(prefix, layer)
+        return layer
+
+    def add_layers(self, layers: Mapping[str, Layer]) -> None:
+        """Add each layer under its prefix, in their order."""
+        for prefix, layer in layers.items():
+            self.add_layer(prefix, layer)
+
+    def astype(self, dtype: Any) -> Self:
+        """A copy whose sub-layers, and every attribute or list that holds them, are copies too."""
+        # The memo says what stands for what: whatever holds a sub-layer is copied to hold its twin.
+        twins = {id(layer): layer.astype(dtype) for _, layer in self.sublayers}
+        memo: dict[int, Any] = {id(self.backend): self.backend, **twins}
+        twin = super().astype(dtype)
+        common = {"backend", "dtype", "random", "parameters", "grads"}
+        for name in vars(self).keys() - common:
+            setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
+        twin.parameters, twin.grads = Linked(twin.parameters), Linked(twin.grads)
+        for prefix, layer in twin.sublayers:
+            twin._link(prefix, layer)
+        return twin
+
+    def _link(self, prefix: str, layer: Layer) -> None:
+        for full_name, name in _full_names(prefix, layer).items():
+            for ours, theirs in ((self.parameters, layer.parameters), (self.grads, layer.grads)):
+                assert isinstance(ours, Linked)
+                ours.link(full_name, theirs, name)
+
+
+def _full_names(prefix: str, layer: Layer) -> dict[str, str]:
+    """The name here of each parameter of ``layer``, and its name there."""
+    return {f"{prefix}.{name}" if prefix else name: name for name in layer.parameters}

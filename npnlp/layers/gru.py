@@ -1,0 +1,166 @@
+"""The GRU: one state, and a gate that says how much of it is new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from npnlp.backend import Array
+from npnlp.layers.gates import Gated
+from npnlp.layers.products import Operand, Product
+
+
+class GRU(Gated):
+    """Gated recurrent unit, the reset gate after the product:
+
+        r = sigma(W_ir x + b_ir + W_hr h + b_hr)        z = sigma(W_iz x + b_iz + W_hz h + b_hz)
+        q = W_hn h + b_hn                               n = tanh(W_in x + b_in + r * q)
+        h_t = n + z * (h_{t-1} - n)
+
+    ``dh_t/dh_{t-1}`` contains ``diag(z)``: where z is near 1, the gradient passes by all weights.
+    Source: Cho et al., 2014, in the form of Chung et al., 2014, with the reset of cuDNN; equal to
+    PyTorch's ``nn.GRU``.
+    """
+
+    gates = ("reset", "update", "new")
+    candidate = "new"
+    memory = ("gates", "product", "hidden")
+    deltas = 4
+
+    def constants(self) -> tuple[Any, ...]:
+        """See :meth:`Recurrent.constants`; besides, the bias inside of the reset."""
+        return (*super().constants(), self.weight("bias_hh")[self.block("new")])
+
+    def bias_of_loop(self) -> Array:
+        """See :meth:`Recurrent.bias_of_loop`: that of q is added in each step."""
+        bias = self.weight("bias_hh").copy()
+        bias[self.block("new")] = 0
+        return bias
+
+    def step(
+        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
+    ) -> None:
+        """See :meth:`Recurrent.step`."""
+        xp = self.backend.xp
+        (a, q, h), (h_before,), (factor, term, b_n) = now, before, constants
+        (r, z, n), gates, p = a, a[:2], recur(h_before)  # (1)
+        gates += p[:2]  # (2) with the next three lines: r, z
+        xp.tanh(gates, out=gates)
+        gates *= factor[0]
+        gates += term[0]
+        xp.add(p[2], b_n, out=q)  # (3)
+        xp.multiply(r, q, out=h)  # (4) with the next two lines: n
+        n += h
+        xp.tanh(n, out=n)
+        xp.subtract(h_before, n, out=h)  # (5) h = n + z * (h_before - n)
+        h *= z
+        h += n
+
+    def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
+        """See :meth:`Recurrent.slopes`.
+
+        ``dh/da_n = (1 - z)(1 - n^2)``, ``dh/dq = dh/da_n r``, ``dh/da_r = dh/dq q (1 - r)``,
+        ``dh/da_z = (h_before - n) z (1 - z)``, in the order r, z, q, n; returned: z, which is
+        ``dh/dh_before`` where it passes by the weights.
+        """
+        multiply, subtract = self.backend.xp.multiply, self.backend.xp.subtract
+        (r, z, n), q, h = memory
+        blocks = delta.reshape(len(delta), 4, self.hidden_size)
+        rest, part = 1 - z, h - n
+        multiply(part, rest, out=blocks[:, 1])  # h - n is z (h_before - n)
+        multiply(n, n, out=part)
+        subtract(1, part, out=part)
+        part *= rest
+        blocks[:, 3] = part
+        part *= r
+        blocks[:, 2] = part
+        part *= q
+        subtract(1, r, out=rest)
+        multiply(part, rest, out=blocks[:, 0])
+        return (z,)
+
+    def step_backward(
+        self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
+    ) -> None:
+        """See :meth:`Recurrent.step_backward`."""
+        (d_h,), (z,), size = d, slopes, self.hidden_size
+        blocks = delta.reshape(len(delta), 4, size)
+        blocks *= d_h[:, None]  # undoes (5), (4), (3), (2)
+        d_h *= z  # undoes (5)
+        d_h += back(delta[:, : 3 * size])  # undoes (1)
+
+    def operands(self) -> tuple[Operand, ...]:
+        """See :meth:`Recurrent.operands`."""
+        return (Operand(columns=slice(0, 3 * self.hidden_size)),)
+
+    def of_input(self, delta: Array) -> Array:
+        """See :meth:`Recurrent.of_input`: r, z, n."""
+        size = self.hidden_size
+        parts = [delta[..., : 2 * size], delta[..., 3 * size :]]
+        joined: Array = self.backend.xp.concatenate(parts, axis=-1)
+        return joined
+
+    def of_product(self, delta: Array) -> Array:
+        """See :meth:`Recurrent.of_product`: r, z, q."""
+        return delta[..., : 3 * self.hidden_size]
+
+
+class GRUResetBefore(Gated):
+    """The GRU as first published, the reset gate before the product:
+
+        r, z as in :class:`GRU`                         m = r * h_{t-1}
+        n = tanh(W_in x + b_in + W_hn m + b_hn)         h_t = n + z * (h_{t-1} - n)
+
+    Two products a step, one after the other, where the other form has one. Source: Cho et al.,
+    "Learning phrase representations using RNN encoder-decoder", 2014, equations 5 to 8.
+    """
+
+    gates = GRU.gates
+    candidate = GRU.candidate
+    memory = ("gates", "reset_hidden", "hidden")
+    deltas = 3
+
+    def step(
+        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
+    ) -> None:
+        """See :meth:`Recurrent.step`."""
+        xp = self.backend.xp
+        (a, m, h), (h_before,), (factor, term) = now, before, constants
+        (r, z, n), gates = a, a[:2]
+        gates += recur(h_before, slice(0, 2))  # (1)
+        xp.tanh(gates, out=gates)  # (2) with the next line: r, z
+        gates[...] = gates * factor[0] + term[0]
+        xp.multiply(r, h_before, out=m)  # (3)
+        n += recur(m, slice(2, 3))[0]  # (4)
+        xp.tanh(n, out=n)  # (5)
+        h[...] = n + z * (h_before - n)  # (6)
+
+    def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
+        """See :meth:`Recurrent.slopes`.
+
+        ``dm/da_r = m (1 - r)``, ``dh/da_z`` and ``dh/da_n`` as in :class:`GRU`; returned: z, r.
+        """
+        (r, z, n), m, h = memory
+        blocks = delta.reshape(len(delta), 3, self.hidden_size)
+        blocks[:, 0] = m * (1 - r)
+        blocks[:, 1] = (h - n) * (1 - z)
+        blocks[:, 2] = (1 - z) * (1 - n * n)
+        return z, r
+
+    def step_backward(
+        self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
+    ) -> None:
+        """See :meth:`Recurrent.step_backward`."""
+        (d_h,), (z, r), size = d, slopes, self.hidden_size
+        delta[:, size : 2 * size] *= d_h  # undoes (6), (2): a_z
+        delta[:, 2 * size :] *= d_h  # undoes (6), (5): a_n
+        d_m = back(delta[:, 2 * size :], slice(2, 3))  # undoes (4)
+        delta[:, :size] *= d_m  # undoes (3), (2): a_r
+        d_h *= z  # undoes (6)
+        d_h += r * d_m  # undoes (3)
+        d_h += back(delta[:, : 2 * size], slice(0, 2))  # undoes (1)
+
+    def operands(self) -> tuple[Operand, ...]:
+        """See :meth:`Recurrent.operands`: two gates saw h, the third m."""
+        two, new = slice(0, 2 * self.hidden_size), self.block("new")
+        return Operand(two, two), Operand(new, new, "reset_hidden", before=False)

@@ -1,0 +1,80 @@
+"""Layer normalization: every row to mean 0 and variance 1, then scaled and shifted.
+
+    (1)  c = x - mean(x)
+    (2)  v = mean(c^2)
+    (3)  r = 1 / sqrt(v + eps)
+    (4)  z = c r
+    (5)  y = w z + b
+
+Means are over the features of one row, so a row's result depends on that row alone. Backward, with
+``dz = w dy``:
+
+    undoes (4)   dc = r dz,  dr = sum(c dz)
+    undoes (3)   dv = -r^3 dr / 2
+    undoes (2)   dc gets 2 c dv / D = -r z mean(z dz)
+    undoes (1)   dx = dc - mean(dc) = r (dz - mean(dz) - z mean(z dz))      for mean(z) is 0
+
+Source: Ba, Kiros and Hinton, "Layer normalization", 2016, equation 3; equal to PyTorch's
+``nn.LayerNorm``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Unpack
+
+from npnlp.backend import Array
+from npnlp.errors import InputError
+from npnlp.layers.base import Layer, LayerOptions
+
+
+@dataclass(frozen=True)
+class LayerNormCache:
+    """``z (..., D)``, the normalized rows; ``r (..., 1)``, one over each row's deviation."""
+
+    z: Array
+    r: Array
+
+
+class LayerNorm(Layer):
+    """``y = w (x - mean(x)) / sqrt(var(x) + eps) + b`` over the last axis of x.
+
+    Shapes: x and y ``(..., D)``, ``weight (D,)`` of ones at first, ``bias (D,)`` of zeros;
+    ``normalized_size`` is D. The variance is the biased one, a plain mean of squares.
+    """
+
+    def __init__(
+        self, normalized_size: int, eps: float = 1e-5, **options: Unpack[LayerOptions]
+    ) -> None:
+        super().__init__(**options)
+        self.normalized_size, self.eps = normalized_size, eps
+        size = (normalized_size,)
+        self.add_parameter("weight", lambda random: random.uniform(size, 1.0, 1.0))  # ones
+        self.add_parameter("bias", lambda random: random.uniform(size, 0.0, 0.0))  # zeros
+
+    def forward(self, x: Array) -> tuple[Array, LayerNormCache]:
+        """Normalize every row. Raises :class:`InputError` for rows of another size."""
+        if x.shape[-1] != self.normalized_size:
+            raise InputError(
+                f"x has rows of {x.shape[-1]} features for a LayerNorm of {self.normalized_size}; "
+                f"set normalized_size to {x.shape[-1]}"
+            )
+        z = x - x.mean(axis=-1, keepdims=True)  # (1)
+        v = (z * z).mean(axis=-1, keepdims=True)  # (2)
+        r = 1 / self.backend.xp.sqrt(v + self.eps)  # (3)
+        z *= r  # (4)
+        y = z * self.parameters["weight"]  # (5)
+        y += self.parameters["bias"]
+        return y, LayerNormCache(z, r)
+
+    def backward(self, dy: Array, cache: LayerNormCache) -> Array:
+        """Add ``dL/dw`` and ``dL/db``; return ``dL/dx``."""
+        z, size = cache.z, self.normalized_size
+        self.grads["bias"] += dy.reshape(-1, size).sum(axis=0)  # undoes (5)
+        self.grads["weight"] += (dy * z).reshape(-1, size).sum(axis=0)  # undoes (5), towards w
+        dx = dy * self.parameters["weight"]  # undoes (5), towards z
+        along = (dx * z).mean(axis=-1, keepdims=True)
+        dx -= dx.mean(axis=-1, keepdims=True)  # undoes (1)
+        dx -= z * along  # undoes (3), (2)
+        dx *= cache.r  # undoes (4)
+        return dx

@@ -1,0 +1,128 @@
+"""A bag of n-grams: which short runs of tokens a sequence holds, wherever they stand.
+
+    (1)  k_1 = token_t + 1,  k_n = k_{n-1} of the step before * (V + 1) + token_t + 1
+                                                 a number for the n tokens that end at step t
+    (2)  r = row of k_n among the known keys     n-grams that are not known are left out
+    (3)  each n-gram is dropped with probability p, in training
+    (4)  y_b = sum of weight[r] / sqrt(m_b)      over the m_b n-grams that sequence b has left
+
+Backward: ``dweight[r] = sum of dy_b / sqrt(m_b)`` over the places where r stands.
+
+The deep part of a model reads characters in order and generalises; a wide part remembers. Source:
+Cheng et al., "Wide & deep learning for recommender systems", 2016; Joulin et al., "Bag of tricks
+for efficient text classification", 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend import Array, Random
+from npnlp.errors import InputError
+from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.packing import Packing
+
+
+@dataclass(frozen=True)
+class NgramCache:
+    """``rows (M,)`` of the weight and ``sequences (M,)`` they were added to; ``shares (B, 1)``."""
+
+    rows: Array
+    sequences: Array
+    shares: Array
+
+
+class NgramBag(Layer):
+    """``weight (R, F)``, a row an n-gram, and ``keys (R,)``, which n-gram each row is, in order.
+
+    ``orders`` are the n. Keys are no parameter; :meth:`keys_of` finds those of a text. Weights
+    start normal with deviation 0.1. Raises :class:`InputError` where V tokens have more n-grams
+    than there are numbers, where no n-gram is known, and for a dropout outside ``[0, 1)``.
+    """
+
+    def __init__(
+        self, num_ngrams: int, features: int, *, orders: Sequence[int], num_tokens: int,
+        dropout: float = 0.0, **options: Unpack[LayerOptions],
+    ) -> None:  # fmt: skip
+        super().__init__(**options)
+        _require_orders(orders, num_tokens)
+        if num_ngrams < 1:
+            raise InputError(f"num_ngrams is {num_ngrams}; it has to be at least 1")
+        if not 0.0 <= dropout < 1.0:
+            raise InputError(
+                f"dropout of NgramBag is {dropout}; it has to be at least 0 and below 1"
+            )
+        self.orders, self.num_tokens, self.dropout = tuple(orders), num_tokens, dropout
+        self.keys: Array = self.backend.asarray(np.arange(num_ngrams, dtype=np.int64))
+        self.add_parameter("weight", lambda random: 0.1 * random.normal((num_ngrams, features)))
+
+    @staticmethod
+    def keys_of(
+        tokens: Array, packing: Packing, orders: Sequence[int], num_tokens: int
+    ) -> tuple[Array, Array]:
+        """(1): the keys of all n-grams of packed ``tokens (N,)``, and their packed rows."""
+        backend, xp = packing.backend, packing.backend.xp
+        first = packing.batch_sizes[0]
+        key = tokens.astype(np.int64) + 1  # (1) of one token
+        own, keys, rows = key, [], []
+        steps = backend.asarray(packing.steps)
+        for n in range(1, max(orders) + 1):
+            if n > 1:
+                longer = key.copy()
+                longer[first:] = key.take(packing.previous_rows) * (num_tokens + 1) + own[first:]
+                key = longer  # (1); what has no n steps before it is left out below
+            if n in orders:
+                whole = xp.flatnonzero(steps >= n - 1)
+                keys.append(key.take(whole))
+                rows.append(whole)
+        return xp.concatenate(keys), xp.concatenate(rows)
+
+    def forward(
+        self, tokens: Array, random: Random | None = None, *, packing: Packing
+    ) -> tuple[Array, NgramCache]:
+        """``y (B, F)``, in the caller's order, of packed ``tokens (N,)``."""
+        xp, batch = self.backend.xp, len(packing.lengths)
+        keys, packed = self.keys_of(tokens, packing, self.orders, self.num_tokens)  # (1)
+        rows = xp.minimum(xp.searchsorted(self.keys, keys), len(self.keys) - 1)
+        known = self.keys.take(rows) == keys  # (2)
+        if random is not None and self.dropout:
+            known &= self.backend.asarray(random.keep((len(keys),), self.dropout))  # (3)
+        left = xp.flatnonzero(known)
+        rows = rows.take(left)
+        sequences = self.backend.asarray(packing.sequences).take(packed.take(left))
+        counts = xp.maximum(xp.bincount(sequences, minlength=batch), 1)
+        shares = (counts[:, None] ** -0.5).astype(self.dtype)
+        chosen = self.parameters["weight"].take(rows, axis=0)
+        summed = self.backend.segment_sum(chosen, sequences, batch)
+        return summed * shares, NgramCache(rows, sequences, shares)  # (4)
+
+    def backward(self, dy: Array, cache: NgramCache) -> None:
+        """Add ``dL/dweight``; tokens are integers and have no gradient."""
+        shared = (dy * cache.shares).take(cache.sequences, axis=0)
+        size = len(self.parameters["weight"])
+        self.grads["weight"] += self.backend.segment_sum(shared, cache.rows, size)  # undoes (4)
+
+
+def known_ngrams(
+    tokens: Array, packing: Packing, orders: Sequence[int], num_tokens: int
+) -> NDArray[Any]:
+    """The keys of all n-grams that a text holds, each once, in order; on the host.
+
+    Raises :class:`InputError` where V tokens have more n-grams than there are numbers.
+    """
+    _require_orders(orders, num_tokens)
+    keys, _ = NgramBag.keys_of(tokens, packing, orders, num_tokens)
+    return np.unique(packing.backend.to_numpy(keys))
+
+
+def _require_orders(orders: Sequence[int], num_tokens: int) -> None:
+    if not orders or min(orders) < 1 or (num_tokens + 1) ** max(orders) >= 2**62:
+        raise InputError(
+            f"orders are {list(orders)}; they have to be above 0, and small enough for "
+            f"{num_tokens} tokens"
+        )
