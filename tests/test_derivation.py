@@ -13,7 +13,7 @@ from npnlp.gradients.flow import GradientFlow, gradient_flow
 from npnlp.gradients.jacobians import Jacobians, jacobians
 from npnlp.layers import Elman, Packing
 from npnlp.layers.initialization import initialize
-from npnlp.layers.recurrent import RecurrentTrace
+from npnlp.layers.memory import RecurrentTrace
 from tests import reference
 from tests.reference import Floats, assert_close, draw
 
@@ -37,7 +37,7 @@ def back(layer: Elman) -> tuple[Jacobians, GradientFlow, Floats, Floats]:
     traces: list[RecurrentTrace] = []
     layer.zero_grads()
     layer.backward((None, d_last), cache, probe=traces.append)
-    flow = gradient_flow(layer, traces[0])
+    flow = gradient_flow(traces[0])
     return jacobians(layer, x), flow, traces[0].d_hidden, layer.grads["weight_hh_l0"]
 
 

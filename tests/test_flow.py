@@ -19,9 +19,10 @@ from npnlp.gradients.flow import COLUMNS, GradientFlow, gradient_flow, merge, sp
 from npnlp.gradients.starts import STARTS, flow_on_random, layer_at
 from npnlp.layers import Elman, Packing, SoftmaxCrossEntropy
 from npnlp.layers.initialization import INITIALIZATIONS, initialize
-from npnlp.layers.recurrent import RecurrentTrace
+from npnlp.layers.memory import RecurrentTrace
+from npnlp.layers.stack import RecurrentStack
 from npnlp.training import flow as training_flow
-from npnlp.training.flow import flow_of, write_flow
+from npnlp.training.flow import flow_of, flow_rows, write_flow
 from tests import tables
 from tests.reference import PHI_PRIME, Floats, assert_close, draw, elman, host, pack, packed_order
 
@@ -96,7 +97,7 @@ class Pass:
         return traces, host(layer.backend, found)
 
     def flow(self) -> GradientFlow:
-        return gradient_flow(self.layer, self.back()[0][0])
+        return gradient_flow(self.back()[0][0])
 
     def loops(self) -> dict[tuple[int, int], tuple[Floats, Floats, Floats]]:
         """``d_t``, ``delta_t`` and ``h_{t-1}`` at each (step, sequence), a sequence at a time."""
@@ -128,7 +129,7 @@ passes = st.builds(
 @given(passes)
 def test_the_shares_add_up_to_the_gradient(made: Pass) -> None:
     traces, grads = made.back()
-    flow = gradient_flow(made.layer, traces[0])
+    flow = gradient_flow(traces[0])
     parts = np.sqrt((flow.shares**2).sum(axis=(1, 2)))
     assert_close(flow.shares.sum(axis=0), grads["weight_hh_l0"], floor=float(parts.max()))
 
@@ -254,7 +255,7 @@ def test_two_batches_merged_are_one(phi: str, through: str) -> None:
 def test_the_probe_changes_nothing(phi: str, through: str, dtype: np.dtype[Any]) -> None:
     made = Pass(layer_of(phi, "large", dtype), [5, 2, 6], True, through)
     traces, seen = made.back()
-    gradient_flow(made.layer, traces[0])
+    gradient_flow(traces[0])
     _, unseen = made.back(probed=False)
     assert seen.keys() == unseen.keys()
     for name, gradient in seen.items():
@@ -291,32 +292,48 @@ def test_a_training_run_stays_below_the_bound(finished: Path) -> None:
 
 
 @pytest.mark.parametrize("initialization", ["default", "small", "large", "orthogonal"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"cell": "lstm", "pooling": "mean"},
+        {"cell": "gru", "num_layers": 2, "bidirectional": True},
+        {"cell": "gru", "reset": "before"},
+    ],
+    ids=str,
+)
 def test_a_trained_surname_model_stays_below_the_bound(
-    tmp_path: Path, initialization: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, initialization: str, shape: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tables.make_run(tmp_path / "run", num_epochs=2)
+    run = tables.make_run(tmp_path / "run", num_epochs=2, shape=shape)
     model, split = run.trainer.model, run.dataset.arrays("train")
-    initialize(model.rnn, initialization, Random(2))
+    assert isinstance(model.encoder.rnn, RecurrentStack)
+    for cell in model.encoder.rnn.all_cells:
+        initialize(cell, initialization, Random(2))
     for _ in range(2):
         run.trainer.run_epoch()
     for dtype, allowed in ROUNDING.items():
         twin = model.astype(dtype)
-        flow = flow_of(twin, split, SoftmaxCrossEntropy(dtype=dtype))
-        assert (flow.hidden_grad <= flow.bound * (1 + allowed)).all()
-        assert_close(flow.shares.sum(axis=0), twin.grads["rnn.weight_hh_l0"], 10 * allowed)
+        for name, flow in flow_of(twin, split, SoftmaxCrossEntropy(dtype=dtype)).items():
+            assert (flow.hidden_grad <= flow.bound * (1 + allowed)).all()
+            gradient = twin.grads[name.replace("rnn.", "rnn.weight_hh_")]
+            assert_close(flow.shares.sum(axis=0), gradient, 10 * allowed)
     monkeypatch.setattr(training_flow, "EVALUATION_BATCH", 5)
     apart = flow_of(twin.astype("float64"), split, SoftmaxCrossEntropy(dtype="float64"))
     whole = flow_of(model.astype("float64"), split, SoftmaxCrossEntropy(dtype="float64"))
-    assert_close(apart.table(), whole.table())
+    assert list(apart) == list(whole)
+    for name, flow in apart.items():
+        assert_close(flow.table(), whole[name].table())
 
 
 def test_the_table_is_written_with_epoch_and_layer(tmp_path: Path) -> None:
-    table = Pass(layer_of("tanh", "default"), [3, 2]).flow().table()
-    write_flow(tmp_path / "flow.csv", np.hstack([np.full((len(table), 1), 7), table]))
+    flow = Pass(layer_of("tanh", "default"), [3, 2]).flow()
+    layers = ["rnn.l0", "rnn.l0_reverse"]
+    write_flow(tmp_path / "flow.csv", flow_rows({"rnn.l0_reverse": flow}, layers, 7), layers)
     read = pd.read_csv(tmp_path / "flow.csv")
     assert set(read["epoch"]) == {7}
-    assert set(read["layer"]) == {"rnn.l0"}
-    assert_close(read[list(COLUMNS)].to_numpy(), table, 1e-15)
+    assert set(read["layer"]) == {"rnn.l0_reverse"}
+    assert_close(read[list(COLUMNS)].to_numpy(), flow.table(), 1e-15)
 
 
 def test_the_command_writes_a_table_and_a_picture(

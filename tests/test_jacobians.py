@@ -16,7 +16,7 @@ from npnlp.gradients.jacobians import Jacobians, jacobians
 from npnlp.gradients.starts import STARTS, jacobians_on_random, layer_at, singular_value_rows
 from npnlp.layers import Elman, Packing
 from npnlp.layers.initialization import INITIALIZATIONS, initialize
-from npnlp.layers.recurrent import RecurrentTrace
+from npnlp.layers.memory import RecurrentTrace
 from tests.reference import Floats, assert_close, draw
 
 D, H, T = 3, 5, 9

@@ -17,8 +17,9 @@ from npnlp.gradients.starts import (
     jacobians_on_random,
     layer_at,
 )
+from npnlp.layers import Elman
 from npnlp.training import findings
-from npnlp.training.trainer import TrainingConfig
+from npnlp.training.training_config import TrainingConfig
 from npnlp.training.vanishing import before_and_after, clipping_run
 from tests.reference import assert_close
 from tests.tables import small_dataset
@@ -37,6 +38,7 @@ SIGMA = {
 def test_a_start_has_the_largest_singular_value_it_says(name: str) -> None:
     layer = layer_at(STARTS[name], Random(1))
     assert_close(np.linalg.norm(layer.parameters["weight_hh_l0"], 2), SIGMA[name])
+    assert isinstance(layer, Elman)
     assert layer.nonlinearity == STARTS[name].nonlinearity
 
 

@@ -1,7 +1,8 @@
 """Gradient flow: how much gradient reaches each step, seen inside real backpropagation.
 
 A *lag* counts steps back from each sequence's own last one, so that names of all lengths line up.
-For each packed row, with ``d_t = dL/dh_t`` and ``delta_t = dL/da_t = phi'(a_t) * d_t``:
+For each packed row, with ``d_t = dL/dh_t`` and ``delta_t`` the gradient of the products with
+``W_hh``, which for Elman is ``dL/da_t = phi'(a_t) * d_t``:
 
     (1)  |d_t|                                         what reaches the step
     (2)  S_k = sum over rows of lag k of delta_t h_{t-1}^T
@@ -12,6 +13,11 @@ For each packed row, with ``d_t = dL/dh_t`` and ``delta_t = dL/da_t = phi'(a_t) 
 
 The whole gradient can look healthy while every far share is zero; (2) shows it. (4) is
 ``|d_{t-1}| = |W_hh^T (phi'(a_t) * d_t)| <= |W_hh^T| max phi'(a_t) |d_t|``, step after step.
+
+Cells with gates have in (2) the rows of all gates one below the other (``gates.py`` shows them
+apart); in (3) the mean over all gates of the slope relative to the largest that it can have; and in
+(4) the factor of their own Jacobian (``steps.py``), for the LSTM with ``b`` the pair of bounds on
+``|dL/dh_t|`` and ``|dL/dc_t|``.
 """
 
 from __future__ import annotations
@@ -24,7 +30,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.layers.recurrent import Recurrent, RecurrentTrace
+from npnlp.gradients.shares import lags_of, shares_by_lag, sum_shares
+from npnlp.gradients.steps import relative_slopes, steps_of
+from npnlp.layers.attention import AttentionTrace
+from npnlp.layers.memory import RecurrentTrace
+from npnlp.layers.packing import Packing
 
 Floats = NDArray[np.float64]
 
@@ -48,8 +58,8 @@ class GradientFlow:
     """What one backward pass of a recurrent layer shows, a row for each packed row, on the host.
 
     ``lags (N,)``; ``hidden_grad (N,)`` is (1), ``saturation (N,)`` is (3), ``bound (N,)`` is (4);
-    ``shares (K, H, H)`` is (2) for lags 0 to K-1, in the layer's dtype; ``sigma_max`` and
-    ``spectral_radius`` are of ``W_hh``.
+    ``shares (K, G H, H)`` is (2) for lags 0 to K-1, in the layer's dtype; ``sigma_max`` is of
+    ``W_hh``, ``spectral_radius`` the largest of its G square blocks.
     """
 
     lags: NDArray[np.int64]
@@ -90,10 +100,6 @@ class GradientFlow:
 
 def merge(flows: Sequence[GradientFlow]) -> GradientFlow:
     """Several batches of one loss and one layer as one: rows together, shares added."""
-    longest = max(len(flow.shares) for flow in flows)
-    shares = np.zeros((longest, *flows[0].shares.shape[1:]))
-    for flow in flows:
-        shares[: len(flow.shares)] += flow.shares
 
     def joined(name: str) -> Any:
         return np.concatenate([getattr(flow, name) for flow in flows])
@@ -103,33 +109,51 @@ def merge(flows: Sequence[GradientFlow]) -> GradientFlow:
         hidden_grad=joined("hidden_grad"),
         saturation=joined("saturation"),
         bound=joined("bound"),
-        shares=shares,
+        shares=sum_shares([flow.shares for flow in flows]),
         sigma_max=flows[0].sigma_max,
         spectral_radius=flows[0].spectral_radius,
     )
 
 
-def gradient_flow(layer: Recurrent, trace: RecurrentTrace) -> GradientFlow:
-    """What ``trace``, kept by ``layer.backward(..., probe=...)``, shows."""
+def gradient_flow(trace: RecurrentTrace | AttentionTrace) -> GradientFlow:
+    """What ``trace``, kept by ``layer.backward(..., probe=...)``, shows.
+
+    Of an attention layer that is (1) for the output of all heads, ``dL/do_t``, and nothing else:
+    it has no ``W_hh``, and what has to do with one is NaN (``heads.py`` shows the heads).
+    """
+    if isinstance(trace, AttentionTrace):
+        return _of_attention(trace)
+    layer, cache = trace.layer, trace.cache
+    lags = lags_of(cache.packing)
+    steps = steps_of(layer, cache)
     host = layer.backend.to_numpy
-    cache, packing, d = trace.cache, trace.cache.packing, host(trace.d_hidden)
-    lags = packing.longest_first[packing.places] - 1 - packing.steps
-    derivatives = host(layer.derivative(cache.hidden))
-    weight = host(layer.parameters["weight_hh_l0"]).astype(np.float64)
-    sigma_max = float(np.sqrt(np.linalg.eigvalsh(weight @ weight.T)[-1]))
-    norms = np.linalg.norm(d.astype(np.float64), axis=1)
-    from_above = np.zeros(packing.rows)
+    norms = tuple(np.linalg.norm(host(d).astype(np.float64), axis=1) for d in trace.d_states)
+    from_above = np.zeros(cache.packing.rows)
     if trace.from_above is not None:
         from_above = np.linalg.norm(host(trace.from_above), axis=1)
-    slopes = sigma_max * derivatives.max(axis=1).astype(np.float64)
     return GradientFlow(
         lags=lags,
-        hidden_grad=norms,
-        saturation=derivatives.mean(axis=1).astype(np.float64),
-        bound=_bound(norms, slopes, from_above, packing.offsets, packing.batch_sizes),
-        shares=_shares(layer, trace, lags),
-        sigma_max=sigma_max,
-        spectral_radius=spectral_radius(weight),
+        hidden_grad=norms[0],
+        saturation=relative_slopes(layer, cache, steps).mean(axis=(0, 2)).astype(np.float64),
+        bound=bounds(norms, steps.bounds(), from_above, cache.packing)[0],
+        shares=shares_by_lag(trace, lags),
+        sigma_max=steps.sigma_max,
+        spectral_radius=max(map(spectral_radius, steps.weights)),
+    )
+
+
+def _of_attention(trace: AttentionTrace) -> GradientFlow:
+    packing = trace.cache.packing
+    lags, nothing = lags_of(packing), np.full(packing.rows, np.nan)
+    d = packing.backend.to_numpy(trace.d_heads).astype(np.float64)
+    return GradientFlow(
+        lags=lags,
+        hidden_grad=np.linalg.norm(d.reshape(len(d), -1), axis=1),
+        saturation=nothing,
+        bound=nothing,
+        shares=np.full((len(packing.batch_sizes), 1, 1), np.nan),
+        sigma_max=np.nan,
+        spectral_radius=np.nan,
     )
 
 
@@ -149,35 +173,28 @@ def spectral_radius(matrix: Floats) -> float:
     return math.exp(logarithm)
 
 
-def _bound(
-    norms: Floats, slopes: Floats, from_above: Floats, offsets: list[int], sizes: list[int]
-) -> Floats:
-    """(4) of every packed row, from the last step down; ``slopes`` are sigma_max max phi'(a_t)."""
-    bound = norms.copy()  # stands where a sequence has its last step
+def bounds(
+    norms: tuple[Floats, ...], factors: Floats, from_above: Floats, packing: Packing
+) -> tuple[Floats, ...]:
+    """(4) of every packed row and each of S states, from the last step down.
+
+    ``norms``, of each state's gradient ``(N,)``; ``factors (N, S, S)`` are those of
+    :meth:`Steps.bounds`; ``from_above (N,)`` comes to the first state.
+    """
+    bound = tuple(state.copy() for state in norms)  # stands where a sequence has its last step
+    offsets, sizes = packing.offsets, packing.batch_sizes
+    # By column: state n of the step before gets something from each state m of the step after.
+    columns = [[factors[:, m, n] for m in range(len(norms))] for n in range(len(norms))]
     for t in range(len(sizes) - 2, -1, -1):
         start, after, running = offsets[t], offsets[t + 1], sizes[t + 1]
-        bound[start : start + running] = (
-            slopes[after : after + running] * bound[after : after + running]
-            + from_above[start : start + running]
-        )
+        now, then = slice(start, start + running), slice(after, after + running)
+        for state, column in zip(bound, columns, strict=True):
+            first, *others = (
+                part[then] * later[then] for part, later in zip(column, bound, strict=True)
+            )
+            state[now] = sum(others, first)
+        bound[0][now] += from_above[now]
     return bound
-
-
-def _shares(layer: Recurrent, trace: RecurrentTrace, lags: NDArray[np.int64]) -> Floats:
-    """(2) for each lag, ``(K, H, H)``, in the dtype of the layer."""
-    host, cache = layer.backend.to_numpy, trace.cache
-    hidden, delta, first = host(cache.hidden), host(trace.delta), cache.packing.batch_sizes[0]
-    previous = np.zeros_like(hidden)  # h_0 is zero, unless given
-    previous[first:] = hidden[host(cache.packing.previous_rows)]
-    if cache.h0 is not None:
-        previous[:first] = host(cache.h0)
-    order = np.argsort(lags, kind="stable")
-    delta, previous = delta[order], previous[order]
-    ends = np.cumsum(np.bincount(lags)).tolist()
-    shares = np.empty((len(ends), layer.hidden_size, layer.hidden_size), dtype=delta.dtype)
-    for lag, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-        np.dot(delta[start:end].T, previous[start:end], out=shares[lag])
-    return shares
 
 
 def _quantile(

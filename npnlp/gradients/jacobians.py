@@ -1,12 +1,16 @@
 """The chain rule for one sequence, factor by factor.
 
-    J_t = dh_t/dh_{t-1} = diag(phi'(a_t)) W_hh            one step
-    dh_T/dh_k = J_T J_{T-1} ... J_{k+1}                   T - k steps
+    (1)  J_t = dh_t/dh_{t-1} = diag(phi'(a_t)) W_hh            one step
+    (2)  dh_T/dh_k = J_T J_{T-1} ... J_{k+1}                   T - k steps
 
 A product of many matrices shrinks or grows with their singular values: ``sigma_max(J_t) <=
 max phi'(a_t) * sigma_max(W_hh)``. Both factors are kept apart here, so that one sees which of them
 makes the gradient vanish. Source: Pascanu, Mikolov and Bengio, "On the difficulty of training
 recurrent neural networks", 2013, section 2.
+
+A cell with gates has a ``J_t`` of several parts, one a gate and one that passes by the weights,
+which is where its gradients survive; that of the LSTM is of the pair (h, c). ``steps.py`` has the
+formulas and the bound.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array
+from npnlp.gradients.steps import Steps, elman, relative_slopes, steps_of, sum_of
 from npnlp.layers import Packing
 from npnlp.layers.recurrent import Recurrent
 
@@ -27,31 +32,48 @@ Floats = NDArray[np.float64]
 class Jacobians:
     """The Jacobians of one sequence of T steps, in float64 on the host.
 
-    ``hidden (T, H)``: ``h_1 ... h_T``; ``derivatives (T, H)``: ``phi'(a_t)``; ``weight_hh (H, H)``.
+    ``hidden (T, H)``: ``h_1 ... h_T``; ``derivatives (T, G H)``: ``phi'(a_t)``, for a cell with
+    gates the slope of each gate over the largest it can have; ``weight_hh (G H, H)``; ``steps``,
+    what the parts of ``J_t`` are made of, those of an Elman layer if not given. The *state* of a
+    cell with S states is ``(S H,)``: h, for the LSTM h and then c.
     """
 
     hidden: Floats
     derivatives: Floats
     weight_hh: Floats
+    steps: Steps | None = None
 
     def __len__(self) -> int:
         return len(self.derivatives)
 
+    @property
+    def size(self) -> int:
+        """``S H``, the size of the state."""
+        return len(self.step(1))
+
+    def parts(self, t: int) -> dict[str, Floats]:
+        """``J_t`` by gate, ``t`` from 1 to T, each ``(S H, S H)``; they add up to :meth:`step`.
+
+        ``"direct"`` is what passes by ``W_hh``: ``diag(z)`` of a GRU, ``diag(f)`` along the cell
+        state of an LSTM. An Elman layer has none.
+        """
+        return self._steps.parts(t - 1)
+
     def step(self, t: int) -> Floats:
-        """``J_t = dh_t/dh_{t-1} = diag(phi'(a_t)) W_hh``, ``t`` from 1 to T, ``(H, H)``."""
-        jacobian: Floats = self.derivatives[t - 1][:, None] * self.weight_hh
+        """``J_t``, the derivative of the state after step t by that before: ``(S H, S H)``."""
+        jacobian: Floats = sum_of(self.parts(t))
         return jacobian
 
     def to(self, k: int) -> Floats:
-        """``dh_T/dh_k`` as the explicit product ``J_T ... J_{k+1}``; the identity for k = T."""
-        product = np.eye(self.hidden.shape[1])
+        """``dh_T/dh_k``, of states, as the product ``J_T ... J_{k+1}``; the identity for k = T."""
+        product = np.eye(self.size)
         for t in range(len(self), k, -1):
             product = product @ self.step(t)
         return product
 
     def singular_values(self) -> Floats:
-        """Those of ``dh_T/dh_k``, largest first, for k = T, T-1, ..., 0: ``(T + 1, H)``."""
-        product = np.eye(self.hidden.shape[1])
+        """Those of ``dh_T/dh_k``, largest first, for k = T, T-1, ..., 0: ``(T + 1, S H)``."""
+        product = np.eye(self.size)
         values = [np.linalg.svd(product, compute_uv=False)]
         for t in range(len(self), 0, -1):
             product = product @ self.step(t)
@@ -69,37 +91,53 @@ class Jacobians:
     def bound(self) -> Floats:
         """``prod sigma_max(W_hh) max phi'(a_t)`` for lags 0, 1, ..., T: ``(T + 1,)``.
 
-        No singular value of ``dh_T/dh_k`` is larger than that of lag ``T - k``.
+        No singular value of ``dh_T/dh_k`` is larger than that of lag ``T - k``. For a cell with
+        gates the factors are those of (5) and (6) in ``steps.py``; of products of such ``M_t`` it
+        is the largest singular value.
         """
-        slopes, sigma = self.factors()
-        return np.concatenate([[1.0], np.cumprod(sigma[0] * slopes[::-1])])
+        factors = self._steps.bounds()[::-1]
+        if factors.shape[1] == 1:
+            return np.concatenate([[1.0], np.cumprod(factors)])
+        product, bounds = np.eye(factors.shape[1]), [1.0]
+        for factor in factors:
+            product = product @ factor
+            finite = np.isfinite(product).all()
+            bounds.append(float(np.linalg.norm(product, 2)) if finite else np.inf)
+        return np.array(bounds)
 
     def lyapunov_exponents(self) -> Floats:
-        """The mean logarithms of growth by step along H directions, largest first ``(H,)``.
+        """The mean logarithms of growth by step along all directions, largest first ``(S H,)``.
 
         By repeated QR (Benettin et al., 1980): ``J_t Q_{t-1} = Q_t R_t`` and the exponents are the
         means of ``log |diag R_t|``; the product itself would under- or overflow. A negative
         largest exponent says that all gradients vanish, at that rate a step; a direction that a
         step annihilates has ``-inf``.
         """
-        q = np.eye(self.hidden.shape[1])
-        logs = np.zeros(self.hidden.shape[1])
+        q, logs = np.eye(self.size), np.zeros(self.size)
         with np.errstate(divide="ignore"):
             for t in range(1, len(self) + 1):
                 q, r = np.linalg.qr(self.step(t) @ q)
                 logs += np.log(np.abs(np.diag(r)))
         return np.sort(logs / len(self))[::-1]
 
+    @property
+    def _steps(self) -> Steps:
+        return self.steps or Steps(elman, (self.derivatives,), (), (self.weight_hh,))
 
-def jacobians(layer: Recurrent, x: Array, h0: Array | None = None) -> Jacobians:
-    """The Jacobians of ``layer`` along one sequence ``x (T, D)``, from ``h0 (H,)`` or zeros."""
-    backend = layer.backend
+
+def jacobians(layer: Recurrent, x: Array, *initial: Array | None) -> Jacobians:
+    """The Jacobians of ``layer`` along one sequence ``x (T, D)``.
+
+    ``initial`` are the states ``(H,)`` it begins at, all or none; zeros if not given.
+    """
     double = layer.astype(np.float64)
-    start = None if h0 is None else h0[None].astype(np.float64)
-    packing = Packing.of(np.array([len(x)]), backend)
-    (hidden, _), _ = double.forward(x.astype(np.float64), start, packing=packing)
+    states = [None if state is None else state[None].astype(np.float64) for state in initial]
+    packing = Packing.of(np.array([len(x)]), layer.backend)
+    _, cache = double.forward(x.astype(np.float64), *states, packing=packing)
+    steps = steps_of(double, cache)
     return Jacobians(
-        hidden=backend.to_numpy(hidden),
-        derivatives=backend.to_numpy(double.derivative(hidden)),
-        weight_hh=backend.to_numpy(double.parameters["weight_hh_l0"]),
+        hidden=layer.backend.to_numpy(cache.hidden),
+        derivatives=relative_slopes(double, cache, steps).swapaxes(0, 1).reshape(len(x), -1),
+        weight_hh=np.concatenate(steps.weights),
+        steps=steps,
     )

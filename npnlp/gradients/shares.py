@@ -1,0 +1,70 @@
+"""Each step's own share of ``dL/dW_hh``, by lag.
+
+    dL/dW_hh = sum over packed rows n of delta_n v_n^T = sum over lags k of S_k
+
+where ``v_n`` is what ``W_hh`` was multiplied with: ``h_{t-1}``, and where a cell says so by
+:meth:`Recurrent.operands` something else for some of its gates, such as ``r * h_{t-1}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.layers.memory import RecurrentCache, RecurrentTrace
+from npnlp.layers.packing import Packing
+
+
+def lags_of(packing: Packing) -> NDArray[np.int64]:
+    """Of each packed row, how many steps it is before the last of its sequence: ``(N,)``.
+
+    In the direction that the layer runs: for one that runs backward, the last is the first.
+    """
+    return packing.longest_first[packing.places] - 1 - packing.steps
+
+
+def shares_by_lag(trace: RecurrentTrace, lags: NDArray[np.int64]) -> NDArray[Any]:
+    """``S_k`` for lags 0 to K-1, ``(K, G H, H)`` on the host, in the dtype of the layer."""
+    layer, cache, host = trace.layer, trace.cache, trace.layer.backend.to_numpy
+    order = np.argsort(lags, kind="stable")
+    delta = host(trace.delta)[order]
+    ends = np.cumsum(np.bincount(lags)).tolist()
+    shape = (len(ends), len(layer.gates) * layer.hidden_size, layer.hidden_size)
+    shares = np.empty(shape, dtype=delta.dtype)
+    for gates, columns, name, before in layer.operands():
+        operand = (_before(trace.cache) if before else host(cache.memory[name]))[order]
+        of_gates = delta[:, columns]
+        for lag, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            np.dot(of_gates[start:end].T, operand[start:end], out=shares[lag, gates])
+    return shares
+
+
+def _before(cache: RecurrentCache) -> NDArray[Any]:
+    """``h_{t-1}`` of every packed row; ``h_0`` is zero, unless given."""
+    host, first = cache.packing.backend.to_numpy, cache.packing.batch_sizes[0]
+    hidden = host(cache.hidden)
+    previous = np.zeros_like(hidden)
+    previous[first:] = hidden[host(cache.packing.previous_rows)]
+    if cache.initial is not None:
+        previous[:first] = host(cache.initial[0])
+    return previous
+
+
+def sum_shares(shares: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """The shares of several batches added, those of a lag that one does not have being zero."""
+    longest = max(map(len, shares))
+    total = np.zeros((longest, *shares[0].shape[1:]))
+    for of_batch in shares:
+        total[: len(of_batch)] += of_batch
+    return total
+
+
+def mean_by_lag(values: NDArray[Any], lags: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mean of the rows of ``values (N, ...)`` that have each lag: ``(K, ...)``."""
+    order, counts = np.argsort(lags, kind="stable"), np.bincount(lags)
+    sums = np.add.reduceat(values[order].astype(np.float64), np.cumsum(counts) - counts)
+    means: NDArray[np.float64] = sums / counts.reshape(-1, *(1 for _ in values.shape[1:]))
+    return means
