@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000",
 )  # fmt: skip
+COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
+STYLES: Any = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 STYLE: Any = {
     "font.size": 14,
     "axes.titlesize": 16,
@@ -79,14 +82,12 @@ def gradient_norms(history_csv: str | Path, path: str | Path) -> None:
     with picture(path) as figure:
         axes = figure.add_subplot()
         axes.plot(epochs, history["grad_norm"], color=BLACK, linewidth=4, marker=marker)
-        colours = [BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY]
-        styles = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1))]
         for place, column in enumerate(matrices):
             axes.plot(
                 epochs,
                 history[column],
-                color=colours[place % len(colours)],
-                linestyle=styles[place % len(styles)],
+                color=COLOURS[place % len(COLOURS)],
+                linestyle=STYLES[place % len(STYLES)],
                 marker=marker,
             )
         axes.set_yscale("log")
@@ -174,19 +175,42 @@ def gradient_flow(flow_csv: str | Path, path: str | Path) -> None:
     """The gradient that reaches each lag, with the bound, from ``gradient_flow.csv``.
 
     Beside it, its whole history as a heat map, or where only one epoch was recorded, each lag's
-    share of the gradient of ``W_hh``.
+    share of the gradient of ``W_hh``. Of several layers, the first picture compares them, and the
+    second shows the last one.
     """
     flow = pd.read_csv(flow_csv)
+    layers = list(dict.fromkeys(flow["layer"]))
+    last = flow[flow["layer"] == layers[-1]]
+    of = "" if len(layers) == 1 else f", {layers[-1]}"
+    shares = last["weight_hh_share"].notna().any()  # attention has no W_hh
+    panels = 2 if shares or flow["epoch"].nunique() > 1 else 1
     with picture(path, width=15) as figure:
-        left, right = figure.subplots(1, 2, width_ratios=[1.1, 1])
-        _flow_by_lag(left, flow)
-        if flow["epoch"].nunique() > 1:
-            _flow_heat_map(figure, right, flow)
+        left, *others = figure.subplots(1, panels, squeeze=False)[0]
+        if len(layers) > 1:
+            _flow_by_layer(left, flow, layers)
         else:
-            right.bar(flow["lag"], flow["weight_hh_share"], color=BLUE)
-            right.set(xlabel="lag (steps back)", ylabel="norm of the lag's share of dL/dW_hh",
-                      title="Where the gradient of W_hh comes from")  # fmt: skip
-            _whole_numbers(right)
+            _flow_by_lag(left, flow)
+        left.set_yscale("log", nonpositive="mask")
+        left.set(xlabel="lag: steps back from the last character", ylabel="norm of dL/dh",
+                 title="Gradient that reaches each step")  # fmt: skip
+        _whole_numbers(left)
+        left.legend()
+        if flow["epoch"].nunique() > 1:
+            _flow_heat_map(figure, others[0], last)
+            others[0].set_title(f"The same over training{of}")
+        elif others:
+            others[0].bar(last["lag"], last["weight_hh_share"], color=BLUE)
+            others[0].set(xlabel="lag (steps back)", ylabel="norm of the lag's share of dL/dW_hh",
+                          title=f"Shares of dL/dW_hh{of}")  # fmt: skip
+            _whole_numbers(others[0])
+
+
+def _flow_by_layer(axes: Axes, flow: pd.DataFrame, layers: list[str]) -> None:
+    rows = flow[flow["epoch"] == flow["epoch"].max()]
+    for layer, colour, style in zip(layers, cycle(COLOURS), cycle(STYLES), strict=False):
+        of_layer = rows[rows["layer"] == layer]
+        axes.plot(of_layer["lag"], of_layer["hidden_grad_mean"], color=colour, linestyle=style,
+                  label=layer)  # fmt: skip
 
 
 def _flow_by_lag(axes: Axes, flow: pd.DataFrame) -> None:
@@ -199,16 +223,46 @@ def _flow_by_lag(axes: Axes, flow: pd.DataFrame) -> None:
         if epoch == epochs[-1]:
             low, high = rows["hidden_grad_q25"], rows["hidden_grad_q75"]
             axes.fill_between(rows["lag"], low, high, color=BLUE, alpha=0.2, label="quartiles")
-            axes.plot(rows["lag"], rows["bound"], color=VERMILION, linestyle=":",
-                      label=f"chain-rule bound, {named}")  # fmt: skip
-    axes.set_yscale("log")
-    axes.set(
-        xlabel="lag: steps back from the last character",
-        ylabel="norm of dL/dh",
-        title="Gradient that reaches each step",
-    )
-    _whole_numbers(axes)
-    axes.legend()
+            if rows["bound"].notna().any():
+                axes.plot(rows["lag"], rows["bound"], color=VERMILION, linestyle=":",
+                          label=f"chain-rule bound, {named}")  # fmt: skip
+
+
+def flow_by_part(parts_csv: str | Path, path: str | Path) -> None:
+    """What each gate does at each lag, and what gradient it gets; or each attention head.
+
+    From ``flow_by_part_model.csv``; of several layers, the last.
+    """
+    parts = pd.read_csv(parts_csv)
+    layer = parts["layer"].iloc[-1]
+    rows = parts[parts["layer"] == layer]
+    gates = "activation" in rows
+    columns = {
+        "activation" if gates else "attention": (
+            "mean output" if gates else "attention of the last character",
+            "Gates and candidate" if gates else "Where each head looks",
+        ),
+        "delta_norm" if gates else "head_grad": (
+            "mean norm of dL/da" if gates else "mean norm of dL/do",
+            "The gradient that reaches it",
+        ),
+    }
+    with picture(path, width=15) as figure:
+        for axes, (column, (label, title)) in zip(
+            figure.subplots(1, 2), columns.items(), strict=True
+        ):
+            for part, colour, style in zip(
+                dict.fromkeys(rows["part"]), cycle(COLOURS), cycle(STYLES), strict=False
+            ):
+                of_part = rows[rows["part"] == part]
+                axes.plot(of_part["lag"], of_part[column], color=colour, linestyle=style,
+                          marker="o", label=part)  # fmt: skip
+            axes.set(xlabel="lag: steps back from the last character", ylabel=label,
+                     title=f"{title}, {layer}")  # fmt: skip
+            _whole_numbers(axes)
+        if (rows[column] > 0).any():
+            axes.set_yscale("log", nonpositive="mask")
+        axes.legend()
 
 
 def _flow_heat_map(figure: Figure, axes: Axes, flow: pd.DataFrame) -> None:
@@ -217,7 +271,7 @@ def _flow_heat_map(figure: Figure, axes: Axes, flow: pd.DataFrame) -> None:
     axes.grid(visible=False)
     image = axes.imshow(logs, origin="lower", aspect="auto", cmap="cividis", interpolation="none",
                         extent=(0.5, grid.shape[1] + 0.5, -0.5, grid.shape[0] - 0.5))  # fmt: skip
-    axes.set(xlabel="epoch", ylabel="lag (steps back)", title="The same over training")
+    axes.set(xlabel="epoch", ylabel="lag (steps back)")
     _whole_numbers(axes)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.colorbar(image, ax=axes, label="norm of dL/dh, power of ten")

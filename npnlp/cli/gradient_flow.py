@@ -15,11 +15,13 @@ from npnlp.cli.options import (
     saved_classifier,
 )
 from npnlp.errors import InputError
+from npnlp.files import write_csv
+from npnlp.gradients.flow import GradientFlow
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
 from npnlp.text.splits import with_split
-from npnlp.training.flow import flow_of, write_flow
+from npnlp.training.flow import flow_layers, flow_of, flow_rows, parts_of, write_flow
 
 
 def add_to(commands: Any) -> None:
@@ -30,8 +32,9 @@ def add_to(commands: Any) -> None:
         help="show how much gradient reaches each step",
         description="Backpropagate the loss of a saved model over a split of a table, and show by "
         "lag (steps back from the last character) how much gradient arrives, where the gradient "
-        "of W_hh comes from, and the bound of the chain rule. Writes gradient_flow_model.csv and "
-        ".png into the folder of the run; training wrote gradient_flow.csv as it went along.",
+        "of W_hh comes from, and the bound of the chain rule. Writes gradient_flow_model.csv and, "
+        "by gate or by attention head, flow_by_part_model.csv, each with a picture, into the "
+        "folder of the run; training wrote gradient_flow.csv as it went along.",
     )
     parser.set_defaults(run=run)
     add_save_dir(parser)
@@ -42,7 +45,8 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from npnlp.plots import gradient_flow as draw  # Matplotlib takes a while to import
+    from npnlp.plots import flow_by_part as draw_parts  # Matplotlib takes a while to import
+    from npnlp.plots import gradient_flow as draw
 
     classifier = saved_classifier(options)
     csv = options.surname_csv or own_table_path()
@@ -53,16 +57,29 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"{csv}: column split: no rows with {options.split!r}; choose another")
     model = classifier.model
     criterion = SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype)
-    table = flow_of(model, split, criterion).table()
-    print(f"{len(split):,} {options.split} rows; the largest singular value of W_hh is "
-          f"{table[0, -3]:.3f}, its spectral radius {table[0, -2]:.3f}")  # fmt: skip
+    flows, layers = flow_of(model, split, criterion), flow_layers(model)
+    print(f"{len(split):,} {options.split} rows")
+    for name, flow in flows.items():
+        _print_table(name, flow)
+    path = options.save_dir / "gradient_flow_model.csv"
+    write_flow(path, flow_rows(flows, layers, epoch=0), layers)
+    draw(path, path.with_suffix(".png"))
+    parts = options.save_dir / "flow_by_part_model.csv"
+    write_csv(parts, parts_of(model, split, criterion))
+    draw_parts(parts, parts.with_suffix(".png"))
+    print(f"wrote {path} and {parts}, and a .png of each")
+    return 0
+
+
+def _print_table(name: str, flow: GradientFlow) -> None:
+    table = flow.table()
+    if np.isfinite(table[0, -3]):
+        print(f"{name}: the largest singular value of W_hh is {table[0, -3]:.3f}, its spectral "
+              f"radius {table[0, -2]:.3f}")  # fmt: skip
+    else:
+        print(f"{name}: attention, which has no W_hh")
     print(f"{'lag':>4}{'|dL/dh| mean':>14}{'quartiles':>32}{'share of dW_hh':>16}"
           f"{'mean phi':>10}{'bound':>10}")  # fmt: skip
     for lag, mean, q25, q50, q75, share, saturation, _, _, bound in table:
         print(f"{lag:>4.0f}{mean:>14.2e}{q25:>12.1e}{q50:>10.1e}{q75:>10.1e}{share:>16.2e}"
               f"{saturation:>10.3f}{bound:>10.1e}")  # fmt: skip
-    path = options.save_dir / "gradient_flow_model.csv"
-    write_flow(path, np.hstack([np.zeros((len(table), 1)), table]))
-    draw(path, path.with_suffix(".png"))
-    print(f"wrote {path} and .png")
-    return 0

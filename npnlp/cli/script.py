@@ -7,17 +7,14 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from threadpoolctl import threadpool_limits
-
+from npnlp.backend.threads import one_blas_thread
 from npnlp.cli.options import Formatter
 from npnlp.errors import DeviceError, DivergenceError, InputError
 from npnlp.text import own_table_path
 
-THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -55,17 +52,6 @@ def script_parser(description: str | None, out: str) -> argparse.ArgumentParser:
     return parser
 
 
-def blas_threads() -> AbstractContextManager[Any]:
-    """One thread for matrix products, unless the environment asks for another number.
-
-    At the sizes of a small recurrent network a second thread gains nothing, and where another
-    program holds a core, waiting for it costs a factor of fifty. The number of threads also decides
-    the order of sums and so the last bits of a result.
-    """
-    asked = any(name in os.environ for name in THREAD_VARIABLES)
-    return nullcontext() if asked else threadpool_limits(limits=1, user_api="blas")
-
-
 def leave_output() -> None:
     """Let standard output go nowhere, after whoever read it has left."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,7 +71,7 @@ def guarded(prefix: str, call: Callable[[], int]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is escaped
     try:
-        with blas_threads():
+        with one_blas_thread():
             status = call()
         if sys.stdout is not None:
             sys.stdout.flush()

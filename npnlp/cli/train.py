@@ -10,22 +10,20 @@ from typing import Any
 from npnlp.backend import get_backend
 from npnlp.cli.options import Formatter, add_backend, add_save_dir, add_surname_csv
 from npnlp.cli.script import leave_output
+from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.errors import InputError
-from npnlp.layers import CELLS
-from npnlp.layers.elman import NONLINEARITIES
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
-from npnlp.text.dataset import CLASS_WEIGHTS
 from npnlp.text.splits import SPLIT_BY
+from npnlp.training.assembly import model_settings
 from npnlp.training.classifier import Classifier
 from npnlp.training.evaluate import Evaluation
 from npnlp.training.interrupt import Interrupted
-from npnlp.training.optimizers import OPTIMIZERS
 from npnlp.training.run import Run
-from npnlp.training.trainer import TrainingConfig
+from npnlp.training.training_config import TrainingConfig
+from npnlp.training.training_recipes import RECIPES
 
 SAMPLES = ("McMahan", "Nakamoto", "Wan", "Cho")
-DEFAULTS = TrainingConfig()
 QUICK = {"num_epochs": 2}
 
 
@@ -37,7 +35,7 @@ def add_to(commands: Any) -> None:
         help="train the surname classifier",
         description="Train the surname classifier, evaluate it, draw it, save it and try it.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     add = parser.add_argument
     data = parser.add_argument_group("data")
     add_surname_csv(data)
@@ -49,17 +47,14 @@ def add_to(commands: Any) -> None:
     add_save_dir(parser)
     add("--vectorizer-file", default="vectorizer.json", metavar="FILE",
         help="the vocabularies, in the folder of the run")  # fmt: skip
+    add(
+        "--recipe",
+        choices=list(RECIPES),
+        help="settings that go together, printed in full; other options given go before them",
+    )
     model = parser.add_argument_group("model")
-    model.add_argument("--cell", choices=list(CELLS), default="elman", help="the recurrent cell")
-    model.add_argument("--nonlinearity", choices=NONLINEARITIES, default="tanh",
-                       help="of the Elman cell")  # fmt: skip
-    model.add_argument("--char-embedding-size", type=int, default=100, metavar="D",
-                       help="numbers a character becomes")  # fmt: skip
-    model.add_argument("--rnn-hidden-size", type=int, default=64, metavar="H",
-                       help="numbers in a hidden state")  # fmt: skip
-    model.add_argument("--dropout", type=float, default=0.5, metavar="P",
-                       help="share of units dropped before each linear layer")  # fmt: skip
-    _add_training(parser.add_argument_group("training"))
+    add_model(model)
+    add_training(parser.add_argument_group("training"))
     add_backend(parser)
     add("--reload-from-files", action="store_true",
         help="start from the vocabularies and weights in the folder of the run")  # fmt: skip
@@ -67,26 +62,6 @@ def add_to(commands: Any) -> None:
         help="continue the run in the folder where it stopped, or start it")  # fmt: skip
     add("--quick", action="store_true", help="two epochs, to see that all works")
     add("--quiet", action="store_true", help="print nothing on standard output, show no bars")
-
-
-def _add_training(group: Any) -> None:
-    add = group.add_argument
-    add("--num-epochs", type=int, default=DEFAULTS.num_epochs, metavar="N", help="at most")
-    add("--learning-rate", type=float, default=DEFAULTS.learning_rate, metavar="ETA",
-        help="at first; halved after two epochs without a better validation loss")  # fmt: skip
-    add("--batch-size", type=int, default=DEFAULTS.batch_size, metavar="B", help="names a step")
-    add("--seed", type=int, default=DEFAULTS.seed, help="of weights, shuffles and dropout")
-    add("--early-stopping-criteria", type=int, default=DEFAULTS.early_stopping_criteria,
-        metavar="N", help="stop after N epochs without a new best validation loss")  # fmt: skip
-    add("--class-weights", choices=CLASS_WEIGHTS, default=DEFAULTS.class_weights,
-        help="weight of a class in the loss: inverse 1/n, balanced n_all/(C n), or none; the "
-        "loss is a weighted mean, to which inverse and balanced are the same")  # fmt: skip
-    add("--optimizer", choices=OPTIMIZERS, default=DEFAULTS.optimizer, help="how weights change")
-    add("--momentum", type=float, default=DEFAULTS.momentum, help="of sgd")
-    add("--gradient-flow", action=argparse.BooleanOptionalAction, default=DEFAULTS.gradient_flow,
-        help="record how much gradient reaches each step, on one batch an epoch")  # fmt: skip
-    add("--clip-norm", type=float, metavar="NORM",
-        help="cut the gradient down to this norm (default: never)")  # fmt: skip
 
 
 def run(options: argparse.Namespace) -> int:
@@ -100,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
         except BrokenPipeError:  # whoever read along has left; the training is to be finished
             leave_output()
 
+    if options.recipe:
+        options = _with_recipe(options, say)
     backend = get_backend(options.backend)
     if backend.reason:
         say(backend.reason)
@@ -139,6 +116,26 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _with_recipe(options: argparse.Namespace, say: Callable[[str], None]) -> argparse.Namespace:
+    """The options again, with the recipe's in place of the defaults."""
+    recipe = {
+        "char_embedding_size" if name == "embedding_size" else name: value
+        for name, value in RECIPES[options.recipe].items()
+    }
+    options.parser.set_defaults(**recipe)
+    command = options.arguments.index("train")
+    again: argparse.Namespace = options.parser.parse_args(options.arguments[command + 1 :])
+    if again.quick:
+        vars(again).update(QUICK)
+    say(f"Recipe {options.recipe}:")
+    for name in recipe:
+        changed = (
+            "" if getattr(again, name) == recipe[name] else f" (in the recipe: {recipe[name]})"
+        )
+        say(f"  {name} = {getattr(again, name)}{changed}")
+    return again
+
+
 def _dataset(options: argparse.Namespace) -> SurnameDataset:
     csv = options.surname_csv or own_table_path()
     vectorizer_file = options.save_dir / options.vectorizer_file
@@ -150,13 +147,7 @@ def _dataset(options: argparse.Namespace) -> SurnameDataset:
 
 
 def _shape(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "embedding_size": options.char_embedding_size,
-        "rnn_hidden_size": options.rnn_hidden_size,
-        "cell": options.cell,
-        "nonlinearity": options.nonlinearity,
-        "dropout": options.dropout,
-    }
+    return model_settings(vars(options) | {"embedding_size": options.char_embedding_size})
 
 
 def _start(training: Run, options: argparse.Namespace, say: Callable[[str], None]) -> None:
@@ -167,7 +158,7 @@ def _start(training: Run, options: argparse.Namespace, say: Callable[[str], None
         if saved.model.config != trainer.model.config:
             raise InputError(
                 f"{training.model_file}: that model is {saved.model.config}, this one "
-                f"{trainer.model.config}; give the same options"
+                f"{trainer.model.config}; give the same options and the same table"
             )
         ours = training.dataset.get_vectorizer().to_serializable()
         if saved.vectorizer.to_serializable() != ours:
@@ -200,7 +191,8 @@ def _finish(training: Run, say: Callable[..., None]) -> None:
         say(f"{prediction.surname:<10} {top}")
     say()
     written = [training.model_file, training.checkpoint_file, training.vectorizer_file]
-    names = ("metrics.json", "history.csv", "gradient_flow.csv", "confusion_matrix.csv")
+    names = ("metrics.json", "history.csv", "gradient_flow.csv", "confusion_matrix.csv",
+             "MODEL_CARD.md")  # fmt: skip
     tables = [training.save_dir / name for name in names]
     for path in (*written, *tables, *pictures):
         say(f"wrote {path}")

@@ -1,6 +1,16 @@
 """Models: a list of layers and, reversed, their backward pass."""
 
+from npnlp.models.classifier_config import ClassifierConfig
+from npnlp.models.encoder import MODEL_CELLS, Encoder, EncoderConfig
 from npnlp.models.sequence_model import SequenceConfig, SequenceModel
-from npnlp.models.surname_classifier import ClassifierConfig, SurnameClassifier
+from npnlp.models.surname_classifier import SurnameClassifier
 
-__all__ = ["ClassifierConfig", "SequenceConfig", "SequenceModel", "SurnameClassifier"]
+__all__ = [
+    "MODEL_CELLS",
+    "ClassifierConfig",
+    "Encoder",
+    "EncoderConfig",
+    "SequenceConfig",
+    "SequenceModel",
+    "SurnameClassifier",
+]

@@ -1,9 +1,9 @@
-"""The surname classifier: embedding, recurrent layer, last hidden state, two linear layers."""
+"""The surname classifier: embedding, encoder, two linear layers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -11,90 +11,23 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random
 from npnlp.errors import InputError
-from npnlp.layers import (
-    CELLS,
-    Dropout,
-    Embedding,
-    FlatParameters,
-    Layer,
-    LayerOptions,
-    Linear,
-    Packing,
-    ReLU,
-)
-from npnlp.layers.recurrent import Probe
+from npnlp.layers import Dropout, FlatParameters, Layer, LayerOptions, Linear, Packing, ReLU
+from npnlp.layers.ngrams import NgramBag
+from npnlp.models.classifier_config import ClassifierConfig
+from npnlp.models.encoder import Encoder
+from npnlp.models.reader import CharacterReader
 
-#: Training needs some ten times the memory of the parameters: 10 GB for this many.
-LARGEST = 2**28
-
-
-@dataclass(frozen=True)
-class ClassifierConfig:
-    """Everything that decides the shapes and the function; saved with the weights.
-
-    ``num_embeddings`` is V, ``num_classes`` is C, ``embedding_size`` is D, ``rnn_hidden_size``
-    is H.
-    """
-
-    num_embeddings: int
-    num_classes: int
-    embedding_size: int = 100
-    rnn_hidden_size: int = 64
-    cell: str = "elman"
-    nonlinearity: str = "tanh"
-    dropout: float = 0.5
-    padding_idx: int = 0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.cell, str) or self.cell not in CELLS:
-            raise InputError(f"cell {self.cell!r} is not known; choose one of {', '.join(CELLS)}")
-        for name in ("num_embeddings", "num_classes", "embedding_size", "rnn_hidden_size"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise InputError(f"{name} is {value!r}; it has to be a whole number above 0")
-        if type(self.padding_idx) is not int or not 0 <= self.padding_idx < self.num_embeddings:
-            raise InputError(f"padding_idx is {self.padding_idx!r}; it has to be a row's number")
-        if type(self.dropout) not in (int, float):
-            raise InputError(f"dropout is {self.dropout!r}; it has to be a number")
-        if self.parameter_count > LARGEST:
-            raise InputError(
-                f"a model of {self.parameter_count:,} numbers is too large (the limit is "
-                f"{LARGEST:,}); choose a smaller rnn_hidden_size or embedding_size"
-            )
-
-    @property
-    def parameter_count(self) -> int:
-        """How many numbers the model learns."""
-        hidden, size = self.rnn_hidden_size, self.embedding_size
-        recurrent = hidden * (size + hidden + 2)
-        linear = hidden * (hidden + 1) + self.num_classes * (hidden + 1)
-        return self.num_embeddings * size + recurrent + linear
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values, for a file."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo :meth:`to_dict`; raises :class:`InputError` for a missing or unknown field."""
-        if not isinstance(values, Mapping):
-            raise InputError(f"configuration is {values!r:.40}; it has to be a table of fields")
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise InputError(f"configuration has an unknown field {unknown[0]!r}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"configuration is incomplete: {error}") from error
+#: What a model has besides its parameters, and what no step of training changes.
+KEYS = "ngrams.keys"
 
 
 @dataclass(frozen=True)
 class ClassifierCache:
-    """The caches of the layers in the order of the forward pass."""
+    """The caches of the layers in the order of the forward pass; those left out are None."""
 
-    vocabulary: Array | None
-    rnn: Any
+    reader: Any
+    encoder: Any
+    ngrams: Any
     dropout1: Any
     fc1: Any
     relu: Any
@@ -105,13 +38,13 @@ class ClassifierCache:
 class SurnameClassifier(Layer):
     """Tokens of a batch of names to one logit a class.
 
-        (1) e = Embedding[token]     (2) h = Elman(e), last step     (3) z = dropout(h)
+        (1) e = Embedding[token]     (2) h = Encoder(e), pooled      (3) z = dropout([h, Ngrams])
         (4) z = fc1(z)    (5) z = ReLU(z)    (6) z = dropout(z)    (7) logits = fc2(z)
 
+    The n-grams of (3) and the hidden layer, (4) to (6), are there if the configuration says so.
     Parameters carry PyTorch's names (``emb.weight``, ``rnn.weight_ih_l0``, ..., ``fc2.bias``) and
-    are views into ``flat``. The embedding is not looked up before the recurrent layer projects it:
-    see :meth:`Recurrent.forward`. Source: Rao and McMahan, "Natural Language Processing with
-    PyTorch", 2019, chapter 6.
+    are views into ``flat``. Source: Rao and McMahan, "Natural Language Processing with PyTorch",
+    2019, chapter 6.
     """
 
     def __init__(
@@ -124,27 +57,33 @@ class SurnameClassifier(Layer):
     ) -> None:
         super().__init__(backend=backend, dtype=dtype, random=random)
         self.config = config
+        whole: LayerOptions = {"backend": self.backend, "dtype": dtype, "random": self.random}
 
         def options(name: str) -> LayerOptions:
             return {"backend": self.backend, "dtype": dtype, "random": self.random.child(name)}
 
         size = config.rnn_hidden_size
-        self.emb = Embedding(
-            config.num_embeddings,
-            config.embedding_size,
-            padding_idx=config.padding_idx,
-            **options("emb"),
-        )
-        self.rnn = CELLS[config.cell](
-            config.embedding_size, size, nonlinearity=config.nonlinearity, **options("rnn")
-        )
+        self.reader = CharacterReader(config, **whole)
+        self.encoder = Encoder(config, config.embedding_size, size, **whole)
+        layers: list[tuple[str, Layer]] = [("", self.reader), ("", self.encoder)]
+        self.ngrams: NgramBag | None = None
+        if config.ngram_orders:
+            self.ngrams = NgramBag(
+                config.num_ngrams, config.ngram_size, orders=config.ngram_orders,
+                num_tokens=config.num_embeddings, dropout=config.ngram_dropout,
+                **options("ngrams"),
+            )  # fmt: skip
+            layers.append(("ngrams", self.ngrams))
         self.dropout1 = Dropout(config.dropout, **options("dropout1"))
-        self.fc1 = Linear(size, size, **options("fc1"))
-        self.relu = ReLU(**options("relu"))
-        self.dropout2 = Dropout(config.dropout, **options("dropout2"))
-        self.fc2 = Linear(size, config.num_classes, **options("fc2"))
-        layers = {"emb": self.emb, "rnn": self.rnn, "fc1": self.fc1, "fc2": self.fc2}
-        self.flat = FlatParameters(layers, self.backend)
+        features = config.features
+        if config.hidden_layer:
+            self.fc1 = Linear(features, size, **options("fc1"))
+            layers.append(("fc1", self.fc1))
+            self.relu = ReLU(**options("relu"))
+            self.dropout2 = Dropout(config.dropout, **options("dropout2"))
+            features = size
+        self.fc2 = Linear(features, config.num_classes, **options("fc2"))
+        self.flat = FlatParameters([*layers, ("fc2", self.fc2)], self.backend)
         self.parameters = self.flat.parameters
         self.grads = self.flat.views_of_grads
 
@@ -162,56 +101,80 @@ class SurnameClassifier(Layer):
         number those. So that nothing is done for characters that the batch does not have.
         ``random`` is the stream of the dropout masks; without it (evaluation) nothing is dropped.
         """
-        table = self.emb.parameters["weight"]
-        if vocabulary is not None:
-            table = table.take(vocabulary, axis=0)  # (1), less the look-up
-        (_, h), rnn = self.rnn.forward(table, packing=packing, tokens=tokens)  # (1), (2)
+        (x, numbers), reader = self.reader.forward(
+            tokens, vocabulary, random, packing=packing
+        )  # (1)
+        h, encoder = self.encoder.forward(x, packing=packing, tokens=numbers, random=random)  # (2)
+        ngrams = fc1 = relu = dropout2 = None
+        if self.ngrams is not None:
+            whole = tokens if vocabulary is None else vocabulary.take(tokens)
+            bag, ngrams = self.ngrams.forward(
+                whole, random and random.child("ngrams"), packing=packing
+            )
+            h = self.backend.xp.concatenate([h, bag], axis=1)
         z, dropout1 = self.dropout1.forward(h, random and random.child("dropout1"))  # (3)
-        z, fc1 = self.fc1.forward(z)  # (4)
-        z, relu = self.relu.forward(z)  # (5)
-        z, dropout2 = self.dropout2.forward(z, random and random.child("dropout2"))  # (6)
+        if self.config.hidden_layer:
+            z, fc1 = self.fc1.forward(z)  # (4)
+            z, relu = self.relu.forward(z)  # (5)
+            z, dropout2 = self.dropout2.forward(z, random and random.child("dropout2"))  # (6)
         logits, fc2 = self.fc2.forward(z)  # (7)
-        return logits, ClassifierCache(vocabulary, rnn, dropout1, fc1, relu, dropout2, fc2)
+        return logits, ClassifierCache(reader, encoder, ngrams, dropout1, fc1, relu, dropout2, fc2)
 
-    def backward(self, d_logits: Array, cache: ClassifierCache, probe: Probe | None = None) -> None:
+    def backward(self, d_logits: Array, cache: ClassifierCache, probe: Any = None) -> None:
         """Add the gradients of all parameters; the input is integers and has none.
 
-        ``probe`` is shown the gradient at every step of the recurrent layer.
+        ``probe`` is shown the gradient at every step of every recurrent or attention layer.
         """
         d = self.fc2.backward(d_logits, cache.fc2)  # undoes (7)
-        d = self.dropout2.backward(d, cache.dropout2)  # undoes (6)
-        d = self.relu.backward(d, cache.relu)  # undoes (5)
-        d = self.fc1.backward(d, cache.fc1)  # undoes (4)
+        if self.config.hidden_layer:
+            d = self.dropout2.backward(d, cache.dropout2)  # undoes (6)
+            d = self.relu.backward(d, cache.relu)  # undoes (5)
+            d = self.fc1.backward(d, cache.fc1)  # undoes (4)
         d = self.dropout1.backward(d, cache.dropout1)  # undoes (3)
-        d_table, _ = self.rnn.backward((None, d), cache.rnn, probe)  # undoes (2)
-        rows = slice(None) if cache.vocabulary is None else cache.vocabulary
-        self.emb.add_grad(rows, d_table)  # undoes (1)
+        if self.ngrams is not None:
+            features = self.encoder.features
+            self.ngrams.backward(d[:, features:], cache.ngrams)  # undoes (3)
+            d = d[:, :features]
+        d_x = self.encoder.backward(d, cache.encoder, probe)  # undoes (2)
+        self.reader.backward(d_x, cache.reader)  # undoes (1)
 
     def zero_grads(self) -> None:
         """Set all gradients to zero, in one write."""
         self.flat.grads[...] = 0
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """A copy of every parameter on the host, by name."""
-        return {
+        """A copy of every parameter on the host, by name, and of the keys of n-grams."""
+        state = {
             name: self.backend.to_numpy(value).copy() for name, value in self.parameters.items()
         }
+        if self.ngrams is not None:
+            state[KEYS] = self.backend.to_numpy(self.ngrams.keys).copy()
+        return state
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Set every parameter; raises :class:`InputError` naming what is missing or misshapen."""
-        for name in sorted(set(state) - set(self.parameters)):
+        expected = {name: value.shape for name, value in self.parameters.items()}
+        if self.ngrams is not None:
+            expected[KEYS] = self.ngrams.keys.shape
+        for name in sorted(set(state) - set(expected)):
             raise InputError(f"tensor {name!r} does not belong to this model")
-        for name, value in self.parameters.items():
+        for name, shape in expected.items():
             if name not in state:
                 raise InputError(f"tensor {name!r} is missing")
-            if state[name].shape != value.shape:
-                raise InputError(
-                    f"tensor {name!r} has shape {state[name].shape}, not {value.shape}"
-                )
+            if state[name].shape != shape:
+                raise InputError(f"tensor {name!r} has shape {state[name].shape}, not {shape}")
+        if self.ngrams is not None:
+            keys = state[KEYS]
+            if keys.dtype.kind != "i" or (keys[1:] <= keys[:-1]).any():
+                raise InputError(f"tensor {KEYS!r} has to hold whole numbers in rising order")
+            self.ngrams.keys = self.backend.asarray(keys.copy())
+        for name, value in self.parameters.items():
             value[...] = self.backend.asarray(state[name], dtype=self.dtype)
 
     def astype(self, dtype: Any) -> Self:
         """A copy with parameters of another dtype; nothing is shared with this model."""
         twin = type(self)(self.config, backend=self.backend, dtype=dtype, random=self.random)
         twin.flat.values[...] = self.flat.values.astype(dtype)
+        if self.ngrams is not None and twin.ngrams is not None:
+            twin.ngrams.keys = self.ngrams.keys.copy()
         return twin

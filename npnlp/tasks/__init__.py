@@ -8,11 +8,12 @@ from npnlp.tasks.adding import Adding
 from npnlp.tasks.base import Floats, Targets, Task
 from npnlp.tasks.copy import Copy
 from npnlp.tasks.first_token import FirstToken
+from npnlp.tasks.middle_token import MiddleToken
 from npnlp.tasks.temporal_order import TemporalOrder
 
 #: Every task, by name.
 TASKS: dict[str, Task] = {
-    task.name: task for task in (Adding(), Copy(), TemporalOrder(), FirstToken())
+    task.name: task for task in (Adding(), Copy(), TemporalOrder(), FirstToken(), MiddleToken())
 }
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Copy",
     "FirstToken",
     "Floats",
+    "MiddleToken",
     "Targets",
     "Task",
     "TemporalOrder",

@@ -30,8 +30,13 @@ class FirstToken(Task):
         """See :meth:`Task.draw`; targets ``(B,)``."""
         shape = (length, batch_size)
         symbols = SYMBOLS + integers(random.child("distractors"), shape, DISTRACTORS)
-        symbols[0] = integers(random.child("first"), (batch_size,), SYMBOLS)
-        return one_hot(symbols, self.input_size), symbols[0].copy()
+        place = self.place(length)
+        symbols[place] = integers(random.child("first"), (batch_size,), SYMBOLS)
+        return one_hot(symbols, self.input_size), symbols[place].copy()
+
+    def place(self, length: int) -> int:
+        """The step of the symbol to remember: 0."""
+        return 0
 
     def baseline(self, length: int) -> float:
         """``ln 8``."""

@@ -27,13 +27,17 @@ class SplitArrays:
     """A split as integers, ready for batches.
 
     ``tokens`` holds all names one after another; name i is ``tokens[starts[i]:][:lengths[i]]``;
-    ``targets`` are the classes.
+    ``targets`` are the classes. Where names that occur several times have been made one
+    (:func:`npnlp.text.repeats.merged`), ``shares (n, C)`` says how often each carried each class,
+    and ``weights (n,)`` how often it occurs, with a mean of one.
     """
 
     tokens: NDArray[np.int64]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     targets: NDArray[np.int64]
+    shares: NDArray[np.float64] | None = None
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.backend import Array, Backend
+from npnlp.backend import Array, Backend, Random, get_backend
 from npnlp.layers import Packing
+from npnlp.layers.ngrams import known_ngrams
 from npnlp.layers.packing import pack_many
 from npnlp.text import SplitArrays
 
@@ -24,7 +25,8 @@ class Batch:
     """Rows of a split: ``tokens (N,)`` packed by ``packing``, ``targets (B,)``, ``rows (B,)``.
 
     ``vocabulary (R,)`` are the tokens that occur, in order, and ``tokens`` number those. The rows
-    are sorted, the longest name first, so that packing does not have to move them.
+    are sorted, the longest name first, so that packing does not have to move them. ``shares`` and
+    ``weights`` are those of the split's rows, in float32, if it has any.
     """
 
     tokens: Array
@@ -32,6 +34,8 @@ class Batch:
     packing: Packing
     targets: Array
     rows: NDArray[np.int64]
+    shares: Array | None = None
+    weights: Array | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -60,6 +64,15 @@ def batches(
         yield from _pack(split, order[whole:][None], backend)
 
 
+def ngrams_of(split: SplitArrays, orders: Sequence[int], num_tokens: int) -> NDArray[np.int64]:
+    """The keys of all n-grams of these orders that ``split`` holds, for a bag of them."""
+    if not orders:
+        return np.empty(0, dtype=np.int64)
+    backend = get_backend("numpy")
+    (whole,) = batches(split, np.arange(len(split)), len(split), backend)
+    return known_ngrams(whole.vocabulary.take(whole.tokens), whole.packing, orders, num_tokens)
+
+
 def _pack(split: SplitArrays, rows: NDArray[np.int64], backend: Backend) -> Iterator[Batch]:
     """A batch for each line of ``rows (K, B)``."""
     longest_first = np.argsort(-split.lengths[rows], axis=1, kind="stable")
@@ -82,4 +95,37 @@ def _pack(split: SplitArrays, rows: NDArray[np.int64], backend: Backend) -> Iter
             packing=packing,
             targets=backend.asarray(split.targets[of_batch]),
             rows=of_batch,
+            shares=_rows(split.shares, of_batch, backend),
+            weights=_rows(split.weights, of_batch, backend),
         )
+
+
+def _rows(
+    values: NDArray[np.float64] | None, rows: NDArray[np.int64], backend: Backend
+) -> Array | None:
+    return None if values is None else backend.asarray(values[rows].astype(np.float32))
+
+
+def bucketed(
+    order: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    batch_size: int,
+    together: int,
+    random: Random,
+) -> NDArray[np.int64]:
+    """``order`` rearranged so that batches hold names of like length.
+
+    Of ``together`` batches at a time the rows are sorted by length; then the batches are shuffled.
+    A last batch that is not whole stays last, and holds the shortest names of its ``together``.
+    """
+    chunk = batch_size * together
+    rows = np.concatenate(
+        [
+            part[np.argsort(-lengths[part], kind="stable")]
+            for part in (order[first : first + chunk] for first in range(0, len(order), chunk))
+        ]
+    )
+    whole = len(order) - len(order) % batch_size
+    batches_of = rows[:whole].reshape(-1, batch_size)
+    shuffled = batches_of[random.permutation(len(batches_of))]
+    return np.concatenate([shuffled.ravel(), rows[whole:]])

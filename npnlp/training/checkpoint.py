@@ -13,19 +13,21 @@ from npnlp.training.tensors import load_tensors, save_tensors
 from npnlp.training.trainer import Trainer
 
 KIND = "npnlp checkpoint"
-#: Settings that may differ at a resume: they say when to stop, not which way to go.
+#: Settings that may differ at a resume: they say when to stop, not which way to go. With a schedule
+#: that ends with the run, none may.
 FREE = ("num_epochs",)
 
 
 def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
     """What has to be the same for a resumed run to be the same run."""
+    free = () if trainer.config.schedule == "onecycle" else FREE
     frame = dataset.surname_df[["nationality", "surname", "split"]]
     content = "\n".join("\t".join(row) for row in frame.itertuples(index=False))
     return {
         "data": hashlib.sha256(content.encode()).hexdigest(),
         "vectorizer": dataset.get_vectorizer().to_serializable(),
         **trainer.model.config.to_dict(),
-        **{k: v for k, v in asdict(trainer.config).items() if k not in FREE},
+        **{k: v for k, v in asdict(trainer.config).items() if k not in free},
     }
 
 

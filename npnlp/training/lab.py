@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,33 +13,14 @@ import numpy as np
 from npnlp.backend import Array, Backend, Random
 from npnlp.errors import InputError
 from npnlp.layers import MeanSquaredError, Packing, SoftmaxCrossEntropy
-from npnlp.layers.initialization import initialize
 from npnlp.models import SequenceConfig, SequenceModel
 from npnlp.tasks import TASKS, Task
 from npnlp.training.clipping import clip_grad_norm
 from npnlp.training.optimizers import Adam
+from npnlp.training.recipes import DEFAULT_RECIPE, RECIPES, Recipe
 from npnlp.training.settings import require_at_least_one, require_positive
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """A recurrent layer with its first values: what is compared."""
-
-    cell: str = "elman"
-    cell_options: Mapping[str, Any] = field(default_factory=dict)
-    initialization: str = "default"
-
-
-#: ``irnn`` is the identity with ReLU of Le, Jaitly and Hinton, 2015.
-RECIPES = {
-    "tanh": Recipe(),
-    "orthogonal": Recipe(initialization="orthogonal"),
-    "relu": Recipe(cell_options={"nonlinearity": "relu"}),
-    "irnn": Recipe(cell_options={"nonlinearity": "relu"}, initialization="identity"),
-}
 CRITERIA = {"mse": MeanSquaredError, "cross_entropy": SoftmaxCrossEntropy}
-#: With the settings of :class:`LabConfig` it solves the adding problem at T = 100.
-DEFAULT_RECIPE = "irnn"
 
 
 @dataclass(frozen=True)
@@ -81,20 +62,21 @@ class Lab:
         backend: Backend,
     ) -> None:
         self.task, self.length, self.config, self.backend = task, length, config, backend
+        backend.keep_memory()
         self.random = Random(seed, f"lab.{task.name}.{length}")
         model = SequenceConfig(
             input_size=task.input_size,
             output_size=task.output_size,
             hidden_size=config.hidden_size,
             read=task.read,
-            cell=recipe.cell,
-            cell_options=recipe.cell_options,
+            **recipe.encoder,
         )
         random = Random(seed, "model")
         self.model = SequenceModel(model, backend=backend, random=random)
-        initialize(self.model.rnn, recipe.initialization, random.child("initialization"))
+        recipe.initialize(self.model.encoder, length, random.child("initialization"))
         self.criterion: Any = CRITERIA[task.loss](backend=backend)
-        self.optimizer = Adam(self.model.flat, backend, config.learning_rate)
+        rate = config.learning_rate if recipe.learning_rate is None else recipe.learning_rate
+        self.optimizer = Adam(self.model.flat, backend, rate)
         lengths = np.full(config.batch_size, task.steps(length))
         self.packing = Packing.of(lengths, backend)
 
@@ -105,14 +87,19 @@ class Lab:
 
     def step(self) -> Array:
         """One update: forward, loss, backward, clip, Adam; the loss."""
-        x, targets = self._batch(self.random.child("train").at(self.steps))
+        self.model.zero_grads()
+        loss = self.backward(self.random.child("train").at(self.steps))
+        clip_grad_norm(self.model.flat.grads, self.config.clip_norm, self.backend)
+        self.optimizer.step()
+        return loss
+
+    def backward(self, random: Random, probe: Any = None) -> Array:
+        """Forward, loss and backward on one batch; the loss. Gradients are added, none is used."""
+        x, targets = self.batch(random)
         y, cache = self.model.forward(x, packing=self.packing)
         loss: Array
         loss, errors = self.criterion.forward(y, targets)
-        self.model.zero_grads()
-        self.model.backward(self.criterion.backward(1.0, errors), cache)
-        clip_grad_norm(self.model.flat.grads, self.config.clip_norm, self.backend)
-        self.optimizer.step()
+        self.model.backward(self.criterion.backward(1.0, errors), cache, probe)
         return loss
 
     def check(self) -> float:
@@ -121,7 +108,7 @@ class Lab:
         count = -(-self.config.check_size // self.config.batch_size)
         total = 0.0
         for i in range(count):
-            x, targets = self._batch(random.child(str(i)))
+            x, targets = self.batch(random.child(str(i)))
             y, _ = self.model.forward(x, packing=self.packing)
             loss, _ = self.criterion.forward(y, targets)
             total += float(loss) / count
@@ -144,7 +131,7 @@ class Lab:
                     break
         return loss
 
-    def _batch(self, random: Random) -> tuple[Array, Array]:
+    def batch(self, random: Random) -> tuple[Array, Array]:
         """Packed rows ``(N, D)`` and targets, on the backend."""
         x, targets = self.task.batch(self.length, self.config.batch_size, random)
         if self.task.read == "each":
@@ -168,11 +155,14 @@ def train_on(
 ) -> dict[str, Any]:
     """Train one model; a row of the table.
 
-    Raises :class:`InputError` for a task or a recipe that is not known.
+    Raises :class:`InputError` for a task or a recipe that is not known, or that do not fit.
     """
     for kind, name, known in (("task", task, list(TASKS)), ("recipe", recipe, list(RECIPES))):
         if name not in known:
             raise InputError(f"{kind} {name!r} is not known; choose from {', '.join(known)}")
+    reason = RECIPES[recipe].mismatch(TASKS[task])
+    if reason is not None:
+        raise InputError(f"recipe {recipe!r} does not fit: {reason}")
     started = time.perf_counter()
     lab = Lab(TASKS[task], RECIPES[recipe], length, seed, config, backend)
     loss = lab.run(on_check)
@@ -187,6 +177,13 @@ def train_on(
         "baseline": lab.task.baseline(length),
         "seconds": round(time.perf_counter() - started, 2),
     }
+
+
+def outcome(solved: Sequence[bool], seeds: int) -> bool | None:
+    """Whether most of ``seeds`` solve a length, from those that were run; None while it is open."""
+    if 2 * sum(solved) > seeds:
+        return True
+    return False if 2 * (seeds - len(solved) + sum(solved)) <= seeds else None
 
 
 def horizons(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -216,6 +213,6 @@ def verdict(table: Sequence[Mapping[str, Any]]) -> str:
         if far == 0:
             parts.append(f"{task} was solved by none")
         else:
-            limit = ", the largest tried" if far == of_task[0]["largest"] else ""
+            limit = ", the largest tried" if far == max(row["largest"] for row in of_task) else ""
             parts.append(f"{task} by {' and '.join(first)} (T = {far}{limit})")
     return f"Solved furthest back: {'; '.join(parts)}."

@@ -85,6 +85,10 @@ class Adam(Optimizer):
     m <- b1 m + (1 - b1) g            v <- b2 v + (1 - b2) g^2
     w <- w - eta m^ / (sqrt(v^) + eps)       m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
 
+    With ``weight_decay``, ``w <- (1 - eta decay) w`` before it, for what has more than one axis:
+    biases and gains are left alone (Loshchilov and Hutter, "Decoupled weight decay
+    regularization", 2019, algorithm 2).
+
     The moments are kept as the plain sums ``m / (1 - b1)`` and ``v / (1 - b2)``; what that
     changes goes, with the corrections, into two numbers a step.
     """
@@ -96,8 +100,13 @@ class Adam(Optimizer):
         learning_rate: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(flat, backend, learning_rate)
+        if not weight_decay >= 0:
+            raise InputError(f"weight_decay is {weight_decay}; it has to be at least 0")
+        decayed = [value for value in flat.parameters.values() if value.ndim > 1]
+        self.weight_decay, self.decayed = weight_decay, decayed if weight_decay else []
         self.betas = betas
         self.eps = eps
         self.moments = {"first_sum": self._buffer(), "second_sum": self._buffer()}
@@ -120,15 +129,25 @@ class Adam(Optimizer):
         scratch += self.eps / b
         xp.divide(m, scratch, out=scratch)
         scratch *= self.learning_rate * a / b
+        for value in self.decayed:
+            value *= 1 - self.learning_rate * self.weight_decay
         self.flat.values -= scratch
 
 
 def make_optimizer(
-    name: str, flat: FlatParameters, backend: Backend, learning_rate: float, momentum: float = 0.0
+    name: str,
+    flat: FlatParameters,
+    backend: Backend,
+    learning_rate: float,
+    momentum: float = 0.0,
+    *,
+    beta2: float = 0.999,
+    weight_decay: float = 0.0,
 ) -> Optimizer:
     """The optimizer called ``name``, one of ``OPTIMIZERS``."""
     if name == "adam":
-        return Adam(flat, backend, learning_rate)
+        betas = (0.9, beta2)
+        return Adam(flat, backend, learning_rate, betas=betas, weight_decay=weight_decay)
     if name == "sgd":
         return SGD(flat, backend, learning_rate, momentum)
     raise InputError(f"optimizer {name!r} is not known; choose one of {', '.join(OPTIMIZERS)}")

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
 from npnlp.layers import Layer, Packing, SoftmaxCrossEntropy
-from npnlp.layers.recurrent import RecurrentTrace
+from npnlp.layers.memory import RecurrentTrace
+from npnlp.layers.recurrent import Recurrent
+from npnlp.layers.stack import StackCache
 from npnlp.training.clipping import clip_grad_norm, squared_norms
 from npnlp.training.replay import Rebuilt, Replay
 
 #: In which order the layers' backward passes add into the gradients of their parameters.
-BACKWARD = ("weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_ih_l0", "bias", "weight")
+BACKWARD = ("weight_hh", "bias_ih", "bias_hh", "weight_ih", "bias", "weight")
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def read_step(replay: Replay, backend: Backend) -> list[Reading]:
 
 
 def _backward_order(name: str) -> int:
-    return BACKWARD.index(name) if name in BACKWARD else len(BACKWARD)
+    kind = name.partition("_l")[0]
+    return BACKWARD.index(kind) if kind in BACKWARD else len(BACKWARD)
 
 
 class _Repetition:
@@ -66,10 +69,13 @@ class _Repetition:
         host = backend.to_numpy
         packing = batch.packing
         used = host(batch.vocabulary)[host(batch.tokens)]
-        self.note_table(model.emb, used, packing.steps, self.rows[packing.places])
+        self.note_table(model.reader.emb, used, packing.steps, self.rows[packing.places])
         for name, layer in list(vars(model).items()):
-            if isinstance(layer, Layer) and layer is not model.emb:
+            if isinstance(layer, Layer) and layer not in (model.reader, model.encoder):
                 setattr(model, name, _Tap(name, layer, self))
+        encoder: Any = model.encoder
+        encoder.rnn = _Tap("rnn", encoder.rnn, self)
+        encoder.pools = [_Tap("pool", pool, self) for pool in encoder.pools]
         logits, cache = model.forward(**batch.inputs, random=parts.random)
         loss, sums = parts.criterion.forward(logits, batch.targets)
         self.note_loss(loss, logits, batch.targets, parts.criterion)
@@ -79,7 +85,7 @@ class _Repetition:
         self.note("gradient", "loss", d_logits, rows=self.rows)
         model.zero_grads()
         model.backward(d_logits, cache)
-        self.note_parameters("gradient", "emb", model.emb.grads)
+        self.note_parameters("gradient", "emb", model.reader.emb.grads)
         squares = squared_norms(model.flat, backend)
         norm = clip_grad_norm(model.flat.grads, replay.training.clip_norm, backend)
         self.note("gradient norm", "all parameters", norm)
@@ -99,10 +105,12 @@ class _Repetition:
         parameter: str | None = None,
         rows: NDArray[np.int64] | None = None,
         steps: NDArray[np.int64] | None = None,
+        said: NDArray[np.int64] | None = None,
     ) -> Reading:
         """Add a reading; ``rows`` and ``steps`` say what the array's first axis stands for.
 
-        The steps of a gradient are computed from the last to the first.
+        The steps of a gradient are computed from the last to the first. ``said`` are the steps to
+        name, where a layer that runs from the end counts its own otherwise.
         """
         host = np.atleast_1d(self.backend.to_numpy(array))
         reading = Reading(where, layer, parameter, float(np.fmax.reduce(np.abs(host), axis=None)))
@@ -117,7 +125,7 @@ class _Repetition:
                 reading,
                 value=str(host[index]),
                 index=index if parameter else (),
-                step=None if steps is None else int(steps[n]),
+                step=None if steps is None else int((steps if said is None else said)[n]),
                 row=None if rows is None else int(rows[n]),
             )
         self.readings.append(reading)
@@ -183,29 +191,58 @@ class _Tap:
         layer, notes, name = self._layer, self._notes, self._name
         y, cache = layer.forward(*inputs, **options)
         notes.note_parameters("weight", name, layer.parameters)
-        packing = getattr(cache, "packing", None)
-        if packing is None:
-            notes.note("activation", name, y, rows=notes.rows)
-        else:
-            notes.note_first_uses(name, packing)
+        if isinstance(cache, StackCache):
+            notes.note_first_uses(name, cache.packing)
+            self._note_cells(cache)
+        elif isinstance(y, tuple):
+            packing = cache.packing
             rows = notes.rows[packing.places]
             notes.note("activation", name, y[0], rows=rows, steps=packing.steps)
+        else:
+            notes.note("activation", name, y, rows=notes.rows)
         return y, cache
+
+    def _note_cells(self, cache: StackCache) -> None:
+        packing = cache.packing
+        rows = self._notes.rows[packing.places]
+        for of_layer, caches in zip(self._layer.cells, cache.cells, strict=True):
+            for cell, kept in zip(of_layer, caches, strict=True):
+                self._notes.note(
+                    "activation", self._name_of(cell), kept.hidden, rows=rows,
+                    steps=packing.steps, said=_steps_of(cell, packing),
+                )  # fmt: skip
+
+    def _name_of(self, cell: Recurrent) -> str:
+        """``rnn``, or which of several recurrent layers it is: ``rnn.l1_reverse``."""
+        alone = len(self._layer.cells) == self._layer.directions == 1
+        return self._name if alone else f"{self._name}.{cell.suffix[1:]}"
 
     def backward(self, dy: Any, cache: Any, probe: None = None) -> Any:
         """Note the gradients that the layer adds and returns."""
         layer, notes, name = self._layer, self._notes, self._name
-        packing = getattr(cache, "packing", None)
-        if packing is not None:
 
-            def keep(trace: RecurrentTrace) -> None:
-                rows = notes.rows[packing.places]
-                notes.note("gradient", name, trace.delta, rows=rows, steps=packing.steps)
+        def keep(trace: Any) -> None:
+            packing = cache.packing
+            rows, recurrent = notes.rows[packing.places], isinstance(trace, RecurrentTrace)
+            where = self._name_of(trace.layer) if recurrent else f"{name}.l{trace.layer}"
+            notes.note(
+                "gradient", where, trace.delta if recurrent else trace.d_heads, rows=rows,
+                steps=packing.steps, said=_steps_of(trace.layer, packing) if recurrent else None,
+            )  # fmt: skip
 
+        if name == "rnn":
             d = layer.backward(dy, cache, keep)
             notes.note_parameters("gradient", name, layer.grads)
             return d
         d = layer.backward(dy, cache)
         notes.note_parameters("gradient", name, layer.grads)
-        notes.note("gradient", name, d, rows=notes.rows)
+        if name not in ("pool", "ngrams"):
+            notes.note("gradient", name, d, rows=notes.rows)
         return d
+
+
+def _steps_of(cell: Recurrent, packing: Packing) -> NDArray[np.int64]:
+    """Of each packed row as ``cell`` saw it, the step of the sequence, counted from its start."""
+    if cell.suffix.endswith("_reverse"):
+        return packing.longest_first[packing.places] - 1 - packing.steps
+    return packing.steps

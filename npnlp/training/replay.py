@@ -18,7 +18,8 @@ from npnlp.text import SplitArrays
 from npnlp.training.batches import Batch, batches
 from npnlp.training.optimizers import Optimizer, make_optimizer
 from npnlp.training.tensors import load_tensors, save_tensors
-from npnlp.training.trainer import Trainer, TrainingConfig
+from npnlp.training.trainer import Trainer
+from npnlp.training.training_config import TrainingConfig
 
 KIND = "npnlp replay"
 #: The splits a step can be of; on ``val`` it is a forward pass alone, dropout off.
@@ -101,8 +102,9 @@ class Rebuilt:
         )
         training = replay.training
         self.optimizer: Optimizer = make_optimizer(
-            training.optimizer, self.model.flat, backend, replay.learning_rate, training.momentum
-        )
+            training.optimizer, self.model.flat, backend, replay.learning_rate,
+            **training.optimizer_options,
+        )  # fmt: skip
         self.optimizer.load_state_dict(replay.moments, replay.steps)
         starts = np.cumsum(replay.lengths) - replay.lengths
         arrays = SplitArrays(replay.tokens, starts, replay.lengths, replay.targets)

@@ -10,20 +10,22 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from npnlp.backend import Backend, Random
+from npnlp.backend import Backend
 from npnlp.errors import DivergenceError, InputError
 from npnlp.files import write_csv, write_json, write_table
-from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SPLITS, SurnameDataset
 from npnlp.text.audit import audit
+from npnlp.training.assembly import make_classifier
 from npnlp.training.blackbox import named
+from npnlp.training.card import write_card
 from npnlp.training.checkpoint import load_checkpoint, save_checkpoint, settings_of
 from npnlp.training.classifier import Classifier
 from npnlp.training.evaluate import Evaluation, evaluate
 from npnlp.training.flow import write_flow
 from npnlp.training.interrupt import Interrupted, interruptible
 from npnlp.training.replay import write_replay
-from npnlp.training.trainer import Trainer, TrainingConfig
+from npnlp.training.trainer import Trainer
+from npnlp.training.training_config import TrainingConfig
 from npnlp.version import __version__
 
 FILES = (
@@ -33,6 +35,7 @@ FILES = (
     "history.csv",
     "gradient_flow.csv",
     "confusion_matrix.csv",
+    "MODEL_CARD.md",
 )
 PICTURES = ("learning_curves", "gradient_norms", "gradient_flow", "confusion_matrix")
 
@@ -61,15 +64,7 @@ class Run:
     ) -> Run:
         """A run that has not begun; ``shape`` are fields of :class:`ClassifierConfig`."""
         _check_names(model_file, vectorizer_file)
-        vectorizer = dataset.get_vectorizer()
-        model_config = ClassifierConfig(
-            num_embeddings=len(vectorizer.char_vocab),
-            num_classes=len(vectorizer.nationality_vocab),
-            padding_idx=vectorizer.char_vocab.mask_index,
-            **shape,
-        )
-        random = Random(config.seed, "model")
-        model = SurnameClassifier(model_config, backend=backend, random=random)
+        model = make_classifier(dataset, shape, backend, config.seed)
         weights = dataset.class_weights(config.class_weights)
         trainer = Trainer(model, dataset.arrays("train"), dataset.arrays("val"), config, weights)
         return cls(
@@ -154,7 +149,7 @@ class Run:
                 raise
             except DivergenceError as error:
                 raise self._keep_step(error) from error
-        trainer.model.load_state_dict(trainer.best)
+        trainer.finish()
         self.classifier.save(self.model_file)
 
     def _keep_step(self, error: DivergenceError) -> DivergenceError:
@@ -184,6 +179,7 @@ class Run:
 
     def report(self, evaluations: dict[str, Evaluation]) -> None:
         """Write ``metrics.json`` and the CSV files."""
+        made_with = environment(self.trainer.model.backend)
         history = self.trainer.progress.history
         rates = [row["names_per_second"] for row in history]
         write_json(
@@ -199,11 +195,12 @@ class Run:
                 "data": self.audit,
                 "model": self.trainer.model.config.to_dict(),
                 "training": vars(self.trainer.config),
-                "environment": environment(self.trainer.model.backend),
+                "environment": made_with,
             },
         )
         write_csv(self.save_dir / "history.csv", history)
-        write_flow(self.save_dir / "gradient_flow.csv", self.trainer.flow)
+        write_flow(self.save_dir / "gradient_flow.csv", self.trainer.flow, self.trainer.flow_layers)
+        write_card(self.save_dir / "MODEL_CARD.md", self, evaluations, made_with)
         names = self.dataset.get_vectorizer().nationality_vocab.tokens
         counts = evaluations["test"].confusion.tolist()
         rows = [[true, *row] for true, row in zip(names, counts, strict=True)]

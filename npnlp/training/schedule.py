@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+SCHEDULES = ("plateau", "onecycle")
+
 
 @dataclass
 class ReduceLROnPlateau:
@@ -30,6 +32,17 @@ class ReduceLROnPlateau:
             self.learning_rate *= self.factor
             self.bad_epochs = 0
         return self.learning_rate
+
+
+def one_cycle(share: float, warm_up: float, start: float = 0.04) -> float:
+    """The factor of the learning rate after ``share`` of all steps: up, and down to zero.
+
+    From ``start`` to 1 over the first ``warm_up`` of the run, then to 0, along half a cosine each.
+    Source: Smith and Topin, "Super-convergence", 2018; cosine: Loshchilov and Hutter, 2017.
+    """
+    if share < warm_up:
+        return start + (1 - start) * (1 - math.cos(math.pi * share / warm_up)) / 2
+    return (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up))) / 2
 
 
 @dataclass

@@ -13,45 +13,25 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
 from npnlp.errors import DivergenceError, InputError
-from npnlp.gradients.flow import COLUMNS, gradient_flow
+from npnlp.gradients.flow import gradient_flow
 from npnlp.layers import SoftmaxCrossEntropy
-from npnlp.layers.recurrent import RecurrentTrace
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
-from npnlp.training.batches import Batch, batches
+from npnlp.text.repeats import merged
+from npnlp.training.batches import Batch, batches, bucketed
 from npnlp.training.clipping import clip_grad_norm, clipped, squared_norms
 from npnlp.training.evaluate import evaluate
+from npnlp.training.flow import WIDTH, flow_layers, flow_rows, layer_of
+from npnlp.training.objective import Objective, PlainObjective, SoftObjective
 from npnlp.training.optimizers import make_optimizer
-from npnlp.training.schedule import EarlyStopping, ReduceLROnPlateau
-from npnlp.training.settings import require_at_least_one, require_positive
+from npnlp.training.schedule import EarlyStopping, ReduceLROnPlateau, one_cycle
+from npnlp.training.training_config import TrainingConfig
 
 #: With finite squares of weights and gradient, no update at a rate up to this can overflow: in
 #: float32 such numbers are below 2e19, and this times that is below the largest, 3e38.
 SAFE_RATE = 1e18
 #: What is noted of every batch, before the squared gradient norm of each parameter.
 LOGGED = ("loss_sum", "weight_sum", "correct", "grad_norm")
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What decides the course of a training run, besides the model and the data."""
-
-    num_epochs: int = 100
-    learning_rate: float = 1e-3
-    batch_size: int = 64
-    seed: int = 1337
-    early_stopping_criteria: int = 5
-    class_weights: str = "none"
-    optimizer: str = "adam"
-    momentum: float = 0.0
-    clip_norm: float | None = None
-    gradient_flow: bool = True
-
-    def __post_init__(self) -> None:
-        require_at_least_one(self, "num_epochs", "batch_size", "early_stopping_criteria")
-        require_positive(self, "learning_rate", "clip_norm")
-        if self.optimizer == "adam" and self.momentum:
-            raise InputError(f"momentum is {self.momentum}, but adam has none; use optimizer sgd")
 
 
 @dataclass
@@ -82,19 +62,30 @@ class Trainer:
         config: TrainingConfig,
         class_weights: NDArray[np.float64] | None = None,
     ) -> None:
-        self.model, self.train, self.val, self.config = model, train, val, config
-        backend, dtype = model.backend, model.dtype
+        backend, dtype, classes = model.backend, model.dtype, model.config.num_classes
+        backend.keep_memory()
+        self.train = merged(train, classes) if config.merge_repeats else train
+        self.model, self.val, self.config = model, val, config
+        counts = np.maximum(np.bincount(train.targets, minlength=classes), 1)
+        self.log_prior = np.log(counts / counts.sum())
         weights = None if class_weights is None else backend.asarray(class_weights, dtype=dtype)
         self.criterion = SoftmaxCrossEntropy(weights, backend=backend, dtype=dtype)
+        self.objective: Objective = PlainObjective(self.criterion)
+        if config.soft:
+            self.objective = SoftObjective(
+                model, self.log_prior, smoothing=config.label_smoothing,
+                adjustment=config.logit_adjustment, consistency=config.consistency,
+            )  # fmt: skip
         self.optimizer = make_optimizer(
-            config.optimizer, model.flat, backend, config.learning_rate, config.momentum
+            config.optimizer, model.flat, backend, config.learning_rate, **config.optimizer_options
         )
         self.schedule = ReduceLROnPlateau(config.learning_rate)
         self.stopper = EarlyStopping(config.early_stopping_criteria)
         self.best = model.state_dict()
         self.progress = Progress()
         self.random = Random(config.seed, "training")
-        self.flow = np.empty((0, 1 + len(COLUMNS)))
+        self.flow_layers = flow_layers(model)
+        self.flow = np.empty((0, WIDTH))
         columns = len(LOGGED) + len(model.flat.parameters)
         self.log = backend.zeros((self.batches_per_epoch, columns), np.float64)
 
@@ -125,7 +116,7 @@ class Trainer:
 
     def _run_epoch(self, on_batch: Callable[[], None]) -> dict[str, float]:
         progress = self.progress
-        order = self.random.child("shuffle").at(progress.epoch).permutation(len(self.train))
+        order = self._order(self.random.child("shuffle").at(progress.epoch))
         started, rows = time.perf_counter(), 0
         for batch in batches(
             self.train, order, self.config.batch_size, self.model.backend, progress.batch
@@ -142,8 +133,24 @@ class Trainer:
         progress.batch = 0
         return row
 
+    def _order(self, random: Random) -> NDArray[np.int64]:
+        """In which order an epoch takes the rows."""
+        order, config = random.permutation(len(self.train)), self.config
+        if not config.bucket:
+            return order
+        lengths, buckets = self.train.lengths, random.child("buckets")
+        return bucketed(order, lengths, config.batch_size, config.bucket, buckets)
+
     def begin_from_here(self) -> None:
-        """Take the model's weights as the best so far: only better ones will replace them."""
+        """Take the model's weights as the best so far: only better ones will replace them.
+
+        Raises :class:`InputError` where the weights would be corrected for class shares once more.
+        """
+        if self.config.prior_correction:
+            raise InputError(
+                f"prior_correction is {self.config.prior_correction}: weights of a finished run "
+                "would be corrected twice; leave it out"
+            )
         self.best = self.model.state_dict()
         self.stopper.best = evaluate(self.model, self.val, self.criterion).loss
 
@@ -151,23 +158,25 @@ class Trainer:
         """One update of the weights."""
         model, flat = self.model, self.model.flat
         random = self.random.at(self.optimizer.steps)
-        logits, cache = model.forward(**batch.inputs, random=random)
-        _, loss = self.criterion.forward(logits, batch.targets)
-        model.zero_grads()
         probed = self.config.gradient_flow and self.progress.batch == self.probed_batch
-        traces: list[RecurrentTrace] = []
-        d_logits = self.criterion.backward(1.0, loss)
-        model.backward(d_logits, cache, traces.append if probed else None)
+        traces: list[Any] = []
+        found = self.objective(model, batch, random, traces.append if probed else None)
         squares = squared_norms(flat, model.backend)
         norm = clip_grad_norm(flat.grads, self.config.clip_norm, model.backend)
-        self._require_finite(batch, loss.loss_sum, norm)
-        for trace in traces:
-            self._keep_flow(trace)
+        self._require_finite(batch, found.loss_sum, norm)
+        if traces:
+            flows = {layer_of(trace): gradient_flow(trace) for trace in reversed(traces)}
+            rows = flow_rows(flows, self.flow_layers, self.progress.epoch)
+            self.flow = np.concatenate([self.flow, rows])
+        if self.config.schedule == "onecycle":
+            share = self.optimizer.steps / (self.batches_per_epoch * self.config.num_epochs)
+            factor = one_cycle(share, self.config.warm_up)
+            self.optimizer.learning_rate = self.config.learning_rate * factor
         self.optimizer.step()
         row = self.log[self.progress.batch]
-        row[0] = loss.loss_sum
-        row[1] = loss.weight_sum
-        row[2] = (logits.argmax(axis=1) == batch.targets).sum()
+        row[0] = found.loss_sum
+        row[1] = found.weight_sum
+        row[2] = (found.logits.argmax(axis=1) == batch.targets).sum()
         row[3] = norm
         for column, value in enumerate(squares, start=len(LOGGED)):
             row[column] = value
@@ -182,16 +191,18 @@ class Trainer:
         weights = self.model.flat.values
         tested = loss + norm + self.model.backend.xp.dot(weights, weights)
         momentum, rate = self.config.momentum, self.optimizer.learning_rate
-        if not math.isfinite(tested) or rate > SAFE_RATE * (1 - momentum):
+        suspicious = not math.isfinite(tested) or rate > SAFE_RATE * (1 - momentum)
+        if suspicious and self.config.soft:
+            place = f"epoch {self.progress.epoch + 1}, batch {self.progress.batch + 1}"
+            raise DivergenceError(
+                f"{place}: loss {float(loss)}, gradient norm {float(norm)}, rate {rate}: a number "
+                "is not finite, or would not be after the step; lower --learning-rate or set "
+                "--clip-norm"
+            )
+        if suspicious:
             from npnlp.training.blackbox import examine  # it imports this file
 
             examine(self, batch.rows, float(loss), float(norm))
-
-    def _keep_flow(self, trace: RecurrentTrace) -> None:
-        """Add the gradient flow of this batch to ``flow``: the epoch, then ``COLUMNS``, by lag."""
-        table = gradient_flow(self.model.rnn, trace).table()
-        epoch = np.full((len(table), 1), self.progress.epoch)
-        self.flow = np.concatenate([self.flow, np.hstack([epoch, table])])
 
     def _finish_epoch(self, seconds: float, rows: int) -> dict[str, float]:
         log = self.model.backend.to_numpy(self.log)
@@ -221,12 +232,22 @@ class Trainer:
 
             examine_validation(self)
             raise DivergenceError(f"epoch {epoch + 1}: loss is {row['val_loss']} on val")
-        if self.stopper.step(row["val_loss"]):
+        last = self.config.schedule == "onecycle"
+        if self.stopper.step(row["val_loss"]) or last:
             self.best = self.model.state_dict()
             self.progress.best_epoch = epoch
-        self.optimizer.learning_rate = self.schedule.step(row["val_loss"])
-        self.progress.stopped_early = self.stopper.stop
+        if not last:
+            self.optimizer.learning_rate = self.schedule.step(row["val_loss"])
+            self.progress.stopped_early = self.stopper.stop
         return row
+
+    def finish(self) -> None:
+        """Give the model its best weights, and the correction for the classes' shares, if any."""
+        self.model.load_state_dict(self.best)
+        if self.config.prior_correction:
+            taken = self.config.prior_correction * self.log_prior
+            bias = self.model.fc2.parameters["bias"]
+            bias -= self.model.backend.asarray(taken, dtype=self.model.dtype)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything that :meth:`load_state` needs: tensors, and plain values."""

@@ -18,7 +18,8 @@ from npnlp.training.clipping import clip_grad_norm, clipped
 from npnlp.training.evaluate import evaluate
 from npnlp.training.flow import flow_of
 from npnlp.training.optimizers import SGD
-from npnlp.training.trainer import Trainer, TrainingConfig
+from npnlp.training.trainer import Trainer
+from npnlp.training.training_config import TrainingConfig
 
 
 def trainer_at(dataset: SurnameDataset, start: Start, config: TrainingConfig) -> Trainer:
@@ -32,7 +33,7 @@ def trainer_at(dataset: SurnameDataset, start: Start, config: TrainingConfig) ->
     )
     random = Random(config.seed, "model")
     model = SurnameClassifier(shape, random=random)
-    start.set(model.rnn, random.child("start"))
+    start.set(model.encoder.cells[0], random.child("start"))
     return Trainer(model, dataset.arrays("train"), dataset.arrays("val"), config)
 
 
@@ -43,11 +44,11 @@ def before_and_after(
     trainer = trainer_at(dataset, start, config)
     model, test = trainer.model, dataset.arrays("test")
     criterion = SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype)
-    before = flow_of(model, test, criterion)
+    (before,) = flow_of(model, test, criterion).values()
     while not trainer.finished:
         trainer.run_epoch()
-    model.load_state_dict(trainer.best)
-    after = flow_of(model, test, criterion)
+    trainer.finish()
+    (after,) = flow_of(model, test, criterion).values()
     accuracy = evaluate(model, test, criterion).metrics["accuracy"]
     return before, after, accuracy, trainer
 
@@ -67,9 +68,9 @@ def clipping_run(
     ``max_norm`` (None clips nothing).
     """
     backend = get_backend("numpy")
-    shape = SequenceConfig(INPUTS, 1, HIDDEN, cell_options={"nonlinearity": start.nonlinearity})
+    shape = SequenceConfig(INPUTS, 1, HIDDEN, nonlinearity=start.nonlinearity)
     model = SequenceModel(shape, dtype=np.float64, random=random.child("model"))
-    start.set(model.rnn, random.child("start"))
+    start.set(model.encoder.cells[0], random.child("start"))
     criterion = MeanSquaredError(dtype=np.float64)
     optimizer = SGD(model.flat, backend, learning_rate)
     packing = Packing.of(np.full(batch, length), backend)

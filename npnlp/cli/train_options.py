@@ -1,0 +1,123 @@
+"""The options of ``npnlp train``: those of the model, and those of the training."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from npnlp.layers.cells import RESETS
+from npnlp.layers.elman import NONLINEARITIES
+from npnlp.models import MODEL_CELLS
+from npnlp.text.dataset import CLASS_WEIGHTS
+from npnlp.training.optimizers import OPTIMIZERS
+from npnlp.training.schedule import SCHEDULES
+from npnlp.training.training_config import TrainingConfig
+
+DEFAULTS = TrainingConfig()
+
+
+def norm_or_none(text: str) -> float | None:
+    """A number, or None for ``none``."""
+    return None if text == "none" else float(text)
+
+
+def add_model(group: Any) -> None:
+    """Those that decide the model."""
+    add = group.add_argument
+    add("--cell", choices=MODEL_CELLS, default="elman", help="what reads the characters")
+    add("--num-layers", type=int, default=1, metavar="N", help="of them, on top of each other")
+    add(
+        "--bidirectional",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="read from both ends",
+    )
+    add("--pooling", default="last", metavar="NAME",
+        help="what becomes of the states: last, mean, max or attention (a mean with learned "
+        "weights); or several, as in max+mean")  # fmt: skip
+    add("--char-embedding-size", type=int, default=100, metavar="D",
+        help="numbers a character becomes")  # fmt: skip
+    add("--rnn-hidden-size", type=int, default=64, metavar="H", help="numbers in a hidden state")
+    add("--dropout", type=float, default=0.5, metavar="P",
+        help="share of units dropped before each linear layer")  # fmt: skip
+    add("--rnn-dropout", type=float, default=0.0, metavar="P",
+        help="share of units dropped between layers, and in a transformer's blocks")  # fmt: skip
+    add("--variational", action=argparse.BooleanOptionalAction, default=False,
+        help="between layers, drop the same units at all steps of a name")  # fmt: skip
+    add("--embedding-dropout", type=float, default=0.0, metavar="P",
+        help="share of the embedding dropped, the same for all characters of a name")  # fmt: skip
+    add("--char-dropout", type=float, default=0.0, metavar="P",
+        help="share of characters that training makes unknown")  # fmt: skip
+    add("--hidden-layer", action=argparse.BooleanOptionalAction, default=True,
+        help="a linear layer and ReLU before the last linear layer")  # fmt: skip
+    add("--ngram-orders", type=int, nargs="*", default=[], metavar="N",
+        help="lengths of the n-grams in a bag beside the encoder (default: none)")  # fmt: skip
+    add("--ngram-size", type=int, default=64, metavar="F", help="numbers an n-gram becomes")
+    add("--ngram-dropout", type=float, default=0.5, metavar="P", help="share of n-grams left out")
+    add("--nonlinearity", choices=NONLINEARITIES, default="tanh", help="of the Elman cell")
+    add(
+        "--reset",
+        choices=list(RESETS),
+        default="after",
+        help="whether the GRU's reset gate acts after the product with its weights, or before",
+    )
+    add("--forget-bias", type=float, metavar="B",
+        help="of the LSTM's forget gate at first (default: as drawn)")  # fmt: skip
+    add("--num-heads", type=int, default=4, metavar="N", help="of the transformer")
+
+
+def add_training(group: Any) -> None:
+    """Those that decide the course of the training."""
+    add = group.add_argument
+    add("--num-epochs", type=int, default=DEFAULTS.num_epochs, metavar="N", help="at most")
+    add("--learning-rate", type=float, default=DEFAULTS.learning_rate, metavar="ETA",
+        help="at first; halved after two epochs without a better validation loss")  # fmt: skip
+    add("--batch-size", type=int, default=DEFAULTS.batch_size, metavar="B", help="names a step")
+    add("--seed", type=int, default=DEFAULTS.seed, help="of weights, shuffles and dropout")
+    add("--early-stopping-criteria", type=int, default=DEFAULTS.early_stopping_criteria,
+        metavar="N", help="stop after N epochs without a new best validation loss")  # fmt: skip
+    add("--class-weights", choices=CLASS_WEIGHTS, default=DEFAULTS.class_weights,
+        help="weight of a class in the loss: inverse 1/n, balanced n_all/(C n), or none; the "
+        "loss is a weighted mean, to which inverse and balanced are the same")  # fmt: skip
+    add("--optimizer", choices=OPTIMIZERS, default=DEFAULTS.optimizer, help="how weights change")
+    add("--momentum", type=float, default=DEFAULTS.momentum, help="of sgd")
+    add("--gradient-flow", action=argparse.BooleanOptionalAction, default=DEFAULTS.gradient_flow,
+        help="record how much gradient reaches each step, on one batch an epoch")  # fmt: skip
+    add("--clip-norm", type=norm_or_none, metavar="NORM",
+        help="cut the gradient down to this norm, or none (default: none)")  # fmt: skip
+    add("--beta2", type=float, default=DEFAULTS.beta2, help="of adam")
+    add("--weight-decay", type=float, default=DEFAULTS.weight_decay, metavar="DECAY",
+        help="of adam: weights, biases aside, shrink by ETA times this at every step")  # fmt: skip
+    add("--schedule", choices=SCHEDULES, default=DEFAULTS.schedule,
+        help="of the learning rate: halved where the validation loss stands still, with the best "
+        "epoch kept; or up and down to zero over all epochs, with the last one kept")  # fmt: skip
+    add("--warm-up", type=float, default=DEFAULTS.warm_up, metavar="SHARE",
+        help="of onecycle: the share of the run in which the rate rises")  # fmt: skip
+    add(
+        "--bucket",
+        type=int,
+        default=DEFAULTS.bucket,
+        metavar="N",
+        help="sort N batches at a time by length, so that a batch holds like names (0: do not)",
+    )
+    add("--merge-repeats", action=argparse.BooleanOptionalAction, default=False,
+        help="one row for a name that occurs several times, with all its labels")  # fmt: skip
+    add("--label-smoothing", type=float, default=DEFAULTS.label_smoothing, metavar="EPS",
+        help="share of each target that goes to all classes")  # fmt: skip
+    add(
+        "--logit-adjustment",
+        type=float,
+        default=DEFAULTS.logit_adjustment,
+        metavar="TAU",
+        help="add TAU times the logarithm of the classes' shares to the logits in training",
+    )
+    add("--consistency", type=float, default=DEFAULTS.consistency, metavar="ALPHA",
+        help="two passes a batch with other dropout masks, and ALPHA times what parts them in the "
+        "loss")  # fmt: skip
+    add(
+        "--prior-correction",
+        type=float,
+        default=DEFAULTS.prior_correction,
+        metavar="TAU",
+        help="after training, take TAU times the logarithm of the classes' shares off the logits",
+    )

@@ -1,0 +1,115 @@
+"""The configuration of the surname classifier: all that decides its shapes and its function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from npnlp.errors import InputError
+from npnlp.models.encoder import EncoderConfig, require_share, require_size
+
+#: Training needs some ten times the memory of the parameters: 10 GB for this many.
+LARGEST = 2**28
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(EncoderConfig):
+    """Everything that decides the shapes and the function; saved with the weights.
+
+    ``num_embeddings`` is V, ``num_classes`` is C, ``embedding_size`` is D, ``rnn_hidden_size``
+    is H; the encoder's fields are those of :class:`EncoderConfig`.
+
+    ``dropout`` acts before each linear layer, and ``hidden_layer`` says whether there is one
+    between the encoder and the last. ``embedding_dropout`` drops the same features of all
+    characters of a name; ``char_dropout`` makes characters unknown. With ``ngram_orders`` a bag of
+    the ``num_ngrams`` n-grams of these lengths, ``ngram_size`` numbers each, stands beside the
+    encoder, and ``ngram_dropout`` of them are left out. All of this happens in training only.
+    """
+
+    num_embeddings: int
+    num_classes: int
+    embedding_size: int = 100
+    rnn_hidden_size: int = 64
+    dropout: float = 0.5
+    padding_idx: int = 0
+    unk_idx: int = 1
+    hidden_layer: bool = True
+    embedding_dropout: float = 0.0
+    char_dropout: float = 0.0
+    ngram_orders: tuple[int, ...] = ()
+    num_ngrams: int = 0
+    ngram_size: int = 64
+    ngram_dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_embeddings", "num_classes", "embedding_size", "rnn_hidden_size"):
+            require_size(name, getattr(self, name))
+        if self.cell == "transformer" and self.rnn_hidden_size % self.num_heads:
+            raise InputError(
+                f"num_heads is {self.num_heads}; it has to divide rnn_hidden_size, "
+                f"{self.rnn_hidden_size}"
+            )
+        if type(self.padding_idx) is not int or not 0 <= self.padding_idx < self.num_embeddings:
+            raise InputError(f"padding_idx is {self.padding_idx!r}; it has to be a row's number")
+        if type(self.unk_idx) is not int or not 0 <= self.unk_idx < self.num_embeddings:
+            raise InputError(f"unk_idx is {self.unk_idx!r}; it has to be a row's number")
+        if type(self.hidden_layer) is not bool:
+            raise InputError(f"hidden_layer is {self.hidden_layer!r}; it has to be true or false")
+        for name in ("dropout", "embedding_dropout", "char_dropout", "ngram_dropout"):
+            require_share(name, getattr(self, name))
+        self._check_ngrams()
+        if self.parameter_count > LARGEST:
+            raise InputError(
+                f"a model of {self.parameter_count:,} numbers is too large (the limit is "
+                f"{LARGEST:,}); choose a smaller rnn_hidden_size or embedding_size"
+            )
+
+    @property
+    def parameter_count(self) -> int:
+        """How many numbers the model learns."""
+        hidden, size = self.rnn_hidden_size, self.embedding_size
+        encoder = self.encoder_parameters(size, hidden)
+        bag = self.num_ngrams * self.ngram_size
+        linear, last = 0, self.features
+        if self.hidden_layer:
+            linear, last = hidden * (last + 1), hidden
+        return self.num_embeddings * size + encoder + bag + linear + self.num_classes * (last + 1)
+
+    @property
+    def features(self) -> int:
+        """How many numbers of a name the linear layers see."""
+        encoder = len(self.poolings) * self.directions * self.rnn_hidden_size
+        return encoder + (self.ngram_size if self.ngram_orders else 0)
+
+    def _check_ngrams(self) -> None:
+        orders = self.ngram_orders
+        if not isinstance(orders, list | tuple) or not all(
+            type(n) is int and 1 <= n <= 8 for n in orders
+        ):
+            raise InputError(f"ngram_orders is {orders!r}; they have to be whole numbers, 1 to 8")
+        object.__setattr__(self, "ngram_orders", tuple(orders))  # JSON knows lists only
+        require_size("ngram_size", self.ngram_size)
+        if orders:
+            require_size("num_ngrams", self.num_ngrams)
+        elif type(self.num_ngrams) is not int or self.num_ngrams:
+            raise InputError(f"num_ngrams is {self.num_ngrams!r}, but there are no ngram_orders")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, for a file."""
+        return asdict(self) | {"ngram_orders": list(self.ngram_orders)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo :meth:`to_dict`; raises :class:`InputError` for a missing or unknown field."""
+        if not isinstance(values, Mapping):
+            raise InputError(f"configuration is {values!r:.40}; it has to be a table of fields")
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(f"configuration has an unknown field {unknown[0]!r}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise InputError(f"configuration is incomplete: {error}") from error

@@ -1,0 +1,226 @@
+"""From the steps of a sequence to one vector of it: recurrent layers or a transformer, pooled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Unpack
+
+from npnlp.backend import Array, Random
+from npnlp.errors import InputError
+from npnlp.layers import CELLS, LayerOptions, Packing
+from npnlp.layers.cells import RESETS
+from npnlp.layers.composite import Composite
+from npnlp.layers.elman import NONLINEARITIES
+from npnlp.layers.pooling import POOLINGS
+from npnlp.layers.recurrent import Recurrent
+from npnlp.layers.stack import RecurrentStack
+from npnlp.layers.transformer import MAX_POSITIONS, TransformerEncoder
+
+#: What the ``cell`` of a model may be.
+MODEL_CELLS = (*CELLS, "transformer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """What decides the encoder, besides its sizes.
+
+    ``nonlinearity`` is the Elman cell's, ``reset`` the GRU's, ``forget_bias`` the LSTM's (None
+    leaves it as drawn), ``num_heads`` the transformer's. ``rnn_dropout`` is that between the
+    layers (in a transformer, of every block); with ``variational`` its mask is the same at all
+    steps of a sequence. ``pooling`` may name several, joined by "+": their results stand side by
+    side.
+    """
+
+    cell: str = "elman"
+    nonlinearity: str = "tanh"
+    reset: str = "after"
+    forget_bias: float | None = None
+    num_heads: int = 4
+    num_layers: int = 1
+    bidirectional: bool = False
+    rnn_dropout: float = 0.0
+    variational: bool = False
+    pooling: str = "last"
+
+    def __post_init__(self) -> None:
+        require_known("cell", self.cell, MODEL_CELLS)
+        require_known("nonlinearity", self.nonlinearity, NONLINEARITIES)
+        require_known("reset", self.reset, tuple(RESETS))
+        for pooling in str(self.pooling).split("+"):
+            require_known("pooling", pooling, tuple(POOLINGS))
+        if len(set(self.poolings)) < len(self.poolings):
+            raise InputError(f"pooling {self.pooling!r} names one twice; name each once")
+        for name in ("num_layers", "num_heads"):
+            require_size(name, getattr(self, name))
+        for name in ("bidirectional", "variational"):
+            if type(getattr(self, name)) is not bool:
+                raise InputError(f"{name} is {getattr(self, name)!r}; it has to be true or false")
+        require_share("rnn_dropout", self.rnn_dropout)
+        bias = self.forget_bias
+        if bias is not None and (type(bias) not in (int, float) or not math.isfinite(bias)):
+            raise InputError(f"forget_bias is {bias!r}; it has to be a finite number or none")
+        if self.cell == "transformer" and self.bidirectional:
+            raise InputError("a transformer sees both directions at once; leave out bidirectional")
+
+    @property
+    def directions(self) -> int:
+        """1, or 2 where it is bidirectional."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def poolings(self) -> list[str]:
+        """The poolings by name."""
+        return self.pooling.split("+")
+
+    @property
+    def cell_options(self) -> dict[str, Any]:
+        """Those of the cell alone."""
+        own: dict[str, dict[str, Any]] = {
+            "elman": {"nonlinearity": self.nonlinearity},
+            "gru": {"reset": self.reset},
+            "lstm": {"forget_bias": self.forget_bias},
+        }
+        return own.get(self.cell, {})
+
+    def encoder_parameters(self, input_size: int, hidden_size: int) -> int:
+        """How many numbers the encoder learns."""
+        features = self.directions * hidden_size
+        pool = features * (features + 2) if "attention" in self.poolings else 0
+        if self.cell == "transformer":
+            block = 12 * hidden_size * hidden_size + 13 * hidden_size
+            positions = MAX_POSITIONS * hidden_size
+            ends = hidden_size * (input_size + 1) + 2 * hidden_size
+            return self.num_layers * block + positions + ends + pool
+        rows = {"elman": 1, "gru": 3, "lstm": 4}[self.cell] * hidden_size * self.directions
+        first = rows * (input_size + hidden_size + 2)
+        return first + (self.num_layers - 1) * rows * (features + hidden_size + 2) + pool
+
+
+def require_known(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Raise :class:`InputError` where ``value`` is none of ``known``."""
+    if value not in known:
+        raise InputError(f"{name} {value!r} is not known; choose one of {', '.join(known)}")
+
+
+def require_size(name: str, value: Any) -> None:
+    """Raise :class:`InputError` where ``value`` is no whole number above 0."""
+    if type(value) is not int or value < 1:
+        raise InputError(f"{name} is {value!r}; it has to be a whole number above 0")
+
+
+def require_share(name: str, value: Any) -> None:
+    """Raise :class:`InputError` where ``value`` is no number in ``[0, 1)``."""
+    if type(value) not in (int, float) or not 0 <= value < 1:
+        raise InputError(f"{name} is {value!r}; it has to be a number of at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class EncoderCache:
+    """The caches of the layers."""
+
+    rnn: Any
+    pools: list[Any]
+
+
+class Encoder(Composite):
+    """Packed inputs ``(N, D)``, or tokens that number rows of a table, to ``(B, F)``.
+
+        (1) h, h_last = rnn(x)      (2) y = [pool(h, h_last) for each pooling]
+
+    h and h_last have H features, or 2 H where it is bidirectional; ``features`` is F, so many for
+    each pooling. Parameters are ``rnn.weight_ih_l0``, ..., and, of a pooling that has any,
+    ``pool.weight``, ....
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        input_size: int,
+        hidden_size: int,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**options)
+        self.config = config
+        width = config.directions * hidden_size
+        self.features = len(config.poolings) * width
+        self.rnn: RecurrentStack | TransformerEncoder
+        of_rnn = self.options_of("rnn")
+        if config.cell == "transformer":
+            self.rnn = TransformerEncoder(
+                input_size, hidden_size, num_layers=config.num_layers, num_heads=config.num_heads,
+                dropout=config.rnn_dropout, **of_rnn,
+            )  # fmt: skip
+        else:
+            self.rnn = RecurrentStack(
+                config.cell, input_size, hidden_size, num_layers=config.num_layers,
+                bidirectional=config.bidirectional, dropout=config.rnn_dropout,
+                variational=config.variational, cell_options=config.cell_options, **of_rnn,
+            )  # fmt: skip
+        self.add_layer("rnn", self.rnn)
+        self.pools = [
+            self.add_layer("pool", POOLINGS[name](width, **self.options_of("pool")))
+            for name in config.poolings
+        ]
+
+    @property
+    def cells(self) -> list[Recurrent]:
+        """The recurrent layers; a transformer has none."""
+        return self.rnn.all_cells if isinstance(self.rnn, RecurrentStack) else []
+
+    def forward(
+        self,
+        x: Array,
+        *,
+        packing: Packing,
+        tokens: Array | None = None,
+        random: Random | None = None,
+    ) -> tuple[Array, EncoderCache]:
+        """``y (B, F)`` in the caller's order; ``random`` is the stream of the dropout masks."""
+        (hidden, last), rnn = self.states(x, packing=packing, tokens=tokens, random=random)  # (1)
+        ys, pools = [], []
+        for pool in self.pools:
+            y, cache = pool.forward(hidden, last, packing=packing)  # (2)
+            ys.append(y)
+            pools.append(cache)
+        y = ys[0] if len(ys) == 1 else self.backend.xp.concatenate(ys, axis=1)
+        return y, EncoderCache(rnn, pools)
+
+    def backward(self, dy: Array, cache: EncoderCache, probe: Any = None) -> Array:
+        """``dL/dx``; ``probe`` is shown every recurrent layer, or every attention layer."""
+        d_hidden = d_last = None
+        width = dy.shape[1] // len(self.pools)
+        for place, (pool, kept) in enumerate(zip(self.pools, cache.pools, strict=True)):
+            d = pool.backward(dy[:, place * width : (place + 1) * width], kept)  # undoes (2)
+            d_hidden, d_last = _sum(d_hidden, d[0]), _sum(d_last, d[1])
+        return self.states_backward(d_hidden, d_last, cache.rnn, probe)  # undoes (1)
+
+    def states(
+        self,
+        x: Array,
+        *,
+        packing: Packing,
+        tokens: Array | None = None,
+        random: Random | None = None,
+    ) -> tuple[tuple[Array, Array], Any]:
+        """(1): all states of the last layer ``(N, F)`` and the last ones ``(B, F)``."""
+        (hidden, last, *_), cache = self.rnn.forward(
+            x, packing=packing, tokens=tokens, random=random
+        )
+        return (hidden, self.rnn.top(last)), cache
+
+    def states_backward(
+        self, d_hidden: Array | None, d_last: Array | None, cache: Any, probe: Any = None
+    ) -> Array:
+        """``dL/dx`` from the gradients of what :meth:`states` returned, either one or None."""
+        d_finals = None if d_last is None else self.rnn.top_backward(d_last)
+        d_x: Any = self.rnn.backward((d_hidden, d_finals), cache, probe)
+        only: Array = d_x[0] if isinstance(d_x, tuple) else d_x  # those of initial states aside
+        return only
+
+
+def _sum(one: Array | None, other: Array | None) -> Array | None:
+    """Their sum; the one that is there where the other is not."""
+    if one is None or other is None:
+        return one if other is None else other
+    return one + other

@@ -1,0 +1,93 @@
+"""How the surname classifier reads its characters: the embedding, and what is left out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Unpack
+
+from npnlp.backend import Array, Random
+from npnlp.layers import Embedding, LayerOptions, Packing, VariationalDropout
+from npnlp.layers.composite import Composite
+from npnlp.models.classifier_config import ClassifierConfig
+
+#: Tokens below this are no characters: padding, unknown, beginning and end.
+SPECIAL_TOKENS = 4
+
+
+class Characters(NamedTuple):
+    """What an encoder takes: rows ``x (N, D)``, or a table with ``tokens (N,)`` that number it."""
+
+    x: Array
+    tokens: Array | None
+
+
+@dataclass(frozen=True)
+class ReaderCache:
+    """``rows``, those of the embedding that the table was made of; those of each packed row where
+    they were looked up, with the cache of the ``dropout``.
+    """
+
+    rows: Array | slice
+    dropout: Any
+
+
+class CharacterReader(Composite):
+    """Packed tokens to what the encoder reads.
+
+        (1) in training, a character is unknown with probability ``char_dropout``
+        (2) e_n = weight[token_n]
+        (3) e_n = dropout(e_n), the same features for all characters of a name
+
+    Where (3) does nothing, (2) is left to the encoder, which projects the table before it looks
+    rows up: see :meth:`Recurrent.forward`. The parameter is ``emb.weight``.
+    """
+
+    def __init__(self, config: ClassifierConfig, **options: Unpack[LayerOptions]) -> None:
+        super().__init__(**options)
+        self.config = config
+        emb = Embedding(
+            config.num_embeddings, config.embedding_size, padding_idx=config.padding_idx,
+            **self.options_of("emb"),
+        )  # fmt: skip
+        self.emb = self.add_layer("emb", emb)
+        dropout = VariationalDropout(config.embedding_dropout, **self.options_of("dropout"))
+        self.dropout = self.add_layer("dropout", dropout)
+
+    def forward(
+        self,
+        tokens: Array,
+        vocabulary: Array | None,
+        random: Random | None = None,
+        *,
+        packing: Packing,
+    ) -> tuple[Characters, ReaderCache]:
+        """``tokens (N,)``, or numbers in ``vocabulary (R,)``, rows of the embedding."""
+        config, weight = self.config, self.emb.parameters["weight"]
+        if random is not None and config.char_dropout:
+            tokens = vocabulary.take(tokens) if vocabulary is not None else tokens
+            tokens, vocabulary = self._drop_characters(tokens, random.child("characters")), None
+        if random is None or not config.embedding_dropout:
+            if vocabulary is None:
+                return Characters(weight, tokens), ReaderCache(slice(None), None)
+            return Characters(weight.take(vocabulary, axis=0), tokens), ReaderCache(
+                vocabulary, None
+            )
+        rows = tokens if vocabulary is None else vocabulary.take(tokens)
+        e = weight.take(rows, axis=0)  # (2)
+        e, dropout = self.dropout.forward(e, random.child("embedding"), packing=packing)  # (3)
+        return Characters(e, None), ReaderCache(rows, dropout)
+
+    def backward(self, d_x: Array, cache: ReaderCache) -> None:
+        """Add the gradient of the embedding; tokens are integers and have none."""
+        if cache.dropout is None:
+            self.emb.add_grad(cache.rows, d_x)
+            return
+        d_e = self.dropout.backward(d_x, cache.dropout)  # undoes (3)
+        size = len(self.emb.parameters["weight"])
+        self.emb.add_grad(slice(None), self.backend.segment_sum(d_e, cache.rows, size))  # type: ignore[arg-type]  # undoes (2)
+
+    def _drop_characters(self, tokens: Array, random: Random) -> Array:
+        kept = self.backend.asarray(random.keep(tokens.shape, self.config.char_dropout))
+        return self.backend.xp.where(  # type: ignore[no-any-return]
+            kept | (tokens < SPECIAL_TOKENS), tokens, self.config.unk_idx
+        )  # (1)

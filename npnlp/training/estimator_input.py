@@ -1,0 +1,123 @@
+"""What the estimator is given, checked and made plain: names, labels, parameters."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.errors import InputError
+from npnlp.text import clean_name
+
+
+def as_names(X: Any) -> list[str]:
+    """The names of a list, an array ``(n,)`` or ``(n, 1)``, a Series or a frame of one column.
+
+    In composed form and trimmed. Raises :class:`InputError` for another shape, for no rows, and
+    naming the first row that is no text or is blank.
+    """
+    array = _column("X", X, dtype=object)
+    if not len(array):
+        raise InputError("X has 0 rows; give at least one name")
+    names = [clean_name(name) if isinstance(name, str) else "" for name in array]
+    for row, name in enumerate(names):
+        if not name:
+            raise InputError(
+                f"X, row {row}: {array[row]!r:.60} is no name; give text, or drop the row"
+            )
+    return names
+
+
+def as_classes(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The sorted distinct labels, and for each row the number of its own.
+
+    Raises :class:`InputError` where there are fewer than two, or a label is missing, blank, a
+    fraction, or of a type that has no order with the others.
+    """
+    import pandas as pd  # it takes half a second to import: only here
+
+    if y is None:
+        raise InputError(
+            "fit requires y to be passed, but the target y is None; give each name a label"
+        )
+    labels = _column("y", y)
+    given = _column("y", y, dtype=object)
+    for row in np.flatnonzero(pd.isna(given)):
+        raise InputError(f"y, row {row}: {given[row]!r} is no label; fill it or drop the row")
+    if labels.dtype.kind == "U" and not all(isinstance(label, str) for label in given):
+        raise InputError("y mixes text with other labels; make them all text")
+    if labels.dtype.kind == "f":
+        for row in np.flatnonzero(labels != np.floor(labels)):
+            raise InputError(
+                f"Unknown label type: y, row {row}: {labels[row]} is no class; give text or "
+                "whole numbers"
+            )
+    try:
+        classes, targets = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise InputError(f"y: labels that cannot be sorted ({error}); make them text") from error
+    if len(classes) < 2:
+        only = f"only one class, {classes[0]!s:.60}" if len(classes) else "0 rows"
+        raise InputError(f"y has {only}; a classifier needs at least two classes")
+    return classes, targets.astype(np.int64, copy=False)
+
+
+def class_names(classes: NDArray[Any]) -> list[str]:
+    """The classes as texts, for a vocabulary."""
+    names = [str(label) for label in classes]
+    if len(set(names)) < len(names):
+        raise InputError("y holds labels that differ but read the same; make them text")
+    if not all(name.strip() for name in names):
+        raise InputError("y holds a blank label; give each class a name")
+    return names
+
+
+def _column(argument: str, values: Any, dtype: Any = None) -> NDArray[Any]:
+    if isinstance(values, str | bytes):
+        raise InputError(f"{argument} is the one text {values!r:.60}; put it into a list")
+    try:
+        array = np.asarray(values, dtype=dtype)
+    except ValueError as error:
+        raise InputError(f"{argument} is no table: {error}") from error
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise InputError(
+            f"{argument} has shape {array.shape}; it has to be a list, an array or a Series with "
+            "one value a row, or a single column"
+        )
+    return array
+
+
+def plain(value: Any) -> Any:
+    """A NumPy number as Python's: a search over an array of settings hands those on."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def require_number(name: str, value: Any, optional: bool = False) -> None:
+    """Raise :class:`InputError` where ``value`` is no number; None passes where it is optional."""
+    if type(value) not in (int, float) and not (optional and value is None):
+        raise InputError(f"{name} is {value!r}; it has to be a number")
+
+
+def seed_of(random_state: Any) -> int:
+    """A seed from what scikit-learn calls ``random_state``.
+
+    A whole number is its own; None draws another one at each call; a NumPy generator (either kind)
+    gives its next.
+    """
+    if random_state is None:
+        return secrets.randbits(63)
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**63))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    seed = plain(random_state)
+    if type(seed) is not int or seed < 0:
+        raise InputError(
+            f"random_state is {random_state!r}; it has to be a whole number of at least 0, None, "
+            "or a generator of NumPy"
+        )
+    return seed

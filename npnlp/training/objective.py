@@ -1,0 +1,116 @@
+"""What training makes smaller: the loss of a batch, and its gradient in the model.
+
+The plain objective is the (class-weighted) cross-entropy. The other one is made of parts that each
+may be there or not:
+
+    (1)  q_b = (1 - eps) y_b + eps / C                     label smoothing
+    (2)  z' = z + tau log pi                               logit adjustment, pi the class shares
+    (3)  L = sum_b w_b CE(q_b, z'_b) / B                   w_b: how often the name stands there
+    (4)  L = (L_1 + L_2) / 2 + alpha S(z_1, z_2) / 2       consistency of two dropout passes
+
+Sources: Szegedy et al., 2016 (1); Menon et al., "Long-tail learning via logit adjustment", 2021,
+equation 10 (2); Liang et al., "R-Drop", 2021, equation 3 (4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from npnlp.backend import Array, Random
+from npnlp.layers import SoftmaxCrossEntropy
+from npnlp.layers.soft_loss import Consistency, SoftCrossEntropy
+from npnlp.models import SurnameClassifier
+from npnlp.training.batches import Batch
+
+Probe = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a batch: the ``logits (B, C)``, the sum of the weighted losses and that of the weights."""
+
+    logits: Array
+    loss_sum: Array
+    weight_sum: Any
+
+
+class Objective(Protocol):
+    """Adds the gradient of a batch's loss into the gradients of the model."""
+
+    def __call__(
+        self, model: SurnameClassifier, batch: Batch, random: Random, probe: Probe | None
+    ) -> Outcome:
+        """Forward and backward; ``random`` is the stream of the dropout masks."""
+
+
+class PlainObjective:
+    """The cross-entropy of the class that each row carries."""
+
+    def __init__(self, criterion: SoftmaxCrossEntropy) -> None:
+        self.criterion = criterion
+
+    def __call__(
+        self, model: SurnameClassifier, batch: Batch, random: Random, probe: Probe | None
+    ) -> Outcome:
+        """See :class:`Objective`."""
+        logits, cache = model.forward(**batch.inputs, random=random)
+        _, loss = self.criterion.forward(logits, batch.targets)
+        model.zero_grads()
+        model.backward(self.criterion.backward(1.0, loss), cache, probe)
+        return Outcome(logits, loss.loss_sum, loss.weight_sum)
+
+
+class SoftObjective:
+    """(1) to (4), with distributions as targets.
+
+    ``log_prior (C,)`` are the logarithms of the classes' shares; ``smoothing`` is eps,
+    ``adjustment`` tau, and ``consistency`` alpha, which at 0 leaves the second pass out.
+    """
+
+    def __init__(
+        self,
+        model: SurnameClassifier,
+        log_prior: Array,
+        *,
+        smoothing: float = 0.0,
+        adjustment: float = 0.0,
+        consistency: float = 0.0,
+    ) -> None:
+        backend, dtype = model.backend, model.dtype
+        self.smoothing, self.consistency = smoothing, consistency
+        self.adjustment = backend.asarray(adjustment * log_prior, dtype=dtype)
+        self.unit = backend.xp.eye(len(log_prior), dtype=dtype)
+        self.loss = SoftCrossEntropy(backend=backend, dtype=dtype)
+        self.divergence = Consistency(backend=backend, dtype=dtype)
+
+    def __call__(
+        self, model: SurnameClassifier, batch: Batch, random: Random, probe: Probe | None
+    ) -> Outcome:
+        """See :class:`Objective`."""
+        targets = self.unit.take(batch.targets, axis=0) if batch.shares is None else batch.shares
+        targets = (1 - self.smoothing) * targets + self.smoothing / len(self.unit)  # (1)
+        weights = batch.weights
+        if weights is None:
+            weights = model.backend.xp.ones(len(targets), dtype=model.dtype)
+        streams = [random, random.child("again")] if self.consistency else [random]
+        passes = [model.forward(**batch.inputs, random=stream) for stream in streams]
+        found = [
+            self.loss.forward(logits + self.adjustment, targets, weights)  # (2), (3)
+            for logits, _ in passes
+        ]
+        total: Any = sum(loss for loss, _ in found) / len(passes)
+        gradients = [self.loss.backward(1 / len(passes), kept) for _, kept in found]  # undoes (3)
+        if self.consistency:
+            (first, _), (second, _) = passes
+            divergence, apart = self.divergence.forward(first, second, weights)  # (4)
+            total = total + self.consistency / 2 * divergence
+            for gradient, of_other in zip(
+                gradients, self.divergence.backward(self.consistency / 2, apart), strict=True
+            ):
+                gradient += of_other  # undoes (4)
+        model.zero_grads()
+        for number, ((_, cache), gradient) in enumerate(zip(passes, gradients, strict=True)):
+            model.backward(gradient, cache, None if number else probe)
+        return Outcome(passes[0][0], total * len(targets), len(targets))

@@ -1,0 +1,43 @@
+"""Named settings of a whole run: what ``npnlp train --recipe NAME`` stands for.
+
+Each is made of fields of :class:`ClassifierConfig` and :class:`TrainingConfig`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: By name, the settings that differ from those without a recipe. ``wide`` was chosen on the
+#: validation split of the reference table alone; docs/recipe.md says what each part brings.
+RECIPES: dict[str, dict[str, Any]] = {
+    "wide": {
+        # The model: a bidirectional GRU, and a bag of all n-grams beside it.
+        "cell": "gru",
+        "bidirectional": True,
+        "rnn_hidden_size": 128,
+        "embedding_size": 64,
+        "pooling": "max+mean",
+        "hidden_layer": False,
+        "ngram_orders": [1, 2, 3, 4],
+        "ngram_size": 128,
+        # What keeps it from learning names by heart.
+        "dropout": 0.4,
+        "embedding_dropout": 0.2,
+        "char_dropout": 0.1,
+        "ngram_dropout": 0.7,
+        "weight_decay": 0.1,
+        "label_smoothing": 0.1,
+        "consistency": 1.0,
+        "merge_repeats": True,
+        # How it is trained.
+        "num_epochs": 20,
+        "learning_rate": 3e-3,
+        "beta2": 0.99,
+        "schedule": "onecycle",
+        "warm_up": 0.15,
+        "clip_norm": 1.0,
+        "bucket": 16,
+        # Rare classes.
+        "prior_correction": 0.3,
+    },
+}
