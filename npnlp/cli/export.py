@@ -1,0 +1,66 @@
+"""``npnlp export``: a saved model for PyTorch or for ONNX."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from npnlp.cli.options import Formatter, add_save_dir
+from npnlp.errors import InputError
+from npnlp.exchange import LAYOUTS, needs, write_state_dict
+from npnlp.training.classifier import Classifier
+
+#: The file of each format, in the folder of the run.
+FILES = {"pytorch": "state_dict.safetensors", "onnx": "model.onnx"}
+
+
+def add_to(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "export",
+        formatter_class=Formatter,
+        help="write a saved model for PyTorch or ONNX",
+        description="Write a saved model as a PyTorch state dict (safetensors, no pickle) or as "
+        "an ONNX file with inputs tokens (batch, time) and lengths (batch) and output logits.",
+    )
+    parser.set_defaults(run=run)
+    add_save_dir(parser)
+    parser.add_argument("--format", choices=tuple(FILES), default="pytorch", help="what to write")
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, default="pytorch",
+        help="names of the tensors of a state dict: those of nn.RNN, nn.GRU, nn.LSTM and "
+        "nn.TransformerEncoder, or those of the seed's class around nn.RNNCell",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE",
+        help="where to (default: state_dict.safetensors or model.onnx in the folder of the run)",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    source = options.save_dir / options.model_state_file
+    classifier = Classifier.load(source)
+    output = options.output or options.save_dir / FILES[options.format]
+    _check_output(output, source, options.format)
+    if options.format == "onnx":
+        if options.layout != "pytorch":
+            raise InputError("layout is of a state dict; leave it out for ONNX")
+        with needs("an export to ONNX"):
+            from npnlp.exchange.onnx_model import write_onnx
+        write_onnx(classifier, output)
+        hint = "inputs tokens (batch, time) and lengths (batch), output logits (batch, classes)"
+    else:
+        write_state_dict(classifier, output, options.layout)
+        hint = "in PyTorch: model.load_state_dict(safetensors.torch.load_file(FILE))"
+    print(f"{output}: {output.stat().st_size:,} bytes; {hint}")
+    return 0
+
+
+def _check_output(output: Path, source: Path, kind: str) -> None:
+    suffix = Path(FILES[kind]).suffix
+    if output.suffix != suffix:
+        raise InputError(f"output {output}: the name of this format has to end in {suffix}")
+    if output.resolve() in (source.resolve(), source.with_name("last.safetensors").resolve()):
+        raise InputError(f"output {output}: a file of the run itself; choose another")

@@ -1,0 +1,95 @@
+"""``npnlp import``: a PyTorch state dict becomes a saved model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from npnlp.cli.options import Formatter
+from npnlp.errors import InputError
+from npnlp.exchange import Choices, read_state_dict
+from npnlp.files import write_atomic
+from npnlp.layers.cells import RESETS
+from npnlp.layers.elman import NONLINEARITIES
+from npnlp.layers.pooling import POOLINGS
+from npnlp.models import ClassifierConfig
+from npnlp.training.classifier import Classifier
+
+MODEL, VECTORIZER = "model.safetensors", "vectorizer.json"
+
+
+def add_to(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "import",
+        formatter_class=Formatter,
+        help="take over a PyTorch state dict",
+        description="Take over a state dict that safetensors.torch.save_file wrote: of a model "
+        "with emb, an encoder (nn.RNN, nn.GRU, nn.LSTM or the seed's class around nn.RNNCell, "
+        "below any one name), fc1 and fc2. What its names and shapes do not say, options say.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("file", type=Path, metavar="FILE", help="the state dict, as safetensors")
+    parser.add_argument(
+        "--save-dir", type=Path, required=True, metavar="DIR",
+        help="where the model goes, a folder without one (default: none, it has to be given)",
+    )  # fmt: skip
+    add_choices(parser)
+
+
+def add_choices(parser: argparse.ArgumentParser) -> None:
+    """What a bare state dict does not say; see :func:`choices_of`."""
+    group = parser.add_argument_group(
+        "a bare state dict", "a file of npnlp export says all this itself"
+    )
+    group.add_argument(
+        "--vectorizer-file", type=Path, metavar="FILE",
+        help="its vocabularies, in the layout of vectorizer.json (default: none)",
+    )  # fmt: skip
+    group.add_argument("--nonlinearity", choices=NONLINEARITIES,
+                       help="of an Elman cell (default: tanh)")  # fmt: skip
+    group.add_argument("--reset", choices=RESETS,
+                       help="of a GRU; PyTorch's is after (default: after)")  # fmt: skip
+    group.add_argument(
+        "--pooling", metavar="NAME",
+        help=f"of the states: {', '.join(POOLINGS)}, or several joined by + (default: attention "
+        "where that has weights, else last)",
+    )  # fmt: skip
+    group.add_argument("--num-heads", type=int, metavar="N", help="of a transformer (default: 4)")
+
+
+def choices_of(options: argparse.Namespace) -> Choices:
+    """What was given."""
+    return Choices(options.nonlinearity, options.reset, options.pooling, options.num_heads)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    classifier = read_state_dict(options.file, options.vectorizer_file, choices_of(options))
+    model, vectorizer = options.save_dir / MODEL, options.save_dir / VECTORIZER
+    for path, taken in ((model, None), (vectorizer, options.vectorizer_file)):
+        if path.exists() and (taken is None or path.resolve() != taken.resolve()):
+            raise InputError(f"{path}: is there already; choose another --save-dir")
+    options.save_dir.mkdir(parents=True, exist_ok=True)
+    contents = json.dumps(classifier.vectorizer.to_serializable(), ensure_ascii=False)
+    write_atomic(vectorizer, contents + "\n")
+    classifier.save(model)
+    print(f"{model}: {described(classifier)}")
+    return 0
+
+
+def described(classifier: Classifier) -> str:
+    """The model in a line: what was read, and what was assumed."""
+    config: ClassifierConfig = classifier.model.config
+    detail = {
+        "elman": f" {config.nonlinearity}", "gru": f", reset {config.reset}",
+        "transformer": f", {config.num_heads} heads",
+    }.get(config.cell, "")  # fmt: skip
+    both = ", both directions" if config.bidirectional else ""
+    return (
+        f"{config.cell}{detail}, {config.num_layers} x {config.rnn_hidden_size}{both}, "
+        f"pooling {config.pooling}; {config.num_embeddings} characters, "
+        f"{config.num_classes} nationalities, {config.parameter_count:,} numbers"
+    )

@@ -1,0 +1,99 @@
+"""``npnlp verify``: a saved or exported model against PyTorch, or against onnxruntime."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from npnlp.cli.import_ import add_choices, choices_of
+from npnlp.cli.options import Formatter, add_surname_csv
+from npnlp.errors import InputError
+from npnlp.exchange import needs, read_state_dict
+from npnlp.exchange.differences import BOUNDS, Difference, Names, from_onnx, from_torch
+from npnlp.text import own_table_path, read_table
+from npnlp.training.classifier import Classifier
+
+
+def add_to(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "verify",
+        formatter_class=Formatter,
+        help="compare a model with PyTorch or onnxruntime",
+        description="The largest difference, on real names, of a model's outputs and gradients "
+        "from PyTorch's (a .safetensors), or of its outputs from onnxruntime's (a .onnx). Status 1 "
+        "where one is above 1e-5 in float32 or 1e-12 in float64.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "file", type=Path, metavar="FILE",
+        help="model.safetensors, a state dict as safetensors, or a .onnx",
+    )  # fmt: skip
+    parser.add_argument(
+        "--save-dir", type=Path, metavar="DIR",
+        help="where the model of a .onnx lies (default: the folder of FILE)",
+    )  # fmt: skip
+    parser.add_argument("--model-state-file", default="model.safetensors", metavar="FILE",
+                        help="its name there")  # fmt: skip
+    add_surname_csv(parser)
+    parser.add_argument("--names", type=int, default=256, metavar="N",
+                        help="how many names of the table to take")  # fmt: skip
+    add_choices(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command."""
+    path: Path = options.file
+    csv = options.surname_csv or own_table_path()
+    if path.suffix.lower() == ".onnx":
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        folder = path.parent if options.save_dir is None else options.save_dir
+        classifier = Classifier.load(folder / options.model_state_file)
+        with needs("a comparison with ONNX"):
+            from npnlp.exchange.onnx_run import VERSION as PEER
+        names = _names(csv, classifier, options.names)
+        found = from_onnx(classifier, path, names)
+    else:
+        classifier = read_state_dict(path, options.vectorizer_file, choices_of(options))
+        with needs("a comparison with PyTorch"):
+            from npnlp.exchange.torch_model import VERSION as PEER
+        names = _names(csv, classifier, options.names)
+        found = from_torch(classifier.model, names)
+    print(f"{path}: largest differences from {PEER} on {len(names.lengths)} names of {csv}\n")
+    print("\n".join(table(found)))
+    return 0 if all(each.passed for each in found) else 1
+
+
+def table(found: Sequence[Difference]) -> list[str]:
+    """A line a quantity, a column a dtype; below, the bounds and the verdict."""
+    dtypes = [dtype for dtype in BOUNDS if any(each.dtype == dtype for each in found)]
+    values = {(each.quantity, each.dtype): each.value for each in found}
+    sizes = {each.quantity: each.largest for each in found}
+    width = max(len(quantity) for quantity in [*sizes, "quantity"])
+
+    def line(name: str, size: str, cells: Sequence[str]) -> str:
+        return f"{name:<{width}}{size:>15}" + "".join(f"{cell:>10}" for cell in cells)
+
+    lines = [line("quantity", "largest entry", dtypes)]
+    for name, size in sizes.items():
+        cells = [f"{values[name, dtype]:.1e}" for dtype in dtypes]
+        lines.append(line(name, f"{size:.1e}", cells))
+    lines.append(line("bound", "", [f"{BOUNDS[dtype]:.0e}" for dtype in dtypes]))
+    failed = sum(not each.passed for each in found)
+    return [
+        *lines,
+        "",
+        f"{len(found)} comparisons; " + (f"{failed} FAILED" if failed else "all passed"),
+    ]
+
+
+def _names(csv: Path, classifier: Classifier, count: int) -> Names:
+    try:
+        return Names.of(read_table(csv), classifier.vectorizer, count)
+    except InputError as error:
+        if str(csv) in str(error):
+            raise
+        raise InputError(f"{csv}: {error}") from error

@@ -1,0 +1,123 @@
+"""How far this project's outputs and gradients are from PyTorch's, and from onnxruntime's.
+
+A difference is the largest one of all entries, divided by the largest entry where that is above 1
+(logits of 100 cannot agree to 1e-5 in float32); gradients are those of the mean cross-entropy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.errors import InputError
+from npnlp.exchange.peers import needs
+from npnlp.layers import SoftmaxCrossEntropy, pack_padded_sequence
+from npnlp.models import SurnameClassifier
+from npnlp.training.classifier import Classifier
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from npnlp.text import SurnameVectorizer
+
+BOUNDS = {"float32": 1e-5, "float64": 1e-12}
+Passed = tuple[NDArray[Any], Any, Mapping[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Names:
+    """Padded ``tokens (B, T)``, ``lengths (B,)`` and ``targets (B,)``."""
+
+    tokens: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, vectorizer: SurnameVectorizer, count: int) -> Names:
+        """``count`` names of a table, evenly spread, or all where it has fewer.
+
+        Taken of its split test, if it has one, and of nationalities that the vectorizer has. Raises
+        :class:`InputError` where there are none.
+        """
+        if count < 1:
+            raise InputError(f"names is {count}; it has to be at least 1")
+        classes = vectorizer.nationality_vocab
+        rows = frame[[name in classes for name in frame["nationality"]]]
+        if "split" in rows and (rows["split"] == "test").any():
+            rows = rows[rows["split"] == "test"]
+        if not len(rows):
+            raise InputError("no name of a nationality that the model has")
+        spread = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+        rows = rows.iloc[spread]
+        flat, lengths = vectorizer.vectorize_many(rows["surname"])
+        tokens = np.full((len(rows), lengths.max()), vectorizer.char_vocab.mask_index)
+        tokens[np.arange(lengths.max()) < lengths[:, None]] = flat
+        targets = np.array([classes.lookup_token(name) for name in rows["nationality"]])
+        return cls(tokens, lengths, targets)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The largest of one ``quantity``, computed in ``dtype``; ``largest`` is its largest entry."""
+
+    quantity: str
+    dtype: str
+    value: float
+    largest: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is within the bound of its dtype; what is not a number is not."""
+        return self.value <= BOUNDS[self.dtype]
+
+
+def difference(quantity: str, ours: Any, theirs: Any) -> Difference:
+    """That of two arrays; raises :class:`InputError` where their shapes differ."""
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    if ours.shape != theirs.shape:
+        raise InputError(f"{quantity} {theirs.shape} for {ours.shape}: not the same model")
+    largest = float(np.abs(theirs).max(initial=0.0))
+    value = float(np.abs(ours - theirs).max(initial=0.0)) / max(1.0, largest)
+    return Difference(quantity, ours.dtype.name, value, largest)
+
+
+def own_pass(model: SurnameClassifier, names: Names) -> Passed:
+    """Logits, the mean cross-entropy and its gradient by name; the model's ``grads`` are set."""
+    tokens = model.backend.asarray(names.tokens.T)
+    packed, packing = pack_padded_sequence(tokens, names.lengths, model.backend)
+    logits, cache = model.forward(packed, packing=packing)
+    criterion = SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype)
+    loss, sums = criterion.forward(logits, model.backend.asarray(names.targets))
+    model.zero_grads()
+    model.backward(criterion.backward(1.0, sums), cache)
+    host = model.backend.to_numpy
+    return host(logits), host(loss), {name: host(grad) for name, grad in model.grads.items()}
+
+
+def from_torch(model: SurnameClassifier, names: Names) -> list[Difference]:
+    """Of logits, loss and every parameter's gradient, in float32 and in float64."""
+    with needs("a comparison with PyTorch"):
+        from npnlp.exchange.torch_model import torch_pass
+    found = []
+    for dtype in BOUNDS:
+        twin = model.astype(dtype)
+        logits, loss, grads = own_pass(twin, names)
+        theirs = torch_pass(
+            model.config, twin.state_dict(), names.tokens, names.lengths, names.targets
+        )
+        found += [difference("logits", logits, theirs[0]), difference("loss", loss, theirs[1])]
+        found += [difference(f"gradient of {k}", grads[k], theirs[2][k]) for k in grads]
+    return found
+
+
+def from_onnx(classifier: Classifier, path: Path | bytes, names: Names) -> list[Difference]:
+    """Of the logits of an ONNX file, as onnxruntime computes them."""
+    with needs("a comparison with ONNX"):
+        from npnlp.exchange.onnx_run import onnx_logits
+    theirs = onnx_logits(path, names.tokens, names.lengths)
+    return [difference("logits", own_pass(classifier.model, names)[0], theirs)]

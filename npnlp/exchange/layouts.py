@@ -1,0 +1,78 @@
+"""Names of tensors: this project's own, which are PyTorch's, and the seed notebook's.
+
+    pytorch   emb.weight  rnn.weight_ih_l0          ...  fc1.weight ... fc2.bias
+    seed      emb.weight  rnn.rnn_cell.weight_ih    ...  fc1.weight ... fc2.bias
+
+In the layout ``pytorch`` the encoder has the names of ``nn.RNN``, ``nn.GRU``, ``nn.LSTM`` or
+``nn.TransformerEncoder`` below the prefix ``rnn.``; another single name in its place, as in
+``lstm.weight_ih_l0``, is understood too. The layout ``seed`` is that of the class of Rao and
+McMahan, chapter 6, which wraps an ``nn.RNNCell``: one Elman layer with tanh, one direction, and the
+state at the last character.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
+
+from npnlp.errors import InputError
+from npnlp.models import ClassifierConfig
+
+State = dict[str, NDArray[Any]]
+
+LAYOUTS = ("pytorch", "seed")
+CELL = "rnn.rnn_cell."
+#: What the seed's class can be, and no other.
+SEED = {"cell": "elman", "nonlinearity": "tanh", "num_layers": 1, "bidirectional": False,
+        "pooling": "last", "hidden_layer": True, "num_ngrams": 0}  # fmt: skip
+
+_OF_CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+_PREFIXED = re.compile(r"([^.]+)\.((?:weight|bias)_(?:ih|hh)_l\d+(?:_reverse)?|layers\.0\..+)")
+
+
+def to_layout(state: Mapping[str, NDArray[Any]], config: ClassifierConfig, layout: str) -> State:
+    """``state``, which has this project's names, under those of ``layout``.
+
+    Raises :class:`InputError` for a model that the layout has no names for.
+    """
+    if layout == "pytorch":
+        return dict(state)
+    require_seed(config.to_dict())
+    theirs = {f"rnn.{name}_l0": CELL + name for name in _OF_CELL}
+    return {theirs.get(name, name): tensor for name, tensor in state.items()}
+
+
+def require_seed(fields: Mapping[str, Any]) -> None:
+    """Raise :class:`InputError` where ``fields`` of a configuration are not the seed's class."""
+    for name, value in SEED.items():
+        if fields.get(name, value) != value:
+            raise InputError(
+                f"the layout seed has no place for {name} {fields[name]!r}: it is one elman layer "
+                "with tanh, one direction, pooling last, fc1 and fc2; the layout pytorch has"
+            )
+
+
+def from_layout(state: Mapping[str, NDArray[Any]]) -> tuple[State, str]:
+    """``state`` under this project's names, and the layout it had.
+
+    Raises :class:`InputError` for tensors below two names that could both be the encoder.
+    """
+    if any(name.startswith(CELL) for name in state):
+        ours = {CELL + name: f"rnn.{name}_l0" for name in _OF_CELL}
+        return {ours.get(name, name): tensor for name, tensor in state.items()}, "seed"
+    found = {match[1] for name in state if (match := _PREFIXED.fullmatch(name))}
+    if len(found) > 1:
+        one, two = sorted(found)[:2]
+        raise InputError(f"tensors of two encoders, {one!r} and {two!r}; a model has one")
+    prefix = f"{found.pop()}." if found else "rnn."
+    if prefix == "rnn.":
+        return dict(state), "pytorch"
+    clash = next((name for name in state if name.startswith("rnn.")), None)
+    if clash is not None:
+        raise InputError(f"tensor {clash!r} does not belong to the encoder {prefix[:-1]!r}")
+    named = {(f"rnn.{name[len(prefix) :]}" if name.startswith(prefix) else name): tensor
+             for name, tensor in state.items()}  # fmt: skip
+    return named, "pytorch"

@@ -1,0 +1,84 @@
+"""A graph of ONNX operators that is written down node by node. Only this file imports onnx."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from npnlp.version import __version__
+
+#: Operators as of ONNX 1.12 (2022), the first with LayerNormalization, and the file version it had.
+OPSET, IR_VERSION = 17, 8
+INTEGERS, FLOATS = TensorProto.INT64, TensorProto.FLOAT
+INT32 = TensorProto.INT32
+
+
+class Graph:
+    """Nodes and constants; every value is spoken of by its name, a string."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: dict[str, Any] = {}
+
+    def constant(self, value: Any, name: str = "") -> str:
+        """A stored array; one name is stored once."""
+        array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+        name = name or f"constant_{array.dtype}_{array.tolist()}".replace(" ", "")
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def integers(self, *values: int) -> str:
+        """A constant ``(len(values),)``: axes, shapes, places."""
+        return self.constant(np.array(values, dtype=np.int64))
+
+    def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        """A node; the name of its output, or a list of the names of several."""
+        name = f"{operator}_{len(self.nodes)}"
+        names = [name] if outputs == 1 else [f"{name}_{place}" for place in range(outputs)]
+        self.nodes.append(helper.make_node(operator, list(inputs), names, name, **attributes))
+        return names[0] if outputs == 1 else names
+
+    def linear(self, x: str, weight: NDArray[Any], bias: NDArray[Any], name: str) -> str:
+        """``x W^T + b`` over the last axis."""
+        product = self.add("MatMul", x, self.constant(weight.T, f"{name}.weight_t"))
+        return str(self.add("Add", product, self.constant(bias, f"{name}.bias")))
+
+    def model(
+        self,
+        name: str,
+        inputs: Mapping[str, tuple[int, tuple[str | int, ...]]],
+        output: tuple[str, str, tuple[str | int, ...]],
+        metadata: Mapping[str, str],
+        description: str,
+    ) -> bytes:
+        """The whole as a file, checked by onnx; ``output`` is a value, its name outside, a shape.
+
+        The same graph is the same bytes.
+        """
+        value, outside, shape = output
+        self.nodes.append(helper.make_node("Identity", [value], [outside], outside))
+        graph = helper.make_graph(
+            self.nodes,
+            name,
+            [helper.make_tensor_value_info(k, kind, of) for k, (kind, of) in inputs.items()],
+            [helper.make_tensor_value_info(outside, FLOATS, shape)],
+            list(self.constants.values()),
+        )
+        made = helper.make_model(
+            graph,
+            producer_name="npnlp",
+            producer_version=__version__,
+            doc_string=description,
+            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+        )
+        helper.set_model_props(made, dict(metadata))
+        onnx.checker.check_model(made, full_check=True)
+        content: bytes = made.SerializeToString(deterministic=True)
+        return content

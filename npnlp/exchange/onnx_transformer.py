@@ -1,0 +1,89 @@
+"""The transformer encoder in ONNX's operators; the lines are those of npnlp/layers/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.exchange.onnx_graph import Graph
+from npnlp.layers.transformer import MAX_POSITIONS
+from npnlp.models import ClassifierConfig
+
+EPSILON = 1e-5
+
+
+def transformer(
+    graph: Graph,
+    x: str,
+    steps: str,
+    lengths: str,
+    config: ClassifierConfig,
+    state: Mapping[str, NDArray[Any]],
+) -> tuple[str, str]:
+    """All states ``(T, B, H)`` and the last ones ``(B, H)``; x ``(T, B, D)``, steps ``(T,)``."""
+    here = {name.removeprefix("rnn."): array for name, array in state.items()}
+    x = graph.add("Transpose", x, perm=[1, 0, 2])
+    h = graph.linear(x, here["input.weight"], here["input.bias"], "rnn.input")
+    table = graph.constant(here["position.weight"], "rnn.position.weight")
+    last = graph.constant(np.array(MAX_POSITIONS - 1, dtype=np.int64))
+    positions = graph.add("Gather", table, graph.add("Min", steps, last), axis=0)
+    h = graph.add("Add", h, positions)
+    column = graph.add("Unsqueeze", lengths, graph.integers(1, 2, 3))
+    present = graph.add("Less", steps, column)  # (B, 1, 1, T)
+    for index in range(config.num_layers):
+        h = _block(graph, h, present, config.num_heads, here, f"layers.{index}.")
+    hidden = _norm(graph, h, here, "norm")
+    ends = graph.add("Sub", lengths, graph.constant(np.array(1, dtype=np.int64)))
+    ends = graph.add("Unsqueeze", ends, graph.integers(1))
+    h_last = graph.add("GatherND", hidden, ends, batch_dims=1)
+    return graph.add("Transpose", hidden, perm=[1, 0, 2]), h_last
+
+
+def _block(
+    graph: Graph,
+    h: str,
+    present: str,
+    heads: int,
+    state: Mapping[str, NDArray[Any]],
+    prefix: str,
+) -> str:
+    """See npnlp/layers/transformer_block.py; h is ``(B, T, H)``."""
+
+    def linear(x: str, name: str) -> str:
+        weight, bias = state[f"{prefix}{name}.weight"], state[f"{prefix}{name}.bias"]
+        return graph.linear(x, weight, bias, f"rnn.{prefix}{name}")
+
+    z = _norm(graph, h, state, f"{prefix}norm1")
+    name = f"{prefix}self_attn.in_proj"
+    projected = graph.linear(z, state[f"{name}_weight"], state[f"{name}_bias"], f"rnn.{name}")
+    a = linear(_attention(graph, projected, present, heads), "self_attn.out_proj")
+    m = graph.add("Add", h, a)
+    f = graph.add("Relu", linear(_norm(graph, m, state, f"{prefix}norm2"), "linear1"))
+    return str(graph.add("Add", m, linear(f, "linear2")))
+
+
+def _attention(graph: Graph, projected: str, present: str, heads: int) -> str:
+    """See npnlp/layers/dot_product.py: ``(B, T, H)`` of q, k, v side by side ``(B, T, 3 H)``."""
+    parts = []
+    for part in graph.add("Split", projected, outputs=3, axis=2):
+        apart = graph.add("Reshape", part, graph.integers(0, 0, heads, -1))
+        parts.append(graph.add("Transpose", apart, perm=[0, 2, 1, 3]))  # (B, heads, T, d)
+    q, k, v = parts
+    # The number of features of a head is known to the graph only by its shape.
+    size = graph.add("Cast", graph.add("Shape", q, start=3), to=1)
+    q = graph.add("Div", q, graph.add("Sqrt", size))
+    s = graph.add("MatMul", q, graph.add("Transpose", k, perm=[0, 1, 3, 2]))
+    s = graph.add("Where", present, s, graph.constant(np.array(-np.inf, dtype=np.float32)))
+    o = graph.add("MatMul", graph.add("Softmax", s, axis=3), v)
+    o = graph.add("Transpose", o, perm=[0, 2, 1, 3])
+    return str(graph.add("Reshape", o, graph.integers(0, 0, -1)))
+
+
+def _norm(graph: Graph, x: str, state: Mapping[str, NDArray[Any]], name: str) -> str:
+    weight, bias = (
+        graph.constant(state[f"{name}.{part}"], f"rnn.{name}.{part}") for part in ("weight", "bias")
+    )
+    return str(graph.add("LayerNormalization", x, weight, bias, axis=-1, epsilon=EPSILON))

@@ -1,0 +1,210 @@
+"""PyTorch's state dicts as safetensors files, both ways: nothing in them is ever executed.
+
+Reading and writing need NumPy and safetensors only. In PyTorch:
+
+    model.load_state_dict(safetensors.torch.load_file("state_dict.safetensors"))
+    safetensors.torch.save_file(model.state_dict(), "mine.safetensors")
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+
+from npnlp.errors import InputError
+from npnlp.exchange.layouts import State, from_layout, require_seed, to_layout
+from npnlp.exchange.shapes import config_from_shapes
+from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.models.surname_classifier import KEYS
+from npnlp.text import SurnameDataset, SurnameVectorizer
+from npnlp.training.classifier import KIND as CLASSIFIER
+from npnlp.training.classifier import Classifier
+from npnlp.training.tensors import ENTRY, load_tensors, save_tensors
+
+KIND = "npnlp state dict"
+#: How a file begins that PyTorch's own ``torch.save`` wrote: an archive, or a bare pickle.
+PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+#: Which cell a choice is for.
+CELL_OF = {"nonlinearity": "elman", "reset": "gru", "num_heads": "transformer"}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the shapes of tensors do not say; None leaves the default of the configuration."""
+
+    nonlinearity: str | None = None
+    reset: str | None = None
+    pooling: str | None = None
+    num_heads: int | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that were made."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def write_state_dict(classifier: Classifier, path: str | Path, layout: str = "pytorch") -> None:
+    """Write the tensors under the names of ``layout``, the rest in the metadata, atomically.
+
+    Raises :class:`InputError` for a model that the layout has no names for.
+    """
+    config = classifier.model.config
+    state = to_layout(classifier.model.state_dict(), config, layout)
+    values = {"config": config.to_dict(), "vectorizer": classifier.vectorizer.to_serializable()}
+    save_tensors(path, KIND, state, {"layout": layout, **values})
+
+
+def read_state_dict(
+    path: str | Path, vectorizer_file: str | Path | None = None, choices: Choices | None = None
+) -> Classifier:
+    """The classifier in a safetensors file: one of this project's, or any bare state dict.
+
+    A file of this project says all itself. For a bare one the vocabularies come from
+    ``vectorizer_file``, and the configuration from names, shapes and ``choices``. Weights become
+    float32. Raises :class:`InputError`, naming the file, for a pickle, for tensors that are
+    missing, too many, misshapen, not floating or not finite, for vocabularies of another size, and
+    for choices that contradict what the file says.
+    """
+    path, choices = Path(path), choices or Choices()
+    _refuse_pickle(path)
+    state, values = _read(path)
+    try:
+        state, layout = from_layout({k: _checked(k, tensor) for k, tensor in state.items()})
+        if values is not None:
+            _require_agreement(choices, values["config"])
+            config = ClassifierConfig.from_dict(values["config"])
+            vectorizer = SurnameVectorizer.from_serializable(values["vectorizer"])
+            sizes = {"characters": config.num_embeddings, "nationalities": config.num_classes}
+            _require_sizes(sizes, vectorizer, "the vectorizer in its metadata")
+        else:
+            vectorizer = _vectorizer(vectorizer_file)
+            config = _config(state, layout, choices, vectorizer, str(vectorizer_file))
+        model = SurnameClassifier(config)
+        model.load_state_dict(state)
+    except KeyError as error:
+        raise InputError(f"{path}: metadata lacks {error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Classifier(model, vectorizer)
+
+
+def _refuse_pickle(path: Path) -> None:
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        head = file.read(9)
+    # A safetensors file begins with a length in 8 bytes, any of which may look like a pickle's.
+    safe = head[8:] == b"{"
+    if not safe and (head.startswith(PICKLES) or path.suffix.lower() in SUFFIXES):
+        raise InputError(
+            f"{path}: a PyTorch pickle, which can run any code when it is read; where you trust "
+            "it, convert it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
+            "'model.safetensors')"
+        )
+
+
+def _read(path: Path) -> tuple[State, dict[str, Any] | None]:
+    """The tensors, and what this project wrote beside them; None where it did not."""
+    if not path.is_file():
+        raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+    name = ""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            about = str((file.metadata() or {}).get(ENTRY, ""))
+            if not about:
+                tensors = {}
+                for name in file.keys():  # noqa: SIM118
+                    tensors[name] = file.get_tensor(name)
+                return tensors, None
+    except TypeError as error:  # a dtype that NumPy does not have, as bfloat16
+        raise InputError(
+            f"{path}: tensor {name!r} cannot be read ({error}); save model.float().state_dict()"
+        ) from error
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable safetensors file: {error}") from error
+    return load_tensors(path, _kind(about))
+
+
+def _kind(about: str) -> str:
+    """Which of this project's two kinds of file it is; what is neither is refused as the second."""
+    try:
+        found = json.loads(about)["format"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        found = None
+    return KIND if found == KIND else CLASSIFIER
+
+
+def _config(
+    state: State, layout: str, choices: Choices, vectorizer: SurnameVectorizer, source: str
+) -> ClassifierConfig:
+    fields = config_from_shapes(state)
+    pooling = fields.get("pooling", "last")
+    has = "" if pooling == "attention" else "no "
+    if ("attention" in (choices.pooling or pooling).split("+")) == bool(has):
+        raise InputError(
+            f"pooling is {choices.pooling!r}, but there are {has}tensors of pooling attention "
+            "(pool.weight, pool.bias, pool.context)"
+        )
+    for name in choices.given():
+        if CELL_OF.get(name, fields["cell"]) != fields["cell"]:
+            raise InputError(f"{name} is for {CELL_OF[name]}, and this is {fields['cell']}")
+    fields |= choices.given()
+    if layout == "seed":
+        require_seed(fields)
+    vocabulary = vectorizer.char_vocab
+    sizes = {"characters": fields["num_embeddings"], "nationalities": fields["num_classes"]}
+    _require_sizes(sizes, vectorizer, source)
+    fields |= {"padding_idx": vocabulary.mask_index, "unk_idx": vocabulary.unk_index}
+    return ClassifierConfig(**fields)
+
+
+def _vectorizer(path: str | Path | None) -> SurnameVectorizer:
+    if path is None:
+        raise InputError(
+            "a bare state dict, which has no vocabularies; give them with --vectorizer-file "
+            "vectorizer.json"
+        )
+    return SurnameDataset.load_vectorizer_only(path)
+
+
+def _require_agreement(choices: Choices, said: Any) -> None:
+    for name, value in choices.given().items():
+        if isinstance(said, Mapping) and said.get(name, value) != value:
+            raise InputError(
+                f"{name} is {said[name]!r} in this file, not {value!r}; leave the option out"
+            )
+
+
+def _require_sizes(sizes: dict[str, int], vectorizer: SurnameVectorizer, source: str) -> None:
+    for name, tensor, vocabulary in (
+        ("characters", "emb.weight", vectorizer.char_vocab),
+        ("nationalities", "fc2.weight", vectorizer.nationality_vocab),
+    ):
+        if len(vocabulary) != sizes[name]:
+            raise InputError(
+                f"tensor {tensor!r} has {sizes[name]} rows, but {source} has {len(vocabulary)} "
+                f"{name}"
+            )
+
+
+def _checked(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
+    """``tensor`` as float32; the keys of n-grams as they are."""
+    if name == KEYS:
+        return tensor
+    if tensor.dtype.kind != "f":
+        raise InputError(
+            f"tensor {name!r} is of {tensor.dtype}, not of float16, float32 or float64; save "
+            "model.float().state_dict()"
+        )
+    with np.errstate(over="ignore"):
+        value = tensor.astype(np.float32)
+    if not np.isfinite(value).all():
+        raise InputError(f"tensor {name!r} holds numbers that are not finite in float32")
+    return value
