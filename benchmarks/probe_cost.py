@@ -19,7 +19,8 @@ from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.text import SurnameDataset
 from npnlp.training.run import Run
-from npnlp.training.trainer import Trainer, TrainingConfig
+from npnlp.training.trainer import Trainer
+from npnlp.training.training_config import TrainingConfig
 
 BOUND = 1.03
 

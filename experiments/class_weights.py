@@ -19,7 +19,7 @@ from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.text import SurnameDataset
 from npnlp.training.run import Run
-from npnlp.training.trainer import TrainingConfig
+from npnlp.training.training_config import TrainingConfig
 
 KINDS = ("inverse", "none")
 

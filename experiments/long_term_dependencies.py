@@ -1,15 +1,16 @@
-"""How many steps back a recurrent network remembers, on tasks where nothing else helps.
+"""How many steps back a recurrent network remembers, what cures it, and why.
 
-Each recipe (a cell, its nonlinearity and its first weights) is trained on each task at each length
-until it has solved the task or the budget of updates is used up. Its memory horizon is the largest
-length that most seeds have solved.
+Each recipe (a cell, its first values, what is read of its states) is trained on each task at each
+length until it has solved the task or the budget of updates is used up. Its memory horizon is the
+largest length that most seeds have solved. Then the way back is measured: the gradient that reaches
+each step and the singular values of the Jacobians between, before and after training.
 """
 
 from __future__ import annotations
 
-import itertools
+import argparse
 import sys
-import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,73 +22,183 @@ from npnlp.backend import get_backend
 from npnlp.cli.script import guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.tasks import TASKS
-from npnlp.training.lab import RECIPES, LabConfig, horizons, train_on, verdict
+from npnlp.training.answers import WHEN, answer, cures
+from npnlp.training.lab import LabConfig, horizons, outcome, train_on, verdict
+from npnlp.training.recipes import RECIPES
 
 QUICK: dict[str, Any] = {
-    "tasks": ["adding", "first_token"], "cells": ["tanh", "irnn"], "lengths": [5, 10], "seeds": 2,
-    "budget": 400, "batch_size": 16, "hidden_size": 32,
+    "tasks": ["adding", "first_token"], "cells": ["tanh", "gru", "attention"], "lengths": [5, 10],
+    "seeds": 2, "budget": 300, "batch_size": 16, "hidden_size": 24, "look": 10,
+    "look_cells": ["tanh", "lstm", "attention"],
 }  # fmt: skip
-LOOKS = [
-    (plots.BLUE, "-", "o"), (plots.VERMILION, "--", "s"), (plots.GREEN, "-.", "^"),
-    (plots.ORANGE, ":", "D"), (plots.PURPLE, (0, (5, 1)), "v"), (plots.SKY, (0, (3, 1, 1, 1)), "P"),
-]  # fmt: skip
-#: A loss above this many baselines is drawn here.
-TOP = 1.3
+TASK_OF_LOOK = "adding"
+LOOKED_AT = ["tanh", "irnn", "lstm", "gru", "gru-chrono", "attention"]
+#: The colour and the line or mark of each recipe: Elman cells, gates, attention.
+LOOKS: dict[str, tuple[str, Any, str]] = {
+    "tanh": (plots.BLACK, "-", "o"), "orthogonal": (plots.BLACK, "--", "s"),
+    "relu": (plots.BLACK, "-.", "^"), "irnn": (plots.BLACK, ":", "D"),
+    "bidirectional": (plots.PURPLE, (0, (5, 1)), "v"),
+    "lstm": (plots.BLUE, "-", "o"), "lstm-chrono": (plots.BLUE, "--", "s"),
+    "gru": (plots.VERMILION, "-", "^"), "gru-chrono": (plots.VERMILION, "--", "v"),
+    "attention": (plots.GREEN, "-", "P"), "transformer": (plots.GREEN, "--", "X"),
+}  # fmt: skip
+#: Gradients below this are not drawn: where they go is seen by then.
+FLOOR = 1e-12
 
 
-def draw(runs_csv: Path, sentence: str, path: Path) -> None:
-    """Loss over baseline against T, a panel a task, a line a recipe: the median of the seeds."""
+def draw_horizons(runs_csv: Path, path: Path) -> None:
+    """A panel a task, a line a recipe: the lengths that were tried, and how far it came."""
     runs = pd.read_csv(runs_csv)
-    runs["ratio"] = (runs["loss"] / runs["baseline"]).clip(upper=TOP)
     tasks, lengths = list(runs["task"].unique()), sorted(runs["T"].unique())
+    recipes = [name for name in RECIPES if name in set(runs["recipe"])]
     columns = min(2, len(tasks))
     lines = -(-len(tasks) // columns)
-    with plots.picture(path, width=7 * columns, height=4.5 * lines + 1.5) as figure:
+    with plots.picture(
+        path, width=7.5 * columns, height=(1.8 + 0.42 * len(recipes)) * lines
+    ) as figure:
         panels = figure.subplots(lines, columns, squeeze=False, sharey=True).reshape(-1)
         for axes, task in zip(panels, tasks, strict=False):
             of_task = runs[runs["task"] == task]
-            for place, recipe in enumerate(runs["recipe"].unique()):
-                colour, style, marker = LOOKS[place % len(LOOKS)]
-                found = of_task[of_task["recipe"] == recipe].groupby("T")["ratio"]
-                axes.fill_between(found.min().index, found.min(), found.max(), color=colour,
-                                  alpha=0.15, linewidth=0)  # fmt: skip
-                axes.plot(found.median(), color=colour, linestyle=style, marker=marker,
-                          markersize=8, label=recipe)  # fmt: skip
-            axes.axhline(1, color=plots.BLACK, linewidth=1, linestyle=":", label="no memory")
+            for place, recipe in enumerate(recipes):
+                colour = LOOKS[recipe][0]
+                found = of_task[of_task["recipe"] == recipe].groupby("T")["solved"]
+                if not len(found):
+                    continue
+                most = found.sum() * 2 > found.count()
+                good, bad = most.index[most], most.index[~most]
+                if len(good):
+                    axes.plot([lengths[0], max(good)], [place, place], color=colour, linewidth=5)
+                axes.plot(good, [place] * len(good), "o", color=colour, markersize=11)
+                axes.plot(
+                    bad, [place] * len(bad), "x", color=colour, markersize=10, markeredgewidth=2
+                )
+                far = max(good, default=0)
+                text, beside = f"{'≥ ' * (far == max(most.index))}{far}", axes.get_yaxis_transform()
+                axes.text(1.01, place, text, transform=beside, va="center", color=colour)
             axes.set_xscale("log")
+            axes.set_xlim(lengths[0] * 0.85, lengths[-1] * 1.2)
             axes.set_xticks(lengths, [str(length) for length in lengths])
             axes.set_xticks([], minor=True)
+            axes.set_yticks(range(len(recipes)), recipes)
             axes.set(title=task.replace("_", " "), xlabel="length T (steps, log scale)",
-                     ylabel=f"loss / baseline (at most {TOP})", ylim=(0, 1.05 * TOP))  # fmt: skip
+                     ylim=(len(recipes) - 0.5, -0.5))  # fmt: skip
         for axes in panels[len(tasks) :]:
             axes.set_visible(False)
-        panels[0].legend()
-        figure.suptitle("How far back it remembers (line: median of the seeds, band: range)")
-        figure.supxlabel("\n".join(textwrap.wrap(sentence, 55 * columns)), fontsize=13)
+        figure.suptitle("Memory horizons (right): ● most seeds solve this length, × most do not")
 
 
-def main() -> int:
-    """Train every combination, print the horizons, write CSV and a picture."""
+def draw_cures(cures_csv: Path, path: Path) -> None:
+    """By lag, before and after training: the gradient, and the Jacobian's largest stretch."""
+    table = pd.read_csv(cures_csv)
+    rows = (
+        ("relative", "|dL/ds| / |dL/ds| at lag 0", "Gradient that reaches each step"),
+        ("largest", "largest singular value", "Product of the Jacobians, dh_T/ds"),
+    )
+    with plots.picture(path, width=14, height=11) as figure:
+        panels = figure.subplots(len(rows), len(WHEN), sharex=True, sharey="row")
+        for line, (column, label, title) in zip(panels, rows, strict=True):
+            for axes, when in zip(line, WHEN, strict=True):
+                for recipe, found in table[table["when"] == when].groupby("recipe", sort=False):
+                    colour, style, marker = LOOKS[str(recipe)]
+                    axes.plot(found["lag"], found[column], color=colour,
+                              linestyle=style, marker=marker, markersize=8,
+                              markevery=max(1, len(found) // 8), label=recipe)  # fmt: skip
+                axes.set_yscale("log")
+                axes.set(title=f"{title}, {when}", xlabel="lag: steps back from the last",
+                         ylabel=label)  # fmt: skip
+            line[0].set_ylim(bottom=max(FLOOR, line[0].get_ylim()[0]))
+        figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center",
+                      ncols=6)  # fmt: skip
+
+
+def plan(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    """The pairs of task and recipe that fit, in order; says which do not."""
+    for task in options.tasks:
+        for recipe in options.cells:
+            reason = RECIPES[recipe].mismatch(TASKS[task])
+            if reason is None:
+                yield task, recipe
+            else:
+                print(f"{recipe} is left out: {reason}")
+
+
+def train_all(
+    options: argparse.Namespace, config: LabConfig, lengths: Sequence[int], path: Path
+) -> list[dict[str, Any]]:
+    """A row a run, also in ``path``; what it holds already is kept with ``--resume``."""
+    rows: list[dict[str, Any]] = []
+    if options.resume and path.exists():
+        rows = [{str(k): v for k, v in row.items()} for row in pd.read_csv(path).to_dict("records")]
+    done = {(row["task"], row["recipe"], row["T"], row["seed"]): row for row in rows}
+    seeds, backend = range(options.seed, options.seed + options.seeds), get_backend("numpy")
+    pairs = list(plan(options))
+    with tqdm(total=len(pairs) * len(lengths), unit="length", disable=None) as bar:
+        for task, recipe in pairs:
+            for tried, length in enumerate(lengths):
+                solved: list[bool] = []
+
+                def on_check(
+                    steps: int, loss: float, name: str = f"{task} {recipe} {length}"
+                ) -> None:
+                    bar.set_postfix_str(f"{name}: step {steps}, loss {loss:.4f}")
+
+                for seed in seeds:
+                    row = done.get((task, recipe, length, seed))
+                    if row is None:
+                        if not options.every_seed and outcome(solved, len(seeds)) is not None:
+                            break
+                        row = train_on(task, length, seed, config, backend, recipe)
+                        rows.append(row)
+                        write_csv(path, rows)
+                    solved.append(bool(row["solved"]))
+                bar.update()
+                if not (options.all_lengths or outcome(solved, len(seeds))):
+                    bar.update(len(lengths) - tried - 1)
+                    break
+    tasks, recipes = list(TASKS), list(RECIPES)
+    rows.sort(key=lambda row: (
+        tasks.index(row["task"]), recipes.index(row["recipe"]), row["T"], row["seed"]
+    ))  # fmt: skip
+    write_csv(path, rows)
+    return rows
+
+
+def options_of(usual: LabConfig) -> argparse.Namespace:
+    """What was asked for."""
     parser = script_parser(__doc__, "out/long_term_dependencies")
-    usual = LabConfig()
     add = parser.add_argument
     add("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="what to remember")
     add("--cells", nargs="+", choices=list(RECIPES), default=list(RECIPES),
-        help="recipes: a cell, its nonlinearity and its first weights")  # fmt: skip
-    add("--lengths", nargs="+", type=int, default=[10, 20, 50, 100, 200], metavar="T",
-        help="lengths to try")  # fmt: skip
+        help="recipes: a cell, its first values, what is read of its states")  # fmt: skip
+    add("--lengths", nargs="+", type=int, default=[10, 20, 50, 100, 200, 500], metavar="T",
+        help="lengths to try; a recipe ends with the first it fails in most seeds")  # fmt: skip
+    add("--all-lengths", action="store_true", help="do not stop there")
+    add("--every-seed", action="store_true",
+        help="run the last seeds, too, where the first have decided")  # fmt: skip
     add("--budget", type=int, default=usual.budget, metavar="N", help="the most updates of a run")
     add("--seeds", type=int, default=3, metavar="N", help="how many")
     add("--batch-size", type=int, default=usual.batch_size, metavar="B", help="sequences a batch")
     add("--hidden-size", type=int, default=usual.hidden_size, metavar="H", help="hidden units")
-    add("--learning-rate", type=float, default=usual.learning_rate, metavar="X", help="of Adam")
+    add("--learning-rate", type=float, default=usual.learning_rate, metavar="X",
+        help="of Adam, for recipes that do not bring their own")  # fmt: skip
     add("--clip-norm", type=float, default=usual.clip_norm, metavar="X",
         help="the longest gradient, all parameters together")  # fmt: skip
+    add("--look", type=int, default=100, metavar="T",
+        help=f"the length of {TASK_OF_LOOK} to look at Jacobians at; 0: do not")  # fmt: skip
+    add("--look-cells", nargs="+", choices=list(RECIPES), default=LOOKED_AT,
+        help="recipes to look at")  # fmt: skip
+    add("--resume", action="store_true", help="keep the runs that --out holds already")
     options = parser.parse_args()
     if options.seeds < 1:
         parser.error(f"--seeds is {options.seeds}; give at least 1")
     if options.quick:
         vars(options).update(QUICK)
+    return options
+
+
+def main() -> int:
+    """Train every combination, print the horizons, look at the Jacobians; CSV and pictures."""
+    options = options_of(LabConfig())
     config = LabConfig(
         budget=options.budget,
         batch_size=options.batch_size,
@@ -95,30 +206,24 @@ def main() -> int:
         learning_rate=options.learning_rate,
         clip_norm=options.clip_norm,
     )
-    seeds = range(options.seed, options.seed + options.seeds)
-    lengths = sorted(set(options.lengths))
-    for task, length in itertools.product(options.tasks, lengths):
-        TASKS[task].require(length)
-    options.out.mkdir(parents=True, exist_ok=True)
-    runs = list(itertools.product(options.tasks, options.cells, lengths, seeds))
-    rows, backend = [], get_backend("numpy")
-    with tqdm(runs, unit="run", disable=None) as bar:
-        for task, recipe, length, seed in bar:
-
-            def on_check(steps: int, loss: float, name: str = f"{task} {recipe} {length}") -> None:
-                bar.set_postfix_str(f"{name}: step {steps}, loss {loss:.4f}")
-
-            rows.append(train_on(task, length, seed, config, backend, recipe, on_check))
-            write_csv(options.out / "long_term_dependencies.csv", rows)
+    lengths, out = sorted(set(options.lengths)), options.out
+    for task in options.tasks:
+        TASKS[task].require(lengths[0])
+    out.mkdir(parents=True, exist_ok=True)
+    rows = train_all(options, config, lengths, out / "long_term_dependencies.csv")
     table = horizons(rows)
-    write_csv(options.out / "memory_horizons.csv", table)
-    print(f"memory horizon, {len(seeds)} seeds, at most {config.budget} updates:")
+    write_csv(out / "memory_horizons.csv", table)
+    print(f"memory horizon, {options.seeds} seeds, at most {config.budget} updates:")
     for row in table:
-        print(f"  {row['task']:<16}{row['recipe']:<12}{row['horizon']:>5} of {row['largest']}")
-    sentence = verdict(table)
-    picture = options.out / "long_term_dependencies.png"
-    draw(options.out / "long_term_dependencies.csv", sentence, picture)
-    print(sentence)
+        print(f"  {row['task']:<16}{row['recipe']:<15}{row['horizon']:>5} of {lengths[-1]}")
+    draw_horizons(out / "long_term_dependencies.csv", out / "long_term_dependencies.png")
+    print(verdict(table))
+    print(answer(table))
+    if options.look:
+        backend, seed = get_backend("numpy"), options.seed
+        looked = cures(TASK_OF_LOOK, options.look, seed, options.look_cells, config, backend)
+        write_csv(out / "cures_jacobians.csv", looked)
+        draw_cures(out / "cures_jacobians.csv", out / "cures_jacobians.png")
     return 0
 
 

@@ -22,7 +22,7 @@ from npnlp.text import SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
 from npnlp.training.evaluate import evaluate
 from npnlp.training.run import Run
-from npnlp.training.trainer import TrainingConfig
+from npnlp.training.training_config import TrainingConfig
 
 
 def overlap(own: pd.DataFrame, reference: pd.DataFrame) -> dict[str, int]:

@@ -35,7 +35,7 @@ from npnlp.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, pict
 from npnlp.text import SurnameDataset
 from npnlp.training import findings
 from npnlp.training.flow import write_flow
-from npnlp.training.trainer import TrainingConfig
+from npnlp.training.training_config import TrainingConfig
 from npnlp.training.vanishing import before_and_after, clipping_run
 
 DEFAULT, EXPLODING = "default, tanh", "exploding, ReLU"
@@ -77,7 +77,7 @@ def random_sequences(out: Path, length: int, seed: int) -> None:
 
 def surnames(out: Path, dataset: SurnameDataset, config: TrainingConfig) -> None:
     """The surname model before and after training from each start."""
-    rows, scores, history = [], [], np.empty((0, 1 + len(COLUMNS)))
+    rows, scores = [], []
     for name in tqdm(TRAINED, unit="run", disable=None):
         before, after, accuracy, trainer = before_and_after(dataset, STARTS[name], config)
         for when, flow in (("at first", before), ("trained", after)):
@@ -87,10 +87,9 @@ def surnames(out: Path, dataset: SurnameDataset, config: TrainingConfig) -> None
             "sigma_max": before.sigma_max, "sigma_max_trained": after.sigma_max,
         })  # fmt: skip
         if name == DEFAULT:
-            history = trainer.flow
+            write_flow(out / "vanishing_epochs.csv", trainer.flow, trainer.flow_layers)
     write_table(out / "vanishing_surnames.csv", ["start", "when", *COLUMNS], rows)
     write_csv(out / "vanishing_scores.csv", scores)
-    write_flow(out / "vanishing_epochs.csv", history)
 
 
 def clipping(out: Path, length: int, steps: int, seed: int) -> None:

@@ -5,7 +5,9 @@ Run it after a script whose result is kept, copied from its --out folder:
     experiments/class_weights.py       docs/results/class_weights.csv
     experiments/book_protocol.py       docs/results/book_protocol.csv
     experiments/long_term_dependencies.py    docs/results/long_term_dependencies.csv
+    experiments/compare_models.py      docs/results/compare_models.csv, which is its summary.csv
     benchmarks/against_pytorch.py      benchmarks/results/against_pytorch.csv
+    benchmarks/cells_against_pytorch.py      benchmarks/results/cells_against_pytorch.csv
 """
 
 from __future__ import annotations
@@ -65,23 +67,67 @@ def against_pytorch() -> str:
     return markdown_table(["", "epoch", "threads", "times npnlp's (quartiles)"], rows)
 
 
+def compare_models() -> str:
+    """Scores of every entrant, with half of the interval over seeds where there are several."""
+    table = pd.read_csv(ROOT / "docs/results/compare_models.csv")
+    rows = []
+    for _, row in table.iterrows():
+        cells = [f"{row[score]:.3f}" for score in SCORES]
+        if row["runs"] > 1:
+            halves = [f"{row[f'{score}_high'] - row[score]:.3f}" for score in SCORES]
+            cells = [f"{c} ± {half}" for c, half in zip(cells, halves, strict=True)]
+        rows.append([f"`{row['entrant']}`", str(row["runs"]), *cells, f"{row['seconds']:.0f} s"])
+    return markdown_table(["", "seeds", *SCORES.values(), "training, one core"], rows)
+
+
+def cells_against_pytorch() -> str:
+    """How many times this project's epoch each of PyTorch's ways takes, by cell and size."""
+    table = pd.read_csv(ROOT / "benchmarks/results/cells_against_pytorch.csv")
+    sizes = list(dict.fromkeys(table["hidden_size"]))
+    rows = []
+    for (cell, way), found in table[table["way"] != "npnlp"].groupby(["cell", "way"], sort=False):
+        by_size = found.set_index("hidden_size")
+        cells = [
+            f"{by_size['ratio'][size]:.1f} ({by_size['ratio_q25'][size]:.1f} to "
+            f"{by_size['ratio_q75'][size]:.1f})"
+            for size in sizes
+        ]
+        rows.append([str(cell), str(way).removeprefix("torch "), *cells])
+    header = ["", "PyTorch's batch", *(f"hidden size {size}" for size in sizes)]
+    return markdown_table(header, rows)
+
+
 def memory_horizons() -> str:
-    """The largest length solved, by recipe and task."""
+    """The largest length solved, by recipe and task; ``>=`` where no longer one was tried."""
     runs = pd.read_csv(ROOT / "docs/results/long_term_dependencies.csv")
     rows_of_runs = [{str(k): v for k, v in run.items()} for run in runs.to_dict("records")]
     table = pd.DataFrame(horizons(rows_of_runs))
     tasks = list(dict.fromkeys(table["task"]))
-    rows = [
-        [f"`{recipe}`", *(str(found.set_index("task")["horizon"][task]) for task in tasks)]
-        for recipe, found in table.groupby("recipe", sort=False)
-    ]
+    rows = []
+    for recipe, found in table.groupby("recipe", sort=False):
+        by_task = found.set_index("task")
+        reached = [
+            f"{'>= ' if by_task['horizon'][task] == by_task['largest'][task] else ''}"
+            f"{by_task['horizon'][task]}"
+            for task in tasks
+        ]
+        rows.append([f"`{recipe}`", *reached])
     return markdown_table(["", *(task.replace("_", " ") for task in tasks)], rows)
+
+
+TABLES = {
+    table.__name__: table
+    for table in (
+        class_weights, book_protocol, compare_models, against_pytorch, cells_against_pytorch,
+        memory_horizons,
+    )
+}  # fmt: skip
 
 
 def main() -> None:
     """Fill every table in."""
-    for table in (class_weights, book_protocol, against_pytorch, memory_horizons):
-        fill_section(ROOT / "README.md", table.__name__, table())
+    for name, table in TABLES.items():
+        fill_section(ROOT / "README.md", name, table())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,208 @@
+"""Cells, weightings, the recipe and other libraries' models on one table, over several seeds.
+
+Accuracy, balanced accuracy and macro F1 with intervals, on all test names and on those that train
+has not, and by nationality; what training costs; parameters. All choices are made on val; each
+trained model reads test once. With the extra ``peers``, a character n-gram logistic regression
+(scikit-learn) and the same models in PyTorch run beside them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from npnlp.cli.script import add_table, guarded, script_parser
+from npnlp.errors import InputError
+from npnlp.files import write_csv
+from npnlp.plots import BLACK, BLUE, VERMILION, picture
+from npnlp.text import SurnameDataset
+from npnlp.training.comparison import (
+    Entrant,
+    Result,
+    default_entrants,
+    ensemble,
+    model_rows,
+    nationality_rows,
+    summary_rows,
+    train,
+)
+from npnlp.training.inspection import interval
+from npnlp.training.training_recipes import RECIPES
+
+NGRAMS = ("ngrams", "ngrams-balanced")
+PYTORCH = {f"pytorch-{name}": name for name in ("elman", "gru", "lstm")}
+PACKAGES = {"sklearn": "scikit-learn", "torch": "PyTorch"}
+OWN = {entrant.name: entrant for entrant in default_entrants()}
+ENSEMBLES = {f"{name}-ensemble": name for name in RECIPES}
+KNOWN = [*OWN, *ENSEMBLES, *NGRAMS, *PYTORCH]
+QUICK_ROWS = 20
+
+
+def needs(name: str) -> str | None:
+    """The package that an entrant needs, if it is one of another library."""
+    return "sklearn" if name in NGRAMS else "torch" if name in PYTORCH else None
+
+
+def available(names: list[str]) -> list[str]:
+    """Those whose package is installed; says which are left out."""
+    for package, title in PACKAGES.items():
+        left = [name for name in names if needs(name) == package]
+        if left and importlib.util.find_spec(package) is None:
+            print(f"{title} is not installed, so {', '.join(left)} are left out; to have them: "
+                  "pip install '.[peers]'")  # fmt: skip
+            names = [name for name in names if name not in left]
+    return names
+
+
+def shortened(entrant: Entrant, epochs: int | None) -> Entrant:
+    """The entrant with so many epochs, unless None."""
+    if epochs is None:
+        return entrant
+    return Entrant(entrant.name, entrant.shape, {**entrant.training, "num_epochs": epochs})
+
+
+def ngram_result(dataset: SurnameDataset, name: str, out: Path) -> Result:
+    """The n-gram model; what was tried on val goes into a file."""
+    from peers import ngrams
+
+    result, tried = ngrams.train(dataset, name)
+    write_csv(out / f"{name}_choice.csv", tried)
+    return result
+
+
+def pytorch_result(dataset: SurnameDataset, entrant: Entrant, seed: int) -> Result:
+    """PyTorch's module with the hyperparameters of an own model."""
+    from peers import pytorch
+
+    return pytorch.train(entrant, dataset, seed)
+
+
+def results_of(
+    names: list[str],
+    dataset: SurnameDataset,
+    seeds: dict[str, range],
+    epochs: int | None,
+    out: Path,
+) -> Iterator[Result]:
+    """A result for each run of each entrant, the ensemble of a recipe's runs after them."""
+    for name in names:
+        if name in NGRAMS:
+            yield ngram_result(dataset, name, out)
+        elif name in PYTORCH:
+            entrant = shortened(OWN[PYTORCH[name]], epochs)
+            yield from (pytorch_result(dataset, entrant, seed) for seed in seeds[name])
+        elif name in OWN:
+            runs = []
+            for seed in seeds[name]:
+                runs.append(train(shortened(OWN[name], epochs), dataset, seed))
+                yield runs[-1]
+            joint = f"{name}-ensemble"
+            if joint in names:
+                yield ensemble(joint, runs)
+
+
+def draw(summary: list[dict[str, Any]], path: Path) -> None:
+    """A dot and an interval for each entrant, on all test names and on those train has not."""
+    places = np.arange(len(summary))[::-1]
+    looks = (("", "all test names", BLUE, "o", 0.14),
+             ("unseen_", "names that train has not", VERMILION, "s", -0.14))  # fmt: skip
+    with picture(path, width=14, height=2.6 + 0.46 * len(summary)) as figure:
+        panels = figure.subplots(1, 2, sharey=True)
+        for axes, (score, title) in zip(
+            panels, (("accuracy", "accuracy"), ("macro_f1", "macro F1")), strict=True
+        ):
+            for scope, label, colour, marker, shift in looks:
+                means = np.array([row[scope + score] for row in summary])
+                highs = np.array([row[f"{scope}{score}_high"] for row in summary])
+                axes.errorbar(
+                    means, places + shift, xerr=np.nan_to_num(highs - means), fmt=marker,
+                    color=colour, markersize=8, elinewidth=2, capsize=4, label=label,
+                )  # fmt: skip
+            axes.set_yticks(
+                places, [f"{row['entrant']} ({row['runs']})" for row in summary], color=BLACK
+            )
+            axes.set(xlabel=title, ylim=(-0.7, len(summary) - 0.3))
+        figure.suptitle("Test scores (runs): mean and 95 % interval over seeds", fontsize=17)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+
+def table(summary: list[dict[str, Any]]) -> Iterator[str]:
+    """The summary as lines."""
+    heads = ("accuracy", "balanced", "macro F1", "acc. unseen", "F1 unseen")
+    names = ("accuracy", "balanced_accuracy", "macro_f1", "unseen_accuracy", "unseen_macro_f1")
+    yield f"{'entrant':<20} {'runs':>4} {'parameters':>10} {'seconds':>7} " + " ".join(
+        f"{head:>15}" for head in heads
+    )
+    for row in summary:
+        cells = []
+        for name in names:
+            half = row[f"{name}_high"] - row[name]
+            cells.append(
+                f"{row[name]:.4f}" + (f" ± {half:.4f}" if not math.isnan(half) else " " * 9)
+            )
+        yield (f"{row['entrant']:<20} {row['runs']:>4} {row['parameters']:>10,} "
+               f"{row['seconds']:>7.1f} " + " ".join(cells))  # fmt: skip
+
+
+def small(dataset: SurnameDataset) -> SurnameDataset:
+    """Some rows of each nationality and split."""
+    groups = dataset.surname_df.groupby(["nationality", "split"])
+    return SurnameDataset(groups.head(QUICK_ROWS), dataset.get_vectorizer())
+
+
+def main() -> int:
+    """Train all of them, print a table, write CSV files and a picture."""
+    parser = script_parser(__doc__, "out/compare_models")
+    add_table(parser)
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many of a recipe")
+    parser.add_argument("--other-seeds", type=int, metavar="N",
+                        help="how many of the others (default: as many)")  # fmt: skip
+    parser.add_argument("--entrants", nargs="+", metavar="NAME", default=KNOWN,
+                        help="which to train")  # fmt: skip
+    options = parser.parse_args()
+    for name in options.entrants:
+        if name not in KNOWN:
+            raise InputError(f"entrant {name!r} is not known; choose from {', '.join(KNOWN)}")
+        if name in ENSEMBLES and ENSEMBLES[name] not in options.entrants:
+            raise InputError(f"entrant {name!r} needs {ENSEMBLES[name]!r}; name both")
+    many, few = options.seeds, options.other_seeds or options.seeds
+    many, few, epochs = (2, 1, 1) if options.quick else (many, few, None)
+    if min(many, few) < 1:
+        raise InputError(f"seeds are {min(many, few)}; there has to be at least 1")
+    dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
+    if options.quick:
+        dataset = small(dataset)
+    names = available([name for name in KNOWN if name in options.entrants])
+    first = options.seed
+    seeds = {name: range(first, first + (many if name in RECIPES else few)) for name in names}
+    options.out.mkdir(parents=True, exist_ok=True)
+    results: list[Result] = []
+    for result in tqdm(
+        results_of(names, dataset, seeds, epochs, options.out), unit="run", disable=None
+    ):
+        results.append(result)
+        # After each run, since they are long.
+        write_csv(options.out / "models.csv", model_rows(results, dataset))
+    summary = summary_rows(model_rows(results, dataset))
+    write_csv(options.out / "summary.csv", summary)
+    write_csv(options.out / "by_nationality.csv", nationality_rows(results, dataset))
+    draw(summary, options.out / "compare_models.png")
+    tested = len(dataset.frames["test"])
+    best = max(row["accuracy"] for row in summary)
+    low, high = interval(best, tested)
+    print(f"{tested:,} test rows; mean ± half of the 95 % interval over seeds; seconds of one core")
+    print("\n".join(table(summary)))
+    print(f"The names are a sample too: an accuracy of {best:.4f} on so many rows is one of "
+          f"{low:.4f} to {high:.4f}.")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("compare_models.py", main))

@@ -1,0 +1,168 @@
+"""What each part of a recipe brings: the recipe without it, over several seeds, scored on val.
+
+Differences to the whole recipe are those of runs with the same seed, with intervals over seeds.
+Test is not read. What was tried and not taken is there too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from npnlp.cli.script import add_table, guarded, script_parser
+from npnlp.errors import InputError
+from npnlp.files import write_csv
+from npnlp.plots import BLACK, BLUE, VERMILION, picture
+from npnlp.text import SurnameDataset
+from npnlp.training.comparison import (
+    answers_of,
+    corrected,
+    entrant_of,
+    log_prior_of,
+    paired_changes,
+    paired_rows,
+    score,
+    train,
+)
+from npnlp.training.training_recipes import RECIPES
+
+WHOLE = "whole"
+#: What is changed, in the settings of recipes. One that changes nothing is left out.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no n-grams": {"ngram_orders": []},
+    "one pass a batch, no consistency": {"consistency": 0.0},
+    "plateau, early stopping": {"schedule": "plateau", "num_epochs": 100},
+    "weight decay 0.01": {"weight_decay": 0.01},
+    "no label smoothing": {"label_smoothing": 0.0},
+    "repeated names not merged": {"merge_repeats": False},
+    "last state only": {"pooling": "last"},
+    "one direction": {"bidirectional": False},
+    "n-gram dropout 0.5": {"ngram_dropout": 0.5},
+    "no dropped characters": {"char_dropout": 0.0},
+    "no embedding dropout": {"embedding_dropout": 0.0},
+    "a hidden linear layer": {"hidden_layer": True},
+    "batches of any lengths": {"bucket": 0},
+    "adjusted while training": {"logit_adjustment": 0.3, "prior_correction": 0.0},
+    "no correction": {"prior_correction": 0.0},
+    "correction 0.15": {"prior_correction": 0.15},
+    "correction 0.5": {"prior_correction": 0.5},
+    "correction 1": {"prior_correction": 1.0},
+}
+AFTERWARDS = {"prior_correction"}
+QUICK = ("no n-grams", "no correction")
+QUICK_ROWS = 10
+
+
+def variants_of(recipe: Mapping[str, Any], names: list[str]) -> dict[str, dict[str, Any]]:
+    """The options of the whole recipe and of each variant that is not the same."""
+    chosen = {name: {**recipe, **VARIANTS[name]} for name in names}
+    return {WHOLE: dict(recipe)} | {n: o for n, o in chosen.items() if o != recipe}
+
+
+def rows_of(
+    variants: dict[str, dict[str, Any]], dataset: SurnameDataset, seeds: range
+) -> Iterator[dict[str, Any]]:
+    """A row for each run. What differs only in what is done after training is trained once."""
+    answers, prior = answers_of(dataset, "val"), log_prior_of(dataset)
+    whole = variants[WHOLE]
+    trained: dict[int, Any] = {}
+    for name, options in variants.items():
+        changed = {key for key in options if options[key] != whole.get(key)}
+        for seed in seeds:
+            if name == WHOLE or not changed <= AFTERWARDS:
+                result = train(entrant_of(name, options), dataset, seed, ("val",))
+                trained.setdefault(seed, result)
+                probabilities = result.probabilities["val"]
+            else:
+                result = trained[seed]
+                tau = options["prior_correction"] - whole["prior_correction"]
+                probabilities = corrected(result.probabilities["val"], prior, tau)
+            yield {
+                "variant": name,
+                "seed": seed,
+                **score(probabilities, answers),
+                "parameters": result.parameters,
+                "seconds": result.seconds,
+                "epochs": result.epochs,
+            }
+
+
+def draw(runs: list[dict[str, Any]], path: Path) -> None:
+    """A bar for each variant: how far it is from the whole recipe, in points; a dot a run."""
+    table = paired_rows(runs, "variant", WHOLE)[1:]
+    places = np.arange(len(table))[::-1]
+    looks = (("accuracy", "accuracy", BLUE, 0.19), ("macro_f1", "macro F1", VERMILION, -0.19))
+    with picture(path, width=13, height=2.6 + 0.6 * len(table)) as figure:
+        axes = figure.add_subplot()
+        for name, label, colour, shift in looks:
+            changes = paired_changes(runs, "variant", WHOLE, name)
+            means = 100 * np.array([row[f"{name}_change"] for row in table])
+            highs = 100 * np.array([row[f"{name}_change_high"] for row in table])
+            axes.barh(places + shift, means, height=0.36, color=colour, label=label)
+            if table[0]["runs"] > 2:  # of two runs it would span far more than they do
+                axes.errorbar(means, places + shift, xerr=highs - means, fmt="none",
+                              ecolor=BLACK, elinewidth=1.5, capsize=3)  # fmt: skip
+            for place, row in zip(places, table, strict=True):
+                points = 100 * np.array(changes[row["variant"]])
+                axes.plot(points, [place + shift] * len(points), "o", color=BLACK, markersize=4)
+        axes.axvline(0, color=BLACK, linewidth=1)
+        axes.set_yticks(places, [row["variant"] for row in table])
+        axes.set(
+            xlabel="change on val against the whole recipe, in points (dots: seeds)",
+            title="What the recipe loses or gains with one part changed",
+        )
+        axes.set_ylim(-0.7, len(table) - 0.3)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+
+def small(dataset: SurnameDataset) -> SurnameDataset:
+    """Some rows of each nationality and split."""
+    groups = dataset.surname_df.groupby(["nationality", "split"])
+    return SurnameDataset(groups.head(QUICK_ROWS), dataset.get_vectorizer())
+
+
+def main() -> int:
+    """Train, print a table, write CSV files and a picture."""
+    parser = script_parser(__doc__, "out/recipe_ablation")
+    add_table(parser)
+    parser.add_argument("--recipe", choices=list(RECIPES), default="wide", help="which one")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", default=list(VARIANTS),
+                        help="which to train, besides the whole recipe")  # fmt: skip
+    options = parser.parse_args()
+    for name in options.variants:
+        if name not in VARIANTS:
+            raise InputError(f"variant {name!r} is not known; choose from {', '.join(VARIANTS)}")
+    if options.seeds < 1:
+        raise InputError(f"seeds are {options.seeds}; there has to be at least 1")
+    recipe, names, count = RECIPES[options.recipe], options.variants, options.seeds
+    dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
+    if options.quick:
+        recipe, names, count = {**recipe, "num_epochs": 1}, list(QUICK), 2
+        dataset = small(dataset)
+    seeds = range(options.seed, options.seed + count)
+    variants = variants_of(recipe, names)
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for row in tqdm(rows_of(variants, dataset, seeds), unit="run", disable=None,
+                    total=count * len(variants)):  # fmt: skip
+        rows.append(row)
+        write_csv(options.out / "recipe_ablation_runs.csv", rows)  # after each, since they are long
+    table = paired_rows(rows, "variant", WHOLE)
+    write_csv(options.out / "recipe_ablation.csv", table)
+    draw(rows, options.out / "recipe_ablation.png")
+    for row in table:
+        print(f"{row['variant']:<34} " + "  ".join(
+            f"{name} {row[name]:.4f} ({100 * row[f'{name}_change']:+.2f})"
+            for name in ("accuracy", "macro_f1")
+        ))  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("recipe_ablation.py", main))
