@@ -19,7 +19,7 @@ from npnlp.cli import main
 from npnlp.text import SurnameDataset
 from npnlp.training.run import Run
 from npnlp.training.tensors import load_tensors
-from npnlp.training.trainer import TrainingConfig
+from npnlp.training.training_config import TrainingConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 COLUMNS = ("nationality", "split", "surname")
@@ -44,6 +44,7 @@ FILES = {
     "history.csv",
     "gradient_flow.csv",
     "confusion_matrix.csv",
+    "MODEL_CARD.md",
     "learning_curves.png",
     "gradient_norms.png",
     "gradient_flow.png",

@@ -250,7 +250,10 @@ def test_the_default_folder_and_table(tmp_path: Path) -> None:
     assert npnlp_command("evaluate", cwd=tmp_path).returncode == 0
 
 
-COMMANDS = ("train", "evaluate", "predict", "gradcheck", "backends")
+COMMANDS = (
+    "train", "evaluate", "predict", "gradient-flow", "gradcheck", "replay", "export", "import",
+    "verify", "backends",
+)  # fmt: skip
 
 
 def subparsers() -> dict[str, argparse.ArgumentParser]:
@@ -261,7 +264,7 @@ def subparsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def test_all_commands_are_there() -> None:
-    assert set(COMMANDS) <= set(subparsers())
+    assert set(COMMANDS) == set(subparsers())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -64,10 +64,10 @@ def test_every_named_test_is_there(page: str) -> None:
 
 
 def test_a_line_that_is_gone_would_be_found() -> None:
-    path = ROOT / "npnlp/layers/recurrent.py"
-    (source,) = functions(path, "_run")
-    assert "a_t += product  # (2)" in source
-    assert "delta_t *= d_t  # undoes (3)" not in source
+    path = ROOT / "npnlp/layers/elman.py"
+    (source,) = functions(path, "step")
+    assert "a += recur(h)  # (1) a = u + W_hh h" in source
+    assert "delta *= d_h  # undoes (2)" not in source
     assert not functions(path, "run_backwards")
 
 

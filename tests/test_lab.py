@@ -14,17 +14,18 @@ from npnlp.gradients import check_adjoint, check_gradients
 from npnlp.layers import MeanSquaredError, Packing
 from npnlp.models import SequenceConfig, SequenceModel
 from npnlp.tasks import TASKS
-from npnlp.training.lab import RECIPES, Lab, LabConfig, horizons, train_on, verdict
+from npnlp.training.lab import Lab, LabConfig, horizons, outcome, train_on, verdict
+from npnlp.training.recipes import RECIPES, Recipe, chrono
 from tests.reference import draw
 
 NUMPY = get_backend("numpy")
 LENGTHS = np.array([3, 1, 5, 5, 2])
-SMALL = LabConfig(budget=20, batch_size=8, hidden_size=6, check_every=10, check_size=16)
+SMALL = LabConfig(budget=20, batch_size=8, hidden_size=8, check_every=10, check_size=16)
 both_reads = pytest.mark.parametrize("read", ["last", "each"])
 
 
 def model(backend: Backend, read: str, phi: str = "tanh") -> SequenceModel:
-    config = SequenceConfig(4, 3, hidden_size=6, read=read, cell_options={"nonlinearity": phi})
+    config = SequenceConfig(4, 3, hidden_size=6, read=read, nonlinearity=phi)
     return SequenceModel(config, backend=backend, dtype=np.float64, random=Random(1))
 
 
@@ -120,14 +121,14 @@ def test_a_mistake_planted_in_the_squared_error_is_caught(wrong: type[MeanSquare
 
 
 class ForgetsTheReadout(SequenceModel):
-    def backward(self, dy: Any, cache: Any) -> Any:
+    def backward(self, dy: Any, cache: Any, probe: Any = None) -> Any:
         d_x = super().backward(dy, cache)
         self.out.grads["weight"][...] = 0
         return d_x
 
 
 class TellsTheRowsInTurn(SequenceModel):
-    def backward(self, dy: Any, cache: Any) -> Any:
+    def backward(self, dy: Any, cache: Any, probe: Any = None) -> Any:
         return super().backward(dy[::-1].copy(), cache)
 
 
@@ -147,7 +148,11 @@ def test_squared_error_refuses_to_stretch_its_targets() -> None:
 
 @pytest.mark.parametrize("task", list(TASKS))
 @pytest.mark.parametrize("recipe", list(RECIPES))
-def test_every_recipe_runs_on_every_task(task: str, recipe: str) -> None:
+def test_every_recipe_runs_on_every_task_that_it_fits(task: str, recipe: str) -> None:
+    if RECIPES[recipe].mismatch(TASKS[task]) is not None:
+        with pytest.raises(InputError, match=r"'attention' does not fit: copy .* one answer"):
+            train_on(task, 12, 0, SMALL, NUMPY, recipe)
+        return
     row = train_on(task, 12, 0, SMALL, NUMPY, recipe)
     assert row["steps"] == 20
     assert math.isfinite(row["loss"])
@@ -165,6 +170,103 @@ def test_training_lowers_the_loss() -> None:
     assert lab.task.solved(10, after)
     assert seen[-1] == (lab.steps, after)
     assert all(not lab.task.solved(10, loss) for _, loss in seen[:-1])
+
+
+@pytest.mark.parametrize(
+    ("task", "length", "recipe", "budget"),
+    [
+        ("adding", 20, "gru-chrono", 500),
+        ("adding", 20, "attention", 600),
+        ("first_token", 50, "bidirectional", 400),
+        ("first_token", 30, "transformer", 200),
+    ],
+)
+def test_each_cure_solves_what_tanh_does_not(
+    task: str, length: int, recipe: str, budget: int
+) -> None:
+    config = LabConfig(budget=budget, check_size=256)
+    assert train_on(task, length, 5, config, NUMPY, recipe)["solved"]
+    assert not train_on(task, length, 5, config, NUMPY, "tanh")["solved"]
+
+
+def test_reading_backwards_too_brings_the_middle_no_nearer() -> None:
+    config = LabConfig(budget=400, check_size=256)
+    assert train_on("first_token", 80, 5, config, NUMPY, "bidirectional")["solved"]
+    assert not train_on("middle_token", 80, 5, config, NUMPY, "bidirectional")["solved"]
+
+
+@pytest.mark.slow
+def test_it_is_the_biases_and_not_the_learning_rate() -> None:
+    gru = {"cell": "gru"}
+    fast, slow = Recipe(gru, learning_rate=3e-3), Recipe(gru, chrono=True)
+    task, config = TASKS["first_token"], LabConfig()
+    assert not task.solved(50, Lab(task, fast, 50, 0, config, NUMPY).run())
+    assert task.solved(50, Lab(task, slow, 50, 0, config, NUMPY).run())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["adding", "first_token"])
+def test_a_gated_cell_solves_length_500(task: str) -> None:
+    row = train_on(task, 500, 0, LabConfig(), NUMPY, "gru-chrono")
+    assert row["solved"]
+    assert row["steps"] <= 2000
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_chrono_biases_are_logarithms_of_times_up_to_the_length(cell: str) -> None:
+    config = SequenceConfig(2, 1, hidden_size=400, cell=cell)
+    (layer,) = SequenceModel(config, random=Random(0)).encoder.cells
+    before = {name: value.copy() for name, value in layer.parameters.items()}
+    chrono(layer, 101, Random(3))
+    keep, size = {"lstm": 1, "gru": 1}[cell], 400
+    kept = slice(keep * size, (keep + 1) * size)
+    biases = layer.weight("bias_ih") + layer.weight("bias_hh")
+    times = np.exp(biases[kept])
+    assert 1 <= times.min() < 3
+    assert 97 < times.max() <= 100.01
+    assert times.mean() == pytest.approx(50.5, rel=0.1)
+    changed = {keep} if cell == "gru" else {0, keep}
+    if cell == "lstm":
+        np.testing.assert_array_equal(biases[:size], -biases[kept])
+    for gate in set(range(len(layer.gates))) - changed:
+        rows = slice(gate * size, (gate + 1) * size)
+        for name in ("bias_ih_l0", "bias_hh_l0"):
+            np.testing.assert_array_equal(layer.parameters[name][rows], before[name][rows])
+    np.testing.assert_array_equal(layer.weight("weight_hh"), before["weight_hh_l0"])
+
+
+def test_both_directions_get_first_values_of_their_own() -> None:
+    recipe = Recipe({"bidirectional": True}, initialization="orthogonal")
+    lab = Lab(TASKS["adding"], recipe, 10, 0, SMALL, NUMPY)
+    forward, reverse = (cell.weight("weight_hh") for cell in lab.model.encoder.cells)
+    for weight in (forward, reverse):
+        np.testing.assert_allclose(weight @ weight.T, np.eye(8), atol=1e-6)
+    assert np.abs(forward - reverse).max() > 0.1
+
+
+def test_a_recipe_may_bring_its_learning_rate() -> None:
+    plain, own = (
+        Lab(TASKS["adding"], Recipe(learning_rate=rate), 10, 0, SMALL, NUMPY)
+        for rate in (None, 0.25)
+    )
+    assert plain.optimizer.learning_rate == SMALL.learning_rate
+    assert own.optimizer.learning_rate == 0.25
+
+
+@pytest.mark.parametrize(
+    ("solved", "expected"),
+    [
+        ([], None), ([True], None), ([False], None), ([True, True], True),
+        ([False, False], False), ([True, False], None), ([False, True, True], True),
+    ],
+)  # fmt: skip
+def test_the_outcome_is_known_as_soon_as_it_is(solved: list[bool], expected: bool | None) -> None:
+    assert outcome(solved, 3) is expected
+
+
+def test_half_of_the_seeds_are_not_most() -> None:
+    assert outcome([True, False], 2) is False
+    assert outcome([False], 2) is False
 
 
 @pytest.mark.peers

@@ -20,7 +20,8 @@ from npnlp.text import SurnameDataset, SurnameVectorizer
 from npnlp.training.batches import batches
 from npnlp.training.clipping import clip_grad_norm
 from npnlp.training.optimizers import make_optimizer
-from npnlp.training.trainer import Trainer, TrainingConfig
+from npnlp.training.trainer import Trainer
+from npnlp.training.training_config import TrainingConfig
 from tests import reference
 from tests.reference import BOUNDS, Floats, assert_close, host, pack
 
@@ -353,7 +354,7 @@ def test_weights_depend_on_seed_and_name_only() -> None:
         ({"num_classes": 0}, "num_classes is 0"),
         ({"rnn_hidden_size": 2.5}, "rnn_hidden_size is 2.5"),
         ({"width": 3}, "unknown field 'width'"),
-        ({"dropout": 1.0}, "p of Dropout is 1.0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
         ({"dropout": "much"}, "dropout"),
         ({"nonlinearity": "sigmoid"}, "nonlinearity 'sigmoid' is not known"),
         ({"padding_idx": 8}, "padding_idx is 8"),

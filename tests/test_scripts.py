@@ -12,13 +12,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("benchmarks/*.py")])
-NEEDS_TORCH = {"against_pytorch.py"}
+NEEDS_TORCH = {"against_pytorch.py", "cells_against_pytorch.py"}
 WRITES = {
     "surnames.py": ("model.safetensors", "history.csv", "learning_curves.png"),
     "book_protocol.py": ("book_protocol.csv", "book_protocol_runs.csv", "book_protocol.png"),
     "class_weights.py": ("class_weights.csv", "class_weights.png"),
+    "compare_models.py": (
+        "models.csv", "summary.csv", "by_nationality.csv", "compare_models.png",
+    ),
+    "recipe_ablation.py": (
+        "recipe_ablation_runs.csv", "recipe_ablation.csv", "recipe_ablation.png",
+    ),
     "own_table.py": ("own_table.csv", "own_table_overlap.csv", "own_table.png"),
     "against_pytorch.py": ("against_pytorch.csv", "environment.json"),
+    "cells_against_pytorch.py": ("cells_against_pytorch.csv", "environment.json"),
     "sequence_lengths.py": ("sequence_lengths.csv", "sequence_lengths.png", "environment.json"),
     "long_term_dependencies.py": (
         "long_term_dependencies.csv", "memory_horizons.csv", "long_term_dependencies.png",
@@ -41,8 +48,11 @@ TABLE_OPTION = {
     "surnames.py": "--surname-csv",
     "book_protocol.py": "--surname-csv",
     "class_weights.py": "--surname-csv",
+    "compare_models.py": "--surname-csv",
+    "recipe_ablation.py": "--surname-csv",
     "own_table.py": "--reference",
     "against_pytorch.py": "--surname-csv",
+    "cells_against_pytorch.py": "--surname-csv",
     "vanishing_gradients.py": "--surname-csv",
     "probe_cost.py": "--surname-csv",
 }
