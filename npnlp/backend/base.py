@@ -7,6 +7,9 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+from npnlp.backend import plain
+from npnlp.backend.random import Random
+
 #: An array of the backend in use. CuPy's arrays answer to the same names as NumPy's.
 Array: TypeAlias = NDArray[Any]
 
@@ -55,6 +58,38 @@ class Backend(ABC):
 
         To be called before work that makes the same arrays again and again, such as training.
         """
+
+    def memory(self) -> tuple[int, int] | None:
+        """Free bytes and all bytes of the memory that arrays live in; None where nobody knows."""
+        return None
+
+    def keep_mask(self, random: Random, shape: tuple[int, ...], p: float) -> Array:
+        """:meth:`Random.keep` on this backend: True with probability ``1 - p``, the same bits."""
+        return self.asarray(random.keep(shape, p))
+
+    def softmax_losses(self, logits: Array, targets: Array) -> tuple[Array, Array]:
+        """``softmax(z)`` and ``-log softmax(z)_y`` of every row, ``(B, C)`` and ``(B,)``.
+
+        Shapes: ``logits (B, C)``, ``targets (B,)`` integers in ``[0, C)``.
+        """
+        return plain.softmax_losses(self.xp, logits, targets)
+
+    def softmax_losses_backward(
+        self, d_losses: Array | float, probabilities: Array, targets: Array
+    ) -> Array:
+        """``dL/dlogits`` from ``dL/dlosses``, ``(B,)`` or one number for all rows."""
+        return plain.softmax_losses_backward(self.xp, d_losses, probabilities, targets)
+
+    def adam_step(
+        self, values: Array, grads: Array, moments: tuple[Array, Array], scratch: Array,
+        numbers: plain.AdamNumbers,
+    ) -> None:  # fmt: skip
+        """One step of Adam on flat buffers, in place; ``scratch`` is a buffer to compute in."""
+        plain.adam_step(self.xp, values, grads, moments, scratch, numbers)
+
+    def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
+        """Fused kernels for such a cell (:mod:`npnlp.backend.recurrence`), or None."""
+        return None
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array of zeros on this backend."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 from typing import Any
 
@@ -62,6 +63,14 @@ class NumpyBackend(Backend):
             mallopt = ctypes.CDLL(None).mallopt
             mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
             mallopt(M_TRIM_THRESHOLD, 8 * LARGEST_KEPT)
+
+    def memory(self) -> tuple[int, int] | None:
+        """See :meth:`Backend.memory`: what the system has, where it says so."""
+        try:
+            page = os.sysconf("SC_PAGE_SIZE")
+            return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+        except (AttributeError, ValueError, OSError):  # Windows and macOS
+            return None
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""

@@ -23,6 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def keep_threshold(p: float) -> int:
+    """Of the numbers of 16 bits, those below this are dropped."""
+    return round(p * 65536)
+
+
 @lru_cache(maxsize=1024)
 def _key(seed: int, name: str) -> NDArray[np.uint64]:
     """Philox's key: the seed, and a hash of the stream's name."""
@@ -66,13 +71,18 @@ class Random:
         """The same stream at another step."""
         return Random(self.seed, self.name, step)
 
+    @property
+    def key(self) -> NDArray[np.uint64]:
+        """The two words of Philox's key."""
+        return _key(self.seed, self.name)
+
     def raw(self, count: int) -> NDArray[np.uint64]:
         """``count`` random 64-bit words."""
         if not hasattr(_workers, "generator"):
             _workers.generator, _workers.state = _set_up()
         state = _workers.state
         state["state"]["counter"][2] = self.step
-        state["state"]["key"] = _key(self.seed, self.name)
+        state["state"]["key"] = self.key
         _workers.generator.state = state
         words: NDArray[np.uint64] = _workers.generator.random_raw(count)
         return words
@@ -99,7 +109,7 @@ class Random:
         """True with probability ``1 - p``, from 16 bits an element (``p`` to within 1/65536)."""
         count = math.prod(shape)
         bits = self.raw((count + 3) // 4).astype("<u8", copy=False).view("<u2")[:count]
-        return (bits >= round(p * 65536)).reshape(shape)
+        return (bits >= keep_threshold(p)).reshape(shape)
 
     def permutation(self, count: int) -> NDArray[np.int64]:
         """The numbers 0 to ``count - 1`` in random order."""

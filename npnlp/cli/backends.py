@@ -1,4 +1,4 @@
-"""``npnlp backends``: what can compute here."""
+"""``npnlp backends``: what can compute here, what not, and what to do about it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def add_to(commands: Any) -> None:
         "backends",
         formatter_class=Formatter,
         help="show which backends work here",
-        description="Try every backend with a computation, and say what came of it.",
+        description="Try every backend with a computation, and say what came of it: versions, the "
+        "device and its memory where it works, and where it does not the reason and the fix.",
     )
     parser.set_defaults(run=run)
 
@@ -26,11 +27,22 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     for name in ("numpy", "cupy"):
         started = time.perf_counter()
-        try:
-            described = get_backend(name).describe()
-            described.pop("backend")
-            verdict = "works: " + ", ".join(f"{key} {value}" for key, value in described.items())
-        except DeviceError as error:
-            verdict = f"not usable: {str(error).removeprefix('backend cupy: ')}"
+        verdict = verdict_on(name)
         print(f"{name:<6} {verdict} ({time.perf_counter() - started:.2f} s)")
     return 0
+
+
+def verdict_on(name: str) -> str:
+    """What came of trying the backend, in one line."""
+    try:
+        backend = get_backend(name)
+        described = backend.describe()
+        memory = backend.memory()
+    except DeviceError as error:
+        return f"not usable: {str(error).removeprefix('backend cupy: ')}"
+    described.pop("backend")
+    said = [f"{key.replace('_', ' ')} {value}" for key, value in described.items()]
+    if memory is not None:
+        free, total = (size / 2**30 for size in memory)
+        said.append(f"memory {free:.1f} of {total:.1f} GiB free")
+    return "works: " + ", ".join(said)

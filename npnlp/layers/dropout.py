@@ -33,7 +33,7 @@ class Dropout(Layer):
         """Drop elements as ``random`` says; without it (evaluation) return ``x`` itself."""
         if random is None or self.p == 0.0:
             return x, DropoutCache(None)
-        keep = self.backend.asarray(random.keep(x.shape, self.p))
+        keep = self.backend.keep_mask(random, x.shape, self.p)
         scale = keep * self.dtype.type(1.0 / (1.0 - self.p))
         return x * scale, DropoutCache(scale)  # (1)
 

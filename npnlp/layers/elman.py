@@ -7,8 +7,9 @@ from typing import Any, Unpack
 
 from npnlp.backend import Array
 from npnlp.errors import InputError
+from npnlp.layers.cell import RecurrentOptions
 from npnlp.layers.products import ALL, Product
-from npnlp.layers.recurrent import Recurrent, RecurrentOptions
+from npnlp.layers.recurrent import Recurrent
 
 NONLINEARITIES = ("tanh", "relu")
 
@@ -41,8 +42,12 @@ class Elman(Recurrent):
             )
         self.nonlinearity = nonlinearity
 
+    def kind(self) -> str:
+        """See :meth:`Cell.kind`."""
+        return f"elman_{self.nonlinearity}"
+
     def constants(self) -> tuple[Any, ...]:
-        """See :meth:`Recurrent.constants`: ``phi``, in place."""
+        """See :meth:`Cell.constants`: ``phi``, in place."""
         if self.nonlinearity == "tanh":
             return (self.backend.xp.tanh,)
         maximum = self.backend.xp.maximum
@@ -51,13 +56,13 @@ class Elman(Recurrent):
     def step(
         self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
     ) -> None:
-        """See :meth:`Recurrent.step`."""
+        """See :meth:`Cell.step`."""
         (a,), (h,), (phi,) = now, before, constants
         a += recur(h)  # (1) a = u + W_hh h
         phi(a, a)  # (2) phi(a), where a was
 
     def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
-        """See :meth:`Recurrent.slopes`: ``phi'(a)``."""
+        """See :meth:`Cell.slopes`: ``phi'(a)``."""
         (h,) = memory
         if self.nonlinearity == "tanh":
             self.backend.xp.multiply(h, h, out=delta)
@@ -69,7 +74,7 @@ class Elman(Recurrent):
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
-        """See :meth:`Recurrent.step_backward`."""
+        """See :meth:`Cell.step_backward`."""
         (d_h,) = d
         delta *= d_h  # undoes (2)
         back(delta, ALL, d_h)  # undoes (1)

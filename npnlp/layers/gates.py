@@ -33,11 +33,11 @@ class Gated(Recurrent):
         return slice(first, first + self.hidden_size)
 
     def scaled(self, weight: Array) -> Array:
-        """See :meth:`Recurrent.scaled`: the rows of gates halved."""
+        """See :meth:`Cell.scaled`: the rows of gates halved."""
         halves = self.halves()
         return weight * (halves if weight.ndim == 1 else halves[:, None])
 
     def constants(self) -> tuple[Any, ...]:
-        """See :meth:`Recurrent.constants`: the factor and the term after tanh, ``(G, 1, 1)``."""
+        """See :meth:`Cell.constants`: the factor and the term after tanh, ``(G, 1, 1)``."""
         halves = self.halves()[:: self.hidden_size].reshape(-1, 1, 1)
         return halves, 1 - halves

@@ -28,11 +28,19 @@ class GRU(Gated):
     deltas = 4
 
     def constants(self) -> tuple[Any, ...]:
-        """See :meth:`Recurrent.constants`; besides, the bias inside of the reset."""
-        return (*super().constants(), self.weight("bias_hh")[self.block("new")])
+        """See :meth:`Cell.constants`; besides, the bias inside of the reset."""
+        return (*super().constants(), self.bias_in_step())
+
+    def kind(self) -> str:
+        """See :meth:`Cell.kind`."""
+        return "gru"
+
+    def bias_in_step(self) -> Array:
+        """See :meth:`Cell.bias_in_step`: that of q."""
+        return self.weight("bias_hh")[self.block("new")]
 
     def bias_of_loop(self) -> Array:
-        """See :meth:`Recurrent.bias_of_loop`: that of q is added in each step."""
+        """See :meth:`Cell.bias_of_loop`: that of q is added in each step."""
         bias = self.weight("bias_hh").copy()
         bias[self.block("new")] = 0
         return bias
@@ -40,7 +48,7 @@ class GRU(Gated):
     def step(
         self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
     ) -> None:
-        """See :meth:`Recurrent.step`."""
+        """See :meth:`Cell.step`."""
         xp = self.backend.xp
         (a, q, h), (h_before,), (factor, term, b_n) = now, before, constants
         (r, z, n), gates, p = a, a[:2], recur(h_before)  # (1)
@@ -57,7 +65,7 @@ class GRU(Gated):
         h += n
 
     def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
-        """See :meth:`Recurrent.slopes`.
+        """See :meth:`Cell.slopes`.
 
         ``dh/da_n = (1 - z)(1 - n^2)``, ``dh/dq = dh/da_n r``, ``dh/da_r = dh/dq q (1 - r)``,
         ``dh/da_z = (h_before - n) z (1 - z)``, in the order r, z, q, n; returned: z, which is
@@ -82,7 +90,7 @@ class GRU(Gated):
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
-        """See :meth:`Recurrent.step_backward`."""
+        """See :meth:`Cell.step_backward`."""
         (d_h,), (z,), size = d, slopes, self.hidden_size
         blocks = delta.reshape(len(delta), 4, size)
         blocks *= d_h[:, None]  # undoes (5), (4), (3), (2)
@@ -90,18 +98,18 @@ class GRU(Gated):
         d_h += back(delta[:, : 3 * size])  # undoes (1)
 
     def operands(self) -> tuple[Operand, ...]:
-        """See :meth:`Recurrent.operands`."""
+        """See :meth:`Cell.operands`."""
         return (Operand(columns=slice(0, 3 * self.hidden_size)),)
 
     def of_input(self, delta: Array) -> Array:
-        """See :meth:`Recurrent.of_input`: r, z, n."""
+        """See :meth:`Cell.of_input`: r, z, n."""
         size = self.hidden_size
         parts = [delta[..., : 2 * size], delta[..., 3 * size :]]
         joined: Array = self.backend.xp.concatenate(parts, axis=-1)
         return joined
 
     def of_product(self, delta: Array) -> Array:
-        """See :meth:`Recurrent.of_product`: r, z, q."""
+        """See :meth:`Cell.of_product`: r, z, q."""
         return delta[..., : 3 * self.hidden_size]
 
 
@@ -123,7 +131,7 @@ class GRUResetBefore(Gated):
     def step(
         self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
     ) -> None:
-        """See :meth:`Recurrent.step`."""
+        """See :meth:`Cell.step`."""
         xp = self.backend.xp
         (a, m, h), (h_before,), (factor, term) = now, before, constants
         (r, z, n), gates = a, a[:2]
@@ -136,7 +144,7 @@ class GRUResetBefore(Gated):
         h[...] = n + z * (h_before - n)  # (6)
 
     def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
-        """See :meth:`Recurrent.slopes`.
+        """See :meth:`Cell.slopes`.
 
         ``dm/da_r = m (1 - r)``, ``dh/da_z`` and ``dh/da_n`` as in :class:`GRU`; returned: z, r.
         """
@@ -150,7 +158,7 @@ class GRUResetBefore(Gated):
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
-        """See :meth:`Recurrent.step_backward`."""
+        """See :meth:`Cell.step_backward`."""
         (d_h,), (z, r), size = d, slopes, self.hidden_size
         delta[:, size : 2 * size] *= d_h  # undoes (6), (2): a_z
         delta[:, 2 * size :] *= d_h  # undoes (6), (5): a_n
@@ -161,6 +169,6 @@ class GRUResetBefore(Gated):
         d_h += back(delta[:, : 2 * size], slice(0, 2))  # undoes (1)
 
     def operands(self) -> tuple[Operand, ...]:
-        """See :meth:`Recurrent.operands`: two gates saw h, the third m."""
+        """See :meth:`Cell.operands`: two gates saw h, the third m."""
         two, new = slice(0, 2 * self.hidden_size), self.block("new")
         return Operand(two, two), Operand(new, new, "reset_hidden", before=False)

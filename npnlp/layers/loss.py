@@ -14,13 +14,12 @@ from npnlp.layers.base import Layer, LayerOptions
 class CrossEntropyCache:
     """What ``dL/dlogits`` needs, and the two sums that a mean over several batches is made of.
 
-    ``probabilities (B, C)``; ``places (B,)``, where each row's target lies in the flat logits;
-    ``weights (B,)``, each row's class weight, or None for ones; ``loss_sum`` the weighted sum of
-    losses and ``weight_sum`` that of the weights.
+    ``probabilities (B, C)``; ``targets (B,)``; ``weights (B,)``, each row's class weight, or None
+    for ones; ``loss_sum`` the weighted sum of losses and ``weight_sum`` that of the weights.
     """
 
     probabilities: Array
-    places: Array
+    targets: Array
     weights: Array | None
     loss_sum: Array
     weight_sum: Array | int
@@ -40,32 +39,25 @@ class SoftmaxCrossEntropy(Layer):
 
     def forward(self, logits: Array, targets: Array) -> tuple[Array, CrossEntropyCache]:
         """The loss (no axes) of ``logits (B, C)`` at ``targets (B,)`` integers in ``[0, C)``."""
-        xp = self.backend.xp
-        # Softmax does not change when a row is shifted; its largest element keeps exp in range.
-        shifted = logits - logits.real.max(axis=1)[:, None]
-        exponentials = xp.exp(shifted)  # (1)
-        sums = exponentials.sum(axis=1)  # (2)
-        places = targets + xp.arange(0, logits.size, logits.shape[1])
-        losses = xp.log(sums) - shifted.reshape(-1).take(places)  # (3)
+        # A backend does these in one go: sum exp z (1, 2), then its logarithm less z_y (3).
+        probabilities, losses = self.backend.softmax_losses(logits, targets)  # (1), (2), (3)
         weights, weight_sum = None, len(targets)
         if self.class_weights is not None:
             weights = self.class_weights.take(targets)
             weight_sum = weights.sum()
             losses *= weights  # (4)
         loss_sum = losses.sum()
-        probabilities = exponentials / sums[:, None]
-        cache = CrossEntropyCache(probabilities, places, weights, loss_sum, weight_sum)
+        cache = CrossEntropyCache(probabilities, targets, weights, loss_sum, weight_sum)
         return loss_sum / weight_sum, cache  # (5)
 
     def backward(self, d_loss: Array | float, cache: CrossEntropyCache) -> Array:
         """Return ``dL/dlogits``; ``d_loss`` is 1 for the end of the chain."""
         d_losses = d_loss / cache.weight_sum  # undoes (5)
         if cache.weights is not None:
-            d_losses = (d_losses * cache.weights)[:, None]  # undoes (4)
-        one_hot_less = cache.probabilities.copy()  # undoes (3), (2), (1): the log-sum-exp
-        one_hot_less.reshape(-1)[cache.places] -= 1  # undoes (3): the target's own logit
-        one_hot_less *= d_losses
-        return one_hot_less
+            d_losses = d_losses * cache.weights  # undoes (4)
+        return self.backend.softmax_losses_backward(
+            d_losses, cache.probabilities, cache.targets
+        )  # undoes (3), (2), (1): p less one at the target, which is both parts of (3)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Unpack
 
 from npnlp.backend import Array
+from npnlp.layers.cell import RecurrentOptions
 from npnlp.layers.gates import Gated
 from npnlp.layers.products import ALL, Product
-from npnlp.layers.recurrent import RecurrentOptions
 
 
 class LSTM(Gated):
@@ -44,10 +44,14 @@ class LSTM(Gated):
             self.weight("bias_ih")[forget] = forget_bias
             self.weight("bias_hh")[forget] = 0
 
+    def kind(self) -> str:
+        """See :meth:`Cell.kind`."""
+        return "lstm"
+
     def step(
         self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
     ) -> None:
-        """See :meth:`Recurrent.step`."""
+        """See :meth:`Cell.step`."""
         xp = self.backend.xp
         (a, c, tanh_c, h), (h_before, c_before), (factor, term) = now, before, constants
         a += recur(h_before)  # (1)
@@ -62,7 +66,7 @@ class LSTM(Gated):
         xp.multiply(o, tanh_c, out=h)  # (5) h = o * tanh(c)
 
     def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
-        """See :meth:`Recurrent.slopes`.
+        """See :meth:`Cell.slopes`.
 
         ``dc/da_i = g i (1 - i)``, ``dc/da_f = c_before f (1 - f)``, ``dc/da_g = i (1 - g^2)``,
         ``dh/da_o = tanh(c) o (1 - o)``; returned: ``dh/dc = o (1 - tanh(c)^2)`` and
@@ -84,7 +88,7 @@ class LSTM(Gated):
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
-        """See :meth:`Recurrent.step_backward`."""
+        """See :meth:`Cell.step_backward`."""
         (d_h, d_c), (dh_dc, f) = d, slopes
         blocks = delta.reshape(len(delta), 4, self.hidden_size)
         dh_dc *= d_h  # undoes (5), (4)

@@ -91,7 +91,7 @@ class NgramBag(Layer):
         rows = xp.minimum(xp.searchsorted(self.keys, keys), len(self.keys) - 1)
         known = self.keys.take(rows) == keys  # (2)
         if random is not None and self.dropout:
-            known &= self.backend.asarray(random.keep((len(keys),), self.dropout))  # (3)
+            known &= self.backend.keep_mask(random, (len(keys),), self.dropout)  # (3)
         left = xp.flatnonzero(known)
         rows = rows.take(left)
         sequences = self.backend.asarray(packing.sequences).take(packed.take(left))

@@ -92,6 +92,13 @@ class Packing:
         """``N``, the number of packed rows."""
         return len(self.steps)
 
+    @cached_property
+    def on_device(self) -> tuple[Array, Array, int, int]:
+        """``offsets`` and ``batch_sizes (T,)`` int32 on the backend, B and T: for kernels."""
+        numbers = np.array([self.offsets, self.batch_sizes], dtype=np.int32)
+        offsets, sizes = self.backend.asarray(numbers)
+        return offsets, sizes, len(self.lengths), len(self.offsets)
+
     def sort(self, x: Array) -> Array:
         """A copy of the caller's rows ``(B, ...)`` in sorted order."""
         return x.copy() if self.order is None else x.take(self.backend.asarray(self.order), axis=0)

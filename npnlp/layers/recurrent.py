@@ -21,117 +21,24 @@ and its partial derivatives. Source: Elman, "Finding structure in time", 1990; W
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any
 
 from npnlp.backend import Array
 from npnlp.errors import InputError
-from npnlp.layers.base import Layer, LayerOptions, uniform_fan
+from npnlp.layers.cell import Cell
 from npnlp.layers.memory import Probe, RecurrentCache, RecurrentTrace
 from npnlp.layers.packing import Packing
-from npnlp.layers.products import (
-    Operand,
-    Product,
-    backward_product,
-    forward_product,
-    nowhere,
-    zero_product,
-)
+from npnlp.layers.products import backward_product, forward_product, nowhere, zero_product
 
 #: What backward makes for many rows at once, it makes for so many: they stay in a core's cache,
 #: where those of a long sequence would have to come from main memory each time.
 BLOCK = 2048
 
 
-class RecurrentOptions(LayerOptions, total=False):
-    """The keywords that every cell takes: ``suffix`` ends the names of its parameters."""
-
-    suffix: str
-
-
-class Recurrent(Layer, ABC):
-    """A recurrent layer on packed sequences; subclasses are the cells.
-
-    Parameters, in PyTorch's names and shapes for G gates: ``weight_ih_l0 (G H, D)``,
-    ``weight_hh_l0 (G H, H)``, ``bias_ih_l0 (G H,)``, ``bias_hh_l0 (G H,)``, all uniform in
-    ``+-1/sqrt(H)`` at first.
-    """
-
-    #: The blocks of H rows in the weights, in their order.
-    gates: ClassVar[tuple[str, ...]]
-    #: What a step hands on to the next, each ``(b, H)``.
-    states: ClassVar[tuple[str, ...]] = ("hidden",)
-    #: What forward keeps of every packed row, ``(N, H)`` each. The first begins as ``u`` and is
-    #: ``(G, N, H)`` where there are several gates: each gate's numbers then lie together.
-    memory: ClassVar[tuple[str, ...]]
-    #: Columns of ``delta``, in H.
-    deltas: ClassVar[int]
-
-    def __init__(
-        self, input_size: int, hidden_size: int, *, suffix: str = "_l0",
-        **options: Unpack[LayerOptions],
-    ) -> None:  # fmt: skip
-        super().__init__(**options)
-        self.input_size, self.hidden_size, self.suffix = input_size, hidden_size, suffix
-        rows = len(self.gates) * hidden_size
-        for name, shape in {
-            "weight_ih": (rows, input_size), "weight_hh": (rows, hidden_size),
-            "bias_ih": (rows,), "bias_hh": (rows,),
-        }.items():  # fmt: skip
-            self.add_parameter(name + suffix, uniform_fan(shape, hidden_size))
-
-    def weight(self, name: str) -> Array:
-        """The parameter ``name`` (``weight_hh``, ...) of this layer."""
-        return self.parameters[name + self.suffix]
-
-    def constants(self) -> tuple[Any, ...]:
-        """What :meth:`step` needs besides, made once a pass."""
-        return ()
-
-    def scaled(self, weight: Array) -> Array:
-        """A weight or bias as the sums of forward use it; see :mod:`npnlp.layers.gates`."""
-        return weight
-
-    def bias_of_loop(self) -> Array:
-        """``b_hh``, but for what the cell adds itself, at every step."""
-        return self.weight("bias_hh")
-
-    @abstractmethod
-    def step(
-        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
-    ) -> None:
-        """(2) and (3) of one step: fill ``now``, whose first is ``u_t`` at first.
-
-        ``now`` are this step's rows of the memory, ``before`` the states of the step before.
-        """
-
-    @abstractmethod
-    def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
-        """The cell's partial derivatives, for many packed rows at once.
-
-        Those that become ``delta (n, deltas H)`` by a product with the gradient of a state go
-        there; what :meth:`step_backward` needs besides is returned.
-        """
-
-    @abstractmethod
-    def step_backward(
-        self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
-    ) -> None:
-        """Undo :meth:`step`: ``delta`` and, in place, the gradients ``d`` of the states before."""
-
-    def operands(self) -> tuple[Operand, ...]:
-        """What the rows of ``W_hh`` were multiplied with."""
-        return (Operand(),)
-
-    def of_input(self, delta: Array) -> Array:
-        """The columns of ``delta`` (or of its sums) that are the gradient of ``u``."""
-        return delta
-
-    def of_product(self, delta: Array) -> Array:
-        """The columns of ``delta`` (or of its sums) that are the gradient of ``p``."""
-        return delta
+class Recurrent(Cell):
+    """A recurrent layer on packed sequences; subclasses are the cells."""
 
     def forward(
         self, x: Array, *initial: Array | None, packing: Packing, tokens: Array | None = None
@@ -210,6 +117,13 @@ class Recurrent(Layer, ABC):
         xp, packing, memory = self.backend.xp, cache.packing, cache.memory
         (first, *others), batch = memory.values(), packing.batch_sizes[0]
         w_hh = self.scaled(self.weight("weight_hh"))
+        fused = self.backend.recurrence(self.kind(), self.hidden_size, w_hh.dtype)
+        if fused is not None:  # the whole loop in one launch
+            fused.forward(
+                xp, self.kind(), tuple(memory.values()), w_hh, self.bias_in_step(), cache.initial,
+                *packing.on_device,
+            )  # fmt: skip
+            return
         recur = product = forward_product(w_hh, batch, xp)
         before: Sequence[Array] | None = cache.initial
         if before is None:
@@ -239,13 +153,20 @@ class Recurrent(Layer, ABC):
         """
         xp, packing, arrays = self.backend.xp, cache.packing, tuple(cache.memory.values())
         offsets, batch, dtype = packing.offsets, packing.batch_sizes[0], cache.hidden.dtype
-        back = backward_product(self.weight("weight_hh"), batch, xp)
         delta = xp.empty((packing.rows, self.deltas * self.hidden_size), dtype=dtype)
         d = tuple(
             xp.zeros((batch, self.hidden_size), dtype=dtype) if given is None
             else packing.sort(given)  # undoes (4)
             for given in (*d_last, *(None for _ in self.states[len(d_last) :]))
         )  # fmt: skip
+        fused = self.backend.recurrence(self.kind(), self.hidden_size, dtype)
+        if fused is not None:
+            fused.backward(
+                xp, self.kind(), arrays, self.weight("weight_hh"), d_hidden, d, delta, kept,
+                *packing.on_device, cache.initial is not None,
+            )  # fmt: skip
+            return delta, d
+        back = backward_product(self.weight("weight_hh"), batch, xp)
         # Row b of d waits, untouched, until the loop comes down to sequence b's last step.
         ready = len(offsets)
         step_backward, towards = self.step_backward, back

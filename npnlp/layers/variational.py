@@ -43,7 +43,7 @@ class VariationalDropout(Layer):
         if random is None or self.p == 0.0:
             return x, VariationalDropoutCache(None)
         require_rows(x, packing)
-        keep = self.backend.asarray(random.keep((len(packing.lengths), x.shape[1]), self.p))
+        keep = self.backend.keep_mask(random, (len(packing.lengths), x.shape[1]), self.p)
         scale = spread(keep * self.dtype.type(1.0 / (1.0 - self.p)), packing)
         return x * scale, VariationalDropoutCache(scale)  # (1)
 

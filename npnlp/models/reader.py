@@ -87,7 +87,7 @@ class CharacterReader(Composite):
         self.emb.add_grad(slice(None), self.backend.segment_sum(d_e, cache.rows, size))  # type: ignore[arg-type]  # undoes (2)
 
     def _drop_characters(self, tokens: Array, random: Random) -> Array:
-        kept = self.backend.asarray(random.keep(tokens.shape, self.config.char_dropout))
+        kept = self.backend.keep_mask(random, tokens.shape, self.config.char_dropout)
         return self.backend.xp.where(  # type: ignore[no-any-return]
             kept | (tokens < SPECIAL_TOKENS), tokens, self.config.unk_idx
         )  # (1)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
+from npnlp.backend.plain import AdamNumbers
 from npnlp.errors import InputError
 from npnlp.layers import FlatParameters
 
@@ -114,24 +115,15 @@ class Adam(Optimizer):
     def step(self) -> None:
         """See :meth:`Optimizer.step`."""
         self.steps += 1
-        xp, grads, scratch = self.backend.xp, self.flat.grads, self.scratch
         b1, b2 = self.betas
-        m, v = self.moments["first_sum"], self.moments["second_sum"]
-        m *= b1
-        m += grads
-        v *= b2
-        xp.multiply(grads, grads, out=scratch)
-        v += scratch
         # With m^ = a m and v^ = b^2 v, the change is (eta a / b) m / (sqrt(v) + eps / b).
         a = (1 - b1) / (1 - b1**self.steps)
         b = ((1 - b2) / (1 - b2**self.steps)) ** 0.5
-        xp.sqrt(v, out=scratch)
-        scratch += self.eps / b
-        xp.divide(m, scratch, out=scratch)
-        scratch *= self.learning_rate * a / b
+        numbers = AdamNumbers(b1, b2, rate=self.learning_rate * a / b, eps=self.eps / b)
         for value in self.decayed:
             value *= 1 - self.learning_rate * self.weight_decay
-        self.flat.values -= scratch
+        moments = (self.moments["first_sum"], self.moments["second_sum"])
+        self.backend.adam_step(self.flat.values, self.flat.grads, moments, self.scratch, numbers)
 
 
 def make_optimizer(

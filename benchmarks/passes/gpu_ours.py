@@ -1,0 +1,57 @@
+"""The passes of this project, on a backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npnlp.backend import Backend, Random
+from npnlp.layers import CELLS, Packing
+from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.training.batches import batches
+from npnlp.training.trainer import Trainer
+from npnlp.training.training_config import TrainingConfig
+from passes.gpu_case import CLASSES, EMBEDDING, VOCABULARY, Case, Way, packed_tokens
+
+
+def our_way(case: Case, seed: int, backend: Backend) -> Way:
+    """Forward, forward and backward, and the step of the trainer, on arrays on the device."""
+    split = case.split(seed)
+    layer = our_layer(case, seed, backend)
+    packing = Packing.of(split.lengths, backend)
+    tokens = backend.asarray(packed_tokens(split)[0])
+    table = backend.asarray(table_of(seed))
+    ones = backend.zeros((case.batch, case.hidden), np.float32) + 1
+
+    def forward() -> Any:
+        return layer.forward(table, packing=packing, tokens=tokens)
+
+    def both() -> Any:
+        _, cache = forward()
+        layer.zero_grads()
+        return layer.backward((None, ones), cache)
+
+    trainer = our_trainer(case, seed, backend)
+    (batch,) = batches(split, np.arange(case.batch), case.batch, backend)
+    return {"forward": forward, "both": both, "step": lambda: trainer.step(batch)}
+
+
+def our_layer(case: Case, seed: int, backend: Backend) -> Any:
+    """The layer, with weights from the seed alone."""
+    return CELLS[case.cell](EMBEDDING, case.hidden, backend=backend, random=Random(seed, "gpu"))
+
+
+def table_of(seed: int) -> Any:
+    """The embeddings of the layer's passes."""
+    drawn = Random(seed, "gpu").child("table").normal((VOCABULARY, EMBEDDING))
+    return drawn.astype(np.float32)
+
+
+def our_trainer(case: Case, seed: int, backend: Backend) -> Trainer:
+    """A trainer of the classifier, that records no gradient flow."""
+    config = ClassifierConfig(VOCABULARY, CLASSES, EMBEDDING, case.hidden, cell=case.cell)
+    model = SurnameClassifier(config, backend=backend, random=Random(seed, "model"))
+    split = case.split(seed)
+    settings = TrainingConfig(batch_size=case.batch, seed=seed, gradient_flow=False)
+    return Trainer(model, split, split, settings)

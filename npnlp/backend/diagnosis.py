@@ -1,0 +1,168 @@
+"""Why CuPy does not work here, in one line with the fix.
+
+CuPy can be half-installed in many ways, and each one shows itself somewhere else: at the import, at
+the first call of the driver, at the first compilation, at the first product. :func:`diagnose` turns
+what was raised, and what is known of the machine, into one line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+INSTALL = "pip install 'npnlp[cuda13]' (or 'npnlp[cuda12]')"
+LIBRARY = re.compile(
+    r"lib(?P<name>nvrtc|cublas|cublasLt|cudart|curand|cusolver|cusparse|nvJitLink)\b[.\w]*"
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known when something fails; versions as CUDA counts them, 13020 for 13.2.
+
+    ``driver`` is the newest CUDA that the driver supports, 0 where there is no driver, None where
+    nobody could be asked; ``runtime`` the CUDA that CuPy was built for.
+    """
+
+    cupy: str = ""
+    driver: int | None = None
+    runtime: int | None = None
+    wheels: tuple[str, ...] = ()
+    visible: str | None = None
+
+    @classmethod
+    def gather(cls, cupy: Any = None) -> Facts:
+        """Ask CuPy, where it could be imported, and the list of installed packages."""
+        return cls(
+            cupy=str(getattr(cupy, "__version__", "")),
+            driver=_version(cupy, "driverGetVersion"),
+            runtime=_version(cupy, "runtimeGetVersion"),
+            wheels=tuple(sorted(_wheels())),
+            visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+        )
+
+    @property
+    def major(self) -> int:
+        """The CUDA that packages to install have to be for: 12 or 13."""
+        if self.driver:
+            return 12 if self.driver < 13000 else 13
+        return 12 if self.runtime is not None and self.runtime < 13000 else 13
+
+
+def _version(cupy: Any, function: str) -> int | None:
+    try:
+        return int(getattr(cupy.cuda.runtime, function)())
+    except Exception:
+        return None
+
+
+def _wheels() -> set[str]:
+    names = (str(found.metadata["Name"]).lower() for found in metadata.distributions())
+    return {name for name in names if name == "cupy" or re.fullmatch(r"cupy-(cuda|rocm).*", name)}
+
+
+def diagnose(error: BaseException, facts: Facts) -> str:
+    """One line: what is wrong; what to do."""
+    what, fix = _found(error, facts)
+    if len(facts.wheels) > 1 and "pip " in fix:  # no package mends a driver or a full device
+        fix = (
+            "several CuPy packages are installed and break each other: pip uninstall "
+            f"{' '.join(facts.wheels)}, then pip install 'npnlp[cuda{facts.major}]'"
+        )
+    return f"backend cupy: {what}; {fix}, or use --backend numpy"
+
+
+def _found(error: BaseException, facts: Facts) -> tuple[str, str]:
+    text, kind = one_line(error), type(error).__name__
+    reinstall = f"reinstall it: pip install --force-reinstall 'npnlp[cuda{facts.major}]'"
+    if not facts.cupy:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
+            return "CuPy is not installed", INSTALL
+        if isinstance(error, AttributeError):
+            return (
+                "a folder called cupy is found, but CuPy is not in it",
+                f"remove it and {INSTALL}",
+            )
+        return f"CuPy is installed but cannot be imported ({_original(error)})", reinstall
+    cupy = f"CuPy {facts.cupy}"
+    if "cudaErrorInsufficientDriver" in text:
+        return _driver(cupy, facts)
+    for code, fix in {
+        "cudaErrorNoDevice": _visible(facts),
+        "cudaErrorInvalidDevice": _visible(facts),
+        "cudaErrorStubLibrary": "the toolkit's stub stands in for the driver: take its folder out "
+        "of LD_LIBRARY_PATH",
+        "cudaErrorSystemDriverMismatch": "the driver was updated under a running system: restart",
+        "cudaErrorCompatNotSupportedOnDevice": "take CUDA's compat folder out of LD_LIBRARY_PATH, "
+        "or update the driver",
+        "cudaErrorDevicesUnavailable": "another process holds the device alone: end it (nvidia-smi "
+        "lists it)",
+    }.items():
+        if code in text:
+            return f"{cupy} is installed but no CUDA device is usable ({text})", fix
+    if kind == "OutOfMemoryError" or "cudaErrorMemoryAllocation" in text:
+        return (
+            f"the CUDA device is out of memory ({text})",
+            "free some (nvidia-smi lists who holds it), or name another device in "
+            "CUDA_VISIBLE_DEVICES",
+        )
+    if any(code in text for code in ("NoKernelImage", "UnsupportedPtx", "gpu-architecture")):
+        return (
+            f"{cupy} and its CUDA do not fit this device or its driver ({text})",
+            f"update the driver, and {reinstall}",
+        )
+    library, ctk = LIBRARY.search(text), f"pip install 'cupy-cuda{facts.major}x[ctk]>=14'"
+    if library and ("Failure finding" in text or "cannot open" in text or "not found" in text):
+        where = text.split(": No such file")[0]  # what follows is every folder it looked into
+        return f"{cupy} does not find CUDA's lib{library['name']} ({where})", ctk
+    if "cannot open source file" in text:
+        return f"{cupy} does not find CUDA's headers ({text})", ctk
+    return (
+        f"{cupy} is installed but no CUDA device is usable ({text})",
+        "check the driver with nvidia-smi",
+    )
+
+
+def _driver(cupy: str, facts: Facts) -> tuple[str, str]:
+    if not facts.driver:
+        return (
+            f"{cupy} is installed but there is no NVIDIA driver",
+            "install one, so that nvidia-smi lists the device (in a container: start it with "
+            "--gpus all)",
+        )
+    what = (
+        f"the NVIDIA driver is too old: it supports CUDA {_dotted(facts.driver)}, "
+        f"{cupy} needs {_dotted(facts.runtime)}"
+    )
+    if facts.driver // 1000 == 12 and facts.runtime is not None and facts.runtime >= 13000:
+        wheels = " ".join(facts.wheels) or "cupy-cuda13x"
+        other = f"pip uninstall {wheels}, then pip install 'npnlp[cuda12]'"
+        return what, f"update the driver, or take the wheel for CUDA 12: {other}"
+    return what, "update the driver"
+
+
+def _visible(facts: Facts) -> str:
+    if facts.visible is not None:
+        return (
+            f"CUDA_VISIBLE_DEVICES is '{facts.visible}': unset it, or name a device that "
+            "nvidia-smi lists"
+        )
+    return "check that nvidia-smi lists a device"
+
+
+def _dotted(version: int | None) -> str:
+    return "another" if version is None else f"{version // 1000}.{version % 1000 // 10}"
+
+
+def _original(error: BaseException) -> str:
+    """The line that counts of CuPy's page about a failed import."""
+    match = re.search(r"Original error:\s*(.+)", str(error))
+    return " ".join(match[1].split())[:200] if match else one_line(error)
+
+
+def one_line(error: BaseException) -> str:
+    """What was raised, with its line ends as blanks, no longer than 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

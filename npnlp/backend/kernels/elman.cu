@@ -1,0 +1,54 @@
+// Elman: h_t = phi(u_t + W_hh h_{t-1}), phi tanh, or ReLU with -DRELU; see npnlp/layers/elman.py.
+#include "recurrence.cuh"
+
+struct Forward {
+    static constexpr int GATES = 1, SLOTS = 1;
+    real* hidden;  // u on entry
+
+    __device__ real term(int, size_t row, int unit) const { return hidden[at(row, unit)]; }
+    __device__ real finish(int, real a) const {
+#ifdef RELU
+        return a > 0 ? a : real(0);
+#else
+        return tanh(a);
+#endif
+    }
+    __device__ void keep(int, size_t, int, real) const {}
+    __device__ void begin(int, int) {}
+    __device__ real step(const real (&h)[1], size_t row, int unit, bool keeper) {
+        if (keeper) hidden[at(row, unit)] = h[0];
+        return h[0];
+    }
+};
+
+struct Backward {
+    static constexpr int GATES = 1, DELTAS = 1, STATES = 1;
+    struct Memory {
+        real h;
+    };
+    const real* hidden;
+
+    __device__ Memory load(size_t row, int unit) const { return {hidden[at(row, unit)]}; }
+    __device__ void undo(const Memory& m, real (&d)[1], real (&delta)[1]) const {
+#ifdef RELU
+        delta[0] = m.h > 0 ? d[0] : real(0);
+#else
+        delta[0] = (1 - m.h * m.h) * d[0];  // phi'(a) = 1 - h^2
+#endif
+        d[0] = 0;  // all of it goes through the product
+    }
+};
+
+extern "C" __global__ void KERNEL forward(
+    real* hidden, const real* w_hh, const real* initial, const int* sizes, int batch, int steps) {
+    Forward cell = {hidden};
+    forward_loop(cell, w_hh, initial, sizes, batch, steps);
+}
+
+extern "C" __global__ void KERNEL backward(
+    const real* hidden, const real* w_hh, const real* d_hidden, real* d, real* delta, real* kept,
+    const int* offsets, const int* sizes, int batch, int steps, int has_initial) {
+    const Backward cell = {hidden};
+    backward_loop(cell, w_hh, d_hidden, {d}, delta, {kept}, offsets, sizes, batch, steps,
+                  has_initial);
+}

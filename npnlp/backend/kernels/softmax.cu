@@ -1,0 +1,67 @@
+// Softmax cross-entropy of a batch of logits z (B, C) at the targets y (B,), and its gradient.
+//
+//     (1)  e_c = exp(z_c - max z)                     the shift keeps exp in range
+//     (2)  s   = sum_c e_c,   p_c = e_c / s
+//     (3)  l   = log s - (z_y - max z)                what a row loses
+//
+// Backward, from a_b = dL/dl_b:
+//
+//     undoes (3), (2), (1)    dL/dz_c = a_b (p_c - [c == y])
+//
+// A block computes a row, with a tree of fixed shape over its threads: the same bits every time.
+
+#ifndef REAL
+#define REAL float
+#endif
+#define THREADS 128
+
+// The sum, or the largest, of one number a thread; every thread gets it.
+__device__ REAL over_block(REAL mine, bool largest, REAL* shared) {
+  int thread = threadIdx.x;
+  shared[thread] = mine;
+  __syncthreads();
+  for (int half = THREADS / 2; half > 0; half /= 2) {
+    if (thread < half) {
+      REAL a = shared[thread], b = shared[thread + half];
+      shared[thread] = largest ? (a >= b || a != a ? a : b) : a + b;  // NaN stays NaN
+    }
+    __syncthreads();
+  }
+  REAL found = shared[0];
+  __syncthreads();  // so that nobody writes over it before all have read it
+  return found;
+}
+
+// blockDim.x is THREADS, gridDim.x is B.
+extern "C" __global__ void softmax_losses(
+    const REAL* logits, const long long* targets, REAL* probabilities, REAL* losses, int columns) {
+  __shared__ REAL shared[THREADS];
+  long long row = blockIdx.x, base = row * columns;
+  REAL top = logits[base];
+  for (int c = threadIdx.x; c < columns; c += THREADS) {
+    REAL z = logits[base + c];
+    top = top >= z || top != top ? top : z;
+  }
+  top = over_block(top, true, shared);
+  REAL sum = 0;
+  for (int c = threadIdx.x; c < columns; c += THREADS) {
+    REAL e = exp(logits[base + c] - top);  // (1)
+    probabilities[base + c] = e;           // a thread reads only what it wrote itself
+    sum += e;
+  }
+  sum = over_block(sum, false, shared);  // (2)
+  for (int c = threadIdx.x; c < columns; c += THREADS) probabilities[base + c] /= sum;
+  if (threadIdx.x == 0) losses[row] = log(sum) - (logits[base + targets[row]] - top);  // (3)
+}
+
+// `scales` is a_b: one a row with stride 1, one for all with stride 0; NULL where it is `scale`.
+extern "C" __global__ void softmax_losses_backward(
+    const REAL* probabilities, const long long* targets, const REAL* scales, int stride,
+    REAL scale, REAL* d_logits, long long count, int columns) {
+  long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  long long row = i / columns;
+  REAL hit = i - row * columns == targets[row] ? 1 : 0;
+  REAL a = scales ? scales[row * stride] : scale;
+  d_logits[i] = (probabilities[i] - hit) * a;  // undoes (3), (2), (1)
+}

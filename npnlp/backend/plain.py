@@ -1,0 +1,69 @@
+"""The fused operations of a backend, in plain array calls: what every kernel has to equal.
+
+NumPy computes with these; on a device each of them would be a launch a line, and ``kernels/`` has
+one kernel instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+
+def softmax_losses(
+    xp: Any, logits: NDArray[Any], targets: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """``l_b = log sum_c exp z_bc - z_b,y_b`` ``(B,)``, behind the probabilities ``(B, C)``."""
+    # Softmax does not change when a row is shifted; its largest element keeps exp in range.
+    shifted = logits - logits.real.max(axis=1)[:, None]
+    exponentials = xp.exp(shifted)  # (1)
+    sums = exponentials.sum(axis=1)  # (2)
+    losses = xp.log(sums) - shifted.reshape(-1).take(_places(xp, logits, targets))  # (3)
+    return exponentials / sums[:, None], losses
+
+
+def softmax_losses_backward(
+    xp: Any, d_losses: Any, probabilities: NDArray[Any], targets: NDArray[Any]
+) -> NDArray[Any]:
+    """``dL/dz_bc = dL/dl_b (softmax(z_b)_c - [c == y_b])``."""
+    one_hot_less = probabilities.copy()  # undoes (3), (2), (1): the log-sum-exp
+    one_hot_less.reshape(-1)[_places(xp, probabilities, targets)] -= 1  # undoes (3): the target
+    one_hot_less *= d_losses[:, None] if getattr(d_losses, "ndim", 0) else d_losses
+    return one_hot_less
+
+
+def _places(xp: Any, logits: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
+    """Where each row's target lies in the flat logits."""
+    places: NDArray[Any] = targets + xp.arange(0, logits.size, logits.shape[1])
+    return places
+
+
+class AdamNumbers(NamedTuple):
+    """What a step of Adam needs besides arrays; ``rate`` and ``eps`` hold the step's corrections.
+
+    With ``m^ = a m`` and ``v^ = b^2 v``, the change is ``(eta a / b) m / (sqrt(v) + eps / b)``.
+    """
+
+    b1: float
+    b2: float
+    rate: float
+    eps: float
+
+
+def adam_step(
+    xp: Any, values: NDArray[Any], grads: NDArray[Any],
+    moments: tuple[NDArray[Any], NDArray[Any]], scratch: NDArray[Any], numbers: AdamNumbers,
+) -> None:  # fmt: skip
+    """``m <- b1 m + g``, ``v <- b2 v + g^2``, ``w <- w - rate m / (sqrt(v) + eps)``, in place."""
+    m, v = moments
+    m *= numbers.b1
+    m += grads
+    v *= numbers.b2
+    xp.multiply(grads, grads, out=scratch)
+    v += scratch
+    xp.sqrt(v, out=scratch)
+    scratch += numbers.eps
+    xp.divide(m, scratch, out=scratch)
+    scratch *= numbers.rate
+    values -= scratch
