@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -27,3 +28,10 @@ class DivergenceError(RuntimeError):
         super().__init__(message)
         self.finding = finding
         self.replay = replay
+
+
+def require_known(name: str, value: Any, known: Iterable[str]) -> None:
+    """Raise :class:`InputError` where ``value`` is none of ``known``."""
+    names = tuple(known)
+    if value not in names:
+        raise InputError(f"{name} {value!r} is not known; choose one of {', '.join(names)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from npnlp.backend import get_backend
 from npnlp.cli import main
 from npnlp.text import SurnameDataset
+from npnlp.training.checkpoint import save_checkpoint, settings_of
 from npnlp.training.run import Run
 from npnlp.training.tensors import load_tensors
 from npnlp.training.training_config import TrainingConfig
@@ -295,3 +297,25 @@ def refusal(text: str, *words: str | Path) -> str:
     for word in words:
         assert str(word) in text, text
     return text
+
+
+class Stop(Exception):
+    """What a test raises from ``on_batch``."""
+
+
+def stop_after(run: Run, batches: int) -> None:
+    """Train for some batches, and write the checkpoint there."""
+    left = batches
+
+    def on_batch() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Stop
+
+    with contextlib.suppress(Stop):
+        while True:
+            run.trainer.run_epoch(on_batch)
+    assert left == 0
+    run.save_dir.mkdir(parents=True)
+    save_checkpoint(run.checkpoint_file, run.trainer, settings_of(run.trainer, run.dataset))

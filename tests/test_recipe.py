@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pandas as pd
 import pytest
 
 from npnlp.errors import DivergenceError, InputError
-from npnlp.training.checkpoint import save_checkpoint, settings_of
 from npnlp.training.classifier import Classifier
 from npnlp.training.run import Run
 from npnlp.training.training_config import TrainingConfig
@@ -29,6 +27,7 @@ from tests.tables import (
     refusal,
     run_main,
     small_rows,
+    stop_after,
     tree,
     write_table,
 )
@@ -169,26 +168,6 @@ def test_the_order_of_the_options_changes_no_bit(tmp_path: Path) -> None:
 
 def read(path: Path) -> dict[str, Any]:
     return Classifier.load(path).model.state_dict()
-
-
-class Stop(Exception):
-    """What a test raises from ``on_batch``."""
-
-
-def stop_after(run: Run, batches: int) -> None:
-    left = batches
-
-    def on_batch() -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            raise Stop
-
-    with contextlib.suppress(Stop):
-        while True:
-            run.trainer.run_epoch(on_batch)
-    run.save_dir.mkdir(parents=True)
-    save_checkpoint(run.checkpoint_file, run.trainer, settings_of(run.trainer, run.dataset))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -17,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from npnlp.training.checkpoint import save_checkpoint, settings_of
 from npnlp.training.interrupt import Interrupted, interruptible
 from npnlp.training.run import Run
 from npnlp.training.tensors import load_tensors
@@ -35,16 +33,13 @@ from tests.tables import (
     refusal,
     run_main,
     small_rows,
+    stop_after,
     train_small,
     tree,
     write_table,
 )
 
 BATCHES = 3  # of 16 names in an epoch of 42
-
-
-class Stop(Exception):
-    """What a test raises from ``on_batch``."""
 
 
 @pytest.fixture
@@ -58,24 +53,6 @@ def copied(finished: Path, tmp_path: Path) -> Path:
     shutil.copytree(finished, tmp_path / "run")
     write_table(tmp_path / "small.csv")
     return tmp_path / "run"
-
-
-def stop_after(run: Run, batches: int) -> None:
-    """Train for some batches, and write the checkpoint there."""
-    left = batches
-
-    def on_batch() -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            raise Stop
-
-    with contextlib.suppress(Stop):
-        while True:
-            run.trainer.run_epoch(on_batch)
-    assert left == 0
-    run.save_dir.mkdir(parents=True)
-    save_checkpoint(run.checkpoint_file, run.trainer, settings_of(run.trainer, run.dataset))
 
 
 def resumed(folder: Path, **config: Any) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from npnlp.backend.base import Backend
 from npnlp.backend.numpy_backend import NumpyBackend
-from npnlp.errors import DeviceError, InputError
+from npnlp.errors import DeviceError, require_known
 
 BACKEND_NAMES = ("numpy", "cupy", "auto")
 
@@ -20,8 +20,7 @@ def get_backend(name: str = "numpy") -> Backend:
     """
     if name == "numpy":
         return NumpyBackend()
-    if name not in BACKEND_NAMES:
-        raise InputError(f"backend {name!r} is not known; choose one of {', '.join(BACKEND_NAMES)}")
+    require_known("backend", name, BACKEND_NAMES)
     from npnlp.backend.cupy_backend import CupyBackend  # importing CuPy takes a second: only here
 
     if name == "cupy":

@@ -21,7 +21,7 @@ from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
 from npnlp.text.splits import with_split
-from npnlp.training.flow import flow_layers, flow_of, flow_rows, parts_of, write_flow
+from npnlp.training.flow import flow_and_parts, flow_layers, flow_rows, write_flow
 
 
 def add_to(commands: Any) -> None:
@@ -57,7 +57,8 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"{csv}: column split: no rows with {options.split!r}; choose another")
     model = classifier.model
     criterion = SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype)
-    flows, layers = flow_of(model, split, criterion), flow_layers(model)
+    layers = flow_layers(model)
+    flows, rows = flow_and_parts(model, split, criterion)
     print(f"{len(split):,} {options.split} rows")
     for name, flow in flows.items():
         _print_table(name, flow)
@@ -65,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     write_flow(path, flow_rows(flows, layers, epoch=0), layers)
     draw(path, path.with_suffix(".png"))
     parts = options.save_dir / "flow_by_part_model.csv"
-    write_csv(parts, parts_of(model, split, criterion))
+    write_csv(parts, rows)
     draw_parts(parts, parts.with_suffix(".png"))
     print(f"wrote {path} and {parts}, and a .png of each")
     return 0

@@ -63,11 +63,10 @@ def head_flow(trace: AttentionTrace) -> HeadFlow:
     host, lengths = packing.backend.to_numpy, packing.lengths
     # The last query of each sequence, in the caller's order as the weights are: (B, heads, T).
     own_last = host(cache.weights)[np.arange(len(lengths)), :, lengths - 1]
-    sequences = packing.places if packing.order is None else packing.order[packing.places]
     return HeadFlow(
         layer=trace.layer,
         lags=lags_of(packing),
-        attention=own_last[sequences, :, packing.steps].astype(np.float64),
+        attention=own_last[packing.sequences, :, packing.steps].astype(np.float64),
         head_grad=np.linalg.norm(host(trace.d_heads).astype(np.float64), axis=2),
     )
 

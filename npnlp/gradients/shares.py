@@ -23,7 +23,7 @@ def lags_of(packing: Packing) -> NDArray[np.int64]:
 
     In the direction that the layer runs: for one that runs backward, the last is the first.
     """
-    return packing.longest_first[packing.places] - 1 - packing.steps
+    return packing.lags
 
 
 def shares_by_lag(trace: RecurrentTrace, lags: NDArray[np.int64]) -> NDArray[Any]:

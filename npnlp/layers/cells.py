@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from npnlp.errors import InputError
+from npnlp.errors import require_known
 from npnlp.layers.elman import Elman
 from npnlp.layers.gru import GRU, GRUResetBefore
 from npnlp.layers.lstm import LSTM
@@ -19,8 +19,7 @@ def gru(input_size: int, hidden_size: int, *, reset: str = "after", **options: A
 
     Raises :class:`InputError` for another ``reset``.
     """
-    if reset not in RESETS:
-        raise InputError(f"reset {reset!r} is not known; choose one of {', '.join(RESETS)}")
+    require_known("reset", reset, RESETS)
     return RESETS[reset](input_size, hidden_size, **options)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Unpack
 
 from npnlp.backend import Array
-from npnlp.errors import InputError
+from npnlp.errors import require_known
 from npnlp.layers.cell import RecurrentOptions
 from npnlp.layers.products import ALL, Product
 from npnlp.layers.recurrent import Recurrent
@@ -35,11 +35,7 @@ class Elman(Recurrent):
         **options: Unpack[RecurrentOptions],
     ) -> None:
         super().__init__(input_size, hidden_size, **options)
-        if nonlinearity not in NONLINEARITIES:
-            raise InputError(
-                f"nonlinearity {nonlinearity!r} is not known; choose one of "
-                f"{', '.join(NONLINEARITIES)}"
-            )
+        require_known("nonlinearity", nonlinearity, NONLINEARITIES)
         self.nonlinearity = nonlinearity
 
     def kind(self) -> str:

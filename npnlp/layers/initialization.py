@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Random
-from npnlp.errors import InputError
+from npnlp.errors import require_known
 from npnlp.layers.recurrent import Recurrent
 
 Matrix = NDArray[np.float64]
@@ -61,9 +61,7 @@ def initialize(layer: Recurrent, name: str, random: Random) -> None:
     Each gate has a block of ``W_hh`` to itself, and each block is drawn for itself. Raises
     :class:`InputError` for a name that is not in ``INITIALIZATIONS``.
     """
-    if name not in INITIALIZATIONS:
-        known = ", ".join(INITIALIZATIONS)
-        raise InputError(f"initialization {name!r} is not known; choose one of {known}")
+    require_known("initialization", name, INITIALIZATIONS)
     draw = INITIALIZATIONS[name]
     if draw is None:
         return

@@ -109,6 +109,11 @@ class Packing:
             return x
         return x.take(self.backend.asarray(np.argsort(self.order, kind="stable")), axis=0)
 
+    @property
+    def lags(self) -> Integers:
+        """Of each packed row, how many steps it is before its sequence's last ``(N,)``."""
+        return self.longest_first[self.places] - 1 - self.steps
+
     def reverse(self, x: Array) -> Array:
         """Packed rows ``(N, ...)``, each sequence turned around within its own length.
 
@@ -119,8 +124,7 @@ class Packing:
     @cached_property
     def reversed_rows(self) -> Array:
         """Of each packed row, the row of the same sequence as far from its other end ``(N,)``."""
-        steps = self.longest_first[self.places] - 1 - self.steps
-        return self.backend.asarray(np.asarray(self.offsets)[steps] + self.places)
+        return self.backend.asarray(np.asarray(self.offsets)[self.lags] + self.places)
 
     @property
     def sequences(self) -> Integers:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from npnlp.backend import Array, Random
-from npnlp.errors import InputError
+from npnlp.errors import InputError, require_known
 from npnlp.layers.base import LayerOptions
 from npnlp.layers.cells import CELLS
 from npnlp.layers.composite import Composite
@@ -59,8 +59,7 @@ class RecurrentStack(Composite):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
-        if cell not in CELLS:
-            raise InputError(f"cell {cell!r} is not known; choose one of {', '.join(CELLS)}")
+        require_known("cell", cell, CELLS)
         if num_layers < 1:
             raise InputError(f"num_layers is {num_layers}; it has to be at least 1")
         suffixes = ("", "_reverse") if bidirectional else ("",)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from npnlp.backend import Array, Random
-from npnlp.errors import InputError
+from npnlp.errors import InputError, require_known
 from npnlp.layers import CELLS, LayerOptions, Packing
 from npnlp.layers.cells import RESETS
 from npnlp.layers.composite import Composite
@@ -46,9 +46,9 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         require_known("cell", self.cell, MODEL_CELLS)
         require_known("nonlinearity", self.nonlinearity, NONLINEARITIES)
-        require_known("reset", self.reset, tuple(RESETS))
+        require_known("reset", self.reset, RESETS)
         for pooling in str(self.pooling).split("+"):
-            require_known("pooling", pooling, tuple(POOLINGS))
+            require_known("pooling", pooling, POOLINGS)
         if len(set(self.poolings)) < len(self.poolings):
             raise InputError(f"pooling {self.pooling!r} names one twice; name each once")
         for name in ("num_layers", "num_heads"):
@@ -95,12 +95,6 @@ class EncoderConfig:
         rows = {"elman": 1, "gru": 3, "lstm": 4}[self.cell] * hidden_size * self.directions
         first = rows * (input_size + hidden_size + 2)
         return first + (self.num_layers - 1) * rows * (features + hidden_size + 2) + pool
-
-
-def require_known(name: str, value: Any, known: tuple[str, ...]) -> None:
-    """Raise :class:`InputError` where ``value`` is none of ``known``."""
-    if value not in known:
-        raise InputError(f"{name} {value!r} is not known; choose one of {', '.join(known)}")
 
 
 def require_size(name: str, value: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self, Unpack
 
 from npnlp.backend import Array
-from npnlp.errors import InputError
+from npnlp.errors import require_known
 from npnlp.layers import FlatParameters, Layer, LayerOptions, Linear, Packing
 from npnlp.models.encoder import Encoder, EncoderConfig, require_size
 
@@ -28,8 +28,7 @@ class SequenceConfig(EncoderConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.read not in READS:
-            raise InputError(f"read {self.read!r} is not known; choose one of {', '.join(READS)}")
+        require_known("read", self.read, READS)
         for name in ("input_size", "output_size", "hidden_size"):
             require_size(name, getattr(self, name))
 

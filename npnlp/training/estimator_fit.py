@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Random, get_backend
 from npnlp.backend.threads import one_blas_thread
-from npnlp.errors import InputError
+from npnlp.errors import InputError, require_known
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.models.encoder import require_share, require_size
 from npnlp.text import SequenceVocabulary, SurnameDataset, SurnameVectorizer, Vocabulary
@@ -81,8 +81,7 @@ def _with_recipe(given: dict[str, Any]) -> dict[str, Any]:
     name = given.get("recipe")
     if name is None:
         return given
-    if name not in RECIPES:
-        raise InputError(f"recipe {name!r} is not known; choose one of {', '.join(RECIPES)}")
+    require_known("recipe", name, RECIPES)
     defaults = {f.name: f.default for kind in (ClassifierConfig, TrainingConfig)
                 for f in fields(kind)}  # fmt: skip
     recipe = RECIPES[name]

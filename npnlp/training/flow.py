@@ -68,27 +68,34 @@ def flow_of(
     return {name: merge(of_layer) for name, of_layer in flows.items()}
 
 
-def parts_of(
+def flow_and_parts(
     model: SurnameClassifier, split: SplitArrays, criterion: SoftmaxCrossEntropy
-) -> list[dict[str, Any]]:
-    """The same by gate of every recurrent layer, or by head of every attention layer.
+) -> tuple[dict[str, GradientFlow], list[dict[str, Any]]]:
+    """:func:`flow_of`, and from the same pass the flow by gate or by attention head.
 
-    Rows of ``layer``, ``part`` (the gate's name, or the head's number) and the columns of
-    :data:`npnlp.gradients.gates.GATE_COLUMNS` or :data:`npnlp.gradients.heads.HEAD_COLUMNS`.
+    The latter are rows of ``layer``, ``part`` (the gate's name, or the head's number) and the
+    columns of :data:`npnlp.gradients.gates.GATE_COLUMNS` or of
+    :data:`npnlp.gradients.heads.HEAD_COLUMNS`.
     """
-    found: dict[str, list[Any]] = {name: [] for name in flow_layers(model)}
-    recurrent = bool(model.encoder.cells)
-    read: Any = gates.gate_flow if recurrent else heads.head_flow
+    layers, recurrent = flow_layers(model), bool(model.encoder.cells)
+    flows: dict[str, list[GradientFlow]] = {name: [] for name in layers}
+    parts: dict[str, list[Any]] = {name: [] for name in layers}
+
+    def keep(trace: Any) -> None:
+        name, flow = layer_of(trace), gradient_flow(trace)
+        flows[name].append(flow)
+        part = gates.gate_flow(trace, flow) if recurrent else heads.head_flow(trace)
+        parts[name].append(part)
+
+    _backpropagate(model, split, criterion, keep)
     join: Any = gates.merge if recurrent else heads.merge
-    _backpropagate(
-        model, split, criterion, lambda trace: found[layer_of(trace)].append(read(trace))
-    )
-    return [
+    rows = [
         {"layer": name, "part": row["gate"] if recurrent else f"head {row['head']}"}
         | {key: value for key, value in row.items() if key not in ("gate", "layer", "head")}
-        for name in flow_layers(model)
-        for row in join(found[name]).rows()
+        for name in layers
+        for row in join(parts[name]).rows()
     ]
+    return {name: merge(of_layer) for name, of_layer in flows.items()}, rows
 
 
 def _backpropagate(

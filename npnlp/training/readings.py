@@ -244,5 +244,5 @@ class _Tap:
 def _steps_of(cell: Recurrent, packing: Packing) -> NDArray[np.int64]:
     """Of each packed row as ``cell`` saw it, the step of the sequence, counted from its start."""
     if cell.suffix.endswith("_reverse"):
-        return packing.longest_first[packing.places] - 1 - packing.steps
+        return packing.lags
     return packing.steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npnlp.errors import InputError
+from npnlp.errors import InputError, require_known
 from npnlp.training.schedule import SCHEDULES
 from npnlp.training.settings import (
     require_at_least_one,
@@ -55,10 +55,7 @@ class TrainingConfig:
             self, "weight_decay", "bucket", "logit_adjustment", "consistency", "prior_correction"
         )
         require_below_one(self, "beta2", "warm_up", "label_smoothing")
-        if self.schedule not in SCHEDULES:
-            raise InputError(
-                f"schedule {self.schedule!r} is not known; choose one of {', '.join(SCHEDULES)}"
-            )
+        require_known("schedule", self.schedule, SCHEDULES)
         if self.optimizer == "adam" and self.momentum:
             raise InputError(f"momentum is {self.momentum}, but adam has none; use optimizer sgd")
         if self.optimizer != "adam" and self.weight_decay:
