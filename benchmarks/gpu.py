@@ -1,16 +1,18 @@
 """This project on a CUDA device against PyTorch's cuDNN, and against what the device allows.
 
 One command: it runs the tests that need a device, and then measures in this process, with warm-up,
-CUDA events and medians, every way taking its turn in each round: this project's kernels and its
-array calls; PyTorch's RNN, GRU and LSTM, eager and captured in a CUDA graph, with TF32 off and on;
-and the per-step loop of the book's notebook. Passes: forward, forward and backward, and the whole
-step of training; sequences all T long, and of lengths between 1 and T. Beside each stands the floor
-from bytes, operations and a measured barrier. Without a device it ends with status 2.
+CUDA events and medians, every way taking its turn in each round: this project's kernels (the step
+of training captured as one graph, and launched kernel by kernel) and its array calls; PyTorch's
+RNN, GRU and LSTM, eager and captured in a CUDA graph, with TF32 off and on; and the per-step loop
+of the book's notebook. Passes: forward, forward and backward, and the whole step of training;
+sequences all T long, and of lengths between 1 and T. Beside each stands the floor from bytes,
+operations and a measured barrier. Without a device it ends with status 2.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import subprocess
 import sys
@@ -21,13 +23,14 @@ from typing import Any
 
 from passes.gpu_case import PASSES, Case, Clock, Way, cases, event_clock, measure, quartiles
 from passes.gpu_floor import GATES, Rates, floor_ms, measured_rates
-from passes.gpu_ours import our_way
+from passes.gpu_ours import our_captured_way, our_way
 from passes.gpu_picture import draw
 from tqdm import tqdm
 
 from npnlp.backend import Backend
 from npnlp.backend.cupy_backend import CupyBackend
 from npnlp.cli.script import FAILED, guarded, script_parser
+from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
 from npnlp.training.run import environment
 
@@ -63,6 +66,7 @@ def gpu_tests_pass() -> bool:
 
 def makers(case: Case, seed: int, kernels: Backend, calls: Backend, with_torch: bool) -> Makers:
     """Every way by name, and what makes it."""
+    yield "npnlp, graph", lambda: our_captured_way(case, seed, kernels)
     yield "npnlp, kernels", lambda: our_way(case, seed, kernels)
     yield "npnlp, array calls", lambda: our_way(case, seed, calls)
     if with_torch:
@@ -81,6 +85,8 @@ def rows_of(
             ways[name] = make()
             for call in ways[name].values():
                 clock(call)
+        except InputError as error:
+            tqdm.write(f"{case.described}: {name} is left out: {error}")
         except (MemoryError, RuntimeError) as error:
             if "out of memory" not in str(error).lower():
                 raise
@@ -130,6 +136,7 @@ def main() -> int:
     for case in tqdm(list(cases(options.cells, *sizes)), unit="case", disable=None):
         found = makers(case, options.seed, kernels, calls, with_torch)
         rows += rows_of(case, options.seed, found, clock, options.rounds, rates)
+        gc.collect()  # a trainer and its captured steps hold each other
         kernels.xp.get_default_memory_pool().free_all_blocks()
         if with_torch:
             torch.cuda.empty_cache()

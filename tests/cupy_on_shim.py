@@ -14,6 +14,7 @@ import numpy as np
 from npnlp.backend.cupy_backend import CupyBackend
 from npnlp.backend.kernel_source import kernel_source
 from npnlp.backend.numpy_backend import NumpyBackend
+from npnlp.backend.products import Namespace
 from tests.shim import compiled
 
 KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
@@ -21,6 +22,8 @@ TYPES = {
     "int": np.int32, "unsigned int": np.uint32, "long long": np.int64, "u64": np.uint64,
     "unsigned long long": np.uint64, "float": np.float32, "double": np.float64, "bool": np.bool_,
 }  # fmt: skip
+#: Sources whose kernels are told the strides of their arrays.
+STRIDED = {"product.cu"}
 OTHERS = {"const", "*", "__restrict__"}
 
 
@@ -62,7 +65,8 @@ class ShimKernels:
                 assert null or argument.dtype == kind, f"{function}: argument {place}"
                 assert null or isinstance(argument, np.ndarray) == pointer, f"{function}: {place}"
             self.launched.append(function)
-            module.launch(function, grid, block, arguments, shared_mem, self.seed)
+            strided = file in STRIDED
+            module.launch(function, grid, block, arguments, shared_mem, self.seed, strided=strided)
 
         return launch
 
@@ -71,9 +75,9 @@ class CupyOnShim(CupyBackend):
     """Computes as :class:`CupyBackend` does, on the CPU."""
 
     def __init__(self, *, fused: bool = True) -> None:
-        self.reason, self.fused = "", fused
-        self.xp = np
+        self.reason, self.fused, self.captured = "", fused, False
         self.kernels: Any = ShimKernels()
+        self.xp = Namespace(np, self.kernels)
 
     asarray = NumpyBackend.asarray
     to_numpy = NumpyBackend.to_numpy

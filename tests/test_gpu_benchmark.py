@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pytest
 
 from npnlp.backend import get_backend
 from npnlp.errors import DeviceError
+from tests.capturing import CapturingBackend
+from tests.shim import require_compiler
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 PASSES = ("forward", "both", "step")
@@ -26,15 +28,6 @@ def usable() -> bool:
     except DeviceError:
         return False
     return True
-
-
-@pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The scripts' own folder, where they find ``passes``."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] in ("passes", "gpu")]:
-        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.mark.skipif(usable(), reason="there is a device")
@@ -98,6 +91,29 @@ def test_rows_are_measured_and_drawn(cell: str, tmp_path: Path) -> None:
     draw(tmp_path / "gpu.csv", tmp_path / "gpu.png", PASSES)
     assert (tmp_path / "gpu.png").read_bytes().startswith(b"\x89PNG")
     assert len(pd.read_csv(tmp_path / "gpu.csv")) == len(PASSES)
+
+
+@pytest.mark.usefixtures("passes")
+def test_the_captured_step_is_the_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the end of an epoch; and a model whose steps are not captured is left out."""
+    import gpu
+    from passes import gpu_ours
+    from passes.gpu_case import Case
+    from passes.gpu_floor import Rates
+
+    require_compiler()
+    monkeypatch.setattr(gpu_ours, "EPOCH", 3)
+    case = Case("elman", 4, 3, 8, variable=True)
+    rates = Rates(bandwidth=1e12, operations=1e13, barrier=1e-8)
+    with CapturingBackend().in_place() as backend:
+        step = gpu_ours.our_captured_way(case, 0, backend)["step"]
+        backend.device.reads.clear()
+        for _ in range(5):
+            step()
+        assert backend.device.launches == 4
+        assert not backend.device.reads
+    makers = iter([("graph", lambda: gpu_ours.our_captured_way(case, 0, get_backend("numpy")))])
+    assert list(gpu.rows_of(case, 0, makers, on_cpu, 1, rates)) == []
 
 
 @pytest.mark.usefixtures("passes")

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from npnlp.backend.kernel_source import kernel_source
-from npnlp.backend.recurrence import KINDS, plan
+from npnlp.backend.products import LARGE, SIDE, SMALL
+from npnlp.backend.recurrence import KINDS, plan, step_options
 
 RECURRENT = {file for file, _, _ in KINDS.values()}
 #: Elman, GRU and LSTM at the sizes that they are made for: H, sequences and blocks a cluster.
@@ -92,6 +93,15 @@ def test_a_kernel_compiles(file: str, real: str, target: int) -> None:
 
 
 @TARGETS
+@pytest.mark.parametrize("real", ["float", "double"])
+@pytest.mark.parametrize("tile", [SMALL, LARGE])
+def test_a_product_spills_nothing_and_two_blocks_fit(real: str, tile: int, target: int) -> None:
+    log = compile_for(target, "product.cu", f"-DREAL={real}", f"-DTILE={tile}")
+    assert set(re.findall(r"(\d+) bytes spill (?:stores|loads)", log)) == {"0"}, log
+    assert max(map(int, re.findall(r"Used (\d+) registers", log))) <= 65536 // (2 * SIDE**2)
+
+
+@TARGETS
 @pytest.mark.parametrize("design", [*DESIGN, *CLUSTERS], ids=str)
 def test_a_recurrence_compiles_and_spills_nothing(
     design: tuple[str, int, int, int], target: int
@@ -104,6 +114,16 @@ def test_a_recurrence_compiles_and_spills_nothing(
     assert len(spilled) == 4, log  # forward and backward
     if max(chosen.shared.values()) <= shared_limit(target):  # elsewhere it never runs
         assert set(spilled) == {"0"}, log
+
+
+@TARGETS
+@pytest.mark.parametrize("real", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["elman_tanh", "elman_relu", "gru", "lstm"])
+def test_a_launch_for_each_step_compiles_and_spills_nothing(
+    kind: str, real: str, target: int
+) -> None:
+    log = compile_for(target, KINDS[kind][0], *step_options(kind, 1024, real))
+    assert re.findall(r"(\d+) bytes spill (?:stores|loads)", log) == ["0"] * 4, log
 
 
 def test_every_source_is_tested() -> None:

@@ -56,6 +56,13 @@ def test_philox_draws_the_bits_of_numpy(shim: CupyOnShim, shape: Any, p: float) 
         assert mask.dtype == bool
 
 
+def test_philox_reads_the_step_on_the_device(shim: CupyOnShim) -> None:
+    clock = np.array([2**40 + 3], dtype=np.uint64)
+    mask = shim.keep_mask(Random(7, "dropout1").at(clock).child("x"), (5, 9), 0.3)
+    expected = Random(7, "dropout1").at(2**40 + 3).child("x").keep((5, 9), 0.3)
+    np.testing.assert_array_equal(mask, expected)
+
+
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
@@ -70,7 +77,14 @@ def test_a_mistake_in_philox_is_caught(right: str, wrong: str) -> None:
     broken = compiled("philox.cu", ("keep_mask",), edits=((right, wrong),))
     random, p, count = Random(3, "dropout1", 5), 0.5, 2**19
     keep, (seed, stream) = np.empty(count, dtype=bool), random.key
-    numbers = (np.int64(count), seed, stream, np.uint64(random.step), np.uint32(2**15))
+    numbers = (
+        np.int64(count),
+        seed,
+        stream,
+        np.uint64(random.step),
+        np.uint64(0),
+        np.uint32(2**15),
+    )
     broken.launch("keep_mask", (count // 16 // 256,), (256,), (keep, *numbers))
     assert (keep != random.keep((count,), p)).any()
 

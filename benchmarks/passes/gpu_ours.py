@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Backend, Random
+from npnlp.errors import InputError
 from npnlp.layers import CELLS, Packing
 from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.text import SplitArrays
 from npnlp.training.batches import batches
 from npnlp.training.trainer import Trainer
 from npnlp.training.training_config import TrainingConfig
 from passes.gpu_case import CLASSES, EMBEDDING, VOCABULARY, Case, Way, packed_tokens
+
+#: Batches of an epoch of captured steps: so rarely is anything copied to the device.
+EPOCH = 256
 
 
 def our_way(case: Case, seed: int, backend: Backend) -> Way:
@@ -32,9 +37,35 @@ def our_way(case: Case, seed: int, backend: Backend) -> Way:
         layer.zero_grads()
         return layer.backward((None, ones), cache)
 
-    trainer = our_trainer(case, seed, backend)
+    trainer = our_trainer(case, seed, backend, split)
     (batch,) = batches(split, np.arange(case.batch), case.batch, backend)
     return {"forward": forward, "both": both, "step": lambda: trainer.step(batch)}
+
+
+def our_captured_way(case: Case, seed: int, backend: Backend) -> Way:
+    """The step of the trainer as training takes it: one launch of a captured graph.
+
+    Raises :class:`InputError` where the steps of such a model are not captured.
+    """
+    split = case.split(seed)
+    starts, lengths, targets = (
+        np.tile(array, EPOCH) for array in (split.starts, split.lengths, split.targets)
+    )
+    many = SplitArrays(split.tokens, starts, lengths, targets)
+    trainer = our_trainer(case, seed, backend, many)
+    steps, order = trainer.captured, np.arange(len(many))
+    if steps is None:
+        raise InputError("the steps of this model are not captured")
+
+    def step() -> None:
+        with steps.graphs.in_use():
+            if trainer.progress.batch % EPOCH == 0:
+                trainer.progress.batch = 0
+                steps.begin(order)
+            steps.step()
+        trainer.progress.batch += 1
+
+    return {"step": step}
 
 
 def our_layer(case: Case, seed: int, backend: Backend) -> Any:
@@ -48,10 +79,9 @@ def table_of(seed: int) -> Any:
     return drawn.astype(np.float32)
 
 
-def our_trainer(case: Case, seed: int, backend: Backend) -> Trainer:
-    """A trainer of the classifier, that records no gradient flow."""
+def our_trainer(case: Case, seed: int, backend: Backend, split: SplitArrays) -> Trainer:
+    """A trainer of the classifier on ``split``, that records no gradient flow."""
     config = ClassifierConfig(VOCABULARY, CLASSES, EMBEDDING, case.hidden, cell=case.cell)
     model = SurnameClassifier(config, backend=backend, random=Random(seed, "model"))
-    split = case.split(seed)
     settings = TrainingConfig(batch_size=case.batch, seed=seed, gradient_flow=False)
     return Trainer(model, split, split, settings)

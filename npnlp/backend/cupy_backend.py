@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from npnlp.backend import recurrence
 from npnlp.backend.base import Array, Backend
 from npnlp.backend.diagnosis import Facts, diagnose
+from npnlp.backend.graphs import Graphs
 from npnlp.backend.kernel_source import REALS, Kernels, real_option
 from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.products import Namespace
 from npnlp.backend.random import Random, keep_threshold
 from npnlp.errors import DeviceError
 
@@ -33,16 +35,18 @@ class CupyBackend(Backend):
 
     Raises :class:`DeviceError` where CuPy is not installed or half-installed, or no device answers:
     an import alone proves nothing, so arrays are made, compiled for, and multiplied on the device.
-    With ``fused`` False array calls do all the work, for comparison: no kernel is launched.
+    With ``fused`` False array calls do all the work, for comparison: no kernel is launched. With
+    ``captured`` False a step of training is launched kernel by kernel.
     """
 
     name = "cupy"
 
-    def __init__(self, reason: str = "", *, fused: bool = True) -> None:
-        self.reason, self.fused = reason, fused
-        self.xp = _import_cupy()
-        _require_device(self.xp)
-        self.kernels = Kernels(self.xp)
+    def __init__(self, reason: str = "", *, fused: bool = True, captured: bool = True) -> None:
+        self.reason, self.fused, self.captured = reason, fused, captured
+        cupy = _import_cupy()
+        _require_device(cupy)
+        self.kernels = Kernels(cupy)
+        self.xp = Namespace(cupy, self.kernels)
 
     def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
         """See :meth:`Backend.asarray`."""
@@ -80,15 +84,24 @@ class CupyBackend(Backend):
         return order, starts
 
     def keep_mask(self, random: Random, shape: tuple[int, ...], p: float) -> Array:
-        """See :meth:`Backend.keep_mask`. Made on the device; nothing is copied there."""
-        if not self.fused:
+        """See :meth:`Backend.keep_mask`. Made on the device, but for a part of a batch.
+
+        ``random.step`` may be an array on the device, of one uint64.
+        """
+        if not self.fused or random.share is not None:
             return super().keep_mask(random, shape, p)
         count = math.prod(shape)
         keep = self.xp.empty(shape, dtype=bool)
         if count:
             seed, stream = random.key
-            step = np.uint64(random.step & (2**64 - 1))
-            arguments = (keep, np.int64(count), seed, stream, step, np.uint32(keep_threshold(p)))
+            step, clock = np.uint64(0), np.uint64(0)  # a pointer to nothing
+            if isinstance(random.step, int):
+                step = np.uint64(random.step & (2**64 - 1))
+            else:
+                clock = random.step
+            arguments = (
+                keep, np.int64(count), seed, stream, step, clock, np.uint32(keep_threshold(p)),
+            )  # fmt: skip
             self.kernels.get("philox.cu", "keep_mask")(*_grid((count + 15) // 16), arguments)
         return keep  # type: ignore[no-any-return]
 
@@ -145,10 +158,11 @@ class CupyBackend(Backend):
 
     def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
         """See :meth:`Backend.recurrence`."""
-        if not self.fused:
-            return None
-        limits = recurrence.device_of(self.xp).limits
-        return recurrence if recurrence.supports(kind, hidden_size, dtype, limits) else None
+        return recurrence if self.fused and recurrence.supports(kind, dtype) else None
+
+    def graphs(self) -> Graphs | None:
+        """See :meth:`Backend.graphs`."""
+        return Graphs(self.xp) if self.fused and self.captured else None
 
     def synchronize(self) -> None:
         """See :meth:`Backend.synchronize`."""

@@ -1,5 +1,7 @@
 """The loop over time on a CUDA device: one launch forward and one backward for a packed batch.
 
+Where the weights do not fit on chip it is one launch for each step (``kernels/stepwise.cuh``).
+
 What ``Recurrent`` of :mod:`npnlp.layers.recurrent` does in its two loops, on the same arrays, by
 ``kernels/elman.cu``, ``gru.cu`` and ``lstm.cu``. Here is what the host decides: which kernel, how
 many sequences a block, and where the weights lie.
@@ -7,13 +9,13 @@ many sequences a block, and where the weights lie.
 A block has four threads a unit, and ``W_hh`` on chip. Half of a thread's registers are for weights,
 in *chunks* of 4 columns of each of its rows; those that remain are in shared memory. Where that is
 full, a cluster of blocks shares the units, from compute capability 9.0 on. On 8.0 an LSTM fits up
-to 128 units, a GRU up to 144, an Elman cell up to 256; on an H100 that is 384, 448 and 768. For
-what is larger, and for float64, the array path has to do.
+to 128 units, a GRU up to 144, an Elman cell up to 256; on an H100 that is 384, 448 and 768. What is
+larger, and float64, goes step by step. That is a rule and no measurement: nobody has measured yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.kernel_source import Kernels, real_option
+from npnlp.backend.kernel_source import REALS, Kernels, real_option
 
 #: Of each kind: its source, the blocks of rows in W_hh, and what the compiler is told besides.
 KINDS: dict[str, tuple[str, int, tuple[str, ...]]] = {
@@ -42,6 +44,8 @@ CLUSTERS = (1, 2, 4, 8)
 CROWDED = 2
 #: Lanes that share a row of the product: a chunk is 4 columns for each of them.
 FORWARD_LANES, BACKWARD_LANES, BACKWARD_TILE = 4, 16, 4
+#: Of a launch for one step: the side of a tile of sequences and units, and that of its block.
+STEP_TILE, STEP_SIDE = 32, 16
 NULL = np.uintp(0)
 
 
@@ -108,9 +112,11 @@ def plan(
 
 
 @lru_cache(maxsize=256)
-def choose(kind: str, hidden_size: int, batch: int, limits: Limits) -> Plan | None:
+def choose(
+    kind: str, hidden_size: int, batch: int, limits: Limits, dtype: str = "float32"
+) -> Plan | None:
     """The plan for such a batch: the smallest cluster that holds the weights. None if none does."""
-    for cluster in CLUSTERS:
+    for cluster in CLUSTERS if dtype == "float32" else ():
         one, four = (plan(kind, hidden_size, places, cluster) for places in (1, 4))
         if one.fits(limits):
             crowded = batch * cluster > CROWDED * limits.multiprocessors
@@ -118,10 +124,14 @@ def choose(kind: str, hidden_size: int, batch: int, limits: Limits) -> Plan | No
     return None
 
 
-def supports(kind: str, hidden_size: int, dtype: Any, limits: Limits = Limits()) -> bool:
+def supports(kind: str, dtype: Any) -> bool:
     """Whether these kernels run that cell; others take the loop of array operations."""
-    known = kind in KINDS and np.dtype(dtype) == np.float32
-    return known and choose(kind, hidden_size, 1, limits) is not None
+    return kind in KINDS and np.dtype(dtype).name in REALS
+
+
+def step_options(kind: str, hidden_size: int, dtype: Any) -> tuple[str, ...]:
+    """What the compiler is told where each step is a launch."""
+    return (real_option(dtype), "-DSTEPWISE", f"-DHIDDEN={hidden_size}", *KINDS[kind][2])
 
 
 class Device:
@@ -144,6 +154,14 @@ class Device:
             kernel.max_dynamic_shared_size_bytes = shared
         kernel((blocks,), (chosen.threads,), tuple(arguments), shared_mem=shared)
 
+    def launch_step(
+        self, file: str, options: tuple[str, ...], name: str, grid: tuple[int, int],
+        arguments: Sequence[Any],
+    ) -> None:  # fmt: skip
+        """Hand one step to the current stream."""
+        kernel = self._kernels.get(file, name, *options)
+        kernel(grid, (STEP_SIDE, STEP_SIDE), tuple(arguments))
+
 
 _devices: dict[int, Device] = {}
 
@@ -165,15 +183,16 @@ def forward(
     ``w_hh (G H, H)`` and ``u`` as that loop has them, the rows of gates halved
     (:mod:`npnlp.layers.gates`); ``extra``, the GRU's ``b_hn (H,)``; ``initial``, sorted states
     ``(B, H)``, or None for zeros; ``offsets`` and ``sizes (T,)`` int32, where the rows of a step
-    begin and how many they are.
+    begin and how many they are. Arrays may have more rows than that: theirs of ``hidden`` (and of
+    ``delta`` in :func:`backward`) become zero.
     """
     bias = () if extra is None else (xp.ascontiguousarray(extra),)
     arguments = [
         *_memory(memory), xp.ascontiguousarray(w_hh), *bias,
         *(_given(xp, initial) or [NULL] * (2 if kind == "lstm" else 1)),
-        sizes, np.int32(batch), np.int32(steps),
+        offsets, sizes, np.int32(batch), np.int32(steps),
     ]  # fmt: skip
-    _launch(xp, kind, "forward", w_hh, batch, arguments)
+    _launch(xp, kind, "forward", w_hh, batch, arguments, range(steps))
 
 
 def backward(
@@ -193,23 +212,29 @@ def backward(
         *_own(d), *_own((delta,)), *(_own(kept) if kept else [NULL] * len(d)),
         offsets, sizes, np.int32(batch), np.int32(steps), np.int32(has_initial),
     ]  # fmt: skip
-    _launch(xp, kind, "backward", w_hh, batch, arguments)
+    to_initial = -1 if has_initial else 0
+    _launch(xp, kind, "backward", w_hh, batch, arguments, range(steps - 1, to_initial - 1, -1))
 
 
 def _launch(
-    xp: Any, kind: str, name: str, w_hh: Array, batch: int, arguments: Sequence[Any]
-) -> None:
+    xp: Any, kind: str, name: str, w_hh: Array, batch: int, arguments: Sequence[Any],
+    steps: Iterable[int],
+) -> None:  # fmt: skip
+    """All steps at once where the weights fit on chip, and in this order one by one elsewhere."""
     device, hidden_size = device_of(xp), w_hh.shape[1]
-    chosen = choose(kind, hidden_size, batch, device.limits)
-    if chosen is None or real_option(w_hh.dtype) not in chosen.options:
-        raise ValueError(f"no kernel for {kind} with {hidden_size} units in {w_hh.dtype}")
-    device.launch(chosen, name, -(-batch // chosen.places) * chosen.cluster, arguments)
+    chosen = choose(kind, hidden_size, batch, device.limits, w_hh.dtype.name)
+    if chosen is not None:
+        device.launch(chosen, name, -(-batch // chosen.places) * chosen.cluster, arguments)
+        return
+    options = step_options(kind, hidden_size, w_hh.dtype)
+    grid = -(-hidden_size // STEP_TILE), -(-batch // STEP_TILE)
+    for t in steps:
+        device.launch_step(KINDS[kind][0], options, f"{name}_step", grid, [*arguments, np.int32(t)])
 
 
 def _memory(memory: tuple[Array, ...]) -> list[Any]:
-    """The arrays, and N where the gates (G, N, H) need it to find the next gate."""
-    rows = [np.int64(memory[0].shape[1])] if memory[0].ndim == 3 else []
-    return [*_own(memory), *rows]
+    """The arrays, and how many rows they have: by that the gates (G, N, H) find the next gate."""
+    return [*_own(memory), np.int64(memory[0].shape[-2])]
 
 
 def _given(xp: Any, arrays: tuple[Array, ...] | None) -> list[Any]:

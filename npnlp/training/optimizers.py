@@ -14,6 +14,9 @@ from npnlp.errors import InputError
 from npnlp.layers import FlatParameters
 
 OPTIMIZERS = ("adam", "sgd")
+#: With finite squares of weights and gradient, no update at a rate up to this can overflow: in
+#: float32 such numbers are below 2e19, and this times that is below the largest, 3e38.
+SAFE_RATE = 1e18
 
 
 class Optimizer(ABC):
@@ -115,15 +118,19 @@ class Adam(Optimizer):
     def step(self) -> None:
         """See :meth:`Optimizer.step`."""
         self.steps += 1
-        b1, b2 = self.betas
-        # With m^ = a m and v^ = b^2 v, the change is (eta a / b) m / (sqrt(v) + eps / b).
-        a = (1 - b1) / (1 - b1**self.steps)
-        b = ((1 - b2) / (1 - b2**self.steps)) ** 0.5
-        numbers = AdamNumbers(b1, b2, rate=self.learning_rate * a / b, eps=self.eps / b)
+        numbers = self.numbers(self.steps, self.learning_rate)
         for value in self.decayed:
             value *= 1 - self.learning_rate * self.weight_decay
         moments = (self.moments["first_sum"], self.moments["second_sum"])
         self.backend.adam_step(self.flat.values, self.flat.grads, moments, self.scratch, numbers)
+
+    def numbers(self, step: int, rate: float) -> AdamNumbers:
+        """What step ``step``, counted from 1, is taken with at a learning rate ``rate``."""
+        b1, b2 = self.betas
+        # With m^ = a m and v^ = b^2 v, the change is (eta a / b) m / (sqrt(v) + eps / b).
+        a = (1 - b1) / (1 - b1**step)
+        b = ((1 - b2) / (1 - b2**step)) ** 0.5
+        return AdamNumbers(b1, b2, rate=rate * a / b, eps=self.eps / b)
 
 
 def make_optimizer(

@@ -55,15 +55,16 @@ class Module:
 
     def launch(
         self, name: str, grid: tuple[int, ...], block: tuple[int, ...], arguments: Sequence[Any],
-        shared: int = 0, seed: int = 0, cluster: int = 1,
+        shared: int = 0, seed: int = 0, cluster: int = 1, strided: bool = False,
     ) -> None:  # fmt: skip
         """Run all blocks; arguments: arrays, NumPy scalars of the kernel's types, ``uintp(0)``.
 
-        ``seed`` orders the threads. Raises :class:`KernelError` where the shim finds a mistake.
+        ``seed`` orders the threads; ``strided`` is of a kernel that is told the strides of its
+        arrays. Raises :class:`KernelError` where the shim finds a mistake.
         """
         parameters = self._text(f"signature_{name}").split()
         held = [
-            _passed(f"{name}: argument {place}", *both)
+            _passed(f"{name}: argument {place}", *both, strided)
             for place, both in enumerate(zip(arguments, parameters, strict=True))
         ]
         pointers = (ctypes.c_void_p * len(held))(*(a.ctypes.data for a in held))
@@ -81,7 +82,7 @@ class Module:
         return (text or b"").decode()
 
 
-def _passed(what: str, argument: Any, parameter: str) -> Any:
+def _passed(what: str, argument: Any, parameter: str, strided: bool) -> Any:
     """Memory that holds the argument, which has to be of the parameter's very type."""
     if not parameter.startswith("*"):
         assert isinstance(argument, np.generic), f"{what}: {argument!r} has no size of its own"
@@ -89,7 +90,9 @@ def _passed(what: str, argument: Any, parameter: str) -> Any:
         return np.array(argument)
     if isinstance(argument, np.ndarray):
         assert f"{argument.dtype.kind}{argument.itemsize}" == parameter[1:], f"{what}: {parameter}"
-        assert argument.flags.c_contiguous, f"{what}: a kernel would read it in another order"
+        assert strided or argument.flags.c_contiguous, (
+            f"{what}: a kernel would read it in another order"
+        )
         return np.array(argument.ctypes.data, dtype=np.uintp)
     assert isinstance(argument, np.uintp) and argument == 0, f"{what}: {argument!r} is no pointer"  # noqa: PT018
     return np.array(argument)

@@ -2,6 +2,7 @@
 //
 // Compile-time settings, chosen by npnlp/backend/recurrence.py:
 //     HIDDEN                         H
+//     STEPWISE                       a launch for each step: then no other setting matters
 //     PLACES                         sequences a block (or cluster): 1 or 4
 //     CLUSTER                        blocks that share them: 1; from compute capability 9.0 on also
 //                                    2, 4 or 8
@@ -15,6 +16,9 @@
 #endif
 #ifndef CLUSTER
 #define CLUSTER 1
+#endif
+#ifndef PLACES
+#define PLACES 1
 #endif
 #if CLUSTER > 1  // what a kernel is launched as
 #define KERNEL __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS)
@@ -38,8 +42,11 @@ __device__ __forceinline__ void cluster_barrier() {
     asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;"
                  ::: "memory");
 }
-// To the place in block `rank` that `address` is in this one; such addresses have 32 bits.
-__device__ __forceinline__ void cluster_store(float* address, int rank, float value) {
+// To the place in block `rank` that `address` is in this one; such addresses have 32 bits. Of floats
+// alone: with doubles, whose clusters nobody chooses, it must not be made.
+template <class Float>
+__device__ __forceinline__ void cluster_store(Float* address, int rank, Float value) {
+    static_assert(sizeof(Float) == 4, "clusters are for float");
     unsigned place = static_cast<unsigned>(__cvta_generic_to_shared(address));
     asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(place) : "r"(rank));
     asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(place), "f"(value) : "memory");
@@ -63,6 +70,14 @@ __device__ __forceinline__ void end_of_step() {
 }
 
 __device__ __forceinline__ size_t at(size_t row, int unit) { return row * HIDDEN + unit; }
+
+// Zero in the rows that no step has, shared out over `threads` of which this one is `thread`.
+__device__ __forceinline__ void clear_rest(
+    real* array, int columns, size_t rows, const int* offsets, const int* sizes, int steps,
+    size_t thread, size_t threads) {
+    const size_t used = static_cast<size_t>(offsets[steps - 1] + sizes[steps - 1]);
+    for (size_t i = used * columns + thread; i < rows * columns; i += threads) array[i] = 0;
+}
 
 __device__ __forceinline__ void add(const Four& a, const Four& b, real& sum) {
     sum = sum + a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w;

@@ -1,5 +1,10 @@
 // Elman: h_t = phi(u_t + W_hh h_{t-1}), phi tanh, or ReLU with -DRELU; see npnlp/layers/elman.py.
+#include "common.cuh"
+#ifdef STEPWISE
+#include "stepwise.cuh"
+#else
 #include "recurrence.cuh"
+#endif
 
 struct Forward {
     static constexpr int GATES = 1, SLOTS = 1;
@@ -39,16 +44,39 @@ struct Backward {
     }
 };
 
+#ifndef STEPWISE
 extern "C" __global__ void KERNEL forward(
-    real* hidden, const real* w_hh, const real* initial, const int* sizes, int batch, int steps) {
+    real* hidden, long long rows, const real* w_hh, const real* initial, const int* offsets,
+    const int* sizes, int batch, int steps) {
     Forward cell = {hidden};
     forward_loop(cell, w_hh, initial, sizes, batch, steps);
+    clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
 }
 
 extern "C" __global__ void KERNEL backward(
-    const real* hidden, const real* w_hh, const real* d_hidden, real* d, real* delta, real* kept,
-    const int* offsets, const int* sizes, int batch, int steps, int has_initial) {
+    const real* hidden, long long rows, const real* w_hh, const real* d_hidden, real* d,
+    real* delta, real* kept, const int* offsets, const int* sizes, int batch, int steps,
+    int has_initial) {
     const Backward cell = {hidden};
     backward_loop(cell, w_hh, d_hidden, {d}, delta, {kept}, offsets, sizes, batch, steps,
                   has_initial);
+    clear_spare_rows(delta, Backward::DELTAS * HIDDEN, rows, offsets, sizes, steps);
 }
+#else
+extern "C" __global__ void forward_step(
+    real* hidden, long long rows, const real* w_hh, const real* initial, const int* offsets,
+    const int* sizes, int /* batch */, int steps, int t) {
+    const Forward cell = {hidden};
+    forward_of_step(cell, hidden, w_hh, initial, offsets, sizes, t);
+    if (t == 0) clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
+}
+
+extern "C" __global__ void backward_step(
+    const real* hidden, long long rows, const real* w_hh, const real* d_hidden, real* d,
+    real* delta, real* kept, const int* offsets, const int* sizes, int /* batch */, int steps,
+    int /* has_initial */, int t) {
+    const Backward cell = {hidden};
+    backward_of_step(cell, w_hh, d_hidden, {d}, delta, {kept}, offsets, sizes, steps, t);
+    if (t == 0) clear_spare_rows(delta, Backward::DELTAS * HIDDEN, rows, offsets, sizes, steps);
+}
+#endif

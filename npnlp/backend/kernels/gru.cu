@@ -1,7 +1,12 @@
 // GRU with the reset after the product; see npnlp/layers/gru.py. The rows of r and z in u and W_hh
 // come halved, since sigma(a) = (1 + tanh(a / 2)) / 2.
 //     r, z = sigma(u + W h)    q = W_n h + b_n    n = tanh(u_n + r q)    h_t = n + z (h_{t-1} - n)
+#include "common.cuh"
+#ifdef STEPWISE
+#include "stepwise.cuh"
+#else
 #include "recurrence.cuh"
+#endif
 
 struct Forward {
     static constexpr int GATES = 3, SLOTS = 4;  // slots r, z, q, and u_n on its way to all lanes
@@ -55,11 +60,13 @@ struct Backward {
     }
 };
 
+#ifndef STEPWISE
 extern "C" __global__ void KERNEL forward(
     real* gates, real* product, real* hidden, long long rows, const real* w_hh, const real* bias,
-    const real* initial, const int* sizes, int batch, int steps) {
+    const real* initial, const int* offsets, const int* sizes, int batch, int steps) {
     Forward cell = {gates, product, hidden, bias, initial, static_cast<size_t>(rows), 0};
     forward_loop(cell, w_hh, initial, sizes, batch, steps);
+    clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
 }
 
 extern "C" __global__ void KERNEL backward(
@@ -69,4 +76,24 @@ extern "C" __global__ void KERNEL backward(
     const Backward cell = {gates, product, hidden, static_cast<size_t>(rows)};
     backward_loop(cell, w_hh, d_hidden, {d}, delta, {kept}, offsets, sizes, batch, steps,
                   has_initial);
+    clear_spare_rows(delta, Backward::DELTAS * HIDDEN, rows, offsets, sizes, steps);
 }
+#else
+extern "C" __global__ void forward_step(
+    real* gates, real* product, real* hidden, long long rows, const real* w_hh, const real* bias,
+    const real* initial, const int* offsets, const int* sizes, int /* batch */, int steps, int t) {
+    const real* before = t > 0 ? hidden + at(offsets[t - 1], 0) : initial;
+    const Forward cell = {gates, product, hidden, bias, before, static_cast<size_t>(rows), 0};
+    forward_of_step(cell, hidden, w_hh, initial, offsets, sizes, t);
+    if (t == 0) clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
+}
+
+extern "C" __global__ void backward_step(
+    const real* gates, const real* product, const real* hidden, long long rows, const real* w_hh,
+    const real* d_hidden, real* d, real* delta, real* kept, const int* offsets, const int* sizes,
+    int /* batch */, int steps, int /* has_initial */, int t) {
+    const Backward cell = {gates, product, hidden, static_cast<size_t>(rows)};
+    backward_of_step(cell, w_hh, d_hidden, {d}, delta, {kept}, offsets, sizes, steps, t);
+    if (t == 0) clear_spare_rows(delta, Backward::DELTAS * HIDDEN, rows, offsets, sizes, steps);
+}
+#endif

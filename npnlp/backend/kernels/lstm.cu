@@ -2,7 +2,12 @@
 // sigma(a) = (1 + tanh(a / 2)) / 2.
 //     i, f, o = sigma(u + W h)    g = tanh(u_g + W_g h)
 //     c_t = f c_{t-1} + i g       h_t = o tanh(c_t)
+#include "common.cuh"
+#ifdef STEPWISE
+#include "stepwise.cuh"
+#else
 #include "recurrence.cuh"
+#endif
 
 struct Forward {
     static constexpr int GATES = 4, SLOTS = 4;  // i, f, g, o
@@ -59,11 +64,14 @@ struct Backward {
     }
 };
 
+#ifndef STEPWISE
 extern "C" __global__ void KERNEL forward(
     real* gates, real* cell, real* tanh_cell, real* hidden, long long rows, const real* w_hh,
-    const real* initial, const real* initial_cell, const int* sizes, int batch, int steps) {
+    const real* initial, const real* initial_cell, const int* offsets, const int* sizes, int batch,
+    int steps) {
     Forward of = {gates, cell, tanh_cell, hidden, initial_cell, static_cast<size_t>(rows), 0};
     forward_loop(of, w_hh, initial, sizes, batch, steps);
+    clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
 }
 
 extern "C" __global__ void KERNEL backward(
@@ -74,4 +82,27 @@ extern "C" __global__ void KERNEL backward(
     const Backward of = {gates, cell, tanh_cell, static_cast<size_t>(rows)};
     backward_loop(of, w_hh, d_hidden, {d, d_cell}, delta, {kept, kept_cell}, offsets, sizes, batch,
                   steps, has_initial);
+    clear_spare_rows(delta, Backward::DELTAS * HIDDEN, rows, offsets, sizes, steps);
 }
+#else
+extern "C" __global__ void forward_step(
+    real* gates, real* cell, real* tanh_cell, real* hidden, long long rows, const real* w_hh,
+    const real* initial, const real* initial_cell, const int* offsets, const int* sizes,
+    int /* batch */, int steps, int t) {
+    const real* before = t > 0 ? cell + at(offsets[t - 1], 0) : initial_cell;
+    const Forward of = {gates, cell, tanh_cell, hidden, before, static_cast<size_t>(rows), 0};
+    forward_of_step(of, hidden, w_hh, initial, offsets, sizes, t);
+    if (t == 0) clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
+}
+
+extern "C" __global__ void backward_step(
+    const real* gates, const real* cell, const real* tanh_cell, const real* /* hidden */,
+    long long rows, const real* w_hh, const real* d_hidden, real* d, real* d_cell, real* delta,
+    real* kept, real* kept_cell, const int* offsets, const int* sizes, int /* batch */, int steps,
+    int /* has_initial */, int t) {
+    const Backward of = {gates, cell, tanh_cell, static_cast<size_t>(rows)};
+    backward_of_step(of, w_hh, d_hidden, {d, d_cell}, delta, {kept, kept_cell}, offsets, sizes,
+                     steps, t);
+    if (t == 0) clear_spare_rows(delta, Backward::DELTAS * HIDDEN, rows, offsets, sizes, steps);
+}
+#endif

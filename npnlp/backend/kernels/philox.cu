@@ -19,9 +19,12 @@ __device__ void philox_round(u64 counter[4], u64 key0, u64 key1) {
   counter[3] = low0;
 }
 
-// A thread makes one block of four words and with it up to 16 elements of the mask.
+// A thread makes one block of four words and with it up to 16 elements of the mask. Where `clock` is
+// given, the step stands there: a captured launch then draws anew each time.
 extern "C" __global__ void keep_mask(
-    bool* keep, long long count, u64 seed, u64 stream, u64 step, unsigned int threshold) {
+    bool* keep, long long count, u64 seed, u64 stream, u64 step, const u64* clock,
+    unsigned int threshold) {
+  if (clock) step = *clock;
   long long block = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   long long start = 16 * block;
   if (start >= count) return;

@@ -10,10 +10,19 @@
 // of CLUSTER blocks does the same: each has a part of the units, and writes them to all.
 //
 // Packed rows: step t has rows start .. start + sizes[t] - 1; place b is at start + b, and alive
-// while b < sizes[t]. Places are sorted, longest first: a block stops with its first place.
+// while b < sizes[t]. Places are sorted, longest first: a block stops with its first place. Steps
+// may have no rows, and the arrays more rows than the steps have, so that one captured launch does
+// for many batches: such rows of `hidden` and `delta` become zero.
 //
 // elman.cu, gru.cu and lstm.cu say what happens elementwise.
 #include "common.cuh"
+
+__device__ __forceinline__ void clear_spare_rows(
+    real* array, int columns, size_t rows, const int* offsets, const int* sizes, int steps) {
+    clear_rest(array, columns, rows, offsets, sizes, steps,
+               static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x,
+               static_cast<size_t>(gridDim.x) * THREADS);
+}
 
 // Forward. Four lanes share a unit, each with a quarter of the columns of its rows of W_hh. Of the
 // sums, a lane finishes those of one place (PLACES = 4) or one slot of the only place (PLACES = 1):

@@ -1,0 +1,86 @@
+"""Work for a device that is launched as one: captured as a CUDA graph and replayed.
+
+A graph holds the addresses that its kernels were given. So whatever it reads and writes has to stay
+where it is: arrays that go in or come out are made outside and kept, and the others come from a
+memory pool of the graphs' own, which never gives memory back to the device. The graphs run one
+after another on one stream, so they can use the same memory by turns.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+
+class Graphs:
+    """Captured work by key, on a stream and a memory pool of its own."""
+
+    def __init__(self, cupy: Any) -> None:
+        cuda = self._cuda = cupy.cuda
+        self.stream = cuda.Stream(non_blocking=True)
+        self._graphs: dict[Hashable, Any] = {}
+        self._met: set[Hashable] = set()
+        memory: list[Any] = []
+
+        def raw(size: int) -> Any:
+            memory.append(cuda.Memory(size))  # held here, it outlives what the pool gives up
+            return cuda.MemoryPointer(memory[-1], 0)
+
+        self._pool = cuda.MemoryPool(raw)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """What is launched inside goes to the graphs' stream, in order with what is outside."""
+        outside = self._cuda.get_current_stream()
+        self.stream.wait_event(outside.record())
+        try:
+            with self.stream:
+                yield
+        finally:
+            outside.wait_event(self.stream.record())
+
+    def run(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Do ``work``, which has to launch the same for the same key, and nothing else.
+
+        The first time it is launched as it is, so that all kernels are compiled and the pool has
+        the memory; the second time it is captured; from then on its graph is launched. Where it
+        cannot be captured, a warning says why, once, and it goes on being launched as it is.
+        """
+        if key not in self._met:
+            self._met.add(key)
+            self._launched(work)
+            return
+        if key not in self._graphs:
+            self._graphs[key] = self._captured(work)
+        if self._graphs[key] is None:
+            self._launched(work)
+        else:
+            self._graphs[key].launch(self.stream)
+
+    def __len__(self) -> int:
+        return sum(graph is not None for graph in self._graphs.values())
+
+    def _launched(self, work: Callable[[], None]) -> None:
+        with self._cuda.using_allocator(self._pool.malloc):
+            work()
+
+    def _captured(self, work: Callable[[], None]) -> Any:
+        self.stream.begin_capture()
+        try:
+            self._launched(work)
+        except BaseException as error:
+            with suppress(Exception):  # CUDA may say again what went wrong
+                self.stream.end_capture()
+            if not isinstance(error, Exception):
+                raise  # an interrupt
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            warnings.warn(
+                f"a step of training is not captured as a CUDA graph, but launched kernel by "
+                f"kernel: {said}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return None
+        return self.stream.end_capture()

@@ -1,0 +1,96 @@
+"""A split that lies on the device, and its batches packed there (``kernels/batch.cu``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend.base import Array, Backend
+
+#: Threads of a block, as in the source.
+THREADS = 256
+
+
+@dataclass(frozen=True)
+class BatchBuffers:
+    """Where a batch of B sequences is packed; ``capacity`` rows, of which it may use fewer.
+
+    ``lengths``, ``targets`` and ``last_rows (B,)``; ``offsets`` and ``sizes (T,)`` int32;
+    ``tokens``, ``steps``, ``places`` and ``reversed_rows (capacity,)``; ``previous_rows
+    (capacity - B,)``. What they mean stands in :class:`npnlp.layers.Packing`.
+    """
+
+    lengths: Array
+    targets: Array
+    last_rows: Array
+    offsets: Array
+    sizes: Array
+    tokens: Array
+    steps: Array
+    places: Array
+    reversed_rows: Array
+    previous_rows: Array
+
+    @classmethod
+    def of(cls, batch: int, steps: int, capacity: int, backend: Backend) -> BatchBuffers:
+        """Buffers for a batch of so many sequences, steps and rows."""
+
+        def room(size: int, dtype: Any = np.int64) -> Array:
+            return backend.zeros((size,), dtype)
+
+        of_steps = {name: room(steps, np.int32) for name in ("offsets", "sizes")}
+        names = ("tokens", "steps", "places", "reversed_rows")
+        of_rows = {name: room(capacity) for name in names}
+        return cls(
+            lengths=room(batch), targets=room(batch), last_rows=room(batch),
+            previous_rows=room(capacity - batch), **of_steps, **of_rows,
+        )  # fmt: skip
+
+
+class Resident:
+    """The arrays of a split on the device: ``tokens``, ``starts``, ``lengths`` and ``targets``.
+
+    ``order`` are its rows in the order of an epoch, each batch of ``batch_size`` the longest first;
+    ``counters`` (uint64: batch, step, first bad batch) say which batch is next.
+    """
+
+    def __init__(
+        self,
+        backend: Any,
+        tokens: NDArray[np.int64],
+        starts: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        batch_size: int,
+    ) -> None:
+        self.backend, self.batch_size = backend, batch_size
+        arrays = (tokens, starts, lengths, targets)
+        self.tokens, self.starts, self.lengths, self.targets = (
+            backend.asarray(np.ascontiguousarray(array, dtype=np.int64)) for array in arrays
+        )
+        self.order = backend.zeros((len(lengths),), np.int64)
+        self.counters = backend.zeros((3,), np.uint64)
+        self.steps = int(lengths.max())
+
+    def buffers(self, batch: int, capacity: int) -> BatchBuffers:
+        """Room for a batch of so many sequences and packed rows."""
+        return BatchBuffers.of(batch, self.steps, capacity, self.backend)
+
+    def load(self, to: BatchBuffers) -> None:
+        """Pack batch ``counters[0]``, which has to fit; two launches."""
+        get, batch, capacity = self.backend.kernels.get, len(to.lengths), len(to.tokens)
+        sizes = (np.int32(self.batch_size), np.int32(batch), np.int32(self.steps))
+        get("batch.cu", "batch_steps")(
+            (-(-(self.steps + batch) // THREADS),), (THREADS,),
+            (self.counters, self.order, self.lengths, self.targets, *sizes,
+             to.lengths, to.targets, to.offsets, to.sizes, to.last_rows),
+        )  # fmt: skip
+        get("batch.cu", "batch_rows")(
+            (-(-max(self.steps * batch, capacity) // THREADS),), (THREADS,),
+            (self.counters, self.order, self.tokens, self.starts, to.lengths, to.offsets, to.sizes,
+             *sizes, np.int32(capacity),
+             to.tokens, to.steps, to.places, to.previous_rows, to.reversed_rows),
+        )  # fmt: skip
