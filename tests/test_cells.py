@@ -696,8 +696,8 @@ def transposed_weight(cell: type[Recurrent]) -> type[Recurrent]:
 
 def shifted_slopes(cell: type[Recurrent]) -> type[Recurrent]:
     class ShiftedSlopes(cell):  # type: ignore[misc, valid-type]
-        def slopes(self, memory: Any, delta: Array) -> Any:
-            rest = super().slopes(memory, delta)
+        def slopes(self, memory: Any, delta: Array, scratch: Any) -> Any:
+            rest = super().slopes(memory, delta, scratch)
             delta[...] = np.roll(delta, 1, axis=0)
             return rest
 
@@ -706,8 +706,10 @@ def shifted_slopes(cell: type[Recurrent]) -> type[Recurrent]:
 
 def shifted_rest(cell: type[Recurrent]) -> type[Recurrent]:
     class ShiftedRest(cell):  # type: ignore[misc, valid-type]
-        def slopes(self, memory: Any, delta: Array) -> Any:
-            return tuple(np.roll(slope, 1, axis=0) for slope in super().slopes(memory, delta))
+        def slopes(self, memory: Any, delta: Array, scratch: Any) -> Any:
+            return tuple(
+                np.roll(slope, 1, axis=0) for slope in super().slopes(memory, delta, scratch)
+            )
 
     return ShiftedRest
 
@@ -736,8 +738,8 @@ def swapped(first: int, second: int) -> Callable[[type[Recurrent]], type[Recurre
 
     def plant(cell: type[Recurrent]) -> type[Recurrent]:
         class Swapped(cell):  # type: ignore[misc, valid-type]
-            def slopes(self, memory: Any, delta: Array) -> Any:
-                rest = super().slopes(memory, delta)
+            def slopes(self, memory: Any, delta: Array, scratch: Any) -> Any:
+                rest = super().slopes(memory, delta, scratch)
                 blocks = delta.reshape(len(delta), self.deltas, self.hidden_size)
                 blocks[:, [first, second]] = blocks[:, [second, first]]
                 return rest
@@ -752,8 +754,8 @@ def dropped(block: int) -> Callable[[type[Recurrent]], type[Recurrent]]:
 
     def plant(cell: type[Recurrent]) -> type[Recurrent]:
         class Dropped(cell):  # type: ignore[misc, valid-type]
-            def slopes(self, memory: Any, delta: Array) -> Any:
-                rest = super().slopes(memory, delta)
+            def slopes(self, memory: Any, delta: Array, scratch: Any) -> Any:
+                rest = super().slopes(memory, delta, scratch)
                 delta.reshape(len(delta), self.deltas, self.hidden_size)[:, block] = 0
                 return rest
 
@@ -769,8 +771,8 @@ def changed_rest(
 
     def plant(cell: type[Recurrent]) -> type[Recurrent]:
         class ChangedRest(cell):  # type: ignore[misc, valid-type]
-            def slopes(self, memory: Any, delta: Array) -> Any:
-                rest = super().slopes(memory, delta)
+            def slopes(self, memory: Any, delta: Array, scratch: Any) -> Any:
+                rest = super().slopes(memory, delta, scratch)
                 return (*rest[:place], change(rest[place]), *rest[place + 1 :])
 
         return ChangedRest

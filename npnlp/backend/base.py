@@ -25,6 +25,9 @@ class Backend(ABC):
     xp: Any
     #: Why this backend was chosen, for ``auto``; empty when it was asked for by name.
     reason: str = ""
+    #: Matrix products of up to so many multiplications are the fastest; a larger one may then be
+    #: cut into such. By default none is.
+    small_product: int = 2**63
 
     @abstractmethod
     def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
@@ -89,6 +92,10 @@ class Backend(ABC):
 
     def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
         """Fused kernels for such a cell (:mod:`npnlp.backend.recurrence`), or None."""
+        return None
+
+    def graphs(self) -> Any:
+        """Where work is captured to be launched as one (:mod:`npnlp.backend.graphs`), or None."""
         return None
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:

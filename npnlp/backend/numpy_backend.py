@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import platform
 from typing import Any
@@ -12,12 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.base import Array, Backend
+from npnlp.backend.threads import blas_in_use
 
 # Up to here a segment sum is one product with a one-hot matrix, which BLAS does faster than a
 # sort and a reduction; beyond, the matrix would be mostly zeros to multiply with.
 ONE_HOT_LIMIT = 256
 # So many rows of that matrix at once: they stay in a core's cache.
 ONE_HOT_ROWS = 2048
+# From so many rows a segment on, rows are added up by fours before that product; from so many, by
+# eights, if they are wide: of 553 rows of 256 numbers for 46 segments it takes half of the time.
+FEW, MANY, WIDE = 4, 16, 128
+# Bytes of a line of the cache.
+CACHE_LINE = 64
 # Of glibc's mallopt: the names of two settings, and the largest value that the first may have.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST_KEPT = -1, -3, 2**25
 
@@ -27,6 +34,9 @@ class NumpyBackend(Backend):
 
     name = "numpy"
     xp = np
+    #: Up to here OpenBLAS, where the processor has AVX-512, multiplies without copying its operands
+    #: first: a third faster, and twice as fast where few rows meet a large matrix.
+    small_product = 10**6
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
@@ -38,6 +48,18 @@ class NumpyBackend(Backend):
     def to_numpy(self, array: Array) -> NDArray[Any]:
         """See :meth:`Backend.to_numpy`."""
         return array
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """See :meth:`Backend.zeros`; it begins where a line of the cache does.
+
+        A vector then never lies across two lines, which costs a tenth in NumPy, and in compiled
+        loops a factor of two.
+        """
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        room = self.xp.zeros(size + CACHE_LINE, dtype=np.uint8)
+        start = -room.ctypes.data % CACHE_LINE
+        zeros: Array = room[start : start + size].view(dtype).reshape(shape)
+        return zeros
 
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
         """See :meth:`Backend.segment_sum`."""
@@ -74,7 +96,12 @@ class NumpyBackend(Backend):
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""
-        return {"backend": self.name, "numpy": np.__version__, "device": platform.machine()}
+        return {
+            "backend": self.name,
+            "numpy": np.__version__,
+            "blas": blas_in_use(),
+            "device": platform.machine(),
+        }
 
 
 def _sum_by_product(values: Array, segments: Array, size: int) -> Array:
@@ -82,10 +109,29 @@ def _sum_by_product(values: Array, segments: Array, size: int) -> Array:
 
     def block(start: int) -> Array:
         rows = slice(start, start + ONE_HOT_ROWS)
-        product: Array = np.dot(unit.take(segments[rows], axis=0).T, values[rows])
+        some, owners = values[rows], segments[rows]
+        if len(owners) >= FEW * size and values.shape[1] >= WIDE:
+            some, owners = _shortened(some, owners, size)
+        product: Array = np.dot(unit.take(owners, axis=0).T, some)
         return product
 
     out = block(0)
     for start in range(ONE_HOT_ROWS, len(segments), ONE_HOT_ROWS):
         out += block(start)
     return out
+
+
+def _shortened(values: Array, segments: Array, size: int) -> tuple[Array, Array]:
+    """Fewer rows with the same sums: of each segment, as many as go are added up by fours."""
+    group = 4 if len(segments) < MANY * size else 8
+    order = segments.astype(np.uint8).argsort(kind="stable")  # a radix sort: size is at most 256
+    counts = np.bincount(segments, minlength=size)
+    owners = np.repeat(np.arange(size), counts)
+    rank = np.arange(len(order)) - (counts.cumsum() - counts).take(owners)
+    whole = rank < (counts - counts % group).take(owners)
+    grouped, rest = order[whole].reshape(-1, group), order[~whole]
+    rows = np.empty((len(grouped) + len(rest), values.shape[1]), dtype=values.dtype)
+    parts = values.take(grouped.T.ravel(), axis=0).reshape(group, -1)
+    np.add.reduce(parts, axis=0, out=rows[: len(grouped)].reshape(-1))
+    rows[len(grouped) :] = values.take(rest, axis=0)
+    return rows, np.concatenate([owners[whole][::group], owners[~whole]])

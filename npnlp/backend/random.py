@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,18 @@ def _key(seed: int, name: str) -> NDArray[np.uint64]:
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     words = [seed & (2**64 - 1), int.from_bytes(digest, "little")]
     return np.array(words, dtype=np.uint64)
+
+
+class Share(Protocol):
+    """Where the rows of a part of a batch stand in the whole batch."""
+
+    def place(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
+        """Of a mask of ``shape`` for the part: the shape of that for the whole, and the index in
+        it of what is the part's.
+        """
+
+    def from_steps(self, steps: tuple[int, ...]) -> Share:
+        """The same where rows are the packed rows from each of ``steps`` on, one after another."""
 
 
 _workers = threading.local()
@@ -57,19 +69,33 @@ class Random:
     """A named stream of numbers at a step.
 
     ``Random(seed).child("dropout1").at(step).uniform((64, 64))``
+
+    With a ``share``, :meth:`keep` cuts the mask of a part of a batch out of that of the whole one,
+    so that a batch that several processes share is masked as if one had it all.
+    For a backend's masks the step may also stand on its device, as an array of one uint64.
     """
 
     seed: int
     name: str = ""
-    step: int = 0
+    step: Any = 0
+    share: Share | None = None
 
     def child(self, name: str) -> Random:
         """The stream called ``name`` below this one."""
-        return Random(self.seed, f"{self.name}.{name}" if self.name else name, self.step)
+        name = f"{self.name}.{name}" if self.name else name
+        return Random(self.seed, name, self.step, self.share)
 
-    def at(self, step: int) -> Random:
+    def at(self, step: Any) -> Random:
         """The same stream at another step."""
-        return Random(self.seed, self.name, step)
+        return Random(self.seed, self.name, step, self.share)
+
+    def within(self, share: Share | None) -> Random:
+        """The same stream for a part of a batch; None is the whole."""
+        return Random(self.seed, self.name, self.step, share)
+
+    def from_steps(self, *steps: int) -> Random:
+        """The same stream for a mask of the packed rows from each of ``steps`` on, in turn."""
+        return self if self.share is None else replace(self, share=self.share.from_steps(steps))
 
     @property
     def key(self) -> NDArray[np.uint64]:
@@ -107,6 +133,10 @@ class Random:
 
     def keep(self, shape: tuple[int, ...], p: float) -> NDArray[Any]:
         """True with probability ``1 - p``, from 16 bits an element (``p`` to within 1/65536)."""
+        if self.share is not None:
+            whole, own = self.share.place(shape)
+            mask: NDArray[Any] = self.within(None).keep(whole, p)[own]
+            return mask
         count = math.prod(shape)
         bits = self.raw((count + 3) // 4).astype("<u8", copy=False).view("<u2")[:count]
         return (bits >= keep_threshold(p)).reshape(shape)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import os
+import statistics
+import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
+
+from npnlp.errors import InputError
+
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+#: More threads than one have to be so many times as fast to be worth other last bits.
+WORTH = 1.25
+#: Products in a trial, and trials of each number of threads.
+PRODUCTS, TRIALS = 20, 5
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
@@ -16,7 +26,56 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     program holds a core, waiting for it costs a factor of fifty. The number of threads also decides
     the order of sums and so the last bits of a result.
     """
+    asked = any(name in os.environ for name in THREAD_VARIABLES)
+    return nullcontext() if asked else blas_threads(1)
+
+
+def blas_threads(count: int) -> AbstractContextManager[Any]:
+    """So many threads for matrix products, until the context ends."""
     from threadpoolctl import threadpool_limits  # here, so that a user of layers alone needs it not
 
-    asked = any(name in os.environ for name in THREAD_VARIABLES)
-    return nullcontext() if asked else threadpool_limits(limits=1, user_api="blas")
+    if count < 1:
+        raise InputError(f"threads is {count}; it has to be a whole number above 0")
+    return threadpool_limits(limits=count, user_api="blas")  # type: ignore[no-any-return]
+
+
+def measured_threads(rows: int, size: int) -> int:
+    """1, or as many threads as there are cores where they are worth it, by measurement.
+
+    What is measured is the product of a step, ``(rows, size) (size, size)`` in float32. Another
+    run may measure otherwise.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    state, weight = np.ones((rows, size), np.float32), np.ones((size, size), np.float32)
+    seconds: dict[int, list[float]] = {1: [], cores or 1: []}
+    for _ in range(TRIALS):
+        for count, taken in seconds.items():
+            with blas_threads(count):
+                started = time.perf_counter()
+                for _ in range(PRODUCTS):
+                    np.dot(state, weight)
+                taken.append(time.perf_counter() - started)
+        if sum(seconds[cores or 1]) > 2 * sum(seconds[1]):  # another program holds a core
+            return 1
+    one, all_cores = (statistics.median(taken) for taken in (seconds[1], seconds[cores or 1]))
+    return (cores or 1) if one > WORTH * all_cores else 1
+
+
+def blas_in_use() -> str:
+    """The library of matrix products, its kernels and its threads: with NumPy, the last bits.
+
+    Such as ``openblas 0.3.31 SkylakeX, 1 thread``; "unknown" where it cannot be asked.
+    """
+    from threadpoolctl import threadpool_info
+
+    libraries = [found for found in threadpool_info() if found["user_api"] == "blas"]
+    # Others may be there that NumPy does not use: SciPy brings its own.
+    libraries = [found for found in libraries if "numpy" in found["filepath"]] or libraries
+    return "; ".join(map(_described, libraries)) or "unknown"
+
+
+def _described(library: dict[str, Any]) -> str:
+    parts = library["internal_api"], library["version"], library.get("architecture")
+    threads = library["num_threads"]
+    name = " ".join(str(part) for part in parts if part)
+    return f"{name}, {threads} thread{'' if threads == 1 else 's'}"

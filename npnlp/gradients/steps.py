@@ -149,7 +149,8 @@ def steps_of(layer: Recurrent, cache: RecurrentCache) -> Steps:
     host, xp = layer.backend.to_numpy, layer.backend.xp
     shape = (len(cache.hidden), layer.deltas * layer.hidden_size)
     delta = xp.empty(shape, dtype=cache.hidden.dtype)
-    carried = layer.slopes(tuple(cache.memory.values()), delta)
+    room = layer.room_for_slopes(len(delta), delta.dtype)
+    carried = layer.slopes(tuple(cache.memory.values()), delta, room)
     return Steps(
         formula,
         tuple(np.split(host(delta), layer.deltas, axis=1)),
@@ -178,8 +179,9 @@ def relative_slopes(layer: Recurrent, cache: RecurrentCache, steps: Steps) -> ND
     """
     if not isinstance(layer, Gated):
         return steps.slopes[0][None]
-    factor, term = (layer.backend.to_numpy(constant) for constant in Gated.constants(layer))
-    y: Any = (gate_outputs(layer, cache) - term) / factor
+    # sigma is half of its tanh and a half; the candidate is a tanh itself.
+    factor = layer.backend.to_numpy(layer.halves())[:: layer.hidden_size].reshape(-1, 1, 1)
+    y: Any = (gate_outputs(layer, cache) - (1 - factor)) / factor
     slopes: NDArray[Any] = 1 - y * y
     return slopes
 

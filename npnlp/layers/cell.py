@@ -34,6 +34,10 @@ class Cell(Layer, ABC):
     memory: ClassVar[tuple[str, ...]]
     #: Columns of ``delta``, in H.
     deltas: ClassVar[int]
+    #: How many arrays ``(n, H)`` to compute in :meth:`slopes` is given.
+    scratch: ClassVar[int] = 0
+    #: How wide, in H, the array is that :meth:`step_backward` is given to compute in, if any.
+    factors: ClassVar[int] = 0
 
     def __init__(
         self, input_size: int, hidden_size: int, *, suffix: str = "_l0",
@@ -82,18 +86,25 @@ class Cell(Layer, ABC):
         """
 
     @abstractmethod
-    def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
+    def slopes(self, memory: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """The cell's partial derivatives, for many packed rows at once.
 
         Those that become ``delta (n, deltas H)`` by a product with the gradient of a state go
-        there; what :meth:`step_backward` needs besides is returned.
+        there; what :meth:`step_backward` needs besides is returned, in ``scratch`` or in memory.
         """
+
+    def room_for_slopes(self, rows: int, dtype: Any) -> Array:
+        """``(scratch, rows, H)`` for :meth:`slopes` of so many rows to compute in."""
+        return self.backend.xp.empty((self.scratch, rows, self.hidden_size), dtype=dtype)  # type: ignore[no-any-return]
 
     @abstractmethod
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
-        """Undo :meth:`step`: ``delta`` and, in place, the gradients ``d`` of the states before."""
+        """Undo :meth:`step`: ``delta`` and, in place, the gradients ``d`` of the states before.
+
+        The last of ``slopes`` is the array to compute in, where the cell has ``factors``.
+        """
 
     def operands(self) -> tuple[Operand, ...]:
         """What the rows of ``W_hh`` were multiplied with."""

@@ -57,14 +57,15 @@ class Elman(Recurrent):
         a += recur(h)  # (1) a = u + W_hh h
         phi(a, a)  # (2) phi(a), where a was
 
-    def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
+    def slopes(self, memory: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """See :meth:`Cell.slopes`: ``phi'(a)``."""
         (h,) = memory
         if self.nonlinearity == "tanh":
             self.backend.xp.multiply(h, h, out=delta)
             self.backend.xp.subtract(1, delta, out=delta)
         else:
-            delta[...] = h.real > 0
+            delta[...] = 0  # the imaginary parts, where there are any
+            self.backend.xp.sign(h.real, out=delta.real)
         return ()
 
     def step_backward(

@@ -4,7 +4,7 @@
 
 A gated cell has sums of two kinds, in one array ``(G, b, H)``: those of gates, and those of a
 candidate, which goes through tanh. With the weights of the gates halved (``scaled``) one tanh
-serves all, and a product and a sum with a number a gate turn it into ``sigma``.
+serves all, and half of it and a half are the gates' ``sigma``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from npnlp.backend import Array
+from npnlp.backend.blocks import add_each
 from npnlp.layers.recurrent import Recurrent
 
 
@@ -37,7 +38,19 @@ class Gated(Recurrent):
         halves = self.halves()
         return weight * (halves if weight.ndim == 1 else halves[:, None])
 
-    def constants(self) -> tuple[Any, ...]:
-        """See :meth:`Cell.constants`: the factor and the term after tanh, ``(G, 1, 1)``."""
-        halves = self.halves()[:: self.hidden_size].reshape(-1, 1, 1)
-        return halves, 1 - halves
+    @staticmethod
+    def open(of_product: Array, of_input: Array, xp: Any) -> None:
+        """``sigma`` of the sum of the two, each ``(gates, b, H)``, where ``of_input`` was.
+
+        ``of_product`` lies in one piece, so that is where it is computed.
+        """
+        add_each(of_product, of_input)
+        xp.tanh(of_product, out=of_product)
+        sigma_of_tanh(of_product)
+        of_input[...] = of_product
+
+
+def sigma_of_tanh(gates: Array) -> None:
+    """``sigma(a)`` where ``tanh(a / 2)`` is, in place."""
+    gates *= 0.5
+    gates += 0.5

@@ -26,10 +26,12 @@ class GRU(Gated):
     candidate = "new"
     memory = ("gates", "product", "hidden")
     deltas = 4
+    scratch = 3
+    factors = 4
 
     def constants(self) -> tuple[Any, ...]:
-        """See :meth:`Cell.constants`; besides, the bias inside of the reset."""
-        return (*super().constants(), self.bias_in_step())
+        """See :meth:`Cell.constants`: the bias inside of the reset."""
+        return (self.bias_in_step(),)
 
     def kind(self) -> str:
         """See :meth:`Cell.kind`."""
@@ -50,13 +52,11 @@ class GRU(Gated):
     ) -> None:
         """See :meth:`Cell.step`."""
         xp = self.backend.xp
-        (a, q, h), (h_before,), (factor, term, b_n) = now, before, constants
-        (r, z, n), gates, p = a, a[:2], recur(h_before)  # (1)
-        gates += p[:2]  # (2) with the next three lines: r, z
-        xp.tanh(gates, out=gates)
-        gates *= factor[0]
-        gates += term[0]
-        xp.add(p[2], b_n, out=q)  # (3)
+        (a, q, h), (h_before,), (b_n,) = now, before, constants
+        (r, z, n), p = a, recur(h_before)  # (1)
+        self.open(p[:2], a[:2], xp)  # (2) r, z
+        q[...] = b_n  # (3) with the next line
+        q += p[2]
         xp.multiply(r, q, out=h)  # (4) with the next two lines: n
         n += h
         xp.tanh(n, out=n)
@@ -64,38 +64,33 @@ class GRU(Gated):
         h *= z
         h += n
 
-    def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
+    def slopes(self, memory: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """See :meth:`Cell.slopes`.
 
         ``dh/da_n = (1 - z)(1 - n^2)``, ``dh/dq = dh/da_n r``, ``dh/da_r = dh/dq q (1 - r)``,
         ``dh/da_z = (h_before - n) z (1 - z)``, in the order r, z, q, n; returned: z, which is
         ``dh/dh_before`` where it passes by the weights.
         """
-        multiply, subtract = self.backend.xp.multiply, self.backend.xp.subtract
         (r, z, n), q, h = memory
         blocks = delta.reshape(len(delta), 4, self.hidden_size)
-        rest, part = 1 - z, h - n
-        multiply(part, rest, out=blocks[:, 1])  # h - n is z (h_before - n)
-        multiply(n, n, out=part)
-        subtract(1, part, out=part)
-        part *= rest
-        blocks[:, 3] = part
-        part *= r
-        blocks[:, 2] = part
-        part *= q
-        subtract(1, r, out=rest)
-        multiply(part, rest, out=blocks[:, 0])
+        blocks[:, 1], blocks[:, 3] = d_z, d = slopes_of_update(z, n, h, scratch, self.backend.xp)
+        d *= r
+        blocks[:, 2] = d
+        d *= q
+        self.backend.xp.subtract(1, r, out=d_z)
+        d *= d_z
+        blocks[:, 0] = d
         return (z,)
 
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
         """See :meth:`Cell.step_backward`."""
-        (d_h,), (z,), size = d, slopes, self.hidden_size
-        blocks = delta.reshape(len(delta), 4, size)
-        blocks *= d_h[:, None]  # undoes (5), (4), (3), (2)
+        (d_h,), (z, factors), size = d, slopes, self.hidden_size
+        factors.reshape(len(delta), 4, size)[...] = d_h[:, None]
+        delta *= factors  # undoes (5), (4), (3), (2)
         d_h *= z  # undoes (5)
-        d_h += back(delta[:, : 3 * size])  # undoes (1)
+        d_h += back(delta[:, : 3 * size], slice(0, 3))  # undoes (1)
 
     def operands(self) -> tuple[Operand, ...]:
         """See :meth:`Cell.operands`."""
@@ -127,48 +122,67 @@ class GRUResetBefore(Gated):
     candidate = GRU.candidate
     memory = ("gates", "reset_hidden", "hidden")
     deltas = 3
+    scratch = 3
+    factors = 3
 
     def step(
         self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
     ) -> None:
         """See :meth:`Cell.step`."""
         xp = self.backend.xp
-        (a, m, h), (h_before,), (factor, term) = now, before, constants
-        (r, z, n), gates = a, a[:2]
-        gates += recur(h_before, slice(0, 2))  # (1)
-        xp.tanh(gates, out=gates)  # (2) with the next line: r, z
-        gates[...] = gates * factor[0] + term[0]
+        (a, m, h), (h_before,), (r, z, n) = now, before, now[0]
+        self.open(recur(h_before, slice(0, 2)), a[:2], xp)  # (1), (2): r, z
         xp.multiply(r, h_before, out=m)  # (3)
         n += recur(m, slice(2, 3))[0]  # (4)
         xp.tanh(n, out=n)  # (5)
-        h[...] = n + z * (h_before - n)  # (6)
+        xp.subtract(h_before, n, out=h)  # (6) h = n + z * (h_before - n)
+        h *= z
+        h += n
 
-    def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
+    def slopes(self, memory: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """See :meth:`Cell.slopes`.
 
         ``dm/da_r = m (1 - r)``, ``dh/da_z`` and ``dh/da_n`` as in :class:`GRU`; returned: z, r.
         """
         (r, z, n), m, h = memory
         blocks = delta.reshape(len(delta), 3, self.hidden_size)
-        blocks[:, 0] = m * (1 - r)
-        blocks[:, 1] = (h - n) * (1 - z)
-        blocks[:, 2] = (1 - z) * (1 - n * n)
+        blocks[:, 1], blocks[:, 2] = d, _ = slopes_of_update(z, n, h, scratch, self.backend.xp)
+        self.backend.xp.subtract(1, r, out=d)
+        d *= m
+        blocks[:, 0] = d
         return z, r
 
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
         """See :meth:`Cell.step_backward`."""
-        (d_h,), (z, r), size = d, slopes, self.hidden_size
-        delta[:, size : 2 * size] *= d_h  # undoes (6), (2): a_z
-        delta[:, 2 * size :] *= d_h  # undoes (6), (5): a_n
+        (d_h,), (z, r, factors), size = d, slopes, self.hidden_size
+        blocks = factors.reshape(len(delta), 3, size)
+        blocks[:, 0] = 1
+        blocks[:, 1:] = d_h[:, None]
+        delta *= factors  # undoes (6), (5), (2): a_n, a_z
         d_m = back(delta[:, 2 * size :], slice(2, 3))  # undoes (4)
-        delta[:, :size] *= d_m  # undoes (3), (2): a_r
+        blocks[:, 0] = d_m
+        blocks[:, 1:] = 1
+        delta *= factors  # undoes (3), (2): a_r
         d_h *= z  # undoes (6)
-        d_h += r * d_m  # undoes (3)
+        d_m *= r  # undoes (3)
+        d_h += d_m
         d_h += back(delta[:, : 2 * size], slice(0, 2))  # undoes (1)
 
     def operands(self) -> tuple[Operand, ...]:
         """See :meth:`Cell.operands`: two gates saw h, the third m."""
         two, new = slice(0, 2 * self.hidden_size), self.block("new")
         return Operand(two, two), Operand(new, new, "reset_hidden", before=False)
+
+
+def slopes_of_update(z: Array, n: Array, h: Array, scratch: Array, xp: Any) -> tuple[Array, Array]:
+    """``dh/da_z = (h_before - n) z (1 - z)`` and ``dh/da_n = (1 - z)(1 - n^2)``."""
+    rest, d_z, d_n = scratch
+    xp.subtract(1, z, out=rest)
+    xp.subtract(h, n, out=d_z)  # z (h_before - n)
+    d_z *= rest
+    xp.multiply(n, n, out=d_n)
+    xp.subtract(1, d_n, out=d_n)
+    d_n *= rest
+    return d_z, d_n

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Unpack
 
 from npnlp.backend import Array
+from npnlp.backend.blocks import add_each
 from npnlp.layers.cell import RecurrentOptions
-from npnlp.layers.gates import Gated
+from npnlp.layers.gates import Gated, sigma_of_tanh
 from npnlp.layers.products import ALL, Product
 
 
@@ -29,6 +30,8 @@ class LSTM(Gated):
     states = ("hidden", "cell")
     memory = ("gates", "cell", "tanh_cell", "hidden")
     deltas = 4
+    scratch = 3
+    factors = 4
 
     def __init__(
         self,
@@ -53,35 +56,43 @@ class LSTM(Gated):
     ) -> None:
         """See :meth:`Cell.step`."""
         xp = self.backend.xp
-        (a, c, tanh_c, h), (h_before, c_before), (factor, term) = now, before, constants
-        a += recur(h_before)  # (1)
-        xp.tanh(a, out=a)  # (2) with the next two lines: i, f, g, o
-        a *= factor
-        a += term
-        i, f, g, o = a
+        (a, c, tanh_c, h), (_, c_before), p = now, before, recur(before[0])
+        add_each(p, a)  # (1)
+        xp.tanh(p, out=p)  # (2) with the next lines: i, f, g, o
+        sigma_of_tanh(p[:2])
+        sigma_of_tanh(p[3])
+        a[...] = p
+        i, f, g, o = p
         xp.multiply(f, c_before, out=c)  # (3) c = f * c_before + i * g
         xp.multiply(i, g, out=h)
         c += h
         xp.tanh(c, out=tanh_c)  # (4)
         xp.multiply(o, tanh_c, out=h)  # (5) h = o * tanh(c)
 
-    def slopes(self, memory: Sequence[Array], delta: Array) -> tuple[Array, ...]:
+    def slopes(self, memory: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """See :meth:`Cell.slopes`.
 
         ``dc/da_i = g i (1 - i)``, ``dc/da_f = c_before f (1 - f)``, ``dc/da_g = i (1 - g^2)``,
         ``dh/da_o = tanh(c) o (1 - o)``; returned: ``dh/dc = o (1 - tanh(c)^2)`` and
         ``dc/dc_before = f``.
         """
-        xp, ((i, f, g, o), c, tanh_c, h) = self.backend.xp, memory
+        ((i, f, g, o), c, tanh_c, h), (new, rest, part) = memory, scratch
+        multiply, subtract = self.backend.xp.multiply, self.backend.xp.subtract
         blocks = delta.reshape(len(delta), 4, self.hidden_size)
-        multiply, subtract, new, rest = xp.multiply, xp.subtract, i * g, 1 - i
-        multiply(new, rest, out=blocks[:, 0])
+        multiply(i, g, out=new)
+        subtract(1, i, out=rest)
+        rest *= new
+        blocks[:, 0] = rest
         subtract(1, f, out=rest)
-        multiply(c - new, rest, out=blocks[:, 1])  # c - i g is f c_before
+        subtract(c, new, out=part)  # c - i g is f c_before
+        part *= rest
+        blocks[:, 1] = part
         new *= g
-        subtract(i, new, out=blocks[:, 2])
+        subtract(i, new, out=part)
+        blocks[:, 2] = part
         subtract(1, o, out=rest)
-        multiply(h, rest, out=blocks[:, 3])
+        rest *= h
+        blocks[:, 3] = rest
         multiply(h, tanh_c, out=new)
         return subtract(o, new, out=new), f
 
@@ -89,11 +100,12 @@ class LSTM(Gated):
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
         """See :meth:`Cell.step_backward`."""
-        (d_h, d_c), (dh_dc, f) = d, slopes
-        blocks = delta.reshape(len(delta), 4, self.hidden_size)
+        (d_h, d_c), (dh_dc, f, factors) = d, slopes
         dh_dc *= d_h  # undoes (5), (4)
         d_c += dh_dc
-        blocks[:, 3] *= d_h  # undoes (5), (2): a_o
-        blocks[:, :3] *= d_c[:, None]  # undoes (3), (2): a_i, a_f, a_g
+        blocks = factors.reshape(len(delta), 4, self.hidden_size)
+        blocks[:, 3] = d_h
+        blocks[:, :3] = d_c[:, None]
+        delta *= factors  # undoes (5), (2): a_o; undoes (3), (2): a_i, a_f, a_g
         d_c *= f  # undoes (3): c_before
         back(delta, ALL, d_h)  # undoes (1)

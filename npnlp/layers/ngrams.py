@@ -91,7 +91,8 @@ class NgramBag(Layer):
         rows = xp.minimum(xp.searchsorted(self.keys, keys), len(self.keys) - 1)
         known = self.keys.take(rows) == keys  # (2)
         if random is not None and self.dropout:
-            known &= self.backend.keep_mask(random, (len(keys),), self.dropout)  # (3)
+            stream = random.from_steps(*(n - 1 for n in sorted(set(self.orders))))
+            known &= self.backend.keep_mask(stream, (len(keys),), self.dropout)  # (3)
         left = xp.flatnonzero(known)
         rows = rows.take(left)
         sequences = self.backend.asarray(packing.sequences).take(packed.take(left))

@@ -30,7 +30,7 @@ from npnlp.errors import InputError
 from npnlp.layers.cell import Cell
 from npnlp.layers.memory import Probe, RecurrentCache, RecurrentTrace
 from npnlp.layers.packing import Packing
-from npnlp.layers.products import backward_product, forward_product, nowhere, zero_product
+from npnlp.layers.products import ALL, backward_product, forward_product, nowhere, zeros_before
 
 #: What backward makes for many rows at once, it makes for so many: they stay in a core's cache,
 #: where those of a long sequence would have to come from main memory each time.
@@ -124,17 +124,17 @@ class Recurrent(Cell):
                 *packing.on_device,
             )  # fmt: skip
             return
-        recur = product = forward_product(w_hh, batch, xp)
+        recur = product = forward_product(w_hh, batch, self.backend)
         before: Sequence[Array] | None = cache.initial
         if before is None:
-            zero = xp.zeros((1, self.hidden_size), dtype=w_hh.dtype)  # one row for all sequences
-            before, product = [zero] * len(self.states), zero_product(w_hh, xp)
+            before, product = zeros_before(w_hh, batch, len(self.states), xp)
         places = [list(memory).index(name) for name in self.states]
         constants, step, gated = self.constants(), self.step, first.ndim == 3
         for start, size in zip(packing.offsets, packing.batch_sizes, strict=True):
             rows = slice(start, start + size)
             now = [first[:, rows] if gated else first[rows]]
-            now += others and [array[rows] for array in others]
+            if others:
+                now += [array[rows] for array in others]
             if len(before[0]) > size:
                 before = [state[:size] for state in before]
             step(now, before, product, *constants)  # (2), (3)
@@ -166,44 +166,53 @@ class Recurrent(Cell):
                 *packing.on_device, cache.initial is not None,
             )  # fmt: skip
             return delta, d
-        back = backward_product(self.weight("weight_hh"), batch, xp)
+        back = backward_product(self.weight("weight_hh"), batch, self.backend)
+        room = self.room_for_slopes(min(max(batch, BLOCK), packing.rows), dtype)
+        factors = xp.empty((batch, self.factors * self.hidden_size), dtype=dtype)
         # Row b of d waits, untouched, until the loop comes down to sequence b's last step.
-        ready = len(offsets)
+        ready, size, sizes, wide = len(offsets), 0, packing.batch_sizes, self.factors
         step_backward, towards = self.step_backward, back
         for t in range(len(offsets) - 1, -1, -1):
-            start, end = offsets[t], offsets[t] + packing.batch_sizes[t]
+            start, end = offsets[t], offsets[t] + sizes[t]
             if t < ready:  # the slopes of a block of steps, this one the last
                 ready = min(t, bisect_left(offsets, end - BLOCK))
                 base = offsets[ready]
                 rows = slice(base, end)
-                slopes = self.slopes([array[..., rows, :] for array in arrays], delta[rows])
-            d_t = [state[: end - start] for state in d]
+                slopes = self.slopes(
+                    [array[..., rows, :] for array in arrays], delta[rows], room[:, : end - base]
+                )
+            if size != sizes[t]:
+                size = sizes[t]
+                d_t, factors_t = [state[:size] for state in d], factors[:size]
             if d_hidden is not None:
                 d_t[0] += d_hidden[start:end]
             if kept is not None:
                 for keep, state in zip(kept, d_t, strict=True):
                     keep[start:end] = state
-            here = slopes and [slope[start - base : end - base] for slope in slopes]
+            here: Any = slopes and [slope[start - base : end - base] for slope in slopes]
+            if wide:
+                here.append(factors_t)
             if t == 0 and cache.initial is None:
                 towards = nowhere
             step_backward(delta[start:end], here, d_t, towards)  # undoes (3), (2)
         return delta, d
 
     def _add_recurrent_grads(self, delta: Array, cache: RecurrentCache) -> None:
-        dot, packing, memory = self.backend.xp.dot, cache.packing, cache.memory
+        xp, packing, memory = self.backend.xp, cache.packing, cache.memory
         grad, first = self.grads["weight_hh" + self.suffix], packing.batch_sizes[0]
         for gates, columns, name, before in self.operands():
             offset = first if before else 0
             later = delta[offset:, columns]
+            product = xp.dot if columns is ALL else xp.matmul  # dot would copy columns first
             for start in range(0, len(later), BLOCK):
                 rows = slice(start, start + BLOCK)
                 operand = (
                     memory[name].take(packing.previous_rows[rows], axis=0)
                     if before else memory[name][rows]
                 )  # fmt: skip
-                grad[gates] += dot(later[rows].T, operand)  # undoes (2), towards W_hh
+                grad[gates] += product(later[rows].T, operand)  # undoes (2), towards W_hh
             if before and cache.initial is not None:
-                grad[gates] += dot(delta[:first, columns].T, cache.initial[0])
+                grad[gates] += product(delta[:first, columns].T, cache.initial[0])
 
     def _project_backward(self, delta: Array, cache: RecurrentCache) -> Array:
         if cache.tokens is not None:
