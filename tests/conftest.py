@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,10 @@ from npnlp.backend import Backend, get_backend
 from npnlp.errors import DeviceError
 from tests.strict import StrictBackend
 
-BACKENDS = ["numpy", "strict", pytest.param("cupy", marks=pytest.mark.gpu)]
+BACKENDS = [
+    "numpy", "strict", pytest.param("numba", marks=pytest.mark.peers),
+    pytest.param("cupy", marks=pytest.mark.gpu),
+]  # fmt: skip
 
 
 # They hold no state, so a session can share them, and hypothesis can use them too.
@@ -28,3 +34,14 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.fixture(params=["float64", "float32"])
 def dtype(request: pytest.FixtureRequest) -> np.dtype[Any]:
     return np.dtype(str(request.param))
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The benchmarks' own folder, from which a test then imports ``passes`` and the scripts."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(folder))
+    yield folder
+    own = {"passes", *(script.stem for script in folder.glob("*.py"))}
+    for name in [name for name in sys.modules if name.split(".")[0] in own]:
+        monkeypatch.delitem(sys.modules, name)

@@ -166,7 +166,7 @@ def test_facts_are_gathered_without_cupy_and_from_one_that_does_not_answer() -> 
 def test_backends_says_what_is_missing_and_ends_well(tmp_path: Path) -> None:
     done = run_with_cupy(NO_DEVICE, tmp_path, "backends")
     assert (done.returncode, done.stderr) == (0, "")
-    works, broken = done.stdout.splitlines()
+    works, broken, _ = done.stdout.splitlines()
     assert works.startswith("numpy  works: numpy ")
     assert works.endswith(" s)")
     assert broken.startswith("cupy   not usable: CuPy 14.0.0 is installed but no CUDA device")

@@ -6,21 +6,23 @@ from npnlp.backend.base import Backend
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.errors import DeviceError, require_known
 
-BACKEND_NAMES = ("numpy", "cupy", "auto")
+BACKEND_NAMES = ("numpy", "cupy", "numba", "auto")
 
 
 def get_backend(name: str = "numpy") -> Backend:
-    """The backend called ``name``: ``"numpy"``, ``"cupy"``, or ``"auto"``.
+    """The backend called ``name``: ``"numpy"``, ``"cupy"``, ``"numba"``, or ``"auto"``.
 
     ``auto`` takes CuPy where a computation on the device works and NumPy elsewhere; ``reason`` of
     the backend says which and why.
 
-    Raises :class:`InputError` for another name and :class:`DeviceError` where ``"cupy"`` was asked
-    for and is not to be had.
+    Raises :class:`InputError` for another name and :class:`DeviceError` where ``"cupy"`` or
+    ``"numba"`` was asked for and is not to be had.
     """
     if name == "numpy":
         return NumpyBackend()
     require_known("backend", name, BACKEND_NAMES)
+    if name == "numba":
+        return _numba()
     from npnlp.backend.cupy_backend import CupyBackend  # importing CuPy takes a second: only here
 
     if name == "cupy":
@@ -30,3 +32,15 @@ def get_backend(name: str = "numpy") -> Backend:
     except DeviceError as error:
         why = str(error).removeprefix("backend cupy: ").split(";")[0]
         return NumpyBackend(reason=f"auto chose numpy: {why}")
+
+
+def _numba() -> Backend:
+    try:
+        from npnlp.backend.compiled.backend import CompiledBackend  # a second, as above
+    except Exception as error:  # an installation in parts raises what it likes
+        name = getattr(error, "name", None)
+        missing = isinstance(error, ModuleNotFoundError) and name in ("numba", "scipy")
+        why = f"{name} is not installed" if missing else " ".join(f"cannot load: {error}".split())
+        remedy = "pip install 'npnlp[numba]', or use --backend numpy"
+        raise DeviceError(f"backend numba: {why}; {remedy}") from error
+    return CompiledBackend()

@@ -25,7 +25,7 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    for name in ("numpy", "cupy"):
+    for name in ("numpy", "cupy", "numba"):
         started = time.perf_counter()
         verdict = verdict_on(name)
         print(f"{name:<6} {verdict} ({time.perf_counter() - started:.2f} s)")
@@ -39,7 +39,7 @@ def verdict_on(name: str) -> str:
         described = backend.describe()
         memory = backend.memory()
     except DeviceError as error:
-        return f"not usable: {str(error).removeprefix('backend cupy: ')}"
+        return f"not usable: {str(error).removeprefix(f'backend {name}: ')}"
     described.pop("backend")
     said = [f"{key.replace('_', ' ')} {value}" for key, value in described.items()]
     if memory is not None:

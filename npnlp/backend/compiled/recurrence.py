@@ -1,0 +1,64 @@
+"""The loop over time, compiled: what ``Recurrent`` of :mod:`npnlp.layers.recurrent` does.
+
+It is given what the kernels of a CUDA device are given (:mod:`npnlp.backend.recurrence`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npnlp.backend.base import Array
+from npnlp.backend.compiled import elman, gru, lstm
+from npnlp.backend.compiled.products import in_parts
+
+#: The loops of each kind, how many states it has, and what they are told besides.
+KINDS: dict[str, tuple[Any, int, tuple[bool, ...]]] = {
+    "elman_tanh": (elman, 1, (False,)),
+    "elman_relu": (elman, 1, (True,)),
+    "gru": (gru, 1, ()),
+    "lstm": (lstm, 2, ()),
+}
+
+
+def forward(
+    xp: Any, kind: str, memory: tuple[Array, ...], w_hh: Array, extra: Array | None,
+    initial: tuple[Array, ...] | None, offsets: Array, sizes: Array, batch: int, steps: int,
+) -> None:  # fmt: skip
+    """See :func:`npnlp.backend.recurrence.forward`."""
+    loops, states, options = KINDS[kind]
+    bias = () if extra is None else (_given(extra),)
+    before = map(_given, initial) if initial else (_no_rows(w_hh),) * states
+    weights = in_parts(w_hh.T, batch, memory[-1].shape[0])
+    loops.forward(*_own(memory), *weights, *bias, *before, sizes, *options)
+
+
+def backward(
+    xp: Any, kind: str, memory: tuple[Array, ...], w_hh: Array, d_hidden: Array | None,
+    d: tuple[Array, ...], delta: Array, kept: tuple[Array, ...] | None, offsets: Array,
+    sizes: Array, batch: int, steps: int, has_initial: bool,
+) -> None:  # fmt: skip
+    """See :func:`npnlp.backend.recurrence.backward`."""
+    loops, states, options = KINDS[kind]
+    none = _no_rows(w_hh)
+    weights = in_parts(_given(w_hh), batch, len(delta))
+    loops.backward(
+        *_own(memory), *weights, none if d_hidden is None else _given(d_hidden), *_own(d),
+        *_own((delta,)), *(_own(kept) if kept else (none,) * states), sizes, has_initial, *options,
+    )  # fmt: skip
+
+
+def _no_rows(w_hh: Array) -> Array:
+    """Stands for an array that was not given: one compiled function then serves both cases."""
+    return np.empty((0, w_hh.shape[1]), dtype=w_hh.dtype)
+
+
+_given = np.ascontiguousarray
+
+
+def _own(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Arrays that a loop writes to: a copy would not do."""
+    if not all(array.flags.c_contiguous for array in arrays):
+        raise ValueError("a recurrence has to write to an array that is not contiguous")
+    return arrays
