@@ -9,8 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from npnlp.cli.options import Formatter, add_backend, add_save_dir, saved_classifier
-from npnlp.cli.script import one_line
+from npnlp.cli.predict_file import (
+    csv_header,
+    csv_lines,
+    json_lines,
+    opened_for,
+    predict_file,
+    predict_parts,
+)
+from npnlp.cli.unknown import note_unknown
 from npnlp.errors import InputError
+from npnlp.text.name_file import Names
 from npnlp.training.classifier import Prediction
 
 
@@ -20,12 +29,23 @@ def add_to(commands: Any) -> None:
         "predict",
         formatter_class=Formatter,
         help="predict the nationality of names",
-        description="Predict the nationality of names with a saved model.",
+        description="Predict the nationality of names with a saved model. Names that are arguments "
+        "make a table; a file of any length (--input) makes a CSV with a row a name, in order.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     parser.add_argument(
-        "names", nargs="+", metavar="NAME",
+        "names", nargs="*", metavar="NAME",
         help="a surname; - reads names from standard input, one a line",
+    )  # fmt: skip
+    parser.add_argument(
+        "--input", "-i", metavar="FILE",
+        help="names from a file, one a line, or a CSV with a column surname; - is standard input "
+        "(default: none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", "-o", metavar="FILE",
+        help="a CSV of predictions, or with --json an object a line; there is a file at the end or "
+        "none; - is standard output (default: -, where there is an --input)",
     )  # fmt: skip
     add_save_dir(parser)
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="how many to show")
@@ -35,27 +55,35 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
+    if bool(options.names) == (options.input is not None):
+        options.parser.error("give names, or a file of names with --input, and not both")
     classifier = saved_classifier(options)
-    predictions = classifier.predict(_names(options.names), options.top_k)
-    if options.json:
+    if options.input is None and options.output is None:
+        predictions = classifier.predict(_names(options.names), options.top_k)
+        _show(predictions, options.json)
+        note_unknown(classifier, predictions)
+        return 0
+    header = csv_header(classifier, options.top_k)
+    with opened_for(options.output or "-") as write:
+        lines = json_lines if options.json else csv_lines
+        if not options.json:
+            write(header)
+        if options.input is not None:
+            predict_file(classifier, options.input, write, options.top_k, lines)
+        else:
+            names = _names(options.names)
+            part = Names(names, range(1, len(names) + 1), 0)
+            predict_parts(classifier, [part], "names", write, options.top_k, lines)
+    return 0
+
+
+def _show(predictions: Sequence[Prediction], as_json: bool) -> None:
+    if as_json:
         utf8 = sys.stdout is not None and sys.stdout.encoding.lower().replace("-", "") == "utf8"
         described = [prediction.to_dict() for prediction in predictions]
         print(json.dumps(described, indent=2, ensure_ascii=not utf8))
     else:
         print("\n".join(_table(predictions)))
-    for prediction in predictions:
-        unknown = dict.fromkeys(classifier.unknown_characters(prediction.surname))
-        if unknown:
-            seen = " ".join(shown(character) for character in list(unknown)[:20])
-            note = f"the model has never seen {seen} of {shown(prediction.surname)}"
-            print(f"npnlp predict: note: {one_line(note)}", file=sys.stderr)
-    return 0
-
-
-def shown(text: str) -> str:
-    """The text for a note: its first forty characters, control characters escaped."""
-    short = text if len(text) <= 40 else f"{text[:40]}..."
-    return short if short.isprintable() else repr(short)
 
 
 def _names(given: Sequence[str]) -> list[str]:

@@ -1,0 +1,260 @@
+"""Predicting a million names: npnlp against PyTorch's module with the same weights, on one core.
+
+Both go from a list of names to the most probable nationality of each and its probability, in order:
+encoding (the same look-up for both), sorting, computing. PyTorch's batches are sorted by length, at
+the best of some sizes. Names come a part at a time, as npnlp predict reads them; the ways take
+turns, part by part, each goes first in turn, and a ratio is taken part by part. Time is that of the
+processor, so that other programs on the machine do not count; each way has one thread. npnlp
+computes a name that occurs again in a part once, which "once each" does for PyTorch as well.
+
+The kinds of names: "registered", drawn from the table as people are from a register, so that names
+repeat; "distinct", different names put together from the table's runs of three letters; "random",
+4 to 10 random letters. First weights are as good as trained ones here. Also measured: npnlp predict
+from file to file with its memory, a name at a time, and the start of the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from passes.names import KINDS
+from passes.torch_inference import TorchReader, torch
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from npnlp.backend import get_backend
+from npnlp.cli.script import add_table, guarded, script_parser
+from npnlp.files import write_csv, write_json
+from npnlp.text import SurnameDataset
+from npnlp.training.assembly import make_classifier, model_settings
+from npnlp.training.classifier import Classifier
+from npnlp.training.run import environment
+from npnlp.training.training_recipes import RECIPES
+
+PART = 2**17
+BATCHES = (64, 256, 512, 1024, 2048)
+#: Of the names of the book's model, those that the much larger one is given.
+SHARE = {"book": 1, "wide": 16}
+#: Runs the command and says how much memory it had at most, in KB; what ``resource`` says of that
+#: counts the process that started it.
+WITH_MEMORY = """
+import pathlib, re, sys
+from npnlp.cli import main
+status = main(sys.argv[1:])
+state = pathlib.Path("/proc/self/status")
+found = re.search(r"VmHWM:\\s+(\\d+)", state.read_text()) if state.exists() else None
+print(found[1] if found else "nan", file=sys.stderr)
+sys.exit(status)
+"""
+
+Way = Callable[[list[str]], Any]
+Row = dict[str, Any]
+
+
+def best_of(probabilities: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    """The most probable class of each row, and its probability."""
+    classes = probabilities.argmax(axis=1)
+    return classes, probabilities[np.arange(len(classes)), classes]
+
+
+def each(read: Way) -> Way:
+    """Every name as it comes."""
+    return lambda names: best_of(read(names))
+
+
+def once(read: Way) -> Way:
+    """A name that occurs again is computed once."""
+
+    def way(names: list[str]) -> Any:
+        places = dict.fromkeys(names)
+        classes, shares = best_of(read(list(places)))
+        if len(places) == len(names):
+            return classes, shares
+        places.update(zip(places, range(len(places)), strict=True))
+        rows = np.fromiter(map(places.__getitem__, names), dtype=np.int64, count=len(names))
+        return classes.take(rows), shares.take(rows)
+
+    return way
+
+
+def seconds_of(way: Way, names: list[str]) -> float:
+    """Processor time."""
+    started = time.process_time()
+    way(names)
+    return time.process_time() - started
+
+
+def at_best_batch(classifier: Classifier, names: list[str]) -> TorchReader:
+    """PyTorch at the batch size that is fastest for some of the names."""
+    readers = [TorchReader(classifier, batch) for batch in BATCHES]
+    found = [min(seconds_of(r.probabilities, names) for _ in range(3)) for r in readers]
+    return readers[int(np.argmin(found))]
+
+
+def compare(ways: dict[str, Way], names: list[str], bar: tqdm[Any]) -> list[Row]:
+    """A row a way; ratios are to the first."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number, start in enumerate(range(0, len(names), PART)):
+        part = names[start : start + PART]
+        order = list(ways)[number % len(ways) :] + list(ways)[: number % len(ways)]
+        for name in order:
+            seconds[name].append(seconds_of(ways[name], part))
+            bar.update(len(part))
+    ours = np.array(next(iter(seconds.values())))
+    rows = []
+    for name, theirs in seconds.items():
+        low, middle, high = np.percentile(np.array(theirs) / ours, [25, 50, 75])
+        rows.append({"way": name, "names": len(names), "seconds": sum(theirs),
+                     "microseconds_per_name": 1e6 * sum(theirs) / len(names),
+                     "ratio": middle, "ratio_q25": low, "ratio_q75": high})  # fmt: skip
+    return rows
+
+
+def one_at_a_time(classifier: Classifier, names: list[str]) -> list[Row]:
+    """As :func:`compare`, a call a name, in ten rounds."""
+    theirs = TorchReader(classifier)
+    ways: dict[str, Way] = {
+        "npnlp, one at a time": lambda part: [classifier.predict([name]) for name in part],
+        "npnlp packed, one at a time": lambda part: [
+            classifier.packed_probabilities(*classifier.vectorizer.vectorize_many([name]))
+            for name in part
+        ],
+        "torch, one at a time": lambda part: [best_of(theirs.probabilities([n])) for n in part],
+    }
+    rounds = [{name: seconds_of(way, names) for name, way in ways.items()} for _ in range(11)][
+        1:
+    ]  # the first warms up
+    ours = np.array([seconds["npnlp, one at a time"] for seconds in rounds])
+    rows = []
+    for name in ways:
+        taken = np.array([seconds[name] for seconds in rounds])
+        low, middle, high = np.percentile(taken / ours, [25, 50, 75])
+        rows.append({"way": name, "names": len(names), "seconds": float(np.median(taken)),
+                     "microseconds_per_name": 1e6 * float(np.median(taken)) / len(names),
+                     "ratio": middle, "ratio_q25": low, "ratio_q75": high})  # fmt: skip
+    return rows
+
+
+def file_to_file(model: Path, names: list[str], folder: Path) -> Row:
+    """The command on a file, in a process of its own; with its memory."""
+    source = folder / "names.txt"
+    source.write_text("\n".join(names) + "\n", encoding="utf-8")
+    command = [sys.executable, "-c", WITH_MEMORY, "predict", "--save-dir", str(model.parent),
+               "--input", str(source), "--output", str(folder / "predicted.csv")]  # fmt: skip
+    before = children_seconds()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds = children_seconds() - before
+    kilobytes = float(done.stderr.split()[-1])
+    return {"way": "npnlp predict, file to file", "names": len(names), "seconds": seconds,
+            "microseconds_per_name": 1e6 * seconds / len(names),
+            "megabytes": kilobytes / 1024}  # fmt: skip
+
+
+def children_seconds() -> float:
+    """Processor time of the processes that this one has waited for."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def cold_start(model: Path, runs: int) -> list[Row]:
+    """One name from a fresh process; and what importing NumPy or PyTorch takes."""
+    predict = ["-m", "npnlp", "predict", "Nakamoto", "--save-dir", str(model.parent)]
+    ways = {"npnlp predict, cold start": predict, "import numpy": ["-c", "import numpy"],
+            "import torch": ["-c", "import torch"]}  # fmt: skip
+    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+    for _ in range(runs + 1):
+        for way, arguments in ways.items():
+            started, before = time.perf_counter(), children_seconds()
+            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+            seconds[way].append((children_seconds() - before, time.perf_counter() - started))
+    rows = []
+    for way, taken in seconds.items():
+        of_processor, by_clock = np.median(taken[1:], axis=0).tolist()
+        rows.append({"way": way, "names": 1, "seconds": of_processor, "clock_seconds": by_clock})
+    return rows
+
+
+def measure(options: argparse.Namespace, dataset: SurnameDataset, folder: Path) -> list[Row]:
+    """All rows."""
+    table = [str(name) for name in dataset.surname_df["surname"]]
+    backend, vectorizer = get_backend("numpy"), dataset.get_vectorizer()
+    count = 2_000 if options.quick else options.names
+    rows: list[Row] = []
+    kinds = {kind: make(table, count, options.seed) for kind, make in KINDS.items()}
+    total = sum(3 * count // SHARE[size] for size in SHARE for _ in kinds)
+    with tqdm(total=total, unit="name", unit_scale=True, disable=None) as bar:
+        for size, share in SHARE.items():
+            settings = model_settings(RECIPES["wide"]) if size == "wide" else {}
+            model = make_classifier(dataset, settings, backend, options.seed)
+            classifier = Classifier(model, vectorizer)
+            for kind, all_names in kinds.items():
+                names = all_names[: count // share]
+                theirs = at_best_batch(classifier, names[: PART // 8])
+                found = compare(
+                    {"npnlp": once(classifier.probabilities), "torch": each(theirs.probabilities),
+                     "torch, once each": once(theirs.probabilities)}, names, bar,
+                )  # fmt: skip
+                found[1]["batch"] = found[2]["batch"] = theirs.batch
+                rows += [{"model": size, "kind": kind, **row} for row in found]
+            rows += [
+                {"model": size, "kind": "registered", **row}
+                for row in one_at_a_time(classifier, table[: 20 if options.quick else 300])
+            ]
+            saved = folder / size / "model.safetensors"
+            saved.parent.mkdir()
+            classifier.save(saved)
+    saved = folder / "book" / "model.safetensors"
+    for kind, names in kinds.items():
+        rows.append({"model": "book", "kind": kind, **file_to_file(saved, names, folder)})
+    rows += [{"model": "book", **row} for row in cold_start(saved, 1 if options.quick else 9)]
+    return rows
+
+
+#: The columns of the CSV; a row leaves empty what it does not have.
+COLUMNS = ("model", "kind", "way", "names", "batch", "seconds", "microseconds_per_name", "ratio",
+           "ratio_q25", "ratio_q75", "megabytes", "clock_seconds")  # fmt: skip
+
+
+def line_of(row: Row) -> str:
+    """A row for the screen."""
+    text = f"{row['model']:<6}{row.get('kind', ''):<12}{row['way']:<30}"
+    if "microseconds_per_name" not in row:
+        return text + f"{row['seconds']:>10.3f} s, {row['clock_seconds']:.3f} s by the clock"
+    text += f"{row['microseconds_per_name']:>10.2f} us/name"
+    if "ratio" in row:
+        text += f"{row['ratio']:>8.2f}  {row['ratio_q25']:.2f} to {row['ratio_q75']:.2f}"
+    return text + (f"{row['megabytes']:>8.0f} MB" if "megabytes" in row else "")
+
+
+def main() -> int:
+    """Measure, print and write."""
+    parser = script_parser(__doc__, "out/inference")
+    add_table(parser)
+    parser.add_argument("--names", type=int, default=1_000_000, help="how many of each kind")
+    options = parser.parse_args()
+    if options.names < SHARE["wide"]:
+        parser.error(f"--names is {options.names}; give at least {SHARE['wide']}")
+    dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
+    torch.set_num_threads(1)
+    with threadpool_limits(1), TemporaryDirectory() as folder:
+        rows = measure(options, dataset, Path(folder))
+    print("\n".join(map(line_of, rows)))
+    options.out.mkdir(parents=True, exist_ok=True)
+    whole = [{name: row.get(name, "") for name in COLUMNS} for row in rows]
+    write_csv(options.out / "inference.csv", whole)
+    described = {**environment(get_backend()), "torch": torch.__version__}
+    write_json(options.out / "environment.json", described)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("inference.py", main))

@@ -1,0 +1,145 @@
+"""Predictions of any number of names: read, predicted and written a part at a time, in order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from npnlp.cli.unknown import Unknown
+from npnlp.errors import InputError
+from npnlp.files import replacing
+from npnlp.text import clean_name
+from npnlp.text.name_file import Names, read_names
+from npnlp.training.classifier import Classifier, best_classes, require_top_k
+
+#: What a field of a CSV is quoted for.
+SPECIAL = re.compile(r'[",\r\n]')
+
+Write = Callable[[str], Any]
+Lines = Callable[[Classifier, list[str], int], list[str]]
+
+
+def predict_file(
+    classifier: Classifier, source: str, write: Write, top_k: int, lines: Lines
+) -> None:
+    """Predict all names of the file ``source`` ("-" is standard input), with a progress bar.
+
+    Raises :class:`InputError` naming file, row and column of what cannot be read.
+    """
+    with contextlib.ExitStack() as opened:
+        if source != "-":
+            file: BinaryIO = opened.enter_context(Path(source).open("rb"))
+        elif sys.stdin is not None:
+            file = sys.stdin.buffer
+        else:
+            raise InputError("standard input is closed; give a file")
+        name = "standard input" if source == "-" else source
+        advance = opened.enter_context(_progress(file))
+        predict_parts(classifier, _seen(read_names(file, name), advance), name, write, top_k, lines)
+
+
+def predict_parts(
+    classifier: Classifier, parts: Iterable[Names], source: str, write: Write, top_k: int,
+    lines: Lines,
+) -> None:  # fmt: skip
+    """Predict names part by part; a note says which characters of them the model has never seen."""
+    unknown = Unknown(classifier)
+    for part in parts:
+        names = list(dict.fromkeys(part.names))  # what occurs again is not predicted again
+        try:
+            made = lines(classifier, names, top_k)
+        except InputError:
+            _raise_with_row(part, source)
+            raise
+        unknown.see(part, names)
+        if len(names) < len(part.names):
+            made = list(map(dict(zip(names, made, strict=True)).__getitem__, part.names))
+        write("".join(made))
+    unknown.note()
+
+
+@contextlib.contextmanager
+def opened_for(target: str) -> Iterator[Write]:
+    """What writes text to a file, which is there at the end and not before, or "-", at once."""
+    if target != "-":
+        try:
+            with replacing(target) as write:
+                yield lambda text: write(text.encode())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, error.filename or target) from error
+    elif sys.stdout is not None:
+        yield sys.stdout.write
+    else:
+        raise InputError("standard output is closed; give a file with --output")
+
+
+def csv_header(classifier: Classifier, top_k: int) -> str:
+    """The columns of :func:`csv_lines`."""
+    require_top_k(top_k)
+    count = min(top_k, len(classifier.vectorizer.nationality_vocab))
+    ends = ["", *(f"_{place}" for place in range(2, count + 1))]
+    return ",".join(["surname", *(f"nationality{end},probability{end}" for end in ends)]) + "\n"
+
+
+def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]:
+    """A row a name: the name, then nationalities and probabilities, the most probable first."""
+    probabilities = classifier.probabilities(names)
+    classes = best_classes(probabilities, top_k)
+    labels = _fields(classifier.vectorizer.nationality_vocab.tokens)
+    rows = _fields(names)
+    best = probabilities[range(len(names)), classes.T]
+    for of_place, shares in zip(classes.T.tolist(), best.tolist(), strict=True):
+        rows = [
+            f"{row},{labels[c]},{share:.6f}"
+            for row, c, share in zip(rows, of_place, shares, strict=True)
+        ]
+    return [row + "\n" for row in rows]
+
+
+def json_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]:
+    """An object a name, as ``--json`` lists them; ASCII, so that every terminal can show it."""
+    found = classifier.predict(names, top_k)
+    return [json.dumps(prediction.to_dict()) + "\n" for prediction in found]
+
+
+def _fields(texts: list[str]) -> list[str]:
+    """Texts as fields of a CSV."""
+    if SPECIAL.search("".join(texts)) is None:
+        return texts
+    return ['"' + t.replace('"', '""') + '"' if SPECIAL.search(t) else t for t in texts]
+
+
+def _raise_with_row(part: Names, source: str) -> None:
+    """Say which name it is, where it is one."""
+    for name, row in zip(part.names, part.rows, strict=True):
+        try:
+            empty = not clean_name(name)
+        except InputError as error:
+            raise InputError(f"{source}: row {row}: {error}") from error
+        if empty:
+            raise InputError(f"{source}: row {row}: empty; give at least one character")
+
+
+def _seen(parts: Iterable[Names], advance: Callable[[int], Any]) -> Iterator[Names]:
+    for part in parts:
+        yield part
+        advance(part.size)
+
+
+@contextlib.contextmanager
+def _progress(file: BinaryIO) -> Iterator[Callable[[int], Any]]:
+    """What is told of the bytes that are done; it shows them on a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda size: None
+        return
+    from tqdm import tqdm  # only where somebody sees it: importing it takes as long as NumPy
+
+    total = os.fstat(file.fileno()).st_size or None  # a pipe has none
+    with tqdm(desc="predicted", total=total, unit="B", unit_scale=True) as bar:
+        yield bar.update

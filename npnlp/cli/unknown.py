@@ -1,0 +1,77 @@
+"""Notes on names with characters that the model has never seen: few lines, however many names."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from npnlp.cli.script import one_line
+from npnlp.text.encoding import characters_of, clean_names
+from npnlp.text.name_file import Names
+from npnlp.training.classifier import Classifier, Prediction
+
+#: A note shows so many characters; so many names have a note of their own.
+CHARACTERS, NAMES = 20, 10
+
+
+class Unknown:
+    """Counts names with unknown characters, part by part; one note in the end speaks of all."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self._known = classifier.vectorizer.char_vocab
+        self._characters: dict[str, None] = {}
+        self._names = self._row = 0
+
+    def see(self, part: Names, distinct: list[str]) -> None:
+        """Look at a part, and ``distinct``, each of its names once."""
+        cleaned = clean_names(distinct)
+        unknown = [c for c in characters_of(cleaned) if c not in self._known]
+        if not unknown:
+            return
+        self._characters |= dict.fromkeys(unknown[:CHARACTERS])
+        holds = re.compile(f"[{re.escape(''.join(unknown))}]").search
+        concerned = {name for name, clean in zip(distinct, cleaned, strict=True) if holds(clean)}
+        rows = [r for r, name in zip(part.rows, part.names, strict=True) if name in concerned]
+        self._row = self._row or rows[0]
+        self._names += len(rows)
+
+    def note(self) -> None:
+        """Print one line where there was any."""
+        if self._names:
+            seen = _listed(list(self._characters))
+            names = "1 name" if self._names == 1 else f"{self._names:,} names"
+            _print(f"the model has never seen {seen}, in {names}, the first in row {self._row}")
+
+
+def note_unknown(classifier: Classifier, predictions: list[Prediction]) -> None:
+    """A line for each of the first names with unknown characters, and one for all others."""
+    others = 0
+    found = 0
+    for prediction in predictions:
+        unknown = dict.fromkeys(classifier.unknown_characters(prediction.surname))
+        if not unknown:
+            continue
+        found += 1
+        if found <= NAMES:
+            _print(
+                f"the model has never seen {_listed(list(unknown))} of {shown(prediction.surname)}"
+            )
+        else:
+            others += 1
+    if others:
+        _print(f"nor all characters of {others:,} other names")
+
+
+def shown(text: str) -> str:
+    """The text for a note: its first forty characters, control characters escaped."""
+    short = text if len(text) <= 40 else f"{text[:40]}..."
+    return short if short.isprintable() else repr(short)
+
+
+def _listed(characters: list[str]) -> str:
+    more = " ..." if len(characters) > CHARACTERS else ""
+    return " ".join(map(shown, characters[:CHARACTERS])) + more
+
+
+def _print(note: str) -> None:
+    print(f"npnlp predict: note: {one_line(note)}", file=sys.stderr)

@@ -1,0 +1,63 @@
+"""A recurrent layer forward, a step at a time, keeping nothing but its states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from npnlp.backend import Array
+from npnlp.layers.products import ALL, forward_product
+from npnlp.layers.recurrent import Recurrent
+
+States = Sequence[Array]
+
+
+class Steps:
+    """The steps of ``cell`` for up to ``batch`` rows at once.
+
+    (1) to (3) are those of :mod:`npnlp.layers.recurrent`. The first states are zero. Weights are
+    those that the cell has when this is made.
+    """
+
+    def __init__(self, cell: Recurrent, batch: int) -> None:
+        self.cell, self._xp = cell, cell.backend.xp
+        gates, size = len(cell.gates), cell.hidden_size
+        weight = cell.scaled(cell.weight("weight_ih"))
+        bias = cell.scaled(cell.weight("bias_ih") + cell.bias_of_loop())
+        self._gated = gates > 1
+        self._weight = weight.reshape(gates, size, -1).swapaxes(1, 2) if self._gated else weight.T
+        self._bias = bias.reshape(gates, 1, size) if self._gated else bias
+        self._recur = forward_product(cell.scaled(cell.weight("weight_hh")), batch, cell.backend)
+        self._constants = cell.constants()
+        self._places = [cell.memory.index(name) for name in cell.states]
+
+    def project(self, x: Array) -> Array:
+        """(1) of rows ``x (m, D)``: ``(m, H)``, or ``(G, m, H)`` of a cell with several gates."""
+        u: Array = self._xp.matmul(x, self._weight)  # (1)
+        u += self._bias
+        return u
+
+    def begin(self) -> States:
+        """One row of each state, ``(1, H)``, for sequences to go on from."""
+        zero = self.cell.backend.zeros((1, self.cell.hidden_size), self.cell.dtype)
+        return [zero] * len(self.cell.states)
+
+    def step(self, u: Array, before: States, parents: Array | None = None) -> States:
+        """(2) and (3): the states after input ``u``, which is used up; the hidden one is first.
+
+        Row m goes on from row ``parents[m]`` of ``before``, or from row m. A row is multiplied
+        once, however many go on from it.
+        """
+        cell, recur, hidden = self.cell, self._recur, before[0]
+        product = recur(hidden)  # (2)
+        if parents is not None:
+            product = product.take(parents, axis=-2)
+            if self._gated:  # a cell without gates sees the states before in the product alone
+                before = [state.take(parents, axis=0) for state in before]
+                hidden = before[0]
+
+        def known(x: Array, gates: slice = ALL) -> Array:
+            return product[gates] if x is hidden else recur(x, gates)
+
+        now = [u, *(self._xp.empty(u.shape[-2:], u.dtype) for _ in cell.memory[1:])]
+        cell.step(now, before, known, *self._constants)  # (3)
+        return [now[place] for place in self._places]
