@@ -11,6 +11,7 @@ from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
 from npnlp.training.batches import batches
+from npnlp.training.distributed import ALONE, Alone
 from npnlp.training.metrics import confusion_matrix, scores
 
 EVALUATION_BATCH = 512
@@ -30,22 +31,32 @@ class Evaluation:
 
 
 def evaluate(
-    model: SurnameClassifier, split: SplitArrays, criterion: SoftmaxCrossEntropy
+    model: SurnameClassifier,
+    split: SplitArrays,
+    criterion: SoftmaxCrossEntropy,
+    ranks: Alone = ALONE,
 ) -> Evaluation:
     """Loss and predictions of every row of a split.
 
     The loss is the sum of weighted losses over the sum of weights, of all rows at once and not a
     mean of the batches' means. Rows are taken by length, so that a batch has little packing to do.
+    ``ranks`` share the batches, and each has the whole result.
     """
     backend = model.backend
-    loss_sum = weight_sum = 0.0
-    predictions = np.empty(len(split), dtype=np.int64)
     order = np.argsort(split.lengths, kind="stable")
-    for batch in batches(split, order, EVALUATION_BATCH, backend):
+    sums = np.zeros((-(-len(order) // EVALUATION_BATCH), 2))
+    predictions = np.zeros(len(split), dtype=np.int64)
+    for number, batch in enumerate(batches(split, order, EVALUATION_BATCH, backend)):
+        if number % ranks.size != ranks.rank:
+            continue
         logits, _ = model.forward(**batch.inputs)
-        _, sums = criterion.forward(logits, batch.targets)
-        loss_sum += float(sums.loss_sum)
-        weight_sum += float(sums.weight_sum)
+        _, found = criterion.forward(logits, batch.targets)
+        sums[number] = float(found.loss_sum), float(found.weight_sum)
         predictions[batch.rows] = backend.to_numpy(logits.argmax(axis=1))
+    sums, predictions = ranks.together(sums, predictions)
+    loss_sum = weight_sum = 0.0
+    for loss, weight in sums.tolist():
+        loss_sum += loss
+        weight_sum += weight
     confusion = confusion_matrix(split.targets, predictions, model.config.num_classes)
     return Evaluation(loss_sum / weight_sum, confusion)

@@ -29,20 +29,31 @@ Probe = Callable[[Any], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a batch: the ``logits (B, C)``, the sum of the weighted losses and that of the weights."""
+    """Of a batch: the ``logits (B, C)``, the sum of the weighted losses and that of the weights,
+    and of how many rows the largest logit is that of the target.
+    """
 
     logits: Array
     loss_sum: Array
     weight_sum: Any
+    correct: Array
+
+
+def count_correct(logits: Array, targets: Array) -> Array:
+    """How many rows of ``logits (B, C)`` are largest at ``targets (B,)``."""
+    correct: Array = (logits.argmax(axis=1) == targets).sum()
+    return correct
 
 
 class Objective(Protocol):
     """Adds the gradient of a batch's loss into the gradients of the model."""
 
     def __call__(
-        self, model: SurnameClassifier, batch: Batch, random: Random, probe: Probe | None
+        self, model: SurnameClassifier, batch: Any, random: Random, probe: Probe | None
     ) -> Outcome:
-        """Forward and backward; ``random`` is the stream of the dropout masks."""
+        """Forward and backward; ``random`` is the stream of the dropout masks. ``batch`` is a
+        :class:`Batch`, or a rank's part of one (:mod:`npnlp.training.distributed`).
+        """
 
 
 class PlainObjective:
@@ -59,7 +70,8 @@ class PlainObjective:
         _, loss = self.criterion.forward(logits, batch.targets)
         model.zero_grads()
         model.backward(self.criterion.backward(1.0, loss), cache, probe)
-        return Outcome(logits, loss.loss_sum, loss.weight_sum)
+        correct = count_correct(logits, batch.targets)
+        return Outcome(logits, loss.loss_sum, loss.weight_sum, correct)
 
 
 class SoftObjective:
@@ -94,6 +106,7 @@ class SoftObjective:
         weights = batch.weights
         if weights is None:
             weights = model.backend.xp.ones(len(targets), dtype=model.dtype)
+        weights = weights.astype(model.dtype, copy=False)
         streams = [random, random.child("again")] if self.consistency else [random]
         passes = [model.forward(**batch.inputs, random=stream) for stream in streams]
         found = [
@@ -113,4 +126,6 @@ class SoftObjective:
         model.zero_grads()
         for number, ((_, cache), gradient) in enumerate(zip(passes, gradients, strict=True)):
             model.backward(gradient, cache, None if number else probe)
-        return Outcome(passes[0][0], total * len(targets), len(targets))
+        logits = passes[0][0]
+        correct = count_correct(logits, batch.targets)
+        return Outcome(logits, total * len(targets), len(targets), correct)
