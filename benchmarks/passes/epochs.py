@@ -6,13 +6,15 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from npnlp.backend import Random
+from npnlp.backend import Backend, Random, get_backend
+from npnlp.errors import DeviceError
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameDataset
 from npnlp.training.trainer import Trainer
@@ -30,6 +32,7 @@ except ModuleNotFoundError as error:
     sys.exit(2)
 
 EMBEDDING, BATCH = 100, 64
+COMPILED = "npnlp --backend numba"
 MODULES = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 __all__ = [
@@ -38,7 +41,9 @@ __all__ = [
     "MODULES",
     "measure",
     "npnlp_epoch",
+    "own_epochs",
     "report",
+    "threadpool_limits",
     "torch",
     "torch_epoch",
 ]
@@ -147,7 +152,9 @@ def torch_epoch(
     return epoch
 
 
-def npnlp_epoch(dataset: SurnameDataset, cell: str = "elman", hidden: int = 64) -> Epoch:
+def npnlp_epoch(
+    dataset: SurnameDataset, cell: str = "elman", hidden: int = 64, backend: Backend | None = None
+) -> Epoch:
     """An epoch of this project, with its norms and its log; evaluation is not counted.
 
     The gradient flow is not recorded: PyTorch's ways have none, and benchmarks/probe_cost.py says
@@ -157,10 +164,20 @@ def npnlp_epoch(dataset: SurnameDataset, cell: str = "elman", hidden: int = 64) 
     config = ClassifierConfig(
         len(vectorizer.char_vocab), len(vectorizer.nationality_vocab), EMBEDDING, hidden, cell=cell
     )
-    model = SurnameClassifier(config, random=Random(0, "model"))
+    model = SurnameClassifier(config, backend=backend, random=Random(0, "model"))
     training = TrainingConfig(num_epochs=10**6, batch_size=BATCH, gradient_flow=False)
     trainer = Trainer(model, dataset.arrays("train"), dataset.arrays("val"), training)
     return lambda number: trainer.run_epoch()["seconds"]
+
+
+def own_epochs(
+    dataset: SurnameDataset, cell: str = "elman", hidden: int = 64, backend: Backend | None = None
+) -> dict[str, Epoch]:
+    """Those of this project: "npnlp", and the compiled loops where Numba is installed."""
+    ways = {"npnlp": npnlp_epoch(dataset, cell, hidden, backend)}
+    with suppress(DeviceError):
+        ways[COMPILED] = npnlp_epoch(dataset, cell, hidden, get_backend("numba"))
+    return ways
 
 
 def measure(

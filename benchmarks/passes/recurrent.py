@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random
 from npnlp.layers import CELLS, Packing
+from npnlp.layers.recurrent import Recurrent
 from npnlp.layers.segments import Segmented
 
 try:
@@ -82,15 +83,21 @@ def drawn(options: argparse.Namespace, steps: int) -> tuple[NDArray[Any], NDArra
     return table, places.astype(np.int64)
 
 
+def torch_twin(module: Any, ours: Recurrent) -> Any:
+    """PyTorch's ``module`` (``torch.nn.RNN``, ...) with the weights of ``ours``."""
+    layer = module(ours.input_size, ours.hidden_size)
+    with torch.no_grad():
+        for name, value in ours.parameters.items():
+            getattr(layer, name).copy_(torch.from_numpy(value))
+    return layer
+
+
 def torch_work(options: argparse.Namespace, steps: int, dtype: str) -> Work:
     """PyTorch's layer on the CPU, with the weights of ours."""
     numbers, batch = getattr(torch, dtype), options.batch_size
     sizes = (options.embedding_size, options.hidden_size)
     ours = CELLS["elman"](*sizes, random=Random(options.seed, "sequence_lengths"))
-    layer = torch.nn.RNN(*sizes).to(numbers)
-    with torch.no_grad():
-        for name, value in ours.parameters.items():
-            getattr(layer, name).copy_(torch.from_numpy(value))
+    layer = torch_twin(torch.nn.RNN, ours).to(numbers)
     host_table, host_tokens = drawn(options, steps)
     table = torch.from_numpy(host_table).to(numbers).requires_grad_()
     tokens = torch.from_numpy(host_tokens).reshape(steps, batch)

@@ -1,0 +1,186 @@
+"""A recurrent layer at one size, ours and PyTorch's, with the same weights and the same input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend import Backend, Random, get_backend
+from npnlp.errors import InputError
+from npnlp.layers import CELLS, Packing
+from passes.epochs import MODULES, threadpool_limits, torch
+from passes.recurrent import torch_twin
+
+PASSES = ("forward", "forward + backward")
+OURS, TORCH = "npnlp", "torch"
+GATES = {"elman": 1, "gru": 3, "lstm": 4}
+#: The largest difference that is put down to rounding, relative to the largest number there is.
+AGREES = 2e-3
+#: Numbers held for a unit of a step: so many for each gate, and so many besides. Measured on
+#: PyTorch, which needs more than this project does, and rounded up.
+HELD_BY_GATE, HELD_BY_UNIT = 5, 4
+MEMORY = Path("/proc/meminfo")
+
+Arrays = dict[str, NDArray[Any]]
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Square:
+    """A cell at B, T, H and D."""
+
+    cell: str
+    batch: int
+    steps: int
+    hidden: int
+    features: int
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """The first columns of a row."""
+        sizes = {"B": self.batch, "T": self.steps, "H": self.hidden, "D": self.features}
+        return {"cell": self.cell, **sizes}
+
+    def __str__(self) -> str:
+        return " ".join(str(v) if k == "cell" else f"{k}={v}" for k, v in self.described.items())
+
+    def operations(self, name: str) -> int:
+        """Multiplications and additions in the products of a pass.
+
+        The first state is zero, which nobody has to multiply. Backward has two products for each of
+        forward's: towards the weights, and towards what they were multiplied with.
+        """
+        rows = self.batch * self.steps
+        pairs = rows * self.features + (rows - self.batch) * self.hidden
+        forward = 2 * GATES[self.cell] * self.hidden * pairs
+        return forward if name == PASSES[0] else 3 * forward
+
+    @property
+    def nbytes(self) -> int:
+        """What the passes of one library hold at once, about; backward decides."""
+        of_unit = HELD_BY_GATE * GATES[self.cell] + HELD_BY_UNIT
+        of_row = self.hidden * of_unit + 3 * self.features
+        return 4 * self.batch * self.steps * of_row
+
+
+def free_memory() -> int | None:
+    """Bytes that the system can still give, its caches counted as free; None where it is silent."""
+    if MEMORY.exists():
+        for line in MEMORY.read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    memory = get_backend("numpy").memory()
+    return None if memory is None else memory[0]
+
+
+class Side:
+    """One library at one square: ``passes`` by name, and what the last one computed."""
+
+    passes: dict[str, Call]
+
+    def limited(self, threads: int) -> Any:
+        """A context in which products get so many threads."""
+        raise NotImplementedError
+
+    def results(self) -> Arrays:
+        """The states and every gradient of ``forward + backward``."""
+        raise NotImplementedError
+
+
+class Ours(Side):
+    """A recurrent layer of this project on a packing of B sequences of equal length."""
+
+    def __init__(self, square: Square, seed: int, backend: Backend) -> None:
+        random, self.backend = Random(seed, "grid"), backend
+        self.layer = CELLS[square.cell](
+            square.features, square.hidden, random=random, backend=backend
+        )
+        rows = square.steps * square.batch
+        self.host_x = random.child("x").normal((rows, square.features)).astype(np.float32)
+        self.host_dy = random.child("dy").normal((rows, square.hidden)).astype(np.float32)
+        self.x, self.dy = backend.asarray(self.host_x), backend.asarray(self.host_dy)
+        self.packing = Packing.of(np.full(square.batch, square.steps), backend)
+        self.passes = {PASSES[0]: self.forward, PASSES[1]: self.both}
+
+    def forward(self) -> Any:
+        """All states."""
+        hidden = self.layer.forward(self.x, packing=self.packing)[0][0]
+        self.backend.synchronize()
+        return hidden
+
+    def both(self) -> Any:
+        """All states and the gradient of the input; those of the parameters are in the layer."""
+        (hidden, *last), cache = self.layer.forward(self.x, packing=self.packing)
+        self.layer.zero_grads()
+        d_x = self.layer.backward((self.dy, *(None for _ in last)), cache)[0]
+        self.backend.synchronize()
+        return hidden, d_x
+
+    def limited(self, threads: int) -> Any:
+        """See :class:`Side`."""
+        return threadpool_limits(threads, user_api="blas")
+
+    def results(self) -> Arrays:
+        """See :class:`Side`."""
+        hidden, d_x = self.both()
+        arrays = {"states": hidden, "x": d_x, **self.layer.grads}
+        return {name: self.backend.to_numpy(value) for name, value in arrays.items()}
+
+
+class Torch(Side):
+    """PyTorch's module, with the weights, the input and the gradient of ``ours``."""
+
+    def __init__(self, square: Square, ours: Ours) -> None:
+        self.layer = torch_twin(MODULES[square.cell], ours.layer)
+        shape = (square.steps, square.batch)
+        self.x = torch.from_numpy(ours.host_x.reshape(*shape, -1)).requires_grad_()
+        self.dy = torch.from_numpy(ours.host_dy.reshape(*shape, -1))
+        self.passes = {PASSES[0]: self.forward, PASSES[1]: self.both}
+
+    def forward(self) -> Any:
+        """All states."""
+        with torch.no_grad():
+            return self.layer(self.x)[0]
+
+    def both(self) -> Any:
+        """All states; the gradients are in the module and in ``x``."""
+        self.x.grad = None
+        self.layer.zero_grad()
+        hidden = self.layer(self.x)[0]
+        hidden.backward(self.dy)
+        return hidden
+
+    def limited(self, threads: int) -> Any:
+        """See :class:`Side`; PyTorch keeps the number until the next call."""
+        torch.set_num_threads(threads)
+        return threadpool_limits(threads, user_api="openmp")
+
+    def results(self) -> Arrays:
+        """See :class:`Side`."""
+        arrays = {"states": self.both().detach(), "x": self.x.grad}
+        arrays |= {name: value.grad for name, value in self.layer.named_parameters()}
+        return {name: value.numpy().reshape(-1, value.shape[-1]) for name, value in arrays.items()}
+
+
+def require_agreement(square: Square, ours: Arrays, theirs: Arrays) -> float:
+    """The largest relative difference; raises :class:`InputError` where it is not rounding."""
+    worst = 0.0
+    for name, value in ours.items():
+        other = theirs[name].reshape(value.shape)
+        differs = float(np.abs(value - other).max() / max(np.abs(other).max(), 1e-30))
+        if not differs <= AGREES:
+            raise InputError(f"{square}: {name} differs from PyTorch's by {differs:.2g} of its "
+                             "largest number; nothing is timed")  # fmt: skip
+        worst = max(worst, differs)
+    return worst
+
+
+def sides_of(square: Square, seed: int, backend: Backend) -> dict[str, Side]:
+    """Both libraries with the same numbers; ours on ``backend``."""
+    ours = Ours(square, seed, backend)
+    return {OURS: ours, TORCH: Torch(square, ours)}
