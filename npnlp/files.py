@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import os
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from npnlp.errors import InputError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+#: What the content is written to before it is renamed; nobody else gives such names.
+TEMPORARY = re.compile(r"\.npnlp-[0-9a-f]{16}\.tmp")
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
@@ -22,30 +33,115 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     flushed; whoever reads ``path``, also after a crash, finds the old content or the new. An
     ``OSError`` names ``path``, not the temporary file.
     """
-    path = Path(path)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    try:
-        _write_and_rename(path, data)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    with _replaced(Path(path)) as write:
+        write(data)
 
 
-def _write_and_rename(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Callable[[bytes], None]]:
+    """What writes bit by bit what takes the place of ``path`` at the end, and not before.
+
+    As :func:`write_atomic`, for content that does not fit into memory. After an exception ``path``
+    is as it was. What is there and no ordinary file, such as a pipe, is written to as it is.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        with path.open("wb", buffering=0) as there:
+            yield lambda data: _write_all(there.fileno(), data)
+        return
+    with _replaced(path) as write:
+        yield write
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[Callable[[bytes], None]]:
+    temporary = path.with_name(f".npnlp-{secrets.token_hex(8)}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+    def write(data: bytes) -> None:
+        with _naming(path):
+            _write_all(descriptor, data)
+
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)  # mkstemp's 0600 is for secrets
-        Path(temporary).replace(path)
+        with _naming(path):
+            descriptor = os.open(temporary, flags, 0o666)  # less what the umask takes
+        with contextlib.ExitStack() as opened:
+            opened.callback(os.close, descriptor)
+            with contextlib.suppress(OSError):  # not every file system has locks
+                lock(descriptor)  # says to remove_leftovers that somebody is at it
+            yield write
+            with _naming(path):
+                os.fsync(descriptor)
+                if os.name != "posix":  # elsewhere an open file cannot be renamed
+                    opened.close()
+                temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
-    _flush_folder(path.parent)
+    with _naming(path):
+        _flush_folder(path.parent)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors name ``path``, not the temporary file."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError) and not path.parent.exists():
+            reason = "its folder is not there"
+        raise OSError(error.errno, reason, str(path)) from error
+
+
+def lock(descriptor: int) -> bool:
+    """Take the open file for this process; whether nobody else has it. It is let go with the file.
+
+    Raises ``OSError`` on a file system without locks.
+    """
+    try:
+        if sys.platform == "win32":
+            os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # beyond what anybody reads
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of :func:`write_atomic` whose process ended before it could."""
+    for path in folder.iterdir():
+        if not TEMPORARY.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError):  # not ours to remove, or gone meanwhile
+            descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+            try:
+                abandoned = lock(descriptor)
+            finally:
+                os.close(descriptor)
+            if abandoned:
+                path.unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make ``folder`` and those above it, so that they are there after a crash, too."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in missing:
+        _flush_folder(place.parent)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -96,5 +192,9 @@ def _flush_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems flush no folders; what they do instead is theirs.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)

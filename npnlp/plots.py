@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which stay apart for colour-blind readers; sizes ar
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from npnlp.files import write_atomic
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000",
@@ -49,7 +52,9 @@ def picture(path: str | Path, width: float = 12, height: float = 6.75) -> Iterat
         FigureCanvasAgg(figure)
         yield figure
         # No date and no version in the file: the same data gives the same bytes.
-        figure.savefig(path, metadata={"Software": None})
+        content = io.BytesIO()
+        figure.savefig(content, metadata={"Software": None})
+        write_atomic(path, content.getvalue())
 
 
 def learning_curves(history_csv: str | Path, path: str | Path) -> None:
@@ -83,13 +88,8 @@ def gradient_norms(history_csv: str | Path, path: str | Path) -> None:
         axes = figure.add_subplot()
         axes.plot(epochs, history["grad_norm"], color=BLACK, linewidth=4, marker=marker)
         for place, column in enumerate(matrices):
-            axes.plot(
-                epochs,
-                history[column],
-                color=COLOURS[place % len(COLOURS)],
-                linestyle=STYLES[place % len(STYLES)],
-                marker=marker,
-            )
+            axes.plot(epochs, history[column], color=COLOURS[place % len(COLOURS)],
+                      linestyle=STYLES[place % len(STYLES)], marker=marker)  # fmt: skip
         axes.set_yscale("log")
         axes.set(
             xlabel="epoch",

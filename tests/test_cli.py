@@ -13,7 +13,7 @@ import pytest
 
 import npnlp
 from npnlp.backend import get_backend
-from npnlp.cli.main import make_parser
+from npnlp.cli.commands import make_parser
 from npnlp.errors import DeviceError
 from npnlp.training.classifier import Classifier
 from tests.tables import (

@@ -178,7 +178,7 @@ def test_export_and_import_as_commands_keep_every_bit(tmp_path: Path) -> None:
 def test_the_commands_need_no_other_framework() -> None:
     """Nor do they load one before it is needed."""
     check = (
-        "import sys, npnlp.cli, npnlp.exchange, npnlp.exchange.differences\n"
+        "import sys, npnlp.cli.commands, npnlp.exchange, npnlp.exchange.differences\n"
         "assert not {'torch', 'onnx', 'onnxruntime'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60, env=environment())

@@ -22,7 +22,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     """``--backend``."""
     parser.add_argument(
         "--backend", choices=BACKEND_NAMES, default="numpy",
-        help="where to compute; auto takes a GPU where one works",
+        help="where to compute; numba compiles the loops, auto takes a GPU where one works",
     )  # fmt: skip
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +14,22 @@ from typing import NoReturn
 
 from npnlp.backend.threads import one_blas_thread
 from npnlp.cli.options import Formatter
+from npnlp.cli.ranks import launched
 from npnlp.errors import DeviceError, DivergenceError, InputError
 from npnlp.text import own_table_path
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+#: What a process is that has nothing to do but the command.
+PROGRAMS = ("npnlp", "npnlp.exe", "surnames.py")
 
 
 class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong with the arguments in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print ``message`` and leave with status 2."""
+        """Print ``message`` and leave with status 2; of several processes, the first does."""
+        if launched()[0]:
+            self.exit(DONE)
         self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
 
 
@@ -57,6 +64,14 @@ def leave_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def ending() -> None:
+    """From here on the process ends by itself: another Ctrl-C has nothing to stop."""
+    program = Path(sys.argv[0] if sys.argv else "")
+    if program.name in PROGRAMS or program.parts[-2:] == ("npnlp", "__main__.py"):
+        with contextlib.suppress(ValueError):  # signals are the main thread's
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def guarded(prefix: str, call: Callable[[], int]) -> int:
     """Run ``call``; its status, or one line on standard error and the status of what went wrong.
 
@@ -81,6 +96,7 @@ def guarded(prefix: str, call: Callable[[], int]) -> int:
     except DivergenceError as error:
         return fail(str(error), FAILED)
     except KeyboardInterrupt:
+        ending()
         return fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         leave_output()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from npnlp.backend import get_backend
+from npnlp.backend.threads import blas_threads, measured_threads
 from npnlp.cli.options import Formatter, add_backend, add_save_dir, add_surname_csv
-from npnlp.cli.script import leave_output
+from npnlp.cli.ranks import add_distributed, joined
+from npnlp.cli.script import DONE, INTERRUPTED, ending, leave_output
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.errors import InputError
 from npnlp.text import SurnameDataset, own_table_path
@@ -17,6 +20,7 @@ from npnlp.text.audit import audit_lines
 from npnlp.text.splits import SPLIT_BY
 from npnlp.training.assembly import model_settings
 from npnlp.training.classifier import Classifier
+from npnlp.training.distributed import Alone
 from npnlp.training.evaluate import Evaluation
 from npnlp.training.interrupt import Interrupted
 from npnlp.training.run import Run
@@ -60,20 +64,30 @@ def add_to(commands: Any) -> None:
         help="start from the vocabularies and weights in the folder of the run")  # fmt: skip
     add("--resume", action="store_true",
         help="continue the run in the folder where it stopped, or start it")  # fmt: skip
+    add("--threads", type=_count_or_auto, metavar="N",
+        help="of matrix products, or auto: one, or all where a measurement finds them worth it; "
+        "they decide the last bits (default: 1, or what OPENBLAS_NUM_THREADS says)")  # fmt: skip
+    add_distributed(parser)
     add("--quick", action="store_true", help="two epochs, to see that all works")
     add("--quiet", action="store_true", help="print nothing on standard output, show no bars")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
+    with joined("npnlp train", options.distributed) as ranks:
+        return _run(options, ranks)
 
+
+def _run(options: argparse.Namespace, ranks: Alone) -> int:
     def say(line: str = "") -> None:
-        if options.quiet:
+        if options.quiet or not ranks.first:
             return
         try:
             print(line, flush=True)
         except BrokenPipeError:  # whoever read along has left; the training is to be finished
             leave_output()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from error
 
     if options.recipe:
         options = _with_recipe(options, say)
@@ -94,26 +108,59 @@ def run(options: argparse.Namespace) -> int:
         options.save_dir,
         options.model_state_file,
         options.vectorizer_file,
+        ranks,
     )
     say(f"Data: {options.surname_csv or 'the table that comes with npnlp'}")
     for line in audit_lines(training.audit):
         say(f"  {line}")
-    _start(training, options, say)
     try:
-        training.train(bars=not options.quiet)
-    except Interrupted:
-        progress = training.trainer.progress
-        where = f"after epoch {progress.epoch}"
-        if progress.batch:
-            where = f"in epoch {progress.epoch + 1} after batch {progress.batch}"
-        print(
-            f"npnlp train: interrupted {where}; saved in {training.checkpoint_file}, continue "
-            "with --resume",
-            file=sys.stderr,
-        )
-        return 130
-    _finish(training, say)
-    return 0
+        with training.lock if ranks.first else nullcontext():
+            _start(training, options, say)
+            ranks.align(training.trainer)
+            with _threads(options, say):
+                if not ranks.first:
+                    training.follow()
+                    return DONE
+                training.train(bars=not options.quiet)
+            _finish(training, say)
+    except KeyboardInterrupt as stop:
+        if ranks.size > 1 and not isinstance(stop, Interrupted):
+            raise  # ends all ranks
+        return _interrupted(training, stop) if ranks.first else DONE
+    except OSError as error:
+        again = "what was saved before is whole; once that is mended, continue with --resume"
+        raise OSError(error.errno, f"{error.strerror}; {again}", error.filename) from error
+    return DONE
+
+
+def _interrupted(training: Run, stop: KeyboardInterrupt) -> int:
+    """Say where the run stands; the status."""
+    progress = training.trainer.progress
+    where = f"after epoch {progress.epoch}"
+    if progress.batch:
+        where = f"in epoch {progress.epoch + 1} after batch {progress.batch}"
+    if isinstance(stop, Interrupted):
+        saved = f"saved in {training.checkpoint_file}, continue with --resume"
+    else:
+        saved = f"not saved here; --resume continues from {training.checkpoint_file}, if there"
+    ending()
+    print(f"npnlp train: interrupted {where}; {saved}", file=sys.stderr)
+    return INTERRUPTED
+
+
+def _count_or_auto(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _threads(
+    options: argparse.Namespace, say: Callable[[str], None]
+) -> AbstractContextManager[Any]:
+    """The number of threads that was asked for, if any."""
+    count = options.threads
+    if count == "auto":
+        count = measured_threads(options.batch_size, options.rnn_hidden_size)
+        say(f"Threads: {count}, by measurement")
+    return nullcontext() if count is None else blas_threads(count)
 
 
 def _with_recipe(options: argparse.Namespace, say: Callable[[str], None]) -> argparse.Namespace:

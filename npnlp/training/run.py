@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from npnlp.backend import Backend
 from npnlp.errors import DivergenceError, InputError
-from npnlp.files import write_csv, write_json, write_table
+from npnlp.files import write_atomic, write_json, write_table
 from npnlp.text import SPLITS, SurnameDataset
 from npnlp.text.audit import audit
 from npnlp.training.assembly import make_classifier
@@ -20,8 +21,11 @@ from npnlp.training.blackbox import named
 from npnlp.training.card import write_card
 from npnlp.training.checkpoint import load_checkpoint, save_checkpoint, settings_of
 from npnlp.training.classifier import Classifier
+from npnlp.training.distributed import ALONE, Alone
 from npnlp.training.evaluate import Evaluation, evaluate
 from npnlp.training.flow import write_flow
+from npnlp.training.folder_lock import NAME as LOCK_FILE
+from npnlp.training.folder_lock import FolderLock
 from npnlp.training.interrupt import Interrupted, interruptible
 from npnlp.training.replay import write_replay
 from npnlp.training.trainer import Trainer
@@ -36,6 +40,7 @@ FILES = (
     "gradient_flow.csv",
     "confusion_matrix.csv",
     "MODEL_CARD.md",
+    LOCK_FILE,
 )
 PICTURES = ("learning_curves", "gradient_norms", "gradient_flow", "confusion_matrix")
 
@@ -50,6 +55,7 @@ class Run:
     model_file: Path
     vectorizer_file: Path
     audit: dict[str, Any]
+    lock: FolderLock
 
     @classmethod
     def make(
@@ -61,12 +67,14 @@ class Run:
         save_dir: Path,
         model_file: str = "model.safetensors",
         vectorizer_file: str = "vectorizer.json",
+        ranks: Alone = ALONE,
     ) -> Run:
         """A run that has not begun; ``shape`` are fields of :class:`ClassifierConfig`."""
         _check_names(model_file, vectorizer_file)
         model = make_classifier(dataset, shape, backend, config.seed)
         weights = dataset.class_weights(config.class_weights)
-        trainer = Trainer(model, dataset.arrays("train"), dataset.arrays("val"), config, weights)
+        splits = dataset.arrays("train"), dataset.arrays("val")
+        trainer = Trainer(model, *splits, config, weights, ranks)
         return cls(
             dataset,
             trainer,
@@ -74,6 +82,7 @@ class Run:
             save_dir / model_file,
             save_dir / vectorizer_file,
             audit(dataset.surname_df),
+            FolderLock(save_dir),
         )
 
     @property
@@ -102,15 +111,38 @@ class Run:
     def train(self, bars: bool = False) -> None:
         """Train to the end, saving after every epoch and wherever it is interrupted.
 
-        Raises :class:`Interrupted` after a Ctrl-C, with all saved, and :class:`DivergenceError`
-        where a number is not finite, with the step in ``replay_file``.
+        Raises :class:`Interrupted` after a Ctrl-C, with all saved, :class:`DivergenceError` where a
+        number is not finite, with the step in ``replay_file``, and :class:`InputError` where
+        another process trains in ``save_dir``.
         """
+        trainer, settings = self.trainer, settings_of(self.trainer, self.dataset)
+
+        def save(better: bool = False) -> None:
+            """All that follows from the checkpoint is written again by whoever resumes from it."""
+            self.lock.require()
+            if better:
+                self.classifier.save(self.model_file)
+            save_checkpoint(self.checkpoint_file, trainer, settings)
+            if trainer.progress.history:
+                write_atomic(self.save_dir / "history.csv", trainer.progress.history.to_csv())
+
+        with self.lock:
+            save()
+            self.dataset.save_vectorizer(self.vectorizer_file)
+            self.replay_file.unlink(missing_ok=True)
+            try:
+                self._train(bars, save)
+            except Interrupted:
+                save()
+                raise
+            except DivergenceError as error:
+                raise self._keep_step(error) from error
+            trainer.finish()
+            self.lock.require()
+            self.classifier.save(self.model_file)
+
+    def _train(self, bars: bool, save: Callable[[bool], None]) -> None:
         trainer = self.trainer
-        settings = settings_of(trainer, self.dataset)
-        self.save_dir.mkdir(parents=True, exist_ok=True)
-        self.replay_file.unlink(missing_ok=True)
-        self.dataset.save_vectorizer(self.vectorizer_file)
-        save_checkpoint(self.checkpoint_file, trainer, settings)
         # A bar of tqdm with disable=None stays quiet where standard error is not a terminal.
         hidden = None if bars else True
         with (
@@ -124,33 +156,31 @@ class Run:
                 unit="batch", position=1, leave=False,
             ) as batch_bar,
         ):  # fmt: skip
+            check = trainer.ranks.agreed(check)
 
             def on_batch() -> None:
                 batch_bar.update()
                 check()
 
-            try:
-                while not trainer.finished:
-                    batch_bar.reset()
-                    batch_bar.update(trainer.progress.batch)
-                    row = trainer.run_epoch(on_batch)
-                    if trainer.progress.best_epoch == row["epoch"]:
-                        self.classifier.save(self.model_file)
-                    save_checkpoint(self.checkpoint_file, trainer, settings)
-                    write_csv(self.save_dir / "history.csv", trainer.progress.history)
-                    epochs.update()
-                    epochs.set_postfix(
-                        val_loss=f"{row['val_loss']:.4f}",
-                        val_accuracy=f"{row['val_accuracy']:.3f}",
-                    )
-                    check()
-            except Interrupted:
-                save_checkpoint(self.checkpoint_file, trainer, settings)
-                raise
-            except DivergenceError as error:
-                raise self._keep_step(error) from error
-        trainer.finish()
-        self.classifier.save(self.model_file)
+            while not trainer.finished:
+                batch_bar.reset()
+                batch_bar.update(trainer.progress.batch)
+                row = trainer.run_epoch(on_batch)
+                save(trainer.progress.best_epoch == row["epoch"])
+                epochs.update()
+                epochs.set_postfix(
+                    val_loss=f"{row['val_loss']:.4f}",
+                    val_accuracy=f"{row['val_accuracy']:.3f}",
+                )
+                check()
+
+    def follow(self) -> None:
+        """Train to the end beside rank 0, which saves."""
+        with interruptible() as check:
+            check = self.trainer.ranks.agreed(check)
+            while not self.trainer.finished:
+                self.trainer.run_epoch(check)
+                check()
 
     def _keep_step(self, error: DivergenceError) -> DivergenceError:
         """Write ``replay_file``; the error with the name of the row and that of the file."""
@@ -178,8 +208,15 @@ class Run:
         }
 
     def report(self, evaluations: dict[str, Evaluation]) -> None:
-        """Write ``metrics.json`` and the CSV files."""
+        """Write ``metrics.json``, the card and the CSV files."""
         made_with = environment(self.trainer.model.backend)
+        if self.trainer.ranks.size > 1:
+            made_with["ranks"] = str(self.trainer.ranks.size)
+        with self.lock:
+            self.lock.require()
+            self._report(evaluations, made_with)
+
+    def _report(self, evaluations: dict[str, Evaluation], made_with: dict[str, str]) -> None:
         history = self.trainer.progress.history
         rates = [row["names_per_second"] for row in history]
         write_json(
@@ -196,9 +233,10 @@ class Run:
                 "model": self.trainer.model.config.to_dict(),
                 "training": vars(self.trainer.config),
                 "environment": made_with,
+                "computed_on": self.trainer.progress.computed_on,
             },
         )
-        write_csv(self.save_dir / "history.csv", history)
+        write_atomic(self.save_dir / "history.csv", history.to_csv())
         write_flow(self.save_dir / "gradient_flow.csv", self.trainer.flow, self.trainer.flow_layers)
         write_card(self.save_dir / "MODEL_CARD.md", self, evaluations, made_with)
         names = self.dataset.get_vectorizer().nationality_vocab.tokens
