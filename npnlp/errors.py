@@ -34,4 +34,11 @@ def require_known(name: str, value: Any, known: Iterable[str]) -> None:
     """Raise :class:`InputError` where ``value`` is none of ``known``."""
     names = tuple(known)
     if value not in names:
-        raise InputError(f"{name} {value!r} is not known; choose one of {', '.join(names)}")
+        raise InputError(f"{name} {short(value)} is not known; choose one of {', '.join(names)}")
+
+
+def short(value: Any, length: int = 60) -> str:
+    """``value`` for a message: in one line, printable, and not long."""
+    value = value[:length] if isinstance(value, str) else value
+    text = repr(value) if repr(value).isprintable() else ascii(value)
+    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -438,6 +438,15 @@ def test_a_healthy_replay_is_status_0(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.startswith("epoch 2, batch 1: every number is finite\n")
 
 
+def test_a_replay_of_a_model_with_ngrams_is_read(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", shape={"ngram_orders": (1, 2), "ngram_size": 4})
+    path = tmp_path / "r.safetensors"
+    write_replay(path, Replay.of(run.trainer, np.array([3, 30, 1]), "train", 1))
+    again = read_replay(path)
+    assert again.weights["ngrams.keys"].dtype == np.int64
+    assert read_step(again, NUMPY)
+
+
 Tensors = dict[str, Any]
 Change = Callable[[Tensors, dict[str, Any]], Any]
 DAMAGES: dict[str, tuple[Change, str]] = {
@@ -465,6 +474,12 @@ DAMAGES: dict[str, tuple[Change, str]] = {
         lambda t, v: t.update({"batch.tokens": t["batch.tokens"] * 1.0}), "tokens"),
     "class weights too few": (
         lambda t, v: t.update({"class_weights": np.ones(2, np.float32)}), "class_weights"),
+    "class weights of another dtype": (
+        lambda t, v: t.update({"class_weights": np.ones(3)}), "class_weights"),
+    "class weights of NaN": (
+        lambda t, v: t["class_weights"].__setitem__(0, np.nan), "class_weights"),
+    "a learning rate of zero": (lambda t, v: v.update(learning_rate=0.0), "learning_rate"),
+    "batch zero": (lambda t, v: v.update(batch=0), "batch"),
     "configuration missing": (lambda t, v: v.pop("config"), "config"),
     "another configuration": (lambda t, v: v["config"].update(rnn_hidden_size=9), "weights"),
     "a huge configuration": (

@@ -62,6 +62,10 @@ BAD_STATES: dict[str, tuple[dict[str, NDArray[Any] | None], tuple[str, ...]]] = 
     "two encoders": (
         {"gru.weight_hh_l0": np.zeros((18, 6), np.float32)}, ("'gru'", "'rnn'")
     ),
+    "a weight under two names": (
+        {"rnn.rnn_cell.weight_ih": np.zeros((6, 5), np.float32)},
+        ("'rnn.weight_ih_l0'", "twice"),
+    ),
     "another vocabulary": (
         {"emb.weight": np.zeros((V + 1, 5), np.float32)},
         ("'emb.weight'", f"{V + 1} rows", f"{V} characters"),

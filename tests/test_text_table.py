@@ -119,6 +119,29 @@ def test_a_long_name_is_a_name(tmp_path: Path) -> None:
     assert names(put(tmp_path, f"{HEADER}Italian,train,{'a' * 10_000}\n")) == ["a" * 10_000]
 
 
+def test_marks_without_end_are_refused_and_not_put_in_order(tmp_path: Path) -> None:
+    """To sort them would take the square of their number: minutes for a field of this length."""
+    name = "a" + "\u0315\u0300" * 60_000
+    path = put(tmp_path, f"{HEADER}Italian,train,{name}\n")
+    with pytest.raises(InputError, match=r"row 2, column surname: .* combining marks"):
+        read_table(path)
+
+
+def test_marks_that_scripts_need_are_kept(tmp_path: Path) -> None:
+    name = "a\u0302\u0301\u0323" * 400
+    assert len(names(put(tmp_path, f"{HEADER}Italian,train,{name}\n"))) == 1
+
+
+@pytest.mark.parametrize("limit", [70, 10])
+def test_a_table_over_the_limit_is_refused(
+    tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(tmp_path, f"{HEADER}Italian,train,Rossi\n" + "Italian,train,Verdi\n" * 2)
+    monkeypatch.setattr("npnlp.text.table.LARGEST_TABLE", limit)
+    with pytest.raises(InputError, match=f"over {limit} bytes"):
+        read_table(path)
+
+
 def test_the_path_may_be_text(tmp_path: Path) -> None:
     assert len(read_table(str(write_table(tmp_path / "table.csv")))) == 60
 

@@ -62,6 +62,9 @@ def from_layout(state: Mapping[str, NDArray[Any]]) -> tuple[State, str]:
     """
     if any(name.startswith(CELL) for name in state):
         ours = {CELL + name: f"rnn.{name}_l0" for name in _OF_CELL}
+        twice = next((name for name in ours.values() if name in state), None)
+        if twice is not None:
+            raise InputError(f"tensor {twice!r} is there twice, the second time below {CELL!r}")
         return {ours.get(name, name): tensor for name, tensor in state.items()}, "seed"
     found = {match[1] for name in state if (match := _PREFIXED.fullmatch(name))}
     if len(found) > 1:

@@ -8,25 +8,25 @@ Reading and writing need NumPy and safetensors only. In PyTorch:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
-from numpy.typing import NDArray
-
-from npnlp.errors import InputError
+from npnlp.errors import InputError, short
 from npnlp.exchange.layouts import State, from_layout, require_seed, to_layout
 from npnlp.exchange.shapes import config_from_shapes
 from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.models.surname_classifier import KEYS
 from npnlp.text import SurnameDataset, SurnameVectorizer
 from npnlp.training.classifier import KIND as CLASSIFIER
 from npnlp.training.classifier import Classifier
-from npnlp.training.tensors import ENTRY, load_tensors, save_tensors
+from npnlp.training.tensors import (
+    checked_weights,
+    read_tensors,
+    require_kind,
+    require_room,
+    save_tensors,
+)
 
 KIND = "npnlp state dict"
 #: How a file begins that PyTorch's own ``torch.save`` wrote: an archive, or a bare pickle.
@@ -74,9 +74,11 @@ def read_state_dict(
     """
     path, choices = Path(path), choices or Choices()
     _refuse_pickle(path)
-    state, values = _read(path)
+    state, values = read_tensors(path)
+    if values is not None:
+        values = require_kind(path, values, KIND, CLASSIFIER)
     try:
-        state, layout = from_layout({k: _checked(k, tensor) for k, tensor in state.items()})
+        state, layout = from_layout(checked_weights(state))
         if values is not None:
             _require_agreement(choices, values["config"])
             config = ClassifierConfig.from_dict(values["config"])
@@ -86,6 +88,7 @@ def read_state_dict(
         else:
             vectorizer = _vectorizer(vectorizer_file)
             config = _config(state, layout, choices, vectorizer, str(vectorizer_file))
+        require_room(config, state)
         model = SurnameClassifier(config)
         model.load_state_dict(state)
     except KeyError as error:
@@ -108,37 +111,6 @@ def _refuse_pickle(path: Path) -> None:
             "it, convert it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
             "'model.safetensors')"
         )
-
-
-def _read(path: Path) -> tuple[State, dict[str, Any] | None]:
-    """The tensors, and what this project wrote beside them; None where it did not."""
-    if not path.is_file():
-        raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
-    name = ""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            about = str((file.metadata() or {}).get(ENTRY, ""))
-            if not about:
-                tensors = {}
-                for name in file.keys():  # noqa: SIM118
-                    tensors[name] = file.get_tensor(name)
-                return tensors, None
-    except TypeError as error:  # a dtype that NumPy does not have, as bfloat16
-        raise InputError(
-            f"{path}: tensor {name!r} cannot be read ({error}); save model.float().state_dict()"
-        ) from error
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable safetensors file: {error}") from error
-    return load_tensors(path, _kind(about))
-
-
-def _kind(about: str) -> str:
-    """Which of this project's two kinds of file it is; what is neither is refused as the second."""
-    try:
-        found = json.loads(about)["format"]
-    except (ValueError, RecursionError, KeyError, TypeError):
-        found = None
-    return KIND if found == KIND else CLASSIFIER
 
 
 def _config(
@@ -178,7 +150,7 @@ def _require_agreement(choices: Choices, said: Any) -> None:
     for name, value in choices.given().items():
         if isinstance(said, Mapping) and said.get(name, value) != value:
             raise InputError(
-                f"{name} is {said[name]!r} in this file, not {value!r}; leave the option out"
+                f"{name} is {short(said[name])} in this file, not {value!r}; leave the option out"
             )
 
 
@@ -192,19 +164,3 @@ def _require_sizes(sizes: dict[str, int], vectorizer: SurnameVectorizer, source:
                 f"tensor {tensor!r} has {sizes[name]} rows, but {source} has {len(vocabulary)} "
                 f"{name}"
             )
-
-
-def _checked(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
-    """``tensor`` as float32; the keys of n-grams as they are."""
-    if name == KEYS:
-        return tensor
-    if tensor.dtype.kind != "f":
-        raise InputError(
-            f"tensor {name!r} is of {tensor.dtype}, not of float16, float32 or float64; save "
-            "model.float().state_dict()"
-        )
-    with np.errstate(over="ignore"):
-        value = tensor.astype(np.float32)
-    if not np.isfinite(value).all():
-        raise InputError(f"tensor {name!r} holds numbers that are not finite in float32")
-    return value

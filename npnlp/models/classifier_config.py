@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from npnlp.errors import InputError
-from npnlp.models.encoder import EncoderConfig, require_share, require_size
+from npnlp.errors import InputError, short
+from npnlp.models.encoder import EncoderConfig, require_flag, require_share, require_size
 
 #: Training needs some ten times the memory of the parameters: 10 GB for this many.
 LARGEST = 2**28
@@ -51,12 +51,11 @@ class ClassifierConfig(EncoderConfig):
                 f"num_heads is {self.num_heads}; it has to divide rnn_hidden_size, "
                 f"{self.rnn_hidden_size}"
             )
-        if type(self.padding_idx) is not int or not 0 <= self.padding_idx < self.num_embeddings:
-            raise InputError(f"padding_idx is {self.padding_idx!r}; it has to be a row's number")
-        if type(self.unk_idx) is not int or not 0 <= self.unk_idx < self.num_embeddings:
-            raise InputError(f"unk_idx is {self.unk_idx!r}; it has to be a row's number")
-        if type(self.hidden_layer) is not bool:
-            raise InputError(f"hidden_layer is {self.hidden_layer!r}; it has to be true or false")
+        for name in ("padding_idx", "unk_idx"):
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value < self.num_embeddings:
+                raise InputError(f"{name} is {short(value)}; it has to be a row's number")
+        require_flag("hidden_layer", self.hidden_layer)
         for name in ("dropout", "embedding_dropout", "char_dropout", "ngram_dropout"):
             require_share(name, getattr(self, name))
         self._check_ngrams()
@@ -85,16 +84,20 @@ class ClassifierConfig(EncoderConfig):
 
     def _check_ngrams(self) -> None:
         orders = self.ngram_orders
-        if not isinstance(orders, list | tuple) or not all(
-            type(n) is int and 1 <= n <= 8 for n in orders
+        if not isinstance(orders, list | tuple) or not (
+            len(orders) <= 8 and all(type(n) is int and 1 <= n <= 8 for n in orders)
         ):
-            raise InputError(f"ngram_orders is {orders!r}; they have to be whole numbers, 1 to 8")
+            raise InputError(
+                f"ngram_orders is {short(orders)}; they have to be whole numbers, 1 to 8"
+            )
         object.__setattr__(self, "ngram_orders", tuple(orders))  # JSON knows lists only
         require_size("ngram_size", self.ngram_size)
         if orders:
             require_size("num_ngrams", self.num_ngrams)
         elif type(self.num_ngrams) is not int or self.num_ngrams:
-            raise InputError(f"num_ngrams is {self.num_ngrams!r}, but there are no ngram_orders")
+            raise InputError(
+                f"num_ngrams is {short(self.num_ngrams)}, but there are no ngram_orders"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values, for a file."""
@@ -104,11 +107,11 @@ class ClassifierConfig(EncoderConfig):
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Undo :meth:`to_dict`; raises :class:`InputError` for a missing or unknown field."""
         if not isinstance(values, Mapping):
-            raise InputError(f"configuration is {values!r:.40}; it has to be a table of fields")
+            raise InputError(f"configuration is {short(values)}; it has to be a table of fields")
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(set(values) - known, key=str)
         if unknown:
-            raise InputError(f"configuration has an unknown field {unknown[0]!r}")
+            raise InputError(f"configuration has an unknown field {short(unknown[0])}")
         try:
             return cls(**values)
         except TypeError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from npnlp.backend import Array, Random
-from npnlp.errors import InputError, require_known
+from npnlp.errors import InputError, require_known, short
 from npnlp.layers import CELLS, LayerOptions, Packing
 from npnlp.layers.cells import RESETS
 from npnlp.layers.composite import Composite
@@ -19,6 +19,8 @@ from npnlp.layers.transformer import MAX_POSITIONS, TransformerEncoder
 
 #: What the ``cell`` of a model may be.
 MODEL_CELLS = (*CELLS, "transformer")
+#: Each layer costs time and memory beside its numbers.
+MOST_LAYERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,16 +52,19 @@ class EncoderConfig:
         for pooling in str(self.pooling).split("+"):
             require_known("pooling", pooling, POOLINGS)
         if len(set(self.poolings)) < len(self.poolings):
-            raise InputError(f"pooling {self.pooling!r} names one twice; name each once")
+            raise InputError(f"pooling {short(self.pooling)} names one twice; name each once")
         for name in ("num_layers", "num_heads"):
             require_size(name, getattr(self, name))
+        if self.num_layers > MOST_LAYERS:
+            raise InputError(
+                f"num_layers is {self.num_layers}, too large; the limit is {MOST_LAYERS}"
+            )
         for name in ("bidirectional", "variational"):
-            if type(getattr(self, name)) is not bool:
-                raise InputError(f"{name} is {getattr(self, name)!r}; it has to be true or false")
+            require_flag(name, getattr(self, name))
         require_share("rnn_dropout", self.rnn_dropout)
         bias = self.forget_bias
         if bias is not None and (type(bias) not in (int, float) or not math.isfinite(bias)):
-            raise InputError(f"forget_bias is {bias!r}; it has to be a finite number or none")
+            raise InputError(f"forget_bias is {short(bias)}; it has to be a finite number or none")
         if self.cell == "transformer" and self.bidirectional:
             raise InputError("a transformer sees both directions at once; leave out bidirectional")
 
@@ -100,13 +105,21 @@ class EncoderConfig:
 def require_size(name: str, value: Any) -> None:
     """Raise :class:`InputError` where ``value`` is no whole number above 0."""
     if type(value) is not int or value < 1:
-        raise InputError(f"{name} is {value!r}; it has to be a whole number above 0")
+        raise InputError(f"{name} is {short(value)}; it has to be a whole number above 0")
 
 
 def require_share(name: str, value: Any) -> None:
     """Raise :class:`InputError` where ``value`` is no number in ``[0, 1)``."""
     if type(value) not in (int, float) or not 0 <= value < 1:
-        raise InputError(f"{name} is {value!r}; it has to be a number of at least 0 and below 1")
+        raise InputError(
+            f"{name} is {short(value)}; it has to be a number of at least 0 and below 1"
+        )
+
+
+def require_flag(name: str, value: Any) -> None:
+    """Raise :class:`InputError` where ``value`` is neither true nor false."""
+    if type(value) is not bool:
+        raise InputError(f"{name} is {short(value)}; it has to be true or false")
 
 
 @dataclass(frozen=True)

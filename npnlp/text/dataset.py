@@ -14,7 +14,7 @@ from npnlp.errors import InputError
 from npnlp.files import write_atomic
 from npnlp.text.splits import with_split
 from npnlp.text.table import SPLITS, read_table
-from npnlp.text.vectorizer import SurnameVectorizer, require_text
+from npnlp.text.vectorizer import SurnameVectorizer, read_vectorizer, require_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,14 +85,7 @@ class SurnameDataset:
     @staticmethod
     def load_vectorizer_only(vectorizer_filepath: str | Path) -> SurnameVectorizer:
         """The vectorizer of a JSON file."""
-        path = Path(vectorizer_filepath)
-        try:
-            contents = json.loads(path.read_text(encoding="utf-8"))
-            return SurnameVectorizer.from_serializable(contents)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: not a vectorizer: {error}") from error
+        return read_vectorizer(vectorizer_filepath)
 
     def save_vectorizer(self, vectorizer_filepath: str | Path) -> None:
         """Write the vectorizer as JSON."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
+from array import array
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from npnlp.errors import InputError
+import numpy as np
+
+from npnlp.errors import InputError, short
+from npnlp.text.content import read_bytes
 from npnlp.text.vectorizer import clean_name
 
 if TYPE_CHECKING:
@@ -16,6 +21,8 @@ if TYPE_CHECKING:
 
 REQUIRED = ("nationality", "surname")
 SPLITS = ("train", "val", "test")
+#: Bytes of a table: some 40 million names.
+LARGEST_TABLE = 2**30
 
 
 def own_table_path() -> Path:
@@ -36,54 +43,70 @@ def read_table(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     path = Path(path)
-    text = _decode(path, _read_bytes(path))
-    if "\0" in text:
-        raise InputError(f"{path}: row {_row_of(text, text.index(chr(0)))}: not a CSV text file")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    records: list[dict[str, str | int]] = []
+    content = _read_bytes(path)
+    _require_text(path, content)
+    # A line at a time: the text as a whole takes four bytes a character.
+    lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+    reader = csv.reader(lines, strict=True)
     begins = 1
     try:
         header = [field.strip() for field in next(filter(None, reader), [])]
         columns = _columns(path, header)
+        values: dict[str, list[str]] = {name: [] for name in columns}
+        rows = array("q")
         begins = reader.line_num + 1
         for fields in reader:
             if fields:
                 _check_width(path, reader.line_num, header, fields)
-                records.append(_record(path, reader.line_num, columns, fields))
+                _add(values, path, reader.line_num, columns, fields)
+                rows.append(reader.line_num)
             begins = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"{path}: row {begins}: not valid CSV: {error}") from error
-    if not records:
+    if not rows:
         raise InputError(f"{path}: no rows below the header; give at least one a split")
-    return pd.DataFrame(records, columns=[*columns, "row"])
+    return pd.DataFrame({**values, "row": np.array(rows, dtype=np.int64)})
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, LARGEST_TABLE)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; give a CSV with --surname-csv") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _decode(path: Path, content: bytes) -> str:
+def _require_text(path: Path, content: bytes) -> None:
+    """Raise :class:`InputError` where the file is no text in UTF-8."""
     try:
-        return content.decode("utf-8-sig")
+        content.decode("utf-8")
     except UnicodeDecodeError as error:
         before = content[: error.start]
         line = before[before.rfind(b"\n") + 1 :].decode("latin-1")
         header = content.split(b"\n", 1)[0].decode("utf-8-sig", "replace").strip().split(",")
-        place = len(next(csv.reader([line]), [""])) - 1
+        place = _fields(line) - 1
         column = header[place] if 0 <= place < len(header) else f"number {place + 1}"
         raise InputError(
-            f"{path}: row {before.count(bytes([10])) + 1}, column {column}: byte "
+            f"{path}: row {before.count(bytes([10])) + 1}, column {plain(column)}: byte "
             f"0x{content[error.start]:02x} is not UTF-8; save the file as UTF-8"
         ) from error
+    if 0 in content:
+        row = content.count(b"\n", 0, content.index(0)) + 1
+        raise InputError(f"{path}: row {row}: not a CSV text file")
 
 
-def _row_of(text: str, place: int) -> int:
-    return text.count("\n", 0, place) + 1
+def _fields(line: str) -> int:
+    """How many fields a line begins, as far as it is CSV."""
+    try:
+        return len(next(csv.reader([line]), [""]))
+    except csv.Error:
+        return line.count(",") + 1
+
+
+def plain(text: str) -> str:
+    """A few words of the file for a message: as they are, or quoted where they are not."""
+    return text if text.isprintable() and len(text) <= 80 else short(text, 80)
 
 
 def _columns(path: Path, header: list[str]) -> dict[str, int]:
@@ -92,7 +115,7 @@ def _columns(path: Path, header: list[str]) -> dict[str, int]:
         raise InputError(f"{path}: the file is empty; its first row has to name the columns")
     for name in REQUIRED:
         if name not in header:
-            found = ", ".join(header)[:80]
+            found = plain(", ".join(header)[:80])
             raise InputError(f"{path}: row 1: column {name!r} is missing; found: {found}")
     known = [name for name in (*REQUIRED, "split") if name in header]
     for name in known:
@@ -109,17 +132,19 @@ def _check_width(path: Path, row: int, header: list[str], fields: list[str]) -> 
         )
 
 
-def _record(
-    path: Path, row: int, columns: dict[str, int], fields: list[str]
-) -> dict[str, str | int]:
-    record: dict[str, str | int] = {
-        name: clean_name(fields[place]) for name, place in columns.items()
-    }
-    for name, value in record.items():
+def _add(
+    values: dict[str, list[str]], path: Path, row: int, columns: dict[str, int], fields: list[str]
+) -> None:
+    """Put the fields of a record below those of the records before it."""
+    for name, place in columns.items():
+        where = f"{path}: row {row}, column {name}"
+        try:
+            value = clean_name(fields[place])
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
         if not value:
-            raise InputError(f"{path}: row {row}, column {name}: empty; fill it or drop the row")
-    if record.get("split", "train") not in SPLITS:
-        raise InputError(
-            f"{path}: row {row}, column split: {record['split']!r} is none of {', '.join(SPLITS)}"
-        )
-    return {**record, "row": row}
+            raise InputError(f"{where}: empty; fill it or drop the row")
+        if name == "split" and value not in SPLITS:
+            raise InputError(f"{where}: {short(value)} is none of {', '.join(SPLITS)}")
+        # The few nationalities and splits are kept once each.
+        values[name].append(value if name == "surname" else sys.intern(value))

@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.errors import InputError
+from npnlp.errors import InputError, short
+from npnlp.plain_json import parse_json, require_version
+from npnlp.text.content import read_bytes
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Bytes of ``vectorizer.json``; that of every character there is has some 2 million.
+LARGEST_VECTORIZER = 2**24
+#: What ``vectorizer.json`` is; the file does not say so, but that of a later program may.
+FORMAT_VERSION = 1
+#: Putting marks in order takes the square of how many stand in a row. No script needs more than
+#: 30 (Unicode Standard Annex 15, section 13); it is counted only where it could take long.
+MOST_MARKS, LONG = 30, 1000
 
 
 def clean_name(name: str) -> str:
     """The name in Unicode's composed form (NFC), without blanks around it.
 
     So that one name has one spelling: é is one character, whether it came as one or as e and an
-    accent.
+    accent. Raises :class:`InputError` for a long name with more than 30 combining marks in a row.
     """
+    if len(name) > LONG and not name.isascii():
+        _require_few_marks(name)
     return unicodedata.normalize("NFC", name).strip()
+
+
+def _require_few_marks(name: str) -> None:
+    marks = 0
+    for character in name:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MOST_MARKS:
+            raise InputError(f"{short(name)} has over {MOST_MARKS} combining marks in a row")
 
 
 def require_text(frame: pd.DataFrame, columns: Iterable[str]) -> None:
@@ -94,7 +115,25 @@ class SurnameVectorizer:
         for name in ("char_vocab", "nationality_vocab"):
             if not isinstance(contents, Mapping) or name not in contents:
                 raise InputError(f"a vectorizer has to hold {name!r}")
-        return cls(
-            SequenceVocabulary.from_serializable(contents["char_vocab"]),
-            Vocabulary.from_serializable(contents["nationality_vocab"]),
-        )
+        require_version(contents.get("format_version", FORMAT_VERSION), FORMAT_VERSION)
+        kinds = {"char_vocab": SequenceVocabulary, "nationality_vocab": Vocabulary}
+        vocabularies: dict[str, Any] = {}
+        for name, kind in kinds.items():
+            try:
+                vocabularies[name] = kind.from_serializable(contents[name])
+            except InputError as error:
+                raise InputError(f"{name}: {error}") from error
+        return cls(**vocabularies)
+
+
+def read_vectorizer(path: str | Path) -> SurnameVectorizer:
+    """The vectorizer of a JSON file; raises :class:`InputError` naming the file and the field."""
+    path = Path(path)
+    try:
+        content = read_bytes(path, LARGEST_VECTORIZER)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return SurnameVectorizer.from_serializable(parse_json(content))
+    except InputError as error:
+        raise InputError(f"{path}: not a vectorizer: {error}") from error

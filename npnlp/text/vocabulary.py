@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from npnlp.errors import InputError
+from npnlp.errors import InputError, short
 
 
 class Vocabulary:
     """A two-way map between tokens and the numbers 0, 1, 2, ... in order of appearance."""
+
+    #: What a saved one holds besides ``token_to_idx``.
+    fields: tuple[str, ...] = ()
 
     def __init__(self, token_to_idx: Mapping[str, int] | None = None) -> None:
         self._token_to_idx = dict(token_to_idx or {})
@@ -60,10 +63,10 @@ class Vocabulary:
         ):
             raise InputError("a vocabulary has to hold 'token_to_idx': {token: number}")
         options = {name: value for name, value in contents.items() if name != "token_to_idx"}
-        try:
-            return cls(token_to_idx=mapping, **options)
-        except TypeError as error:
-            raise InputError(f"a vocabulary has an unknown field: {error}") from error
+        unknown = next((name for name in options if name not in cls.fields), None)
+        if unknown is not None:
+            raise InputError(f"a vocabulary has an unknown field {short(unknown)}")
+        return cls(token_to_idx=mapping, **options)
 
     def __len__(self) -> int:
         return len(self._token_to_idx)
@@ -82,6 +85,8 @@ class SequenceVocabulary(Vocabulary):
     ``end_seq_index`` stand before and after each sequence; they are 0 to 3 in a new vocabulary.
     """
 
+    fields = ("unk_token", "mask_token", "begin_seq_token", "end_seq_token")
+
     def __init__(
         self,
         token_to_idx: Mapping[str, int] | None = None,
@@ -98,7 +103,9 @@ class SequenceVocabulary(Vocabulary):
             "end_seq_token": end_seq_token,
         }
         if len(set(self._special.values())) != len(self._special):
-            raise InputError(f"the special tokens {self._special} have to differ from each other")
+            raise InputError(
+                f"the special tokens {short(self._special, 300)} have to differ from each other"
+            )
         self.mask_index = self.add_token(mask_token)
         self.unk_index = self.add_token(unk_token)
         self.begin_seq_index = self.add_token(begin_seq_token)
@@ -118,7 +125,9 @@ class SequenceVocabulary(Vocabulary):
         if isinstance(contents, Mapping):
             for name, value in contents.items():
                 if name != "token_to_idx" and not isinstance(value, str):
-                    raise InputError(f"{name} of a vocabulary has to be text; it is {value!r}")
+                    raise InputError(
+                        f"{short(name)} of a vocabulary has to be text; it is {short(value)}"
+                    )
         made = super().from_serializable(contents)
         if len(made) != len(contents["token_to_idx"]):
             raise InputError("token_to_idx of a vocabulary lacks one of its special tokens")

@@ -12,14 +12,27 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Backend, get_backend
 from npnlp.errors import InputError
+from npnlp.inference import Reader, can_read, read_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
+from npnlp.text.encoding import clean_names, encode_names
 from npnlp.training.batches import batches
 from npnlp.training.evaluate import EVALUATION_BATCH
-from npnlp.training.tensors import load_tensors, save_tensors
+from npnlp.training.tensors import (
+    checked_weights,
+    load_tensors,
+    require_room,
+    save_tensors,
+)
 
 KIND = "npnlp classifier"
+#: From so many names on it pays to prepare the model for many.
+MANY = 256
+#: Sequences longer than this share little with others, and have no place in a table beside them.
+LONGEST = 64
+#: A batch of long sequences has so many steps at most, so that memory does not grow with them.
+MOST_ROWS = 2**17
 
 
 @dataclass(frozen=True)
@@ -77,9 +90,8 @@ class Classifier:
             sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
             if sizes != (config.num_embeddings, config.num_classes):
                 raise InputError(f"vocabularies of {sizes} for a configuration of {config}")
-            for name, tensor in state.items():
-                if not np.isfinite(tensor).all():
-                    raise InputError(f"tensor {name!r} holds numbers that are not finite")
+            state = checked_weights(state)
+            require_room(config, state)
             model = SurnameClassifier(config, backend=backend or get_backend("numpy"))
             model.load_state_dict(state)
         except KeyError as error:
@@ -95,18 +107,41 @@ class Classifier:
     def probabilities(self, surnames: Sequence[str]) -> NDArray[Any]:
         """The probability of each class for each name ``(len(surnames), C)``.
 
+        A name alone, and many together, go a shorter way where the model allows it
+        (:func:`npnlp.inference.can_read`): the same numbers, but for the order of sums.
         Raises :class:`InputError` for a name that is empty.
         """
-        for place, surname in enumerate(surnames):
-            if not clean_name(surname):
-                raise InputError(f"name {place + 1} is empty; give at least one character")
-        tokens, lengths = self.vectorizer.vectorize_many(surnames)
-        starts = np.cumsum(lengths) - lengths
-        arrays = SplitArrays(tokens, starts, lengths, np.zeros(len(lengths), dtype=np.int64))
+        cleaned = clean_names(surnames)
+        if not all(cleaned):
+            place = cleaned.index("") + 1
+            raise InputError(f"name {place} is empty; give at least one character")
+        readable = can_read(self.model)
+        if len(cleaned) == 1 and readable and len(cleaned[0]) <= LONGEST:
+            return read_one(self.model, self.vectorizer.vectorize(cleaned[0])[0])[None]
+        tokens, lengths = encode_names(cleaned, self.vectorizer.char_vocab)
+        if len(cleaned) < MANY or not readable:
+            return self.packed_probabilities(tokens, lengths)
+        short = lengths <= LONGEST
+        if short.all():
+            return Reader(self.model).probabilities(tokens, lengths)
+        out = np.empty((len(cleaned), self.model.config.num_classes), dtype=self.model.dtype)
+        for rows, read in (
+            (short, Reader(self.model).probabilities),
+            (~short, self.packed_probabilities),
+        ):
+            out[rows] = read(tokens[np.repeat(rows, lengths)], lengths[rows])
+        return out
+
+    def packed_probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
+        """The same of tokens, one name after another, in packed batches."""
         backend = self.model.backend
-        out = np.empty((len(surnames), self.model.config.num_classes), dtype=self.model.dtype)
+        starts = np.cumsum(lengths) - lengths
+        targets = np.zeros(len(lengths), dtype=np.int64)
+        arrays = SplitArrays(tokens.astype(np.int64), starts, lengths, targets)
+        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
         order = np.argsort(lengths, kind="stable")
-        for batch in batches(arrays, order, EVALUATION_BATCH, backend):
+        size = max(1, min(EVALUATION_BATCH, MOST_ROWS // int(lengths.max(initial=1))))
+        for batch in batches(arrays, order, size, backend):
             logits, _ = self.model.forward(**batch.inputs)
             out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
         return out
@@ -117,14 +152,28 @@ class Classifier:
         Raises :class:`InputError` for an empty name, or a ``top_k`` below 1; one above the number
         of classes gives them all.
         """
-        if top_k < 1:
-            raise InputError(f"top_k is {top_k}; it has to be at least 1")
+        require_top_k(top_k)
         if isinstance(surnames, str):
             raise InputError("surnames has to be a list of names; put the one name into a list")
         probabilities = self.probabilities(surnames)
-        ranked = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         names = self.vectorizer.nationality_vocab.tokens
         return [
             Prediction(surname, tuple((names[c], float(row[c])) for c in classes))
-            for surname, row, classes in zip(surnames, probabilities, ranked, strict=True)
+            for surname, row, classes in zip(
+                surnames, probabilities, best_classes(probabilities, top_k), strict=True
+            )
         ]
+
+
+def require_top_k(top_k: int) -> None:
+    """Raise :class:`InputError` where it is below 1."""
+    if top_k < 1:
+        raise InputError(f"top_k is {top_k}; it has to be at least 1")
+
+
+def best_classes(probabilities: NDArray[Any], top_k: int) -> NDArray[np.intp]:
+    """The ``top_k`` most probable classes of each row, best first, and the first of equals."""
+    if top_k == 1:
+        best: NDArray[np.intp] = probabilities.argmax(axis=1)[:, None]
+        return best
+    return np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]

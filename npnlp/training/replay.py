@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Backend, Random, get_backend
-from npnlp.errors import InputError
+from npnlp.errors import InputError, short
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.models.surname_classifier import KEYS
 from npnlp.text import SplitArrays
 from npnlp.training.batches import Batch, batches
 from npnlp.training.optimizers import Optimizer, make_optimizer
@@ -91,7 +93,7 @@ class Rebuilt:
     """The model, loss, optimizer, batch and dropout stream of a replay, on a backend."""
 
     def __init__(self, replay: Replay, backend: Backend) -> None:
-        dtype = next(iter(replay.weights.values())).dtype
+        dtype = next(value.dtype for name, value in replay.weights.items() if name != KEYS)
         self.model = SurnameClassifier(replay.config, backend=backend, dtype=dtype)
         self.model.load_state_dict(replay.weights)
         weights = replay.class_weights
@@ -140,7 +142,7 @@ def read_replay(path: str | Path) -> Replay:
         Rebuilt(replay, get_backend("numpy"))
     except KeyError as error:
         raise InputError(f"{path}: damaged replay: {error} is missing") from error
-    except (InputError, TypeError) as error:
+    except InputError as error:
         raise InputError(f"{path}: damaged replay: {error}") from error
     return replay
 
@@ -152,7 +154,7 @@ def _assemble(tensors: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) ->
     plain: dict[str, Any] = {name: values[name] for name, _ in PLAIN}
     arrays: dict[str, Any] = {name: tensors[f"batch.{name}"] for name in ARRAYS}
     for name, kinds in PLAIN:
-        _require(type(plain[name]) in kinds, f"{name} is {plain[name]!r:.40}")
+        _require(type(plain[name]) in kinds, f"{name} is {short(plain[name])}")
     names = values["names"]
     _require(type(names) is list and all(type(n) is str for n in names), "names are no texts")
     return Replay(
@@ -169,10 +171,13 @@ def _assemble(tensors: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) ->
 
 def _training(values: Any) -> TrainingConfig:
     _require(isinstance(values, dict), "training is no table of fields")
+    known = {field.name for field in fields(TrainingConfig)}
+    unknown = next((name for name in values if name not in known), None)
+    _require(unknown is None, f"training has an unknown field {short(unknown)}")
     for field in fields(TrainingConfig):
         value, kind = values[field.name], type(field.default)
         allowed = {float: (float, int), type(None): (float, int, type(None))}.get(kind, (kind,))
-        _require(type(value) in allowed, f"{field.name} is {value!r:.40}")
+        _require(type(value) in allowed, f"{field.name} is {short(value)}")
     return TrainingConfig(**values)
 
 
@@ -190,18 +195,29 @@ def _check(replay: Replay) -> None:
     for name, limit in (("tokens", config.num_embeddings), ("targets", config.num_classes)):
         low, high = arrays[name].min(), arrays[name].max()
         _require(0 <= low <= high < limit, f"{name} outside 0 to {limit - 1}")
-    floats = [*replay.weights.values(), *replay.moments.values()]
-    dtypes = {array.dtype.name for array in floats}
+    learned = [array for name, array in replay.weights.items() if name != KEYS]
+    dtypes = {array.dtype.name for array in (*learned, *replay.moments.values())}
     _require(dtypes in ({"float32"}, {"float64"}), f"weights of dtypes {sorted(dtypes)}")
-    count = sum(array.size for array in replay.weights.values())
+    count = sum(array.size for array in learned)
     _require(count == config.parameter_count, "weights of another configuration")
     for name, array in replay.moments.items():
         _require(array.shape == (count,), f"moment {name!r} has shape {array.shape}")
     if replay.class_weights is not None:
-        shape, kind = replay.class_weights.shape, replay.class_weights.dtype.kind
-        _require(shape == (config.num_classes,) and kind == "f", f"class_weights of shape {shape}")
-    _require(0 <= replay.steps < 2**63, f"steps is {replay.steps}")
-    _require(replay.split in STEP_SPLITS, f"split is {replay.split!r:.40}")
+        shares = replay.class_weights
+        _require(
+            shares.shape == (config.num_classes,) and shares.dtype.name in dtypes,
+            f"class_weights are {shares.dtype} of shape {shares.shape}",
+        )
+        _require(
+            np.isfinite(shares).all() and (shares >= 0).all(),
+            "class_weights are not finite, or below 0",
+        )
+    for name, least in (("steps", 0), ("epoch", 1), ("batch", 1)):
+        value = getattr(replay, name)
+        _require(least <= value < 2**63, f"{name} is {short(value)}")
+    rate = replay.learning_rate
+    _require(0 < rate < math.inf, f"learning_rate is {rate}; it has to be finite and above 0")
+    _require(replay.split in STEP_SPLITS, f"split is {short(replay.split)}")
 
 
 def _require(condition: bool | np.bool_, message: str) -> None:
