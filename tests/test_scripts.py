@@ -10,11 +10,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.mpi import ALLOWED, MISSING
+from tests.tables import environment, refusal
+
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("benchmarks/*.py")])
-NEEDS_TORCH = {"against_pytorch.py", "cells_against_pytorch.py"}
+NEEDS_TORCH = {"against_pytorch.py", "cells_against_pytorch.py", "inference.py"}
 #: These measure a CUDA device; without one they say so in a line, with status 2, and write nothing.
 NEEDS_DEVICE = {"gpu.py"}
+#: These start ranks with mpiexec; without mpi4py or an MPI they say so in the same way.
+NEEDS_MPI = {"distributed.py"}
 WRITES = {
     "surnames.py": ("model.safetensors", "history.csv", "learning_curves.png"),
     "book_protocol.py": ("book_protocol.csv", "book_protocol_runs.csv", "book_protocol.png"),
@@ -44,7 +49,11 @@ WRITES = {
         )), "vanishing_scores.csv", "sentences.json",
     ),
     "probe_cost.py": ("probe_cost.csv",),
+    "roofline.py": ("roofline.csv", "roofline.png", "environment.json"),
+    "inference.py": ("inference.csv", "environment.json"),
+    "determinism.py": ("determinism.csv",),
     "gpu.py": ("gpu.csv", "gpu.png", "environment.json"),
+    "distributed.py": ("distributed.csv", "distributed.png", "environment.json"),
 }  # fmt: skip
 #: The option by which a script takes a table of surnames; the others take none.
 TABLE_OPTION = {
@@ -58,6 +67,10 @@ TABLE_OPTION = {
     "cells_against_pytorch.py": "--surname-csv",
     "vanishing_gradients.py": "--surname-csv",
     "probe_cost.py": "--surname-csv",
+    "roofline.py": "--surname-csv",
+    "inference.py": "--surname-csv",
+    "distributed.py": "--surname-csv",
+    "determinism.py": "--surname-csv",
 }
 
 every_script = pytest.mark.parametrize(
@@ -82,8 +95,9 @@ every_script = pytest.mark.parametrize(
 
 def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(script), *arguments], capture_output=True, text=True, check=False
-    )
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, check=False,
+        env=environment(**ALLOWED),
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -109,6 +123,10 @@ def test_quick_run_writes_its_files(script: Path, table: Path, tmp_path: Path) -
         assert line.startswith(f"{script.name}: backend cupy: ")
         assert not (tmp_path / "out").exists()
         pytest.skip(line)
+    if script.name in NEEDS_MPI and MISSING:
+        refusal(done.stderr, "distributed.py: ", "pip install mpi4py")
+        assert not (tmp_path / "out").exists()
+        pytest.skip(MISSING)
     assert done.returncode == 0, done.stderr
     for name in WRITES[script.name]:
         path = tmp_path / "out" / name

@@ -8,18 +8,26 @@ Run it after a script whose result is kept, copied from its --out folder:
     experiments/compare_models.py      docs/results/compare_models.csv, which is its summary.csv
     benchmarks/against_pytorch.py      benchmarks/results/against_pytorch.csv
     benchmarks/cells_against_pytorch.py      benchmarks/results/cells_against_pytorch.csv
+    benchmarks/against_pytorch.py --grid     benchmarks/results/grid.csv
+      and --backend numba                    benchmarks/results/grid_numba.csv
+    benchmarks/roofline.py                   benchmarks/results/roofline.csv
+      and --backend numba                    benchmarks/results/roofline_numba.csv
+    benchmarks/inference.py                  benchmarks/results/inference.csv
+    benchmarks/distributed.py                benchmarks/results/distributed.csv
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from npnlp.files import fill_section, markdown_table
 from npnlp.training.lab import horizons
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results"
 SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 
 
@@ -38,7 +46,9 @@ def class_weights() -> str:
 
 def book_protocol() -> str:
     """What the protocol reports with each slip mended, and what that changes."""
-    table = pd.read_csv(ROOT / "docs/results/book_protocol.csv")
+    table = pd.read_csv(
+        ROOT / "docs/results/book_protocol.csv", engine="python"
+    )  # reads every digit
     rows = [
         [
             str(row["variant"]),
@@ -115,11 +125,85 @@ def memory_horizons() -> str:
     return markdown_table(["", *(task.replace("_", " ") for task in tasks)], rows)
 
 
+def grid() -> str:
+    """How many times as long PyTorch's layer takes: the mean over sizes, and the least."""
+    names = {"NumPy": "grid.csv", "`--backend numba`": "grid_numba.csv"}
+    tables = [pd.read_csv(RESULTS / name) for name in names.values()]
+    rows = []
+    for cell in ("elman", "gru", "lstm"):
+        for kind in ("forward", "forward + backward"):
+            row = [cell, kind]
+            for table in tables:
+                found = table[(table["cell"] == cell) & (table["pass"] == kind)]["ratio"]
+                row.append(f"{np.exp(np.log(found).mean()):.1f} ({found.min():.1f})")
+            rows.append(row)
+    return markdown_table(["", "", *(f"{name}: mean (least)" for name in names)], rows)
+
+
+def roofline() -> str:
+    """The floor of a training step, and how many times as long it takes."""
+    own, compiled = (pd.read_csv(RESULTS / f"roofline{end}.csv") for end in ("", "_numba"))
+    sizes = list(dict.fromkeys(own["H"]))
+    rows = []
+    for cell in dict.fromkeys(own["cell"]):
+        cells = []
+        for size in sizes:
+            one, other = (
+                t[(t["cell"] == cell) & (t["H"] == size)].iloc[0] for t in (own, compiled)
+            )
+            cells.append(
+                f"{one['floor_us'] / 1e3:.2f} ms; {one['ratio']:.1f}, {other['ratio']:.1f}"
+            )
+        rows.append([str(cell), *cells])
+    header = ["floor; times it, NumPy, Numba", *(f"hidden size {size}" for size in sizes)]
+    return markdown_table(header, rows)
+
+
+def inference() -> str:
+    """Microseconds a name, and how many times that PyTorch takes."""
+    table = pd.read_csv(RESULTS / "inference.csv")
+    table = table[table["model"] == "book"]
+    kinds = {
+        "registered": "a register, where names repeat", "distinct": "a million different names",
+        "random": "random letters",
+    }  # fmt: skip
+    rows = []
+    for kind, said in kinds.items():
+        found = table[table["kind"] == kind].set_index("way")
+        rows.append([
+            said, f"{found['microseconds_per_name']['npnlp']:.2f} us",
+            f"{found['ratio']['torch']:.1f}", f"{found['ratio']['torch, once each']:.1f}",
+        ])  # fmt: skip
+    single = table[table["kind"] == "registered"].set_index("way")
+    rows.append([
+        "one name at a time", f"{single['microseconds_per_name']['npnlp, one at a time']:.0f} us",
+        f"{single['ratio']['torch, one at a time']:.1f}", "",
+    ])  # fmt: skip
+    header = ["", "a name", "times as long in PyTorch", "if it computes each name once, too"]
+    return markdown_table(header, rows)
+
+
+def distributed() -> str:
+    """Efficiency of ranks, and the share of their time that sums take."""
+    table = pd.read_csv(RESULTS / "distributed.csv")
+    table = table[table["kind"] == "measured"]
+    counts = sorted(set(table["ranks"]) - {1})
+    rows = []
+    for model, found in table.groupby("model", sort=False):
+        by_ranks = found.set_index("ranks")
+        cells = [
+            f"{by_ranks['efficiency'][count]:.2f} ({100 * by_ranks['sum_share'][count]:.0f} %)"
+            for count in counts
+        ]
+        rows.append([str(model), *cells])
+    return markdown_table(["", *(f"{count} ranks" for count in counts)], rows)
+
+
 TABLES = {
     table.__name__: table
     for table in (
         class_weights, book_protocol, compare_models, against_pytorch, cells_against_pytorch,
-        memory_horizons,
+        memory_horizons, grid, roofline, inference, distributed,
     )
 }  # fmt: skip
 

@@ -37,7 +37,7 @@ class SurnameClassifierEstimator:
       for all that are not given;
     - ``validation_fraction``: the share of each class that is held out, to keep the epoch that is
       best on it and to stop early; with 0 all rows are trained on, and their own loss is watched;
-    - ``backend``: ``"numpy"``, ``"cupy"`` or ``"auto"``;
+    - ``backend``: ``"numpy"``, ``"cupy"``, ``"numba"`` or ``"auto"``;
     - ``random_state``: the seed of weights, shuffles, dropout and held-out rows: the same one gives
       the same bits. None draws a new one;
     - ``verbose``: above 0, a line an epoch.

@@ -22,6 +22,8 @@ from npnlp.training.evaluate import EVALUATION_BATCH
 
 #: Columns of flow that is kept: the epoch, the number of the layer, then :data:`COLUMNS`.
 WIDTH = 2 + len(COLUMNS)
+#: Of so many epochs, and the last one, the gradient flow is kept at most.
+KEPT_EPOCHS = 256
 
 
 def flow_layers(model: SurnameClassifier) -> list[str]:
@@ -52,6 +54,18 @@ def flow_rows(
         place = np.broadcast_to([epoch, layers.index(name)], (len(table), 2))
         rows.append(np.hstack([place, table]))
     return np.concatenate(rows)
+
+
+def thinned(rows: NDArray[np.float64], epoch: int) -> NDArray[np.float64]:
+    """The rows of ``epoch``, the last, and of so many before that a long run stays small.
+
+    Up to ``KEPT_EPOCHS`` all are kept, up to twice as many every other one, and so on.
+    """
+    stride = 1 << (epoch // KEPT_EPOCHS).bit_length()
+    if stride == 1:
+        return rows
+    kept: NDArray[np.float64] = rows[(rows[:, 0] % stride == 0) | (rows[:, 0] == epoch)]
+    return kept
 
 
 def flow_of(

@@ -13,12 +13,14 @@ class ReduceLROnPlateau:
     """Multiply the learning rate by ``factor`` after more than ``patience`` bad epochs in a row.
 
     A good epoch is one with a loss below ``best * (1 - threshold)``, as in PyTorch; NaN is bad.
+    The rate stays where it would change by no more than ``eps``, as there: it never gets to 0.
     """
 
     learning_rate: float
     factor: float = 0.5
     patience: int = 1
     threshold: float = 1e-4
+    eps: float = 1e-8
     best: float = math.inf
     bad_epochs: int = 0
 
@@ -29,7 +31,9 @@ class ReduceLROnPlateau:
         else:
             self.bad_epochs += 1
         if self.bad_epochs > self.patience:
-            self.learning_rate *= self.factor
+            lower = self.learning_rate * self.factor
+            if self.learning_rate - lower > self.eps:
+                self.learning_rate = lower
             self.bad_epochs = 0
         return self.learning_rate
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,31 +19,20 @@ from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
 from npnlp.text.repeats import merged
-from npnlp.training.batches import Batch, batches, bucketed
+from npnlp.training.batches import bucketed
+from npnlp.training.captured import CapturedSteps, captured_steps
 from npnlp.training.clipping import clip_grad_norm, clipped, squared_norms
+from npnlp.training.distributed import ALONE, Alone, AnyBatch
 from npnlp.training.evaluate import evaluate
-from npnlp.training.flow import WIDTH, flow_layers, flow_rows, layer_of
+from npnlp.training.flow import WIDTH, flow_layers, flow_rows, layer_of, thinned
 from npnlp.training.objective import Objective, PlainObjective, SoftObjective
-from npnlp.training.optimizers import make_optimizer
+from npnlp.training.optimizers import SAFE_RATE, make_optimizer
+from npnlp.training.progress import Progress
 from npnlp.training.schedule import EarlyStopping, ReduceLROnPlateau, one_cycle
 from npnlp.training.training_config import TrainingConfig
 
-#: With finite squares of weights and gradient, no update at a rate up to this can overflow: in
-#: float32 such numbers are below 2e19, and this times that is below the largest, 3e38.
-SAFE_RATE = 1e18
 #: What is noted of every batch, before the squared gradient norm of each parameter.
 LOGGED = ("loss_sum", "weight_sum", "correct", "grad_norm")
-
-
-@dataclass
-class Progress:
-    """Where a run stands; plain values, so that a checkpoint can hold them."""
-
-    epoch: int = 0
-    batch: int = 0
-    stopped_early: bool = False
-    best_epoch: int = -1
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 class Trainer:
@@ -51,7 +41,7 @@ class Trainer:
     All state is in ``model``, ``optimizer``, ``schedule``, ``stopper``, ``best``, ``log`` and
     ``progress``; shuffles and dropout masks are functions of (seed, epoch, step). So
     :meth:`state` at any batch, given to :meth:`load_state` of a new trainer, continues to the
-    same bits.
+    same bits. ``ranks`` share every batch (:mod:`npnlp.training.distributed`).
     """
 
     def __init__(
@@ -61,9 +51,11 @@ class Trainer:
         val: SplitArrays,
         config: TrainingConfig,
         class_weights: NDArray[np.float64] | None = None,
+        ranks: Alone = ALONE,
     ) -> None:
         backend, dtype, classes = model.backend, model.dtype, model.config.num_classes
         backend.keep_memory()
+        self.ranks = ranks
         self.train = merged(train, classes) if config.merge_repeats else train
         self.model, self.val, self.config = model, val, config
         counts = np.maximum(np.bincount(train.targets, minlength=classes), 1)
@@ -76,6 +68,7 @@ class Trainer:
                 model, self.log_prior, smoothing=config.label_smoothing,
                 adjustment=config.logit_adjustment, consistency=config.consistency,
             )  # fmt: skip
+        self.objective = ranks.objective(self.objective)
         self.optimizer = make_optimizer(
             config.optimizer, model.flat, backend, config.learning_rate, **config.optimizer_options
         )
@@ -99,6 +92,11 @@ class Trainer:
         """The batch of each epoch whose gradient flow is kept: the last whole one."""
         return max(len(self.train) // self.config.batch_size - 1, 0)
 
+    @cached_property
+    def captured(self) -> CapturedSteps | None:
+        """The steps on a device, each a single launch; None where there is no device for that."""
+        return captured_steps(self)
+
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or the validation loss has stopped falling."""
@@ -117,14 +115,11 @@ class Trainer:
     def _run_epoch(self, on_batch: Callable[[], None]) -> dict[str, float]:
         progress = self.progress
         order = self._order(self.random.child("shuffle").at(progress.epoch))
-        started, rows = time.perf_counter(), 0
-        for batch in batches(
-            self.train, order, self.config.batch_size, self.model.backend, progress.batch
-        ):
-            self.step(batch)
-            rows += len(batch.rows)
-            progress.batch += 1
-            on_batch()
+        started = time.perf_counter()
+        if self.captured is not None:
+            rows = self.captured.run(order, on_batch)
+        else:
+            rows = self._run_batches(order, on_batch)
         self.model.backend.synchronize()
         seconds = time.perf_counter() - started
         row = self._finish_epoch(seconds, rows)
@@ -132,6 +127,19 @@ class Trainer:
         progress.epoch += 1
         progress.batch = 0
         return row
+
+    def _run_batches(self, order: NDArray[np.int64], on_batch: Callable[[], None]) -> int:
+        """The epoch from ``progress.batch`` on; how many rows of the split that were."""
+        progress, size, rows = self.progress, self.config.batch_size, 0
+        probed = self.probed_batch if self.config.gradient_flow else None
+        for batch in self.ranks.batches(
+            self.train, order, size, self.model.backend, progress.batch, probed
+        ):
+            self.step(batch)
+            rows += len(batch.rows)
+            progress.batch += 1
+            on_batch()
+        return rows
 
     def _order(self, random: Random) -> NDArray[np.int64]:
         """In which order an epoch takes the rows."""
@@ -154,7 +162,7 @@ class Trainer:
         self.best = self.model.state_dict()
         self.stopper.best = evaluate(self.model, self.val, self.criterion).loss
 
-    def step(self, batch: Batch) -> None:
+    def step(self, batch: AnyBatch) -> None:
         """One update of the weights."""
         model, flat = self.model, self.model.flat
         random = self.random.at(self.optimizer.steps)
@@ -167,21 +175,25 @@ class Trainer:
         if traces:
             flows = {layer_of(trace): gradient_flow(trace) for trace in reversed(traces)}
             rows = flow_rows(flows, self.flow_layers, self.progress.epoch)
-            self.flow = np.concatenate([self.flow, rows])
-        if self.config.schedule == "onecycle":
-            share = self.optimizer.steps / (self.batches_per_epoch * self.config.num_epochs)
-            factor = one_cycle(share, self.config.warm_up)
-            self.optimizer.learning_rate = self.config.learning_rate * factor
+            self.flow = thinned(np.concatenate([self.flow, rows]), self.progress.epoch)
+        self.optimizer.learning_rate = self.rate_of(self.optimizer.steps)
         self.optimizer.step()
         row = self.log[self.progress.batch]
         row[0] = found.loss_sum
         row[1] = found.weight_sum
-        row[2] = (found.logits.argmax(axis=1) == batch.targets).sum()
+        row[2] = found.correct
         row[3] = norm
         for column, value in enumerate(squares, start=len(LOGGED)):
             row[column] = value
 
-    def _require_finite(self, batch: Batch, loss: Array, norm: Array) -> None:
+    def rate_of(self, step: int) -> float:
+        """The learning rate of the step that has so many before it."""
+        if self.config.schedule != "onecycle":
+            return self.optimizer.learning_rate
+        share = step / (self.batches_per_epoch * self.config.num_epochs)
+        return self.config.learning_rate * one_cycle(share, self.config.warm_up)
+
+    def _require_finite(self, batch: AnyBatch, loss: Array, norm: Array) -> None:
         """Raise :class:`DivergenceError` where a number of the step to be taken is not finite.
 
         A number that is not finite spreads: into the loss, into the squares of the gradient, or
@@ -208,7 +220,7 @@ class Trainer:
         log = self.model.backend.to_numpy(self.log)
         loss_sum, weight_sum, correct, _ = log[:, : len(LOGGED)].sum(axis=0)
         epoch = self.progress.epoch
-        val = evaluate(self.model, self.val, self.criterion).metrics
+        val = evaluate(self.model, self.val, self.criterion, self.ranks).metrics
         row = {
             "epoch": epoch,
             "learning_rate": self.optimizer.learning_rate,

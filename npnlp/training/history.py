@@ -1,0 +1,137 @@
+"""The history of a run: a row an epoch, kept so that a long run stays small.
+
+A row of some thirty numbers takes 8 bytes a number here, a tenth of what it takes as a dict.
+"""
+
+from __future__ import annotations
+
+import io
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.errors import InputError, short
+
+if TYPE_CHECKING:
+    from npnlp.training.trainer import Trainer
+
+#: Columns of whole numbers.
+WHOLE = ("epoch",)
+#: Columns that a clock fills.
+CLOCK = ("seconds", "names_per_second")
+
+Row = dict[str, float]
+
+
+class History:
+    """Rows with the same columns, in order; each comes out as a dict."""
+
+    def __init__(self, rows: Iterable[Mapping[str, float]] = ()) -> None:
+        self.columns: tuple[str, ...] = ()
+        self._numbers = array("d")
+        for row in rows:
+            self.append(row)
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Add a row; raises ``ValueError`` for one with other columns than the first."""
+        self.columns = self.columns or tuple(row)
+        if tuple(row) != self.columns:
+            raise ValueError(f"a row of {tuple(row)} in a history of {self.columns}")
+        self._numbers.extend(row.values())
+
+    def __len__(self) -> int:
+        return len(self._numbers) // len(self.columns) if self.columns else 0
+
+    def __getitem__(self, place: int) -> Row:
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"row {place} of {len(self)}")
+        size = len(self.columns)
+        start = place % len(self) * size
+        numbers = zip(self.columns, self._numbers[start : start + size], strict=True)
+        return {name: int(v) if name in WHOLE else v for name, v in numbers}
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[place] for place in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History | list) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def table(self) -> NDArray[np.float64]:
+        """All numbers ``(rows, columns)``."""
+        return np.array(self._numbers).reshape(len(self), len(self.columns))
+
+    def to_csv(self) -> bytes:
+        """The rows as CSV, every digit of a float kept; made row by row, so that little is held."""
+        text = io.BytesIO()
+        text.write(",".join(self.columns).encode() + b"\n")
+        for row in self:
+            text.write(",".join(map(repr, row.values())).encode() + b"\n")
+        return text.getvalue()
+
+    def to_tensor(self) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """The table without the clock's columns, and those and the names as plain values.
+
+        So the tensors of two equal runs are equal.
+        """
+        table = self.table()
+        kept = [place for place, name in enumerate(self.columns) if name not in CLOCK]
+        clock = {
+            name: table[:, place].tolist()
+            for place, name in enumerate(self.columns)
+            if name in CLOCK
+        }
+        return table[:, kept], {"columns": list(self.columns), **clock}
+
+    @classmethod
+    def from_tensor(cls, tensor: NDArray[Any], values: Mapping[str, Any]) -> History:
+        """Undo :meth:`to_tensor`; raises ``ValueError`` where the parts do not fit."""
+        columns = values["columns"]
+        if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+            raise ValueError(f"its columns are {columns!r:.40}")
+        kept = [name for name in columns if name not in CLOCK]
+        if len(set(columns)) < len(columns) or tensor.shape[1:] != (len(kept),):
+            raise ValueError(f"a table of shape {tensor.shape} for columns {columns!r:.40}")
+        if tensor.dtype != np.float64:
+            raise ValueError(f"a table of {tensor.dtype}, not of float64")
+        for name in set(columns) & set(CLOCK):
+            numbers = values[name]
+            if not isinstance(numbers, list) or len(numbers) != len(tensor):
+                raise ValueError(f"{name} is not a list of {len(tensor)} numbers")
+            if not all(type(number) in (int, float) for number in numbers):
+                raise ValueError(f"{name} holds what is no number")
+        parts = dict(zip(kept, tensor.T, strict=True))
+        parts |= {name: values[name] for name in columns if name in CLOCK}
+        table = np.array([parts[name] for name in columns], dtype=np.float64).T
+        made = cls()
+        made.columns = tuple(columns)
+        made._numbers = array("d", table.tobytes())
+        return made
+
+
+def plain_state(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """:meth:`Trainer.state` as tensors and plain values: its history is a tensor, too."""
+    tensors, state = trainer.state()
+    tensors["history"], state["history"] = state["progress"].pop("history").to_tensor()
+    return tensors, state
+
+
+def with_history(
+    tensors: Mapping[str, NDArray[Any]], state: Any
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Undo :func:`plain_state`."""
+    if not isinstance(state, dict) or not isinstance(state.get("progress"), dict):
+        raise InputError(f"field 'state' is {short(state)}")
+    if "history" not in tensors or "history" not in state:
+        raise InputError("tensor or field 'history' is missing")
+    try:
+        history = History.from_tensor(tensors["history"], state["history"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"field 'history': {error}") from error
+    rest = {name: tensor for name, tensor in tensors.items() if name != "history"}
+    kept = {name: value for name, value in state.items() if name != "history"}
+    return rest, kept | {"progress": state["progress"] | {"history": history}}
