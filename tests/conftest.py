@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from npnlp.backend import Backend, get_backend
+from npnlp.backend.threads import blas_threads
 from npnlp.errors import DeviceError
 from tests.strict import StrictBackend
 
@@ -45,3 +46,10 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     own = {"passes", *(script.stem for script in folder.glob("*.py"))}
     for name in [name for name in sys.modules if name.split(".")[0] in own]:
         monkeypatch.delitem(sys.modules, name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_blas_thread() -> Iterator[None]:
+    """As the command has it: with another number of threads the last bits are others."""
+    with blas_threads(1):
+        yield

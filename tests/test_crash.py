@@ -63,8 +63,8 @@ def points(done: subprocess.CompletedProcess[str]) -> int:
 
 
 def test_a_kill_at_any_operation_loses_nothing(folder: Path) -> None:
-    """Before, within and after every operation of a new run and of a resumed one."""
-    assert points(crash("kill", folder, "fresh", "interrupted")) >= 500
+    """Before, within and after every operation of a new run; the slow test has the other kinds."""
+    assert points(crash("kill", folder, "fresh")) >= 350
 
 
 def test_a_kill_at_a_random_time_loses_nothing(folder: Path) -> None:

@@ -70,7 +70,13 @@ def train(folder: Path, surroundings: dict[str, str], *options: str) -> dict[str
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        name if name in ("elman", "wide") else pytest.param(name, marks=pytest.mark.slow)
+        for name in RECIPES
+    ],
+)
 def test_the_same_command_gives_the_same_files(tmp_path: Path, recipe: str) -> None:
     """Weights, moments, history, metrics, card and pictures; nothing but times may differ."""
     first, second = (
@@ -81,7 +87,10 @@ def test_the_same_command_gives_the_same_files(tmp_path: Path, recipe: str) -> N
     assert first == second
 
 
-@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize(
+    "threads",
+    [pytest.param("1", marks=pytest.mark.slow), "2"],  # one is what the command takes
+)
 @pytest.mark.parametrize("variable", THREAD_VARIABLES[::2])
 def test_the_same_number_of_threads_gives_the_same_files(
     tmp_path: Path, variable: str, threads: str

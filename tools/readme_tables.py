@@ -95,7 +95,8 @@ def cells_against_pytorch() -> str:
     table = pd.read_csv(ROOT / "benchmarks/results/cells_against_pytorch.csv")
     sizes = list(dict.fromkeys(table["hidden_size"]))
     rows = []
-    for (cell, way), found in table[table["way"] != "npnlp"].groupby(["cell", "way"], sort=False):
+    theirs = table[table["way"].str.startswith("torch")]
+    for (cell, way), found in theirs.groupby(["cell", "way"], sort=False):
         by_size = found.set_index("hidden_size")
         cells = [
             f"{by_size['ratio'][size]:.1f} ({by_size['ratio_q25'][size]:.1f} to "
