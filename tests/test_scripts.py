@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -73,24 +74,33 @@ TABLE_OPTION = {
     "determinism.py": "--surname-csv",
 }
 
-every_script = pytest.mark.parametrize(
-    "script",
-    [
-        pytest.param(
-            script,
-            marks=[
-                pytest.mark.peers,
-                pytest.mark.skipif(
-                    importlib.util.find_spec("torch") is None, reason="PyTorch is not installed"
-                ),
-            ]
-            if script.name in NEEDS_TORCH
-            else [],
-        )
-        for script in SCRIPTS
-    ],
-    ids=lambda script: script.name,
-)
+#: What their quick case takes is long, too.
+LONG = {"determinism.py"}
+
+
+def of_every_script(slow: Collection[str] = ()) -> pytest.MarkDecorator:
+    """A case for each script, those of ``slow`` left to the longer run."""
+    no_torch = importlib.util.find_spec("torch") is None
+    of_torch = [
+        pytest.mark.peers, pytest.mark.skipif(no_torch, reason="PyTorch is not installed"),
+    ]  # fmt: skip
+    return pytest.mark.parametrize(
+        "script",
+        [
+            pytest.param(
+                script,
+                marks=[
+                    *(of_torch if script.name in NEEDS_TORCH else []),
+                    *([pytest.mark.slow] if script.name in slow else []),
+                ],
+            )
+            for script in SCRIPTS
+        ],
+        ids=lambda script: script.name,
+    )
+
+
+every_script = of_every_script()
 
 
 def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -113,7 +123,7 @@ def test_each_script_is_known_here() -> None:
     assert {script.name for script in SCRIPTS} == set(WRITES)
 
 
-@every_script
+@of_every_script(LONG)
 def test_quick_run_writes_its_files(script: Path, table: Path, tmp_path: Path) -> None:
     option = TABLE_OPTION.get(script.name)
     reads = [] if option is None else [option, str(table)]
