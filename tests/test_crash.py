@@ -63,8 +63,8 @@ def points(done: subprocess.CompletedProcess[str]) -> int:
 
 
 def test_a_kill_at_any_operation_loses_nothing(folder: Path) -> None:
-    """Before, within and after every operation of a new run; the slow test has the other kinds."""
-    assert points(crash("kill", folder, "fresh")) >= 350
+    """Before, within and after each of a run that goes on; the slow test has the other kinds."""
+    assert points(crash("kill", folder, "interrupted")) >= 150
 
 
 def test_a_kill_at_a_random_time_loses_nothing(folder: Path) -> None:
@@ -270,7 +270,8 @@ def test_two_interrupts_end_at_once_and_leave_whole_files(
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     refusal(err.decode(), "interrupted", tmp_path / "run" / "last.safetensors", "--resume")
-    assert set(tree(tmp_path / "run")) <= FILES
+    left = {name for name in tree(tmp_path / "run") if not name.startswith(".npnlp")}
+    assert left <= FILES  # the next run removes a lock or a temporary file of its own
     load_tensors(tmp_path / "run" / "model.safetensors", "npnlp classifier")
     load_tensors(tmp_path / "run" / "last.safetensors", "npnlp checkpoint")
 

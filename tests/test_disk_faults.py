@@ -26,7 +26,15 @@ LEAST = {
 }
 
 
-@pytest.mark.parametrize("fault", LEAST)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(fault, marks=pytest.mark.slow)
+        if fault in ("deleted", "full of files")
+        else fault
+        for fault in LEAST
+    ],
+)
 def test_a_fault_is_one_line_and_what_was_saved_before_stays(fault: str) -> None:
     """At every write, file or operation: status 2, a file named, and ``--resume`` mends it."""
     with tempfile.TemporaryDirectory() as folder:

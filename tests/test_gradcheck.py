@@ -454,7 +454,7 @@ def test_an_empty_report_has_not_passed() -> None:
     assert not GradientRow("w", "complex", float("nan"), (), 1e-12).passed
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_every_layer_of_the_command_passes(seed: int) -> None:
     reports = list(layer_reports(get_backend("numpy"), seed))
     assert [str(report) for report in reports if not report.passed] == []

@@ -123,7 +123,7 @@ def matrix_of(folder: Path, labels: list[str]) -> Path:
     return draw("confusion_matrix", folder)
 
 
-@pytest.mark.parametrize("count", [2, 18, 40])
+@pytest.mark.parametrize("count", [2, 18, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_confusion_matrix_of_any_size_is_drawn(tmp_path: Path, count: int) -> None:
     check_picture(matrix_of(tmp_path, [f"class {i}" for i in range(count)]))
 
