@@ -45,9 +45,10 @@ def measured_threads(rows: int, size: int) -> int:
     What is measured is the product of a step, ``(rows, size) (size, size)`` in float32. Another
     run may measure otherwise.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     state, weight = np.ones((rows, size), np.float32), np.ones((size, size), np.float32)
-    seconds: dict[int, list[float]] = {1: [], cores or 1: []}
+    seconds: dict[int, list[float]] = {1: [], cores: []}
     for _ in range(TRIALS):
         for count, taken in seconds.items():
             with blas_threads(count):
@@ -55,10 +56,10 @@ def measured_threads(rows: int, size: int) -> int:
                 for _ in range(PRODUCTS):
                     np.dot(state, weight)
                 taken.append(time.perf_counter() - started)
-        if sum(seconds[cores or 1]) > 2 * sum(seconds[1]):  # another program holds a core
+        if sum(seconds[cores]) > 2 * sum(seconds[1]):  # another program holds a core
             return 1
-    one, all_cores = (statistics.median(taken) for taken in (seconds[1], seconds[cores or 1]))
-    return (cores or 1) if one > WORTH * all_cores else 1
+    one, all_cores = (statistics.median(taken) for taken in (seconds[1], seconds[cores]))
+    return cores if one > WORTH * all_cores else 1
 
 
 def blas_in_use() -> str:

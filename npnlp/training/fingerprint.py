@@ -11,10 +11,11 @@ from typing import Any
 
 import safetensors
 
+from npnlp.training.history import CLOCK
 from npnlp.training.tensors import ENTRY
 
 #: Fields and columns that a clock fills: of two equal runs on one machine, all that differs.
-TIMING = ("seconds", "names_per_second", "train_seconds", "train_names_per_second")
+TIMING = (*CLOCK, *(f"train_{name}" for name in CLOCK))
 
 
 def fingerprints(folder: str | Path) -> dict[str, str]:
