@@ -278,6 +278,7 @@ def test_two_interrupts_end_at_once_and_leave_whole_files(
 
 IMPORTS = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 import npnlp.cli
 assert "numpy" not in sys.modules
 def press(event, arguments):
