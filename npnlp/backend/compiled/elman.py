@@ -1,4 +1,8 @@
-"""The two loops over time of :class:`npnlp.layers.elman.Elman`, compiled."""
+"""The two loops over time of :class:`npnlp.layers.elman.Elman`, compiled.
+
+Sequences are independent: a loop runs over those from ``low`` to ``high`` only, so that several
+threads can share a batch.
+"""
 
 from __future__ import annotations
 
@@ -7,53 +11,56 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import add, copy, tanh
 from npnlp.backend.compiled.kernel import kernel
-from npnlp.backend.compiled.products import multiply
+from npnlp.backend.compiled.products import add_product, room_for
 
 
 @kernel
 def forward(
-    hidden: Array, w_hh_t: Array, parts: Array, initial: Array, sizes: Array, relu: bool
+    hidden: Array, panels: Array, initial: Array, sizes: Array, low: int, high: int, relu: bool
 ) -> None:
     """``h_t = phi(u_t + W_hh h_{t-1})``, in place of ``u (N, H)``.
 
-    ``w_hh_t (H, H)`` is transposed, with ``parts`` as :func:`multiply` takes them; ``initial
-    (B, H)``, or no rows for zeros.
+    ``panels`` are of ``W_hh^T``; ``initial (B, H)``, or no rows for zeros.
     """
-    product = np.zeros((sizes[0], hidden.shape[1]), dtype=hidden.dtype)
-    before, start = initial, 0
+    rest, known = room_for(high - low, panels), len(initial) > 0
+    before, start = initial[low:high], 0
     for size in sizes:
-        now, p = hidden[start : start + size], product[:size]
-        if len(before):
-            multiply(before[:size], w_hh_t, parts, p)  # (1)
-        a, sums = now.reshape(-1), p.reshape(-1)
+        now = hidden[start + low : start + min(size, high)]
+        if len(now) == 0:
+            break
+        if known:
+            add_product(before[: len(now)], panels[0], rest, now)  # (1)
+        a = now.reshape(-1)
         for i in range(len(a)):  # (2)
-            a[i] += sums[i]
             if relu:
                 a[i] = 0 if a[i] < 0 else a[i]
             else:
                 a[i] = tanh(a[i])
-        before, start = now, start + size
+        before, start, known = now, start + size, True
 
 
 @kernel
 def backward(
-    hidden: Array, w_hh: Array, parts: Array, d_hidden: Array, d: Array, delta: Array, kept: Array,
-    sizes: Array, has_initial: bool, relu: bool,
+    hidden: Array, panels: Array, d_hidden: Array, d: Array, delta: Array, kept: Array,
+    sizes: Array, low: int, high: int, has_initial: bool, relu: bool,
 ) -> None:  # fmt: skip
     """``delta_t = phi'(a_t) d_t`` and ``d_{t-1} = delta_t W_hh``, from the last step down.
 
-    ``d_hidden`` and ``kept`` ``(N, H)``, or no rows where they are not wanted.
+    ``panels`` are of ``W_hh``; ``d_hidden`` and ``kept`` ``(N, H)``, or no rows where they are not
+    wanted.
     """
-    start = len(hidden)
+    rest, start = room_for(high - low, panels), len(hidden)
     for t in range(len(sizes) - 1, -1, -1):
-        size = sizes[t]
-        start -= size
-        h, out, d_t = hidden[start : start + size], delta[start : start + size], d[:size]
+        start -= sizes[t]
+        first, last = start + low, start + min(sizes[t], high)
+        if last <= first:
+            continue
+        h, out, d_t = hidden[first:last], delta[first:last], d[low : low + last - first]
         if len(d_hidden):
-            add(d_hidden[start : start + size], d_t)
+            add(d_hidden[first:last], d_t)
         if len(kept):
-            copy(d_t, kept[start : start + size])
-        for b in range(size):
+            copy(d_t, kept[first:last])
+        for b in range(len(h)):
             for j in range(h.shape[1]):  # undoes (2)
                 phi = h[b, j]
                 if relu:
@@ -61,4 +68,5 @@ def backward(
                 else:
                     out[b, j] = d_t[b, j] * (1 - phi * phi)
         if t > 0 or has_initial:
-            multiply(out, w_hh, parts, d_t)  # undoes (1)
+            d_t[:] = 0
+            add_product(out, panels[0], rest, d_t)  # undoes (1)

@@ -11,76 +11,74 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import add, copy, logistic_of_half, tanh
 from npnlp.backend.compiled.kernel import kernel
-from npnlp.backend.compiled.products import multiply
+from npnlp.backend.compiled.products import add_product, room_for
 
 
 @kernel
 def forward(
-    gates: Array, product: Array, hidden: Array, w_hh_t: Array, parts: Array, b_n: Array,
-    initial: Array, sizes: Array,
+    gates: Array, product: Array, hidden: Array, panels: Array, b_n: Array, initial: Array,
+    sizes: Array, low: int, high: int,
 ) -> None:  # fmt: skip
     """Fill ``gates (3, N, H)``, ``u`` on entry, ``product`` and ``hidden`` ``(N, H)``.
 
-    ``w_hh_t (H, 3 H)`` is transposed; ``initial (B, H)``, or no rows for zeros.
+    ``panels`` are of ``W_hh^T``, gate by gate; ``initial (B, H)``, or no rows for zeros.
     """
-    batch, units = sizes[0], hidden.shape[1]
-    sums = np.zeros((batch, 3 * units), dtype=hidden.dtype)
-    known = len(initial) > 0
-    before = initial if known else np.zeros((batch, units), dtype=hidden.dtype)
+    rest, known, units = room_for(high - low, panels), len(initial) > 0, hidden.shape[1]
+    before = initial[low:high] if known else np.zeros((high - low, units), dtype=hidden.dtype)
     start = 0
     for size in sizes:
-        end = start + size
-        r, z, n = gates[0, start:end], gates[1, start:end], gates[2, start:end]
-        p, q, h = sums[:size], product[start:end], hidden[start:end]
+        first, last = start + low, start + min(size, high)
+        if last <= first:
+            break
+        r, z, n = gates[0, first:last], gates[1, first:last], gates[2, first:last]
+        q, h = product[first:last], hidden[first:last]
+        q[:] = b_n  # (3), with its part of (1)
         if known:
-            multiply(before[:size], w_hh_t, parts, p)  # (1)
-        for b in range(size):
+            h_before = before[: len(h)]
+            add_product(h_before, panels[0], rest, r)  # (1)
+            add_product(h_before, panels[1], rest, z)
+            add_product(h_before, panels[2], rest, q)
+        for b in range(len(h)):
             for j in range(units):
-                r[b, j] = logistic_of_half(r[b, j] + p[b, j])  # (2)
+                r[b, j] = logistic_of_half(r[b, j])  # (2)
             for j in range(units):
-                z[b, j] = logistic_of_half(z[b, j] + p[b, units + j])
-            for j in range(units):
-                q[b, j] = p[b, 2 * units + j] + b_n[j]  # (3)
+                z[b, j] = logistic_of_half(z[b, j])
             for j in range(units):
                 n[b, j] = tanh(n[b, j] + r[b, j] * q[b, j])  # (4)
             for j in range(units):
                 h[b, j] = n[b, j] + z[b, j] * (before[b, j] - n[b, j])  # (5)
-        before, start, known = h, end, True
+        before, start, known = h, start + size, True
 
 
 @kernel
 def backward(
-    gates: Array, product: Array, hidden: Array, w_hh: Array, parts: Array, d_hidden: Array,
-    d: Array, delta: Array, kept: Array, sizes: Array, has_initial: bool,
+    gates: Array, product: Array, hidden: Array, panels: Array, d_hidden: Array, d: Array,
+    delta: Array, kept: Array, sizes: Array, low: int, high: int, has_initial: bool,
 ) -> None:  # fmt: skip
     """``delta (N, 4 H)`` in the order r, z, q, n, from the last step down; see the layer."""
-    units, start = hidden.shape[1], len(hidden)
-    sums = np.empty((sizes[0], 3 * units), dtype=hidden.dtype)
-    backs = np.empty((sizes[0], units), dtype=hidden.dtype)
+    rest, units, start = room_for(high - low, panels), hidden.shape[1], len(hidden)
     for t in range(len(sizes) - 1, -1, -1):
-        size, end = sizes[t], start
-        start -= size
-        r, z, n = gates[0, start:end], gates[1, start:end], gates[2, start:end]
-        q, h, out = product[start:end], hidden[start:end], delta[start:end]
-        d_t, s = d[:size], sums[:size]
+        start -= sizes[t]
+        first, last = start + low, start + min(sizes[t], high)
+        if last <= first:
+            continue
+        r, z, n = gates[0, first:last], gates[1, first:last], gates[2, first:last]
+        q, h, out = product[first:last], hidden[first:last], delta[first:last]
+        d_t = d[low : low + last - first]
         if len(d_hidden):
-            add(d_hidden[start:end], d_t)
+            add(d_hidden[first:last], d_t)
         if len(kept):
-            copy(d_t, kept[start:end])
-        for b in range(size):
+            copy(d_t, kept[first:last])
+        for b in range(len(h)):
             for j in range(units):  # undoes (5), (4): a_n
                 out[b, 3 * units + j] = d_t[b, j] * (1 - z[b, j]) * (1 - n[b, j] * n[b, j])
             for j in range(units):  # undoes (5), (2): a_z; h - n is z (h_before - n)
-                s[b, units + j] = d_t[b, j] * (h[b, j] - n[b, j]) * (1 - z[b, j])
+                out[b, units + j] = d_t[b, j] * (h[b, j] - n[b, j]) * (1 - z[b, j])
             for j in range(units):  # undoes (4), (3): q
-                s[b, 2 * units + j] = out[b, 3 * units + j] * r[b, j]
+                out[b, 2 * units + j] = out[b, 3 * units + j] * r[b, j]
             for j in range(units):  # undoes (4), (2): a_r
-                s[b, j] = out[b, 3 * units + j] * r[b, j] * q[b, j] * (1 - r[b, j])
+                out[b, j] = out[b, 3 * units + j] * r[b, j] * q[b, j] * (1 - r[b, j])
             for j in range(units):  # undoes (5): what passes by the weights
                 d_t[b, j] *= z[b, j]
-            for j in range(3 * units):
-                out[b, j] = s[b, j]
         if t > 0 or has_initial:
-            back = backs[:size]
-            multiply(s, w_hh, parts, back)  # undoes (1)
-            add(back, d_t)
+            add_product(out[:, : 3 * units], panels[0], rest, d_t)  # undoes (1)

@@ -7,70 +7,75 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import add, copy, logistic_of_half, tanh
 from npnlp.backend.compiled.kernel import kernel
-from npnlp.backend.compiled.products import multiply
+from npnlp.backend.compiled.products import add_product, room_for
 
 
 @kernel
 def forward(
-    gates: Array, cell: Array, tanh_cell: Array, hidden: Array, w_hh_t: Array,
-    parts: Array, initial: Array, initial_cell: Array, sizes: Array,
+    gates: Array, cell: Array, tanh_cell: Array, hidden: Array, panels: Array,
+    initial: Array, initial_cell: Array, sizes: Array, low: int, high: int,
 ) -> None:  # fmt: skip
     """Fill ``gates (4, N, H)``, ``u`` on entry, and what follows ``(N, H)``.
 
-    ``w_hh_t (H, 4 H)`` is transposed; the initial states ``(B, H)``, or no rows for zeros.
+    ``panels`` are of ``W_hh^T``, gate by gate; the initial states ``(B, H)``, or no rows for zeros.
     """
-    batch, units = sizes[0], hidden.shape[1]
-    sums = np.zeros((batch, 4 * units), dtype=hidden.dtype)
-    known = len(initial) > 0
-    zeros = np.zeros((0 if known else batch, units), dtype=hidden.dtype)
-    h_before, c_before = (initial, initial_cell) if known else (zeros, zeros)
+    rest, known, units = room_for(high - low, panels), len(initial) > 0, hidden.shape[1]
+    zeros = np.zeros((0 if known else high - low, units), dtype=hidden.dtype)
+    h_before = initial[low:high] if known else zeros
+    c_before = initial_cell[low:high] if known else zeros
     start = 0
     for size in sizes:
-        end, p = start + size, sums[:size]
-        i, f = gates[0, start:end], gates[1, start:end]
-        g, o = gates[2, start:end], gates[3, start:end]
-        c, tanh_c, h = cell[start:end], tanh_cell[start:end], hidden[start:end]
+        first, last = start + low, start + min(size, high)
+        if last <= first:
+            break
+        i, f = gates[0, first:last], gates[1, first:last]
+        g, o = gates[2, first:last], gates[3, first:last]
+        c, tanh_c, h = cell[first:last], tanh_cell[first:last], hidden[first:last]
         if known:
-            multiply(h_before[:size], w_hh_t, parts, p)  # (1)
-        for b in range(size):
+            for k in range(4):
+                add_product(h_before[: len(h)], panels[k], rest, gates[k, first:last])  # (1)
+        for b in range(len(h)):
             for j in range(units):
-                i[b, j] = logistic_of_half(i[b, j] + p[b, j])  # (2)
+                i[b, j] = logistic_of_half(i[b, j])  # (2)
             for j in range(units):
-                f[b, j] = logistic_of_half(f[b, j] + p[b, units + j])
+                f[b, j] = logistic_of_half(f[b, j])
             for j in range(units):
-                g[b, j] = tanh(g[b, j] + p[b, 2 * units + j])
+                g[b, j] = tanh(g[b, j])
             for j in range(units):
-                o[b, j] = logistic_of_half(o[b, j] + p[b, 3 * units + j])
+                o[b, j] = logistic_of_half(o[b, j])
             for j in range(units):
                 c[b, j] = f[b, j] * c_before[b, j] + i[b, j] * g[b, j]  # (3)
             for j in range(units):
                 tanh_c[b, j] = tanh(c[b, j])  # (4)
             for j in range(units):
                 h[b, j] = o[b, j] * tanh_c[b, j]  # (5)
-        h_before, c_before, start, known = h, c, end, True
+        h_before, c_before, start, known = h, c, start + size, True
 
 
 @kernel
 def backward(
-    gates: Array, cell: Array, tanh_cell: Array, hidden: Array, w_hh: Array, parts: Array,
+    gates: Array, cell: Array, tanh_cell: Array, hidden: Array, panels: Array,
     d_hidden: Array, d: Array, d_cell: Array, delta: Array, kept: Array, kept_cell: Array,
-    sizes: Array, has_initial: bool,
+    sizes: Array, low: int, high: int, has_initial: bool,
 ) -> None:  # fmt: skip
     """``delta (N, 4 H)`` in the order i, f, g, o, from the last step down; see the layer."""
-    units, start = hidden.shape[1], len(hidden)
+    rest, units, start = room_for(high - low, panels), hidden.shape[1], len(hidden)
     for t in range(len(sizes) - 1, -1, -1):
-        size, end = sizes[t], start
-        start -= size
-        i, f = gates[0, start:end], gates[1, start:end]
-        g, o = gates[2, start:end], gates[3, start:end]
-        c, tanh_c, h = cell[start:end], tanh_cell[start:end], hidden[start:end]
-        d_h, d_c, out = d[:size], d_cell[:size], delta[start:end]
+        start -= sizes[t]
+        first, last = start + low, start + min(sizes[t], high)
+        if last <= first:
+            continue
+        i, f = gates[0, first:last], gates[1, first:last]
+        g, o = gates[2, first:last], gates[3, first:last]
+        c, tanh_c, h = cell[first:last], tanh_cell[first:last], hidden[first:last]
+        end = low + last - first
+        d_h, d_c, out = d[low:end], d_cell[low:end], delta[first:last]
         if len(d_hidden):
-            add(d_hidden[start:end], d_h)
+            add(d_hidden[first:last], d_h)
         if len(kept):
-            copy(d_h, kept[start:end])
-            copy(d_c, kept_cell[start:end])
-        for b in range(size):
+            copy(d_h, kept[first:last])
+            copy(d_c, kept_cell[first:last])
+        for b in range(len(h)):
             for j in range(units):  # undoes (5), (2): a_o
                 out[b, 3 * units + j] = d_h[b, j] * h[b, j] * (1 - o[b, j])
             for j in range(units):  # undoes (5), (4)
@@ -86,4 +91,5 @@ def backward(
             for j in range(units):  # undoes (3): c_before
                 d_c[b, j] *= f[b, j]
         if t > 0 or has_initial:
-            multiply(out, w_hh, parts, d_h)  # undoes (1)
+            d_h[:] = 0
+            add_product(out, panels[0], rest, d_h)  # undoes (1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled import elman, gru, lstm
-from npnlp.backend.compiled.products import in_parts
+from npnlp.backend.compiled.products import panels_of
 
 #: The loops of each kind, how many states it has, and what they are told besides.
 KINDS: dict[str, tuple[Any, int, tuple[bool, ...]]] = {
@@ -30,8 +30,8 @@ def forward(
     loops, states, options = KINDS[kind]
     bias = () if extra is None else (_given(extra),)
     before = map(_given, initial) if initial else (_no_rows(w_hh),) * states
-    weights = in_parts(w_hh.T, batch, memory[-1].shape[0])
-    loops.forward(*_own(memory), *weights, *bias, *before, sizes, *options)
+    panels = panels_of(w_hh.T, len(w_hh) // w_hh.shape[1])
+    loops.forward(*_own(memory), panels, *bias, *before, sizes, 0, batch, *options)
 
 
 def backward(
@@ -42,10 +42,10 @@ def backward(
     """See :func:`npnlp.backend.recurrence.backward`."""
     loops, states, options = KINDS[kind]
     none = _no_rows(w_hh)
-    weights = in_parts(_given(w_hh), batch, len(delta))
     loops.backward(
-        *_own(memory), *weights, none if d_hidden is None else _given(d_hidden), *_own(d),
-        *_own((delta,)), *(_own(kept) if kept else (none,) * states), sizes, has_initial, *options,
+        *_own(memory), panels_of(_given(w_hh)), none if d_hidden is None else _given(d_hidden),
+        *_own(d), *_own((delta,)), *(_own(kept) if kept else (none,) * states), sizes, 0, batch,
+        has_initial, *options,
     )  # fmt: skip
 
 
