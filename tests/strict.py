@@ -43,6 +43,7 @@ class StrictArray:
     dtype = property(lambda self: self._host.dtype)
     size = property(lambda self: self._host.size)
     ndim = property(lambda self: self._host.ndim)
+    flags = property(lambda self: self._host.flags)
     nbytes = property(lambda self: self._host.nbytes)
 
     def __len__(self) -> int:

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from npnlp.backend import Random, get_backend
+from npnlp.backend.plain import BLOCK
 from npnlp.layers import Elman, Packing
 from npnlp.layers.gru import GRU, GRUResetBefore
 from npnlp.layers.lstm import LSTM
-from npnlp.layers.recurrent import BLOCK, Recurrent
+from npnlp.layers.recurrent import Recurrent
 
 BATCH, SIZE = 64, 64
 #: The smallest array that a step could make, a row a sequence, has 16 KiB. What is left are the

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Backend, Random, get_backend
+from npnlp.backend.threads import blas_threads
 from npnlp.errors import InputError
 from npnlp.layers import CELLS, Packing
 from passes.epochs import MODULES, threadpool_limits, torch
@@ -123,7 +124,7 @@ class Ours(Side):
 
     def limited(self, threads: int) -> Any:
         """See :class:`Side`."""
-        return threadpool_limits(threads, user_api="blas")
+        return blas_threads(threads)
 
     def results(self) -> Arrays:
         """See :class:`Side`."""

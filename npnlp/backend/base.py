@@ -66,6 +66,25 @@ class Backend(ABC):
         """Free bytes and all bytes of the memory that arrays live in; None where nobody knows."""
         return None
 
+    def affine(self, x: Array, weight: Array, bias: Array, groups: int = 1) -> Array:
+        """``x W^T + b``: ``(N, n)``, or of several groups of rows of W ``(groups, N, n / groups)``.
+
+        Shapes: ``x (N, D)``, ``weight (n, D)``, ``bias (n,)``.
+        """
+        return plain.affine(self.xp, x, weight, bias, groups)
+
+    def product(self, x: Array, weight: Array) -> Array:
+        """``x W``, ``(N, K) (K, n)``."""
+        return self.xp.dot(x, weight)  # type: ignore[no-any-return]
+
+    def add_outer(self, out: Array, left: Array, right: Array, rows: Array | None = None) -> None:
+        """``out += sum_n left_n^T right_{rows_n}``: the gradient of the weights of a product.
+
+        Shapes: ``out (m, n)``, ``left (N, m)``, ``right (., n)``, ``rows (N,)``, or None for all
+        rows of ``right`` in their order.
+        """
+        plain.add_outer(self.xp, out, left, right, rows)
+
     def keep_mask(self, random: Random, shape: tuple[int, ...], p: float) -> Array:
         """:meth:`Random.keep` on this backend: True with probability ``1 - p``, the same bits."""
         return self.asarray(random.keep(shape, p))

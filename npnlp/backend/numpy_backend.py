@@ -106,7 +106,8 @@ def aligned(shape: tuple[int, ...], dtype: Any, make: Callable[..., Array] = np.
     size = math.prod(shape) * np.dtype(dtype).itemsize
     room = make(size + CACHE_LINE, dtype=np.uint8)
     start = -room.ctypes.data % CACHE_LINE
-    return room[start : start + size].view(dtype).reshape(shape)
+    found: Array = room[start : start + size].view(dtype).reshape(shape)
+    return found
 
 
 def _sum_by_product(values: Array, segments: Array, size: int) -> Array:

@@ -10,6 +10,38 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+#: Rows that are looked up for one product: they stay in a core's cache, where those of a long
+#: sequence would have to come from main memory each time.
+BLOCK = 2048
+
+
+def affine(
+    xp: Any, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], groups: int
+) -> NDArray[Any]:
+    """``x W^T + b``: ``(N, n)``, or ``(groups, N, n / groups)``."""
+    y: NDArray[Any]
+    if groups == 1:
+        y = xp.dot(x, weight.T)
+        y += bias
+    else:
+        y = xp.matmul(x, weight.reshape(groups, -1, weight.shape[1]).swapaxes(1, 2))
+        y += bias.reshape(groups, 1, -1)
+    return y
+
+
+def add_outer(
+    xp: Any, out: NDArray[Any], left: NDArray[Any], right: NDArray[Any],
+    rows: NDArray[Any] | None,
+) -> None:  # fmt: skip
+    """``out += sum_n left_n^T right_{rows_n}``."""
+    product = xp.dot if left.flags.c_contiguous else xp.matmul  # dot would copy columns first
+    if rows is None:
+        out += product(left.T, right)
+        return
+    for start in range(0, len(left), BLOCK):
+        some = slice(start, start + BLOCK)
+        out += product(left[some].T, right.take(rows[some], axis=0))
+
 
 def softmax_losses(
     xp: Any, logits: NDArray[Any], targets: NDArray[Any]

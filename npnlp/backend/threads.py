@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import numpy as np
 from npnlp.errors import InputError
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+_COUNT = ContextVar("count", default=1)
 #: More threads than one have to be so many times as fast to be worth other last bits.
 WORTH = 1.25
 #: Products in a trial, and trials of each number of threads.
@@ -30,13 +33,24 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     return nullcontext() if asked else blas_threads(1)
 
 
-def blas_threads(count: int) -> AbstractContextManager[Any]:
-    """So many threads for matrix products, until the context ends."""
+@contextmanager
+def blas_threads(count: int) -> Iterator[None]:
+    """So many threads for matrix products, and for compiled loops, until the context ends."""
     from threadpoolctl import threadpool_limits  # here, so that a user of layers alone needs it not
 
     if count < 1:
         raise InputError(f"threads is {count}; it has to be a whole number above 0")
-    return threadpool_limits(limits=count, user_api="blas")  # type: ignore[no-any-return]
+    token = _COUNT.set(count)
+    try:
+        with threadpool_limits(limits=count, user_api="blas"):
+            yield
+    finally:
+        _COUNT.reset(token)
+
+
+def threads_now() -> int:
+    """How many threads compiled loops may share their work among."""
+    return _COUNT.get()
 
 
 def measured_threads(rows: int, size: int) -> int:

@@ -26,15 +26,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from npnlp.backend import Array
+from npnlp.backend.plain import BLOCK
 from npnlp.errors import InputError
 from npnlp.layers.cell import Cell
 from npnlp.layers.memory import Probe, RecurrentCache, RecurrentTrace
 from npnlp.layers.packing import Packing
-from npnlp.layers.products import ALL, backward_product, forward_product, nowhere, zeros_before
-
-#: What backward makes for many rows at once, it makes for so many: they stay in a core's cache,
-#: where those of a long sequence would have to come from main memory each time.
-BLOCK = 2048
+from npnlp.layers.products import backward_product, forward_product, nowhere, zeros_before
 
 
 class Recurrent(Cell):
@@ -100,16 +97,9 @@ class Recurrent(Cell):
 
     def _project(self, x: Array, tokens: Array | None) -> Array:
         """(1): ``(N, H)``, or ``(G, N, H)`` of a cell with several gates."""
-        xp, gates = self.backend.xp, len(self.gates)
         weight = self.scaled(self.weight("weight_ih"))
         bias = self.scaled(self.weight("bias_ih") + self.bias_of_loop())
-        u: Array
-        if gates == 1:
-            u = xp.dot(x, weight.T)  # (1)
-            u += bias
-        else:
-            u = xp.matmul(x, weight.reshape(gates, self.hidden_size, -1).swapaxes(1, 2))  # (1)
-            u += bias.reshape(gates, 1, -1)
+        u = self.backend.affine(x, weight, bias, len(self.gates))  # (1)
         return u if tokens is None else u.take(tokens, axis=u.ndim - 2)  # (1'), the look-up
 
     def _run(self, cache: RecurrentCache) -> None:
@@ -198,31 +188,23 @@ class Recurrent(Cell):
         return delta, d
 
     def _add_recurrent_grads(self, delta: Array, cache: RecurrentCache) -> None:
-        xp, packing, memory = self.backend.xp, cache.packing, cache.memory
+        backend, packing, memory = self.backend, cache.packing, cache.memory
         grad, first = self.grads["weight_hh" + self.suffix], packing.batch_sizes[0]
         for gates, columns, name, before in self.operands():
-            offset = first if before else 0
-            later = delta[offset:, columns]
-            product = xp.dot if columns is ALL else xp.matmul  # dot would copy columns first
-            for start in range(0, len(later), BLOCK):
-                rows = slice(start, start + BLOCK)
-                operand = (
-                    memory[name].take(packing.previous_rows[rows], axis=0)
-                    if before else memory[name][rows]
-                )  # fmt: skip
-                grad[gates] += product(later[rows].T, operand)  # undoes (2), towards W_hh
+            later, rows = (delta[first:], packing.previous_rows) if before else (delta, None)
+            # undoes (2), towards W_hh
+            backend.add_outer(grad[gates], later[:, columns], memory[name], rows)
             if before and cache.initial is not None:
-                grad[gates] += product(delta[:first, columns].T, cache.initial[0])
+                backend.add_outer(grad[gates], delta[:first, columns], cache.initial[0])
 
     def _project_backward(self, delta: Array, cache: RecurrentCache) -> Array:
         if cache.tokens is not None:
             delta = self.backend.segment_sum(delta, cache.tokens, len(cache.x))  # undoes (1')
-        xp, grads, suffix = self.backend.xp, self.grads, self.suffix
+        backend, xp, grads, suffix = self.backend, self.backend.xp, self.grads, self.suffix
         # A product with ones is a sum over rows, at the speed of BLAS.
         sums = xp.dot(xp.ones(len(delta), dtype=delta.dtype), delta)  # undoes (1), (2), towards b
         grads["bias_ih" + suffix] += self.of_input(sums)
         grads["bias_hh" + suffix] += self.of_product(sums)
         d_u = self.of_input(delta)
-        grads["weight_ih" + suffix] += xp.dot(d_u.T, cache.x)  # undoes (1), towards W_ih
-        d_x: Array = xp.dot(d_u, self.weight("weight_ih"))  # undoes (1), towards x
-        return d_x
+        backend.add_outer(grads["weight_ih" + suffix], d_u, cache.x)  # undoes (1), towards W_ih
+        return backend.product(d_u, self.weight("weight_ih"))  # undoes (1), towards x

@@ -11,11 +11,13 @@ import scipy
 from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: loaded here, and now
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled import recurrence, sums
+from npnlp.backend.compiled import products, recurrence, sums
+from npnlp.backend.compiled.sharing import share
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.backend.plain import AdamNumbers
 from npnlp.backend.threads import THREAD_VARIABLES
 
+NO_ROWS = np.empty(0, dtype=np.intp)
 REALS = (np.dtype("float32"), np.dtype("float64"))
 
 
@@ -38,6 +40,35 @@ class CompiledBackend(NumpyBackend):
         out = np.zeros((size, values.shape[1]), dtype=values.dtype)
         sums.segment_sum(np.ascontiguousarray(values), np.ascontiguousarray(segments), out)
         return out
+
+    def affine(self, x: Array, weight: Array, bias: Array, groups: int = 1) -> Array:
+        """See :meth:`Backend.affine`."""
+        if not all(map(_real, (x, weight, bias))):
+            return super().affine(x, weight, bias, groups)
+        out = np.empty((groups, len(x), len(weight) // groups), dtype=x.dtype)
+        panels, biases = products.panels_of(weight.T, groups), bias.reshape(groups, -1)
+
+        def work(low: int, high: int) -> None:
+            products.affine(x, panels, biases, low, high, out)
+
+        share(work, len(x), x.size * len(weight))
+        return out if groups > 1 else out[0]
+
+    def product(self, x: Array, weight: Array) -> Array:
+        """See :meth:`Backend.product`."""
+        return self.affine(x, weight.T, np.zeros(weight.shape[1], dtype=weight.dtype))
+
+    def add_outer(self, out: Array, left: Array, right: Array, rows: Array | None = None) -> None:
+        """See :meth:`Backend.add_outer`."""
+        if not all(map(_real, (out, left, right))):
+            super().add_outer(out, left, right, rows)
+            return
+        given = NO_ROWS if rows is None else rows
+
+        def work(low: int, high: int) -> None:
+            products.add_outer(left, right, given, low, high, out)
+
+        share(work, len(out), left.size * out.shape[1])
 
     def softmax_losses(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         """See :meth:`Backend.softmax_losses`."""

@@ -6,8 +6,6 @@ threads can share a batch.
 
 from __future__ import annotations
 
-import numpy as np
-
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import add, copy, tanh
 from npnlp.backend.compiled.kernel import kernel

@@ -17,6 +17,8 @@ R = TypeVar("R")
 #: A product and a sum may become one instruction, with one rounding. Nothing else may change, so
 #: that a result is the same from run to run, and NaN and infinity arrive where they should.
 OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
+#: A compiled function leaves Python's lock to others while it runs, so that threads can share work.
+UNLOCKED = {"nogil": True}
 
 
 #: When a file of this folder was last changed: Numba itself looks at a function's own file only.
@@ -26,9 +28,9 @@ CHANGED = max(path.stat().st_mtime for path in Path(__file__).parent.glob("*.py"
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """``function``, compiled at its first call for the types of that call, and stored."""
     try:
-        compiled = njit(cache=True, **OPTIONS)(function)
+        compiled = njit(cache=True, **OPTIONS, **UNLOCKED)(function)
     except RuntimeError:  # no folder that can be written to
-        return njit(**OPTIONS)(function)  # type: ignore[no-any-return]
+        return njit(**OPTIONS, **UNLOCKED)(function)  # type: ignore[no-any-return]
     name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}-*.nbi"
     for index in Path(compiled.stats.cache_path).glob(name):
         with contextlib.suppress(OSError):  # another process was first

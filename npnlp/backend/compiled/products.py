@@ -14,8 +14,9 @@ from npnlp.backend.compiled.kernel import inner, kernel
 from npnlp.backend.compiled.tile import MOST_ROWS, ROW, make_tile, panel_width
 from npnlp.backend.numpy_backend import aligned
 
-#: Rows of a sum over rows at once: what is read of them again and again stays in the cache.
-BLOCK = 128
+#: Rows of a product, and rows that are summed over, at once: what is read of them again and again
+#: stays in the cache.
+BLOCK, SUMMED = 64, 256
 #: The side of a square that is turned in registers.
 SQUARE = 8
 
@@ -38,21 +39,27 @@ def panels_of(weights: Array, groups: int = 1) -> Array:
 @kernel
 def fill_panels(weights: Array, columns: int, panels: Array) -> None:
     """See :func:`panels_of`. By squares: the rows of a transposed matrix lie apart."""
-    width, rows = panels.shape[3], len(weights)
     for g in range(len(panels)):
-        for p in range(panels.shape[1]):
-            first, panel = g * columns + p * width, panels[g, p]
-            some = min(width, columns - p * width)
-            for k in range(0, rows, SQUARE):
-                for j in range(0, some, SQUARE):
-                    if k + SQUARE <= rows and j + SQUARE <= some:
-                        for down in range(SQUARE):
-                            for right in range(SQUARE):
-                                panel[k + down, j + right] = weights[k + down, first + j + right]
-                    else:
-                        for row in range(k, min(k + SQUARE, rows)):
-                            for column in range(j, min(j + SQUARE, some)):
-                                panel[row, column] = weights[row, first + column]
+        for start in range(0, len(weights), SQUARE):
+            end = min(start + SQUARE, len(weights))
+            copy_to_panels(weights[start:end, g * columns : (g + 1) * columns], panels[g], start)
+
+
+@inner
+def copy_to_panels(rows: Array, panels: Array, first: int) -> None:
+    """Copy up to 8 ``rows (b, n)`` to rows ``first`` and following of ``panels (P, K, width)``."""
+    width, (b, n) = panels.shape[2], rows.shape
+    for p in range(len(panels)):
+        for j in range(p * width, min((p + 1) * width, n), SQUARE):
+            to = panels[p, first : first + b, j - p * width :]
+            if b == SQUARE and j + SQUARE <= n:
+                for row in range(SQUARE):
+                    for column in range(SQUARE):
+                        to[row, column] = rows[row, j + column]
+            else:
+                for row in range(b):
+                    for column in range(min(SQUARE, n - j)):
+                        to[row, column] = rows[row, j + column]
 
 
 @inner
@@ -107,30 +114,45 @@ def add_tiles(x: Array, panels: Array, out: Array) -> None:
 
 
 @kernel
-def add_outer(left: Array, right: Array, rows: Array, out: Array) -> None:
-    """``out += sum_n left_n^T right_{rows_n}``, ``left (N, m)``, ``right (., n)``, ``out (m, n)``.
+def affine(x: Array, panels: Array, bias: Array, low: int, high: int, out: Array) -> None:
+    """Rows from ``low`` to ``high`` of ``out (G, N, n) = x W + b``, ``bias (G, n)``."""
+    rest = room_for(BLOCK, panels)
+    for start in range(low, high, BLOCK):
+        end = min(start + BLOCK, high)
+        for g in range(len(panels)):
+            part = out[g, start:end]
+            part[:] = bias[g]
+            add_product(x[start:end], panels[g], rest, part)
 
-    A block of rows is copied as tiles read it: ``right`` in panels, ``left`` in columns.
+
+@kernel
+def add_outer(left: Array, right: Array, rows: Array, low: int, high: int, out: Array) -> None:
+    """Rows from ``low`` to ``high`` of ``out (m, n) += sum_n left_n^T right_{rows_n}``.
+
+    A block of rows of ``right`` is copied into panels.
     """
-    width = ROW // out.itemsize
-    m, n = out.shape
-    panels = np.zeros((-(-n // width), BLOCK, width), dtype=out.dtype)
-    columns = np.zeros((-(-m // MOST_ROWS), BLOCK, MOST_ROWS), dtype=out.dtype)
+    width, n = ROW // out.itemsize, out.shape[1]
+    panels = np.zeros((-(-n // width), SUMMED, width), dtype=out.dtype)
     rest = np.empty((MOST_ROWS, width), dtype=out.dtype)
-    for start in range(0, len(rows), BLOCK):
-        some = min(BLOCK, len(rows) - start)
-        for k in range(some):
-            row = rows[start + k]
-            if not 0 <= row < len(right):
-                raise IndexError("a row is out of range")
-            for p in range(len(panels)):
-                for j in range(min(width, n - p * width)):
-                    panels[p, k, j] = right[row, p * width + j]
-            for c in range(len(columns)):
-                for i in range(min(MOST_ROWS, m - c * MOST_ROWS)):
-                    columns[c, k, i] = left[start + k, c * MOST_ROWS + i]
-        for c in range(len(columns)):
-            first = c * MOST_ROWS
-            some_rows = min(MOST_ROWS, m - first)
-            x = columns[c, :some].T[:some_rows]
-            add_product(x, panels, rest, out[first : first + some_rows])
+    found = np.empty((SQUARE, n), dtype=out.dtype)
+    for start in range(0, len(left), SUMMED):
+        some = min(SUMMED, len(left) - start)
+        for k in range(0, some, SQUARE):
+            first, last = start + k, start + min(k + SQUARE, some)
+            if len(rows):
+                _look_up(right, rows[first:last], found)
+                copy_to_panels(found[: last - first], panels, k)
+            else:
+                copy_to_panels(right[first:last], panels, k)
+        for first in range(low, high, MOST_ROWS):
+            last = min(first + MOST_ROWS, high)
+            columns = left[start : start + some, first:last].T
+            add_product(columns, panels[:, :some], rest, out[first:last])
+
+
+@inner
+def _look_up(table: Array, rows: Array, out: Array) -> None:
+    for k in range(len(rows)):
+        if not 0 <= rows[k] < len(table):
+            raise IndexError("a row is out of range")
+        out[k] = table[rows[k]]

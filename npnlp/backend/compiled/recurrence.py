@@ -12,6 +12,7 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled import elman, gru, lstm
 from npnlp.backend.compiled.products import panels_of
+from npnlp.backend.compiled.sharing import share
 
 #: The loops of each kind, how many states it has, and what they are told besides.
 KINDS: dict[str, tuple[Any, int, tuple[bool, ...]]] = {
@@ -31,7 +32,12 @@ def forward(
     bias = () if extra is None else (_given(extra),)
     before = map(_given, initial) if initial else (_no_rows(w_hh),) * states
     panels = panels_of(w_hh.T, len(w_hh) // w_hh.shape[1])
-    loops.forward(*_own(memory), panels, *bias, *before, sizes, 0, batch, *options)
+    arrays = (*_own(memory), panels, *bias, *before, sizes)
+
+    def work(low: int, high: int) -> None:
+        loops.forward(*arrays, low, high, *options)
+
+    share(work, batch, len(memory[-1]) * w_hh.size)
 
 
 def backward(
@@ -42,11 +48,15 @@ def backward(
     """See :func:`npnlp.backend.recurrence.backward`."""
     loops, states, options = KINDS[kind]
     none = _no_rows(w_hh)
-    loops.backward(
-        *_own(memory), panels_of(_given(w_hh)), none if d_hidden is None else _given(d_hidden),
-        *_own(d), *_own((delta,)), *(_own(kept) if kept else (none,) * states), sizes, 0, batch,
-        has_initial, *options,
+    arrays = (
+        *_own(memory), panels_of(w_hh), none if d_hidden is None else _given(d_hidden), *_own(d),
+        *_own((delta,)), *(_own(kept) if kept else (none,) * states), sizes,
     )  # fmt: skip
+
+    def work(low: int, high: int) -> None:
+        loops.backward(*arrays, low, high, has_initial, *options)
+
+    share(work, batch, len(delta) * w_hh.size)
 
 
 def _no_rows(w_hh: Array) -> Array:

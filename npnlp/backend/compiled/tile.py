@@ -42,37 +42,45 @@ MOST_ROWS = 8 if _has_long_vectors() else 2
 
 def panel_width(dtype: Any) -> int:
     """Columns of a panel: 32 of float32, 16 of float64."""
-    return ROW // np.dtype(dtype).itemsize
+    return int(ROW // np.dtype(dtype).itemsize)
 
 
-class _Matrix:
-    """Where the numbers of a two- or three-dimensional array lie, for LLVM."""
+class Matrix:
+    """Where the numbers of an array lie, and how LLVM reads and writes them."""
 
     def __init__(self, context: Any, builder: Any, kind: Any, value: Any) -> None:
         array = context.make_array(kind)(context, builder, value)
         self.builder, self.number = builder, context.get_value_type(kind.dtype)
+        self.bytes = context.get_abi_sizeof(self.number)
+        self.vector = ir.VectorType(self.number, VECTOR // self.bytes)
         self.address = builder.ptrtoint(array.data, INDEX)
         self.strides = cgutils.unpack_tuple(builder, array.strides)
         self.shape = cgutils.unpack_tuple(builder, array.shape)
 
     def at(self, *place: Any) -> Any:
-        """The address of the number at ``place``, values of LLVM or whole numbers."""
+        """The address of the number at ``place``."""
         address = self.address
         for index, stride in zip(place, self.strides, strict=True):
-            whole = INDEX(index) if isinstance(index, int) else index
-            address = self.builder.add(address, self.builder.mul(whole, stride))
+            address = self.builder.add(address, self.builder.mul(index, stride))
         return address
 
+    def load(self, address: Any, kind: Any) -> Any:
+        """A number or a vector."""
+        return self.builder.load(
+            self.builder.inttoptr(address, kind.as_pointer()), align=self.bytes
+        )
 
-def _load(builder: Any, address: Any, kind: Any, align: int) -> Any:
-    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=align)
+    def store(self, value: Any, address: Any) -> None:
+        """Write a number or a vector."""
+        pointer = self.builder.inttoptr(address, value.type.as_pointer())
+        self.builder.store(value, pointer, align=self.bytes)
 
 
 def make_tile(rows: int, panels: int) -> Callable[..., None]:
     """``tile(x, i, weights, p, out, r, j)``: ``out[r:, j:] += x[i:i + R] weights[p:p + S]``.
 
-    ``R`` is ``rows`` and ``S`` ``panels``; ``x (b, K)`` and ``out (b, n)`` may have any strides
-    between rows, ``weights (P, K, width)`` lies together. Nothing is checked.
+    ``R`` is ``rows`` and ``S`` ``panels``. ``x (b, K)`` may have any strides, the columns of
+    ``out (b, n)`` and of ``weights (P, K, width)`` lie together. Nothing is checked.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -80,18 +88,12 @@ def make_tile(rows: int, panels: int) -> Callable[..., None]:
         context: Any, x: Any, i: Any, weights: Any, p: Any, out: Any, r: Any, j: Any
     ) -> tuple[Any, Any]:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            kinds = signature.args
-            matrices = {
-                place: _Matrix(context, builder, kinds[place], arguments[place])
-                for place in (0, 2, 4)
-            }
-            first = {
-                place: context.cast(builder, arguments[place], kinds[place], types.intp)
-                for place in (1, 3, 5, 6)
-            }
-            _accumulate(builder, rows, panels, *(
-                matrices.get(place) or first[place] for place in range(7)
-            ))  # fmt: skip
+            given = [
+                Matrix(context, builder, kind, value) if isinstance(kind, types.Array)
+                else context.cast(builder, value, kind, types.intp)
+                for kind, value in zip(signature.args, arguments, strict=True)
+            ]  # fmt: skip
+            _add_tile(builder, rows, panels * (ROW // VECTOR), *given)
             return context.get_dummy_value()
 
         return types.void(x, i, weights, p, out, r, j), generate
@@ -99,77 +101,64 @@ def make_tile(rows: int, panels: int) -> Callable[..., None]:
     return tile  # type: ignore[no-any-return]
 
 
-def _accumulate(
-    builder: Any, rows: int, panels: int, x: Any, i: Any, weights: Any, p: Any, out: Any, r: Any,
-    j: Any,
+def _add_tile(
+    builder: Any, rows: int, vectors: int, x: Matrix, i: Any, weights: Matrix, p: Any, out: Matrix,
+    r: Any, j: Any,
 ) -> None:  # fmt: skip
-    """The loop over k, with ``rows`` times ``panels * ROW / VECTOR`` sums."""
-    number, size = x.number, 4 if x.number == ir.FloatType() else 8
-    vector = ir.VectorType(number, VECTOR // size)
-    within, each = ROW // VECTOR, panels * (ROW // VECTOR)
-    places = [
-        [
-            builder.add(out.at(builder.add(r, INDEX(row)), j), INDEX(VECTOR * part))
-            for part in range(each)
-        ]
-        for row in range(rows)
-    ]
-    sums = [[_load(builder, place, vector, size) for place in of_row] for of_row in places]
-    left = [x.at(builder.add(i, INDEX(row)), 0) for row in range(rows)]
-    right = [weights.at(builder.add(p, INDEX(panel)), 0, 0) for panel in range(panels)]
-
-    before = builder.block
+    """Generate the loop over k for ``rows`` times ``vectors`` sums."""
+    add, mul, start = builder.add, builder.mul, builder.block
     loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
-    builder.cbranch(builder.icmp_signed(">", x.shape[1], INDEX(0)), loop, done)
-    builder.position_at_end(loop)
-    k = builder.phi(INDEX)
-    k.add_incoming(INDEX(0), before)
-    now = [[_phi(builder, value, before) for value in of_row] for of_row in sums]
-    row_of_panel = builder.mul(k, weights.strides[1])
-    columns = [
-        _load(builder, builder.add(builder.add(right[part // within], row_of_panel),
-                                   INDEX(VECTOR * (part % within))), vector, size)
-        for part in range(each)
+    width, per_panel = ROW // x.bytes, ROW // VECTOR
+    x_at = [x.at(add(i, INDEX(row)), INDEX(0)) for row in range(rows)]
+    weights_at = [
+        add(weights.at(add(p, INDEX(v // per_panel)), INDEX(0), INDEX(0)),
+            INDEX(VECTOR * (v % per_panel)))
+        for v in range(vectors)
     ]  # fmt: skip
-    column_of_x = builder.mul(k, x.strides[1])
+    out_at = [
+        out.at(add(r, INDEX(row)), add(j, INDEX(v * width // per_panel)))
+        for row in range(rows)
+        for v in range(vectors)
+    ]
+    sums = [out.load(address, out.vector) for address in out_at]
+    builder.cbranch(builder.icmp_signed(">", x.shape[1], INDEX(0)), loop, done)
+
+    builder.position_at_end(loop)
+    k = _changing(builder, INDEX(0), start)
+    now = [_changing(builder, value, start) for value in sums]
+    row_of_weights = [
+        weights.load(add(address, mul(k, weights.strides[1])), x.vector) for address in weights_at
+    ]
     new = []
-    for row in range(rows):
-        factor = _load(builder, builder.add(left[row], column_of_x), number, size)
-        every = _splat(builder, factor, vector)
-        new.append([
-            builder.fadd(builder.fmul(every, column, flags=("contract",)), value,
-                         flags=("contract",))
-            for column, value in zip(columns, now[row], strict=True)
-        ])  # fmt: skip
-    following = builder.add(k, INDEX(1))
-    k.add_incoming(following, loop)
-    for old, value in zip(_flat(now), _flat(new), strict=True):
-        old.add_incoming(value, loop)
+    for row, address in enumerate(x_at):
+        number = x.load(add(address, mul(k, x.strides[1])), x.number)
+        everywhere = _everywhere(builder, number, x.vector)
+        for v, weight in enumerate(row_of_weights):
+            product = builder.fmul(everywhere, weight, flags=("contract",))
+            new.append(builder.fadd(product, now[row * vectors + v], flags=("contract",)))
+    following = add(k, INDEX(1))
+    for changing, value in zip([k, *now], [following, *new], strict=True):
+        changing.add_incoming(value, loop)
     builder.cbranch(builder.icmp_signed("<", following, x.shape[1]), loop, done)
+
     builder.position_at_end(done)
-    totals = []
-    for start, value in zip(_flat(sums), _flat(new), strict=True):
-        total = _phi(builder, start, before)
+    totals = [_changing(builder, value, start) for value in sums]
+    for total, value in zip(totals, new, strict=True):
         total.add_incoming(value, loop)
-        totals.append(total)
-    for place, total in zip(_flat(places), totals, strict=True):
-        builder.store(total, builder.inttoptr(place, vector.as_pointer()), align=size)
+    for total, address in zip(totals, out_at, strict=True):
+        out.store(total, address)
 
 
-def _phi(builder: Any, start: Any, before: Any) -> Any:
-    """A value that is ``start`` when the loop is entered."""
-    value = builder.phi(start.type)
-    value.add_incoming(start, before)
-    return value
+def _changing(builder: Any, value: Any, block: Any) -> Any:
+    """What is ``value`` where the processor comes from ``block``."""
+    changing = builder.phi(value.type)
+    changing.add_incoming(value, block)
+    return changing
 
 
-def _splat(builder: Any, number: Any, vector: Any) -> Any:
-    """The vector that has ``number`` everywhere."""
+def _everywhere(builder: Any, number: Any, vector: Any) -> Any:
+    """The vector that has ``number`` at each place."""
     nothing, index = ir.Constant(vector, ir.Undefined), ir.IntType(32)
-    one = builder.insert_element(nothing, number, index(0))
-    zeros = ir.Constant(ir.VectorType(index, vector.count), [0] * vector.count)
-    return builder.shuffle_vector(one, nothing, zeros)
-
-
-def _flat(rows: list[list[Any]]) -> list[Any]:
-    return [value for row in rows for value in row]
+    first = builder.insert_element(nothing, number, index(0))
+    places = ir.Constant(ir.VectorType(index, vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, nothing, places)
