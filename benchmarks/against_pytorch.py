@@ -6,8 +6,11 @@ epoch, each with every thread count; a way's figure is its median at its best th
 spread of a ratio is that of the ratios round by round.
 
 With ``--grid``: forward, and forward and backward, of one recurrent layer at every B, T and H, each
-library at its best thread count (:mod:`passes.grid`). The input has the book's 100 features. A
-square that does not fit into the memory that is free is said and left out.
+library at its best thread count (:mod:`passes.grid`). The input of a step is a character, looked up
+in a table that is as wide as the layer; this project multiplies each character of the table once,
+and not each step. With ``--input features`` every step has the book's 100 numbers of its own, and
+nothing can be looked up. A square that does not fit into the memory that is free is said and left
+out.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ from npnlp.text import SurnameDataset
 from npnlp.training.run import environment
 
 HIDDEN = 64
+#: Letters of both cases, digits, and what else is on a keyboard.
+VOCABULARY = 100
 QUICK_GRID = {"batch_sizes": [1, 4], "lengths": [5], "hidden_sizes": [8], "rounds": 3}
 
 
@@ -61,14 +66,18 @@ def parsed() -> argparse.Namespace:
     numbers("--batch-sizes", [1, 16, 64, 256], "sequences", "B")
     numbers("--lengths", [19, 100, 1000], "steps", "T")
     numbers("--hidden-sizes", [64, 128, 256, 512], "hidden units", "H")
-    add("--input-size", type=int, default=EMBEDDING, metavar="D", help="features of the input")
+    add("--input", choices=["tokens", "features"], default="tokens", help="what a step is given")
+    add("--input-size", type=int, metavar="D",
+        help="features of the input; by default H of tokens, and 100 without")  # fmt: skip
     add("--budget", type=float, default=3.0, metavar="SECONDS",
         help="no new round of a square after so long; three there are in any case")  # fmt: skip
     options = parser.parse_args()
     if options.quick:
         vars(options).update(QUICK_GRID if options.grid else {"rounds": 1})
+    if options.input == "features":
+        options.input_size = options.input_size or EMBEDDING
     sizes = options.batch_sizes + options.lengths + options.hidden_sizes + options.threads
-    if min([options.rounds, options.input_size, *sizes]) < 1:
+    if min([options.rounds, options.input_size or 1, *sizes]) < 1:
         parser.error("sizes, --threads and --rounds have to be at least 1")
     return options
 
@@ -101,9 +110,11 @@ def squares(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Passes at every square that fits into memory."""
     backend = get_backend(options.backend)
     backend.keep_memory()  # of the process, so of PyTorch too
-    sizes = options.batch_sizes, options.lengths, options.hidden_sizes, options.input_size
+    vocabulary = VOCABULARY if options.input == "tokens" else 0
+    sizes = options.batch_sizes, options.lengths, options.hidden_sizes
+    chosen = grid.squares(options.cells, *sizes, options.input_size, vocabulary)
     rows: list[dict[str, Any]] = []
-    with tqdm(grid.squares(options.cells, *sizes), unit="square", disable=None) as bar:
+    with tqdm(chosen, unit="square", disable=None) as bar:
         for square in bar:
             bar.set_postfix_str(str(square))
             free = free_memory()

@@ -1,11 +1,12 @@
 """Passes of one recurrent layer, ours and PyTorch's, at every size of a grid, interleaved.
 
 A square of the grid is a cell, B sequences of T steps, H hidden units and D features of the input,
-in float32; both layers have the same weights. Passes:
+in float32; both layers have the same weights. The input of a step is a token, one of V, whose
+features are looked up in a table, or with V = 0 D numbers of its own. Passes:
 
 - ``forward``: all states ``(T, B, H)``, nothing kept for a backward pass (``torch.no_grad``);
 - ``forward + backward``: the same, and from a gradient at every step those of the weights, of the
-  biases and of the input.
+  biases and of the input, or of the table.
 
 Before anything is timed both sides compute everything once, and have to agree. Then each thread
 count is tried, on a hundred steps at most, and a library's fastest one is kept for that pass. Then
@@ -38,10 +39,17 @@ Key = tuple[str, str]
 
 
 def squares(
-    cells: list[str], batches: list[int], steps: list[int], hidden: list[int], features: int
-) -> list[Square]:
-    """Every combination, the cheapest first, so that an early end has seen the most."""
-    found = [Square(*sizes, features) for sizes in product(cells, batches, steps, hidden)]
+    cells: list[str], batches: list[int], steps: list[int], hidden: list[int],
+    features: int | None, vocabulary: int,
+) -> list[Square]:  # fmt: skip
+    """Every combination, the cheapest first, so that an early end has seen the most.
+
+    Without ``features`` D is H.
+    """
+    found = [
+        Square(cell, batch, count, size, features or size, vocabulary)
+        for cell, batch, count, size in product(cells, batches, steps, hidden)
+    ]
     return sorted(found, key=lambda square: square.batch * square.steps * square.hidden**2)
 
 

@@ -33,19 +33,20 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Square:
-    """A cell at B, T, H and D."""
+    """A cell at B, T, H and D; ``tokens`` are looked up in a table of V rows, unless V is 0."""
 
     cell: str
     batch: int
     steps: int
     hidden: int
     features: int
+    vocabulary: int = 0
 
     @property
     def described(self) -> dict[str, Any]:
         """The first columns of a row."""
         sizes = {"B": self.batch, "T": self.steps, "H": self.hidden, "D": self.features}
-        return {"cell": self.cell, **sizes}
+        return {"cell": self.cell, "V": self.vocabulary, **sizes}
 
     def __str__(self) -> str:
         return " ".join(str(v) if k == "cell" else f"{k}={v}" for k, v in self.described.items())
@@ -53,11 +54,13 @@ class Square:
     def operations(self, name: str) -> int:
         """Multiplications and additions in the products of a pass.
 
-        The first state is zero, which nobody has to multiply. Backward has two products for each of
-        forward's: towards the weights, and towards what they were multiplied with.
+        The first state is zero, which nobody has to multiply, and of a table each row has to be
+        multiplied once. Backward has two products for each of forward's: towards the weights, and
+        towards what they were multiplied with.
         """
         rows = self.batch * self.steps
-        pairs = rows * self.features + (rows - self.batch) * self.hidden
+        inputs = min(self.vocabulary, rows) or rows
+        pairs = inputs * self.features + (rows - self.batch) * self.hidden
         forward = 2 * GATES[self.cell] * self.hidden * pairs
         return forward if name == PASSES[0] else 3 * forward
 
@@ -94,7 +97,10 @@ class Side:
 
 
 class Ours(Side):
-    """A recurrent layer of this project on a packing of B sequences of equal length."""
+    """A recurrent layer of this project on a packing of B sequences of equal length.
+
+    ``x`` is the input, or the table in which ``tokens`` look it up.
+    """
 
     def __init__(self, square: Square, seed: int, backend: Backend) -> None:
         random, self.backend = Random(seed, "grid"), backend
@@ -102,7 +108,13 @@ class Ours(Side):
             square.features, square.hidden, random=random, backend=backend
         )
         rows = square.steps * square.batch
-        self.host_x = random.child("x").normal((rows, square.features)).astype(np.float32)
+        self.host_tokens: NDArray[Any] | None = None
+        if square.vocabulary:
+            places = random.child("tokens").uniform((rows,), 0, square.vocabulary)
+            self.host_tokens = places.astype(np.int64)
+        self.tokens = None if self.host_tokens is None else backend.asarray(self.host_tokens)
+        shape = square.vocabulary or rows, square.features
+        self.host_x = random.child("x").normal(shape).astype(np.float32)
         self.host_dy = random.child("dy").normal((rows, square.hidden)).astype(np.float32)
         self.x, self.dy = backend.asarray(self.host_x), backend.asarray(self.host_dy)
         self.packing = Packing.of(np.full(square.batch, square.steps), backend)
@@ -110,13 +122,15 @@ class Ours(Side):
 
     def forward(self) -> Any:
         """All states."""
-        hidden = self.layer.forward(self.x, packing=self.packing)[0][0]
+        hidden = self.layer.forward(self.x, packing=self.packing, tokens=self.tokens)[0][0]
         self.backend.synchronize()
         return hidden
 
     def both(self) -> Any:
         """All states and the gradient of the input; those of the parameters are in the layer."""
-        (hidden, *last), cache = self.layer.forward(self.x, packing=self.packing)
+        (hidden, *last), cache = self.layer.forward(
+            self.x, packing=self.packing, tokens=self.tokens
+        )
         self.layer.zero_grads()
         d_x = self.layer.backward((self.dy, *(None for _ in last)), cache)[0]
         self.backend.synchronize()
@@ -134,25 +148,40 @@ class Ours(Side):
 
 
 class Torch(Side):
-    """PyTorch's module, with the weights, the input and the gradient of ``ours``."""
+    """PyTorch's module, with the weights, the input and the gradient of ``ours``.
+
+    Tokens are looked up by ``torch.nn.functional.embedding``.
+    """
 
     def __init__(self, square: Square, ours: Ours) -> None:
         self.layer = torch_twin(MODULES[square.cell], ours.layer)
         shape = (square.steps, square.batch)
-        self.x = torch.from_numpy(ours.host_x.reshape(*shape, -1)).requires_grad_()
+        self.tokens: Any = None
+        x = ours.host_x
+        if ours.host_tokens is None:
+            x = x.reshape(*shape, -1)
+        else:
+            self.tokens = torch.from_numpy(ours.host_tokens.reshape(shape))
+        self.x = torch.from_numpy(x).requires_grad_()
         self.dy = torch.from_numpy(ours.host_dy.reshape(*shape, -1))
         self.passes = {PASSES[0]: self.forward, PASSES[1]: self.both}
+
+    def _states(self) -> Any:
+        x = self.x
+        if self.tokens is not None:
+            x = torch.nn.functional.embedding(self.tokens, x)
+        return self.layer(x)[0]
 
     def forward(self) -> Any:
         """All states."""
         with torch.no_grad():
-            return self.layer(self.x)[0]
+            return self._states()
 
     def both(self) -> Any:
         """All states; the gradients are in the module and in ``x``."""
         self.x.grad = None
         self.layer.zero_grad()
-        hidden = self.layer(self.x)[0]
+        hidden = self._states()
         hidden.backward(self.dy)
         return hidden
 

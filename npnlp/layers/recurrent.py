@@ -46,7 +46,8 @@ class Recurrent(Cell):
         caller's order, zero if not given.
         With ``tokens (N,)``, ``x (V, D)`` is a table and the input at packed row n is
         ``x[tokens[n]]``: the table is projected once, V rows instead of N, and then looked up.
-        It is the same number, since the product acts on each row alone.
+        It is the same number, since the product acts on each row alone. Where N is less than V,
+        rows are looked up first.
         """
         rows = len(x) if tokens is None else len(tokens)
         if rows != packing.rows:
@@ -97,17 +98,27 @@ class Recurrent(Cell):
 
     def _project(self, x: Array, tokens: Array | None) -> Array:
         """(1): ``(N, H)``, or ``(G, N, H)`` of a cell with several gates."""
-        weight = self.scaled(self.weight("weight_ih"))
-        bias = self.scaled(self.weight("bias_ih") + self.bias_of_loop())
+        weight = self._in_sums(self.weight("weight_ih"))
+        bias = self._in_sums(self.weight("bias_ih") + self.bias_of_loop())
+        if tokens is not None and len(tokens) < len(x):
+            x, tokens = x.take(tokens, axis=0), None  # (1''), the look-up before the product
         u = self.backend.affine(x, weight, bias, len(self.gates))  # (1)
-        return u if tokens is None else u.take(tokens, axis=u.ndim - 2)  # (1'), the look-up
+        return u if tokens is None else u.take(tokens, axis=u.ndim - 2)  # (1'), and behind it
+
+    def _fused(self) -> Any:
+        """The backend's loops for this cell, or None."""
+        return self.backend.recurrence(self.kind(), self.hidden_size, self.dtype)
+
+    def _in_sums(self, weight: Array) -> Array:
+        """A weight or bias as the sums of forward use it."""
+        fused = self._fused()
+        return self.scaled(weight) if fused is None or fused.SCALED else weight
 
     def _run(self, cache: RecurrentCache) -> None:
         """(2) and (3) over all steps, filling the memory from ``u``."""
         xp, packing, memory = self.backend.xp, cache.packing, cache.memory
         (first, *others), batch = memory.values(), packing.batch_sizes[0]
-        w_hh = self.scaled(self.weight("weight_hh"))
-        fused = self.backend.recurrence(self.kind(), self.hidden_size, w_hh.dtype)
+        w_hh, fused = self._in_sums(self.weight("weight_hh")), self._fused()
         if fused is not None:  # the whole loop in one launch
             fused.forward(
                 xp, self.kind(), tuple(memory.values()), w_hh, self.bias_in_step(), cache.initial,
@@ -149,7 +160,7 @@ class Recurrent(Cell):
             else packing.sort(given)  # undoes (4)
             for given in (*d_last, *(None for _ in self.states[len(d_last) :]))
         )  # fmt: skip
-        fused = self.backend.recurrence(self.kind(), self.hidden_size, dtype)
+        fused = self._fused()
         if fused is not None:
             fused.backward(
                 xp, self.kind(), arrays, self.weight("weight_hh"), d_hidden, d, delta, kept,
@@ -198,13 +209,17 @@ class Recurrent(Cell):
                 backend.add_outer(grad[gates], delta[:first, columns], cache.initial[0])
 
     def _project_backward(self, delta: Array, cache: RecurrentCache) -> Array:
-        if cache.tokens is not None:
-            delta = self.backend.segment_sum(delta, cache.tokens, len(cache.x))  # undoes (1')
+        x, tokens, table_size = cache.x, cache.tokens, len(cache.x)
+        first = tokens is not None and len(tokens) < table_size
+        if tokens is not None and not first:
+            delta = self.backend.segment_sum(delta, tokens, table_size)  # undoes (1')
         backend, xp, grads, suffix = self.backend, self.backend.xp, self.grads, self.suffix
         # A product with ones is a sum over rows, at the speed of BLAS.
         sums = xp.dot(xp.ones(len(delta), dtype=delta.dtype), delta)  # undoes (1), (2), towards b
         grads["bias_ih" + suffix] += self.of_input(sums)
         grads["bias_hh" + suffix] += self.of_product(sums)
         d_u = self.of_input(delta)
-        backend.add_outer(grads["weight_ih" + suffix], d_u, cache.x)  # undoes (1), towards W_ih
-        return backend.product(d_u, self.weight("weight_ih"))  # undoes (1), towards x
+        # undoes (1), towards W_ih
+        backend.add_outer(grads["weight_ih" + suffix], d_u, x, tokens if first else None)
+        d_x = backend.product(d_u, self.weight("weight_ih"))  # undoes (1), towards x
+        return backend.segment_sum(d_x, tokens, table_size) if first else d_x  # undoes (1'')

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numba
 import numpy as np
-import scipy
-from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: loaded here, and now
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled import products, recurrence, sums
 from npnlp.backend.compiled.sharing import share
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.backend.plain import AdamNumbers
-from npnlp.backend.threads import THREAD_VARIABLES
 
 NO_ROWS = np.empty(0, dtype=np.intp)
 REALS = (np.dtype("float32"), np.dtype("float64"))
 
 
 class CompiledBackend(NumpyBackend):
-    """Arrays are ``numpy.ndarray``; float32 and float64 go through compiled loops on one core.
+    """Arrays are ``numpy.ndarray``; float32 and float64 go through compiled loops.
 
     For other types, and for what has no compiled loop, it is :class:`NumpyBackend`.
     """
 
     name = "numba"
-
-    def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
-        _one_thread_for_scipy()
 
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
         """See :meth:`Backend.segment_sum`."""
@@ -97,22 +89,8 @@ class CompiledBackend(NumpyBackend):
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""
-        return super().describe() | {"numba": numba.__version__, "scipy": scipy.__version__}
+        return super().describe() | {"numba": numba.__version__}
 
 
 def _real(array: Array) -> bool:
     return array.dtype in REALS
-
-
-def _one_thread_for_scipy() -> None:
-    """One thread for SciPy's own copy of BLAS, unless the environment asks for another number.
-
-    It is loaded after a limit was set to the copy that NumPy has (:mod:`npnlp.backend.threads`).
-    """
-    from threadpoolctl import ThreadpoolController
-
-    if any(name in os.environ for name in THREAD_VARIABLES):
-        return
-    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
-        if "scipy" in library.filepath:
-            library.set_num_threads(1)

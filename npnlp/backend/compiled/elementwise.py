@@ -27,10 +27,10 @@ def tanh(x: Any) -> Any:
 
 
 @inner
-def logistic_of_half(x: Any) -> Any:
-    """``1 / (1 + exp(-2 x))``: the sums of gates come halved (:mod:`npnlp.layers.gates`)."""
+def logistic(x: Any) -> Any:
+    """``1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2``."""
     half = type(x)(0.5)
-    return half * tanh(x) + half
+    return half * tanh(half * x) + half
 
 
 @inner

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.elementwise import add, copy, logistic_of_half, tanh
+from npnlp.backend.compiled.elementwise import add, copy, logistic, tanh
 from npnlp.backend.compiled.kernel import kernel
 from npnlp.backend.compiled.products import add_product, room_for
 
@@ -40,9 +40,9 @@ def forward(
             add_product(h_before, panels[2], rest, q)
         for b in range(len(h)):
             for j in range(units):
-                r[b, j] = logistic_of_half(r[b, j])  # (2)
+                r[b, j] = logistic(r[b, j])  # (2)
             for j in range(units):
-                z[b, j] = logistic_of_half(z[b, j])
+                z[b, j] = logistic(z[b, j])
             for j in range(units):
                 n[b, j] = tanh(n[b, j] + r[b, j] * q[b, j])  # (4)
             for j in range(units):

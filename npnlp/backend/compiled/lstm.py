@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.elementwise import add, copy, logistic_of_half, tanh
+from npnlp.backend.compiled.elementwise import add, copy, logistic, tanh
 from npnlp.backend.compiled.kernel import kernel
 from npnlp.backend.compiled.products import add_product, room_for
 
@@ -36,13 +36,13 @@ def forward(
                 add_product(h_before[: len(h)], panels[k], rest, gates[k, first:last])  # (1)
         for b in range(len(h)):
             for j in range(units):
-                i[b, j] = logistic_of_half(i[b, j])  # (2)
+                i[b, j] = logistic(i[b, j])  # (2)
             for j in range(units):
-                f[b, j] = logistic_of_half(f[b, j])
+                f[b, j] = logistic(f[b, j])
             for j in range(units):
                 g[b, j] = tanh(g[b, j])
             for j in range(units):
-                o[b, j] = logistic_of_half(o[b, j])
+                o[b, j] = logistic(o[b, j])
             for j in range(units):
                 c[b, j] = f[b, j] * c_before[b, j] + i[b, j] * g[b, j]  # (3)
             for j in range(units):

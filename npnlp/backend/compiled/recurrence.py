@@ -22,6 +22,9 @@ KINDS: dict[str, tuple[Any, int, tuple[bool, ...]]] = {
     "lstm": (lstm, 2, ()),
 }
 
+#: Whether the weights of forward come as :meth:`npnlp.layers.cell.Cell.scaled` makes them.
+SCALED = False
+
 
 def forward(
     xp: Any, kind: str, memory: tuple[Array, ...], w_hh: Array, extra: Array | None,
