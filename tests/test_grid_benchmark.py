@@ -42,9 +42,12 @@ def test_the_map_is_drawn_from_its_csv(passes: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.peers
-def test_a_small_grid_is_measured_and_drawn(passes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "inputs"), [("features", 4 * 5 * 100), ("tokens", 4 * 5 * 8)])
+def test_a_small_grid_is_measured_and_drawn(
+    passes: Path, tmp_path: Path, kind: str, inputs: int
+) -> None:
     pytest.importorskip("torch")
-    done = run(passes, tmp_path, "--quick")
+    done = run(passes, tmp_path, "--quick", "--input", kind)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "grid.csv")
     assert len(table) == 3 * 2 * 2
@@ -52,7 +55,7 @@ def test_a_small_grid_is_measured_and_drawn(passes: Path, tmp_path: Path) -> Non
     assert ((table["ratio_q25"] <= table["ratio"]) & (table["ratio"] <= table["ratio_q75"])).all()
     assert table[["npnlp_ms", "torch_ms"]].to_numpy().min() > 0
     gru = table[(table["cell"] == "gru") & (table["B"] == 4)].set_index("pass").loc["forward"]
-    operations = 2 * 24 * (4 * 5 * 100 + 4 * 4 * 8)
+    operations = 2 * 24 * (inputs + 4 * 4 * 8)
     assert gru["npnlp_gflops"] * gru["npnlp_ms"] == pytest.approx(1e-6 * operations)
     assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
     last = done.stdout.splitlines()[-4:]
@@ -66,25 +69,30 @@ def test_a_small_grid_is_measured_and_drawn(passes: Path, tmp_path: Path) -> Non
 def test_a_square_that_does_not_fit_is_said(passes: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     sizes = ["--batch-sizes", "1000", "--lengths", "1000000", "--hidden-sizes", "512"]
-    done = run(passes, tmp_path / "out", "--cells", "lstm", *sizes)
+    done = run(passes, tmp_path / "out", "--cells", "lstm", "--input", "features", *sizes)
     assert done.returncode == 2
-    assert "lstm B=1000 T=1000000 H=512 D=100 is left out: it takes some" in done.stdout
+    assert "lstm V=0 B=1000 T=1000000 H=512 D=100 is left out: it takes some" in done.stdout
     assert done.stderr.startswith("against_pytorch.py: no square fits")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.peers
 @pytest.mark.parametrize("cell", ["elman", "gru", "lstm"])
-def test_both_sides_agree_and_a_difference_is_refused(passes: Path, cell: str) -> None:
+@pytest.mark.parametrize("vocabulary", [0, 7, 50])
+def test_both_sides_agree_and_a_difference_is_refused(
+    passes: Path, cell: str, vocabulary: int
+) -> None:
     pytest.importorskip("torch")
     from passes.grid_sides import Square, require_agreement, sides_of
 
-    square = Square(cell, batch=3, steps=5, hidden=8, features=6)
+    square = Square(cell, batch=3, steps=5, hidden=8, features=6, vocabulary=vocabulary)
     ours, theirs = (side.results() for side in sides_of(square, 1, get_backend("numpy")).values())
     names = {f"{kind}_{of}_l0" for kind in ("weight", "bias") for of in ("ih", "hh")}
     assert set(ours) == set(theirs) == {"states", "x", *names}
     assert require_agreement(square, ours, theirs) < 1e-5
     for name in ours:
+        if not theirs[name].any():
+            continue
         wrong: dict[str, Any] = {**theirs, name: theirs[name] * 1.01}
         with pytest.raises(InputError, match=f"{name} differs"):
             require_agreement(square, ours, wrong)

@@ -99,7 +99,9 @@ class Side:
 class Ours(Side):
     """A recurrent layer of this project on a packing of B sequences of equal length.
 
-    ``x`` is the input, or the table in which ``tokens`` look it up.
+    ``x`` is the input, or the table in which ``tokens`` look it up. The layer is then given the
+    rows of the table that occur, as batches of the classifier have them; what it takes to find
+    them is part of the pass.
     """
 
     def __init__(self, square: Square, seed: int, backend: Backend) -> None:
@@ -112,7 +114,6 @@ class Ours(Side):
         if square.vocabulary:
             places = random.child("tokens").uniform((rows,), 0, square.vocabulary)
             self.host_tokens = places.astype(np.int64)
-        self.tokens = None if self.host_tokens is None else backend.asarray(self.host_tokens)
         shape = square.vocabulary or rows, square.features
         self.host_x = random.child("x").normal(shape).astype(np.float32)
         self.host_dy = random.child("dy").normal((rows, square.hidden)).astype(np.float32)
@@ -122,19 +123,32 @@ class Ours(Side):
 
     def forward(self) -> Any:
         """All states."""
-        hidden = self.layer.forward(self.x, packing=self.packing, tokens=self.tokens)[0][0]
+        x, tokens, _ = self._input()
+        hidden = self.layer.forward(x, packing=self.packing, tokens=tokens)[0][0]
         self.backend.synchronize()
         return hidden
 
     def both(self) -> Any:
         """All states and the gradient of the input; those of the parameters are in the layer."""
-        (hidden, *last), cache = self.layer.forward(
-            self.x, packing=self.packing, tokens=self.tokens
-        )
+        x, tokens, vocabulary = self._input()
+        (hidden, *last), cache = self.layer.forward(x, packing=self.packing, tokens=tokens)
         self.layer.zero_grads()
         d_x = self.layer.backward((self.dy, *(None for _ in last)), cache)[0]
+        if vocabulary is not None:
+            d_table = np.zeros_like(self.x)
+            d_table[vocabulary] = d_x
+            d_x = d_table
         self.backend.synchronize()
         return hidden, d_x
+
+    def _input(self) -> tuple[Any, Any, Any]:
+        """Input and None twice; or rows that occur, where each step finds its own, their places."""
+        if self.host_tokens is None:
+            return self.x, None, None
+        present = np.zeros(len(self.x), dtype=bool)
+        present[self.host_tokens] = True
+        vocabulary, numbers = np.flatnonzero(present), present.cumsum() - 1
+        return self.x.take(vocabulary, axis=0), numbers.take(self.host_tokens), vocabulary
 
     def limited(self, threads: int) -> Any:
         """See :class:`Side`."""

@@ -46,8 +46,7 @@ class Recurrent(Cell):
         caller's order, zero if not given.
         With ``tokens (N,)``, ``x (V, D)`` is a table and the input at packed row n is
         ``x[tokens[n]]``: the table is projected once, V rows instead of N, and then looked up.
-        It is the same number, since the product acts on each row alone. Where N is less than V,
-        rows are looked up first.
+        It is the same number, since the product acts on each row alone.
         """
         rows = len(x) if tokens is None else len(tokens)
         if rows != packing.rows:
@@ -100,10 +99,8 @@ class Recurrent(Cell):
         """(1): ``(N, H)``, or ``(G, N, H)`` of a cell with several gates."""
         weight = self._in_sums(self.weight("weight_ih"))
         bias = self._in_sums(self.weight("bias_ih") + self.bias_of_loop())
-        if tokens is not None and len(tokens) < len(x):
-            x, tokens = x.take(tokens, axis=0), None  # (1''), the look-up before the product
         u = self.backend.affine(x, weight, bias, len(self.gates))  # (1)
-        return u if tokens is None else u.take(tokens, axis=u.ndim - 2)  # (1'), and behind it
+        return u if tokens is None else u.take(tokens, axis=u.ndim - 2)  # (1'), the look-up
 
     def _fused(self) -> Any:
         """The backend's loops for this cell, or None."""
@@ -209,17 +206,13 @@ class Recurrent(Cell):
                 backend.add_outer(grad[gates], delta[:first, columns], cache.initial[0])
 
     def _project_backward(self, delta: Array, cache: RecurrentCache) -> Array:
-        x, tokens, table_size = cache.x, cache.tokens, len(cache.x)
-        first = tokens is not None and len(tokens) < table_size
-        if tokens is not None and not first:
-            delta = self.backend.segment_sum(delta, tokens, table_size)  # undoes (1')
+        if cache.tokens is not None:
+            delta = self.backend.segment_sum(delta, cache.tokens, len(cache.x))  # undoes (1')
         backend, xp, grads, suffix = self.backend, self.backend.xp, self.grads, self.suffix
         # A product with ones is a sum over rows, at the speed of BLAS.
         sums = xp.dot(xp.ones(len(delta), dtype=delta.dtype), delta)  # undoes (1), (2), towards b
         grads["bias_ih" + suffix] += self.of_input(sums)
         grads["bias_hh" + suffix] += self.of_product(sums)
         d_u = self.of_input(delta)
-        # undoes (1), towards W_ih
-        backend.add_outer(grads["weight_ih" + suffix], d_u, x, tokens if first else None)
-        d_x = backend.product(d_u, self.weight("weight_ih"))  # undoes (1), towards x
-        return backend.segment_sum(d_x, tokens, table_size) if first else d_x  # undoes (1'')
+        backend.add_outer(grads["weight_ih" + suffix], d_u, cache.x)  # undoes (1), towards W_ih
+        return backend.product(d_u, self.weight("weight_ih"))  # undoes (1), towards x

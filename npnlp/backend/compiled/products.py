@@ -20,8 +20,7 @@ BLOCK, SUMMED = 64, 256
 #: The side of a square that is turned in registers.
 SQUARE = 8
 
-_tile_8, _tile_4, _tile_2, _tile_1 = (make_tile(rows, 1) for rows in (8, 4, 2, 1))
-_pair_1 = make_tile(1, 2)
+_tile_8, _tile_4, _tile_2, _tile_1 = map(make_tile, (8, 4, 2, 1))
 
 
 def panels_of(weights: Array, groups: int = 1) -> Array:
@@ -91,12 +90,8 @@ def add_product(x: Array, panels: Array, rest: Array, out: Array) -> None:
 @inner
 def add_tiles(x: Array, panels: Array, out: Array) -> None:
     """``out += x W`` of whole panels."""
-    b, width, p = len(x), panels.shape[2], 0
-    if b == 1:
-        while p + 1 < len(panels):
-            _pair_1(x, 0, panels, p, out, 0, p * width)
-            p += 2
-    while p < len(panels):
+    b, width = len(x), panels.shape[2]
+    for p in range(len(panels)):
         i, j = 0, p * width
         if MOST_ROWS == 8:
             while b - i >= 8:
@@ -110,7 +105,6 @@ def add_tiles(x: Array, panels: Array, out: Array) -> None:
             i += 2
         if b > i:
             _tile_1(x, i, panels, p, out, i, j)
-        p += 1
 
 
 @kernel

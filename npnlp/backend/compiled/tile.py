@@ -1,6 +1,6 @@
 """A tile of a matrix product: sums that stay in the registers of the processor until they are done.
 
-    out[i, j] += sum_k x[i, k] w[k, j]        for R rows i and the columns j of S panels
+    out[i, j] += sum_k x[i, k] w[k, j]        for R rows i and the columns j of a panel
 
 A panel is ``WIDTH`` columns of the weights that lie together, ``(K, width)``. For each k, the
 processor reads a row of the panel once, as vectors, and each of the R numbers ``x[i, k]``; every
@@ -76,11 +76,11 @@ class Matrix:
         self.builder.store(value, pointer, align=self.bytes)
 
 
-def make_tile(rows: int, panels: int) -> Callable[..., None]:
-    """``tile(x, i, weights, p, out, r, j)``: ``out[r:, j:] += x[i:i + R] weights[p:p + S]``.
+def make_tile(rows: int) -> Callable[..., None]:
+    """``tile(x, i, weights, p, out, r, j)``: ``out[r:, j:] += x[i:i + R] weights[p]``.
 
-    ``R`` is ``rows`` and ``S`` ``panels``. ``x (b, K)`` may have any strides, the columns of
-    ``out (b, n)`` and of ``weights (P, K, width)`` lie together. Nothing is checked.
+    ``R`` is ``rows``. ``x (b, K)`` may have any strides, the columns of ``out (b, n)`` and of
+    ``weights (P, K, width)`` lie together. Nothing is checked.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -93,7 +93,7 @@ def make_tile(rows: int, panels: int) -> Callable[..., None]:
                 else context.cast(builder, value, kind, types.intp)
                 for kind, value in zip(signature.args, arguments, strict=True)
             ]  # fmt: skip
-            _add_tile(builder, rows, panels * (ROW // VECTOR), *given)
+            _add_tile(builder, rows, *given)
             return context.get_dummy_value()
 
         return types.void(x, i, weights, p, out, r, j), generate
@@ -102,21 +102,17 @@ def make_tile(rows: int, panels: int) -> Callable[..., None]:
 
 
 def _add_tile(
-    builder: Any, rows: int, vectors: int, x: Matrix, i: Any, weights: Matrix, p: Any, out: Matrix,
-    r: Any, j: Any,
+    builder: Any, rows: int, x: Matrix, i: Any, weights: Matrix, p: Any, out: Matrix, r: Any,
+    j: Any,
 ) -> None:  # fmt: skip
-    """Generate the loop over k for ``rows`` times ``vectors`` sums."""
+    """Generate the loop over k for the sums of ``rows`` rows."""
     add, mul, start = builder.add, builder.mul, builder.block
     loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
-    width, per_panel = ROW // x.bytes, ROW // VECTOR
+    vectors, of_vector = ROW // VECTOR, VECTOR // x.bytes
     x_at = [x.at(add(i, INDEX(row)), INDEX(0)) for row in range(rows)]
-    weights_at = [
-        add(weights.at(add(p, INDEX(v // per_panel)), INDEX(0), INDEX(0)),
-            INDEX(VECTOR * (v % per_panel)))
-        for v in range(vectors)
-    ]  # fmt: skip
+    weights_at = [weights.at(p, INDEX(0), INDEX(v * of_vector)) for v in range(vectors)]
     out_at = [
-        out.at(add(r, INDEX(row)), add(j, INDEX(v * width // per_panel)))
+        out.at(add(r, INDEX(row)), add(j, INDEX(v * of_vector)))
         for row in range(rows)
         for v in range(vectors)
     ]

@@ -1,0 +1,151 @@
+"""Products made of tiles against NumPy's, and what holds of their bits."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npnlp.backend import get_backend
+from npnlp.backend.threads import blas_threads, threads_now
+from npnlp.errors import InputError
+from npnlp.layers import CELLS, Packing
+from tests.reference import draw
+from tests.tables import environment
+
+pytest.importorskip("numba", reason="Numba is not installed")
+pytestmark = pytest.mark.peers
+
+NUMPY, NUMBA = get_backend("numpy"), get_backend("numba")
+BOUND = {"float32": 1e-5, "float64": 1e-13}
+SIZES = st.integers(1, 70)
+TYPES = st.sampled_from(list(BOUND))
+
+
+def close(found: Any, expected: Any, terms: Any) -> None:
+    """Equal to so much of the largest sum of sizes, which is what rounding goes by."""
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    assert np.abs(found - expected).max() <= BOUND[found.dtype.name] * np.abs(terms).max()
+
+
+@given(rows=SIZES, inner=SIZES, columns=SIZES, groups=st.integers(1, 4), dtype=TYPES)
+@settings(max_examples=60, deadline=None)
+def test_an_affine_map_is_numpys(
+    rows: int, inner: int, columns: int, groups: int, dtype: str
+) -> None:
+    x, bias = draw(0, rows, inner).astype(dtype), draw(1, groups * columns).astype(dtype)
+    weight = draw(2, groups * columns, inner).astype(dtype)
+    found, expected = (b.affine(x, weight, bias, groups) for b in (NUMBA, NUMPY))
+    close(found, expected, np.abs(x) @ np.abs(weight.T) + np.abs(bias))
+
+
+@given(rows=SIZES, inner=SIZES, columns=SIZES, turned=st.booleans(), dtype=TYPES)
+@settings(max_examples=60, deadline=None)
+def test_a_product_is_numpys(rows: int, inner: int, columns: int, turned: bool, dtype: str) -> None:
+    x, weight = draw(0, rows, inner).astype(dtype), draw(1, inner, columns).astype(dtype)
+    if turned:
+        x, weight = np.asfortranarray(x), np.asfortranarray(weight)
+    found, expected = (b.product(x, weight) for b in (NUMBA, NUMPY))
+    close(found, expected, np.abs(x) @ np.abs(weight))
+
+
+@given(rows=st.integers(0, 600), left=SIZES, right=SIZES, looked_up=st.booleans(), dtype=TYPES)
+@settings(max_examples=60, deadline=None)
+def test_a_sum_of_outer_products_is_numpys(
+    rows: int, left: int, right: int, looked_up: bool, dtype: str
+) -> None:
+    wide = draw(0, rows, left + 3).astype(dtype)[:, 1 : left + 1]  # columns of a larger array
+    table = draw(1, max(rows, 1), right).astype(dtype)
+    places = np.random.default_rng(rows).integers(0, len(table), rows) if looked_up else None
+    table = table if looked_up else table[:rows]
+    start = draw(2, left, right).astype(dtype)
+    sums = [start.copy(), start.copy()]
+    for backend, out in zip((NUMBA, NUMPY), sums, strict=True):
+        backend.add_outer(out, wide, table, places)
+    seen = table if places is None else table[places]
+    close(sums[0], sums[1], np.abs(wide.T) @ np.abs(seen) + np.abs(start))
+
+
+@pytest.mark.parametrize("place", [3, -1])
+def test_a_row_that_is_not_there_is_refused(place: int) -> None:
+    out, left, right = (np.ones(shape, dtype=np.float32) for shape in ((2, 2), (2, 2), (3, 2)))
+    with pytest.raises(IndexError, match="row"):
+        NUMBA.add_outer(out, left, right, np.array([0, place]))
+
+
+def test_a_sum_written_to_a_part_leaves_the_rest() -> None:
+    whole = np.zeros((4, 9), dtype=np.float32)
+    NUMBA.add_outer(whole[1:3], np.ones((5, 2), np.float32), np.ones((5, 9), np.float32))
+    assert whole.tolist() == [[0] * 9, [5] * 9, [5] * 9, [0] * 9]
+
+
+@given(rows=st.integers(1, 40), first=st.integers(0, 39), dtype=TYPES)
+@settings(max_examples=40, deadline=None)
+def test_a_row_has_the_same_bits_in_any_batch(rows: int, first: int, dtype: str) -> None:
+    x, weight = draw(0, rows, 37).astype(dtype), draw(1, 37, 50).astype(dtype)
+    first = min(first, rows - 1)
+    whole = NUMBA.product(x, weight)
+    np.testing.assert_array_equal(NUMBA.product(x[first:], weight), whole[first:])
+
+
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_threads_share_work_and_change_no_bit(cell: str, dtype: np.dtype[Any]) -> None:
+    lengths = np.array([23, 17, 17, 9] * 8 + [1])
+    packing = Packing.of(lengths, NUMBA)
+    layer = CELLS[cell](64, 96, backend=NUMBA, dtype=dtype)
+    x, dy = (draw(k, packing.rows, n).astype(dtype) for k, n in enumerate((64, 96)))
+    results = []
+    for count in (1, 2, 3):
+        with blas_threads(count):
+            assert threads_now() == count
+            (hidden, *last), cache = layer.forward(x, packing=packing)
+            layer.zero_grads()
+            d_x = layer.backward((dy, *last), cache)[0]
+        results.append([hidden, *last, d_x, *(grad.copy() for grad in layer.grads.values())])
+    assert threads_now() == 1
+    if NUMBA.recurrence(layer.kind(), 96, dtype) is None:
+        pytest.skip(f"{cell} has no compiled loop: its products are those of NumPy's BLAS")
+    for result in results[1:]:
+        for found, expected in zip(result, results[0], strict=True):
+            # The sums of biases are NumPy's.
+            tolerance = BOUND[dtype.name] * np.abs(expected).max() if expected.ndim == 1 else 0
+            np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_an_error_in_a_part_reaches_the_caller() -> None:
+    from npnlp.backend.compiled.sharing import share
+
+    def work(low: int, high: int) -> None:
+        if low:
+            raise InputError(f"{low} to {high}")
+
+    with blas_threads(2), pytest.raises(InputError, match="8 to 16"):
+        share(work, 16, 10**9)
+
+
+SHORT = """
+import numpy as np
+from npnlp.backend import get_backend
+from npnlp.backend.compiled.tile import MOST_ROWS
+x, w = np.random.default_rng(0).normal(size=(2, 70, 70))
+for kind, bound in (("f4", 1e-4), ("f8", 1e-12)):
+    off = get_backend("numba").product(x.astype(kind), w.astype(kind)) - x @ w
+    assert np.abs(off).max() < bound
+print(MOST_ROWS)
+"""
+
+
+def test_a_processor_with_short_vectors_gets_smaller_tiles() -> None:
+    variables = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT], env={**os.environ, **environment(), **variables},
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert done.stdout == "2\n"
