@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from npnlp.backend import plain
+from npnlp.backend import layout, plain
 from npnlp.backend.random import Random
 
 #: An array of the backend in use. CuPy's arrays answer to the same names as NumPy's.
@@ -89,6 +89,16 @@ class Backend(ABC):
     ) -> None:  # fmt: skip
         """One step of Adam on flat buffers, in place; ``scratch`` is a buffer to compute in."""
         plain.adam_step(self.xp, values, grads, moments, scratch, numbers)
+
+    def lay_out(self, lengths: layout.Integers) -> layout.Layout:
+        """Where the steps of sequences lie when packed: :func:`npnlp.backend.layout.lay_out`."""
+        return layout.lay_out(lengths)
+
+    def number(
+        self, tokens: layout.Integers, starts: layout.Integers, where: layout.Layout
+    ) -> layout.Numbered:
+        """The tokens of packed sequences, numbered: :func:`npnlp.backend.layout.number`."""
+        return layout.number(tokens, starts, where)
 
     def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
         """Fused kernels for such a cell (:mod:`npnlp.backend.recurrence`), or None."""

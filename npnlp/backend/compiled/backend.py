@@ -11,7 +11,8 @@ import scipy
 from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: loaded here, and now
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled import recurrence, sums
+from npnlp.backend.compiled import layout, recurrence, sums
+from npnlp.backend.layout import Integers, Layout, Numbered
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.backend.plain import AdamNumbers
 from npnlp.backend.threads import THREAD_VARIABLES
@@ -58,6 +59,21 @@ class CompiledBackend(NumpyBackend):
             super().adam_step(values, grads, moments, scratch, numbers)
             return
         sums.adam_step(*arrays, *map(values.dtype.type, numbers))
+
+    def lay_out(self, lengths: Integers) -> Layout:
+        """See :meth:`Backend.lay_out`."""
+        ends = lengths.sum(axis=1).cumsum()
+        runs = np.zeros((len(lengths), 2, lengths[:, 0].max()), dtype=np.int32)
+        last, previous = np.empty_like(lengths), np.empty(ends[-1], dtype=np.int64)
+        layout.lay_out(lengths, runs, last, previous)
+        return Layout(runs, last, previous, ends)
+
+    def number(self, tokens: Integers, starts: Integers, where: Layout) -> Numbered:
+        """See :meth:`Backend.number`."""
+        numbers, vocabulary = np.empty((2, where.ends[-1]), dtype=np.int64)
+        ends = np.empty_like(where.ends)
+        layout.number(tokens, starts, where.runs, numbers, vocabulary, ends)
+        return Numbered(numbers, vocabulary[: ends[-1]], ends)
 
     def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
         """See :meth:`Backend.recurrence`."""
