@@ -216,40 +216,6 @@ def test_adam_equals_numpys_over_many_steps(size: int, dtype: np.dtype[Any]) -> 
         assert np.abs(found - expected).max() <= BOUND[dtype.name] / 10 * np.abs(expected).max()
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    batch=st.lists(st.tuples(*[st.integers(1, 9)] * 4), min_size=1, max_size=5),
-    seed=st.integers(0, 99),
-)
-def test_batches_are_laid_out_as_numpys(batch: list[tuple[int, ...]], seed: int) -> None:
-    lengths = np.array([sorted(row, reverse=True) for row in batch])
-    random = np.random.default_rng(seed)
-    tokens, starts = random.integers(0, 300, 40), random.integers(0, 31, lengths.shape)
-    both = []
-    for backend in (NUMBA, NUMPY):
-        layout = backend.lay_out(lengths)
-        both.append((layout, backend.number(tokens, starts, layout)))
-    (layout, numbered), (expected, of_expected) = both
-    firsts = (expected.ends - lengths.sum(axis=1))[:, None] + np.arange(4)
-    later = np.setdiff1d(np.arange(expected.ends[-1]), firsts)
-    there = expected.runs * (expected.runs[:, 1:] > 0)
-    np.testing.assert_array_equal(layout.runs * (layout.runs[:, 1:] > 0), there)
-    np.testing.assert_array_equal(layout.last_rows, expected.last_rows)
-    np.testing.assert_array_equal(layout.ends, expected.ends)
-    np.testing.assert_array_equal(layout.previous_rows[later], expected.previous_rows[later])
-    for found, wanted in zip(numbered, of_expected, strict=True):
-        np.testing.assert_array_equal(found, wanted)
-
-
-def test_a_layout_that_would_read_elsewhere_is_refused() -> None:
-    with pytest.raises(ValueError, match="longest first"):
-        NUMBA.lay_out(np.array([[5, 1, 5]]))
-    layout, starts = NUMBA.lay_out(np.array([[3, 1]])), np.array([[0, 3]])
-    for tokens in (np.arange(3), np.array([1, 2, -1, 4])):
-        with pytest.raises(IndexError, match="token"):
-            NUMBA.number(tokens, starts, layout)
-
-
 @pytest.mark.parametrize("shape", [(3,), (5, 7), (0, 4), (24001,)])
 def test_zeros_begin_where_a_line_of_the_cache_does(shape: Any, dtype: np.dtype[Any]) -> None:
     for array in (NUMBA.zeros(shape, dtype) for _ in range(5)):

@@ -70,6 +70,40 @@ class Backend(ABC):
         """:meth:`Random.keep` on this backend: True with probability ``1 - p``, the same bits."""
         return self.asarray(random.keep(shape, p))
 
+    def dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array]:
+        """``x s`` and ``s``, which is ``1 / (1 - p)`` where :meth:`keep_mask` says so, else 0."""
+        scale = self.keep_mask(random, x.shape, p) * x.dtype.type(1.0 / (1.0 - p))
+        return x * scale, scale
+
+    def add_rows(self, table: Array, rows: Array | slice, values: Array) -> None:
+        """``table[rows] += values``; no row is named twice."""
+        table[rows] += values
+
+    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
+        """``x W^T + b``: :func:`npnlp.backend.plain.linear`."""
+        return plain.linear(self.xp, x, weight, bias)
+
+    def linear_backward(
+        self, dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array
+    ) -> Array:
+        """``dL/dx``; adds into the other two: :func:`npnlp.backend.plain.linear_backward`."""
+        return plain.linear_backward(self.xp, dy, x, weight, d_weight, d_bias)
+
+    def relu(self, x: Array) -> tuple[Array, Array]:
+        """``max(x, 0)``, and 1 (or True) where x is above 0, else 0."""
+        return plain.relu(self.xp, x)
+
+    def count_correct(self, logits: Array, targets: Array) -> Any:
+        """How many rows of ``logits (B, C)`` are largest at ``targets (B,)``, an integer array."""
+        return plain.count_correct(self.xp, logits, targets)
+
+    def square_sums(self, values: Array, ends: layout.Integers) -> Array:
+        """``(P,)``: the sum of squares of each part of ``values (n,)``.
+
+        ``ends (P,)``, on the host, says where the parts end.
+        """
+        return plain.square_sums(self.xp, values, ends)
+
     def softmax_losses(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         """``softmax(z)`` and ``-log softmax(z)_y`` of every row, ``(B, C)`` and ``(B,)``.
 

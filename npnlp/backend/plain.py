@@ -8,7 +8,49 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
+
+
+def linear(
+    xp: Any, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any]
+) -> NDArray[Any]:  # fmt: skip
+    """``y = x W^T + b``: :class:`npnlp.layers.Linear`, forward."""
+    y: NDArray[Any] = xp.dot(x, weight.T)  # (1)
+    y += bias  # (2)
+    return y
+
+
+def linear_backward(
+    xp: Any, dy: NDArray[Any], x: NDArray[Any], weight: NDArray[Any],
+    d_weight: NDArray[Any], d_bias: NDArray[Any],
+) -> NDArray[Any]:  # fmt: skip
+    """``dL/dx = dy W``; ``dL/dW = dy^T x`` and ``dL/db = sum_n dy_n`` are added."""
+    d_bias += dy.sum(axis=0)  # undoes (2)
+    d_weight += xp.dot(dy.T, x)  # undoes (1), towards W
+    dx: NDArray[Any] = xp.dot(dy, weight)  # undoes (1), towards x
+    return dx
+
+
+def relu(xp: Any, x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """``max(x, 0)``, and 1 where x is above 0, else 0."""
+    # Of complex numbers the one with the larger real part is the maximum.
+    return xp.maximum(x, 0), x.real > 0
+
+
+def count_correct(xp: Any, logits: NDArray[Any], targets: NDArray[Any]) -> Any:
+    """How many rows of ``logits (B, C)`` are largest at ``targets (B,)``."""
+    return (logits.argmax(axis=1) == targets).sum()
+
+
+def square_sums(xp: Any, values: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[Any]:
+    """Of each part of a flat array the sum of squares; ``ends`` says where each part ends."""
+    sums, start = [], 0
+    for end in ends.tolist():
+        part = values[start:end]
+        sums.append(xp.dot(part, part))
+        start = end
+    return xp.array(sums)  # type: ignore[no-any-return]
 
 
 def softmax_losses(

@@ -11,10 +11,11 @@ import scipy
 from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: loaded here, and now
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled import layout, recurrence, sums
+from npnlp.backend.compiled import layout, linear, philox, recurrence, sums
 from npnlp.backend.layout import Integers, Layout, Numbered
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.random import Random, keep_threshold
 from npnlp.backend.threads import THREAD_VARIABLES
 
 REALS = (np.dtype("float32"), np.dtype("float64"))
@@ -39,6 +40,72 @@ class CompiledBackend(NumpyBackend):
         out = np.zeros((size, values.shape[1]), dtype=values.dtype)
         sums.segment_sum(np.ascontiguousarray(values), np.ascontiguousarray(segments), out)
         return out
+
+    def add_rows(self, table: Array, rows: Array | slice, values: Array) -> None:
+        """See :meth:`Backend.add_rows`."""
+        if isinstance(rows, slice) or not _plain(table, values) or table.ndim != 2:
+            super().add_rows(table, rows, values)
+            return
+        sums.add_rows(table, rows, values)
+
+    def dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array]:
+        """See :meth:`Backend.dropout`."""
+        if not _plain(x) or random.share is not None:
+            return super().dropout(x, random, p)
+        y, scale = np.empty_like(x), np.empty_like(x)
+        kept, step = x.dtype.type(1.0 / (1.0 - p)), np.uint64(random.step)
+        philox.dropout(x, random.key, step, keep_threshold(p), kept, y, scale)
+        return y, scale
+
+    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
+        """See :meth:`Backend.linear`."""
+        if not _plain(x, weight, bias):
+            return super().linear(x, weight, bias)
+        y = np.empty((len(x), len(weight)), dtype=x.dtype)
+        linear.linear(x, weight, bias, y)
+        return y
+
+    def linear_backward(
+        self, dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array
+    ) -> Array:
+        """See :meth:`Backend.linear_backward`."""
+        if not _plain(x, dy, weight, d_weight, d_bias):
+            return super().linear_backward(dy, x, weight, d_weight, d_bias)
+        dx = np.empty((len(dy), weight.shape[1]), dtype=dy.dtype)
+        linear.linear_backward(dy, x, weight, d_weight, d_bias, dx)
+        return dx
+
+    def relu(self, x: Array) -> tuple[Array, Array]:
+        """See :meth:`Backend.relu`."""
+        if not _plain(x):
+            return super().relu(x)
+        y, active = np.empty_like(x), np.empty_like(x)
+        linear.relu(x, y, active)
+        return y, active
+
+    def count_correct(self, logits: Array, targets: Array) -> Any:
+        """See :meth:`Backend.count_correct`."""
+        if not _plain(logits):
+            return super().count_correct(logits, targets)
+        return np.int64(sums.count_correct(logits, targets))
+
+    def square_sums(self, values: Array, ends: Integers) -> Array:
+        """See :meth:`Backend.square_sums`."""
+        if not _plain(values):
+            return super().square_sums(values, ends)
+        found = np.empty(len(ends), dtype=values.dtype)
+        sums.square_sums(values, ends, found)
+        return found
+
+    def softmax_losses_backward(
+        self, d_losses: Array | float, probabilities: Array, targets: Array
+    ) -> Array:
+        """See :meth:`Backend.softmax_losses_backward`."""
+        if not _plain(probabilities):
+            return super().softmax_losses_backward(d_losses, probabilities, targets)
+        d, d_logits = np.asarray(d_losses, probabilities.dtype), np.empty_like(probabilities)
+        sums.softmax_losses_backward(d.reshape(-1), probabilities, targets, d_logits)
+        return d_logits
 
     def softmax_losses(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         """See :meth:`Backend.softmax_losses`."""
@@ -87,6 +154,15 @@ class CompiledBackend(NumpyBackend):
 
 def _real(array: Array) -> bool:
     return array.dtype in REALS
+
+
+def _plain(*arrays: Array) -> bool:
+    """Whether compiled loops take them: of one real type, and contiguous."""
+    dtype = arrays[0].dtype
+    for array in arrays:
+        if array.dtype != dtype or not array.flags.c_contiguous:
+            return False
+    return dtype in REALS
 
 
 def _one_thread_for_scipy() -> None:
