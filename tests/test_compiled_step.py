@@ -83,7 +83,10 @@ def test_dropout_leaves_out_what_numpy_does_to_the_bit(
 
 
 def test_a_part_of_a_batch_is_masked_as_the_whole() -> None:
-    class Odd(Share):
+    class Odd:
+        def from_steps(self, steps: tuple[int, ...]) -> Share:
+            return self
+
         def place(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
             return (2 * shape[0], *shape[1:]), slice(1, None, 2)
 
