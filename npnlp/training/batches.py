@@ -82,12 +82,11 @@ def _pack(split: SplitArrays, rows: NDArray[np.int64], backend: Backend) -> Iter
     tokens, vocabulary = map(backend.asarray, (found.numbers, found.vocabulary))
     targets = backend.asarray(split.targets[rows])
     start = first = 0
-    for k, packing in enumerate(packings):
-        end, last = int(layout.ends[k]), int(found.ends[k])
+    for k, (end, last) in enumerate(zip(layout.ends.tolist(), found.ends.tolist(), strict=True)):
         yield Batch(
             tokens=tokens[start:end],
             vocabulary=vocabulary[first:last],
-            packing=packing,
+            packing=packings[k],
             targets=targets[k],
             rows=rows[k],
             shares=_rows(split.shares, rows[k], backend),

@@ -109,9 +109,8 @@ class CompiledBackend(NumpyBackend):
 
     def softmax_losses(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         """See :meth:`Backend.softmax_losses`."""
-        if not _real(logits):
+        if not _plain(logits):
             return super().softmax_losses(logits, targets)
-        logits, targets = np.ascontiguousarray(logits), np.ascontiguousarray(targets)
         probabilities, losses = np.empty_like(logits), np.empty(len(logits), dtype=logits.dtype)
         sums.softmax_losses(logits, targets, probabilities, losses)
         return probabilities, losses
@@ -121,11 +120,10 @@ class CompiledBackend(NumpyBackend):
         numbers: AdamNumbers,
     ) -> None:  # fmt: skip
         """See :meth:`Backend.adam_step`. One pass over the buffers; ``scratch`` is not used."""
-        arrays = (values, grads, *moments)
-        if not all(_real(array) and array.flags.c_contiguous for array in arrays):
+        if not _plain(values, grads, *moments):
             super().adam_step(values, grads, moments, scratch, numbers)
             return
-        sums.adam_step(*arrays, *map(values.dtype.type, numbers))
+        sums.adam_step(values, grads, *moments, *numbers)
 
     def lay_out(self, lengths: Integers) -> Layout:
         """See :meth:`Backend.lay_out`."""

@@ -28,14 +28,16 @@ def segment_sum(values: Array, segments: Array, out: Array) -> None:
 
 @kernel
 def adam_step(
-    values: Array, grads: Array, m: Array, v: Array, b1: Any, b2: Any, rate: Any, eps: Any
+    values: Array, grads: Array, m: Array, v: Array, b1: float, b2: float, rate: float, eps: float
 ) -> None:
-    """See :func:`npnlp.backend.plain.adam_step`; the numbers are of the arrays' type."""
+    """See :func:`npnlp.backend.plain.adam_step`."""
+    real = values.dtype.type
+    b1_, b2_, rate_, eps_ = real(b1), real(b2), real(rate), real(eps)  # in the arrays' type
     for i in range(len(values)):
         g = grads[i]
-        m[i] = m[i] * b1 + g
-        v[i] = v[i] * b2 + g * g
-        values[i] -= rate * (m[i] / (np.sqrt(v[i]) + eps))
+        m[i] = m[i] * b1_ + g
+        v[i] = v[i] * b2_ + g * g
+        values[i] -= rate_ * (m[i] / (np.sqrt(v[i]) + eps_))
 
 
 @inner
