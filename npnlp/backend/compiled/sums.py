@@ -6,7 +6,6 @@ Numbers that say where to look are checked: compiled code would read and write a
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
