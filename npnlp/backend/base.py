@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from npnlp.backend import plain
+from npnlp.backend import layout, plain
 from npnlp.backend.random import Random
 
 #: An array of the backend in use. CuPy's arrays answer to the same names as NumPy's.
@@ -73,9 +73,14 @@ class Backend(ABC):
         """
         return plain.affine(self.xp, x, weight, bias, groups)
 
-    def product(self, x: Array, weight: Array) -> Array:
-        """``x W``, ``(N, K) (K, n)``."""
-        return self.xp.dot(x, weight)  # type: ignore[no-any-return]
+    def affine_backward(
+        self, dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array
+    ) -> Array:
+        """``dL/dx = dy W`` of an affine map of one group; ``dy^T x`` and ``sum_n dy_n`` are added.
+
+        Shapes: ``dy (N, n)``, ``x (N, D)``, ``weight`` and ``d_weight (n, D)``, ``d_bias (n,)``.
+        """
+        return plain.affine_backward(self.xp, dy, x, weight, d_weight, d_bias)
 
     def add_outer(self, out: Array, left: Array, right: Array, rows: Array | None = None) -> None:
         """``out += sum_n left_n^T right_{rows_n}``: the gradient of the weights of a product.
@@ -88,6 +93,30 @@ class Backend(ABC):
     def keep_mask(self, random: Random, shape: tuple[int, ...], p: float) -> Array:
         """:meth:`Random.keep` on this backend: True with probability ``1 - p``, the same bits."""
         return self.asarray(random.keep(shape, p))
+
+    def dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array]:
+        """``x s`` and ``s``, which is ``1 / (1 - p)`` where :meth:`keep_mask` says so, else 0."""
+        scale = self.keep_mask(random, x.shape, p) * x.dtype.type(1.0 / (1.0 - p))
+        return x * scale, scale
+
+    def add_rows(self, table: Array, rows: Array | slice, values: Array) -> None:
+        """``table[rows] += values``; no row is named twice."""
+        table[rows] += values
+
+    def relu(self, x: Array) -> tuple[Array, Array]:
+        """``max(x, 0)``, and 1 (or True) where x is above 0, else 0."""
+        return plain.relu(self.xp, x)
+
+    def count_correct(self, logits: Array, targets: Array) -> Any:
+        """How many rows of ``logits (B, C)`` are largest at ``targets (B,)``, an integer array."""
+        return plain.count_correct(self.xp, logits, targets)
+
+    def square_sums(self, values: Array, ends: layout.Integers) -> Array:
+        """``(P,)``: the sum of squares of each part of ``values (n,)``.
+
+        ``ends (P,)``, on the host, says where the parts end.
+        """
+        return plain.square_sums(self.xp, values, ends)
 
     def softmax_losses(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         """``softmax(z)`` and ``-log softmax(z)_y`` of every row, ``(B, C)`` and ``(B,)``.
@@ -108,6 +137,16 @@ class Backend(ABC):
     ) -> None:  # fmt: skip
         """One step of Adam on flat buffers, in place; ``scratch`` is a buffer to compute in."""
         plain.adam_step(self.xp, values, grads, moments, scratch, numbers)
+
+    def lay_out(self, lengths: layout.Integers) -> layout.Layout:
+        """Where the steps of sequences lie when packed: :func:`npnlp.backend.layout.lay_out`."""
+        return layout.lay_out(lengths)
+
+    def number(
+        self, tokens: layout.Integers, starts: layout.Integers, where: layout.Layout
+    ) -> layout.Numbered:
+        """The tokens of packed sequences, numbered: :func:`npnlp.backend.layout.number`."""
+        return layout.number(tokens, starts, where)
 
     def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
         """Fused kernels for such a cell (:mod:`npnlp.backend.recurrence`), or None."""

@@ -15,9 +15,8 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +63,7 @@ def _set_up() -> tuple[np.random.Philox, dict[str, Any]]:
     return np.random.Philox(0), state
 
 
-@dataclass(frozen=True)
-class Random:
+class Random(NamedTuple):
     """A named stream of numbers at a step.
 
     ``Random(seed).child("dropout1").at(step).uniform((64, 64))``
@@ -95,7 +93,7 @@ class Random:
 
     def from_steps(self, *steps: int) -> Random:
         """The same stream for a mask of the packed rows from each of ``steps`` on, in turn."""
-        return self if self.share is None else replace(self, share=self.share.from_steps(steps))
+        return self if self.share is None else self._replace(share=self.share.from_steps(steps))
 
     @property
     def key(self) -> NDArray[np.uint64]:

@@ -23,8 +23,8 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> tuple[Array, ReLUCache]:
         """Apply to every element."""
-        # Of complex numbers the one with the larger real part is the maximum.
-        return self.backend.xp.maximum(x, 0), ReLUCache(x.real > 0)  # (1)
+        y, active = self.backend.relu(x)  # (1)
+        return y, ReLUCache(active)
 
     def backward(self, dy: Array, cache: ReLUCache) -> Array:
         """Return ``dL/dx``."""

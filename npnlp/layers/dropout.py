@@ -33,9 +33,8 @@ class Dropout(Layer):
         """Drop elements as ``random`` says; without it (evaluation) return ``x`` itself."""
         if random is None or self.p == 0.0:
             return x, DropoutCache(None)
-        keep = self.backend.keep_mask(random, x.shape, self.p)
-        scale = keep * self.dtype.type(1.0 / (1.0 - self.p))
-        return x * scale, DropoutCache(scale)  # (1)
+        y, scale = self.backend.dropout(x, random, self.p)  # (1)
+        return y, DropoutCache(scale)
 
     def backward(self, dy: Array, cache: DropoutCache) -> Array:
         """Return ``dL/dx``."""

@@ -62,6 +62,6 @@ class Embedding(Layer):
         ``tokens``).
         """
         grad = self.grads["weight"]
-        grad[rows] += d_rows
+        self.backend.add_rows(grad, rows, d_rows)
         if self.padding_idx is not None:
             grad[self.padding_idx] = 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from npnlp.backend import Array, Backend
 from npnlp.layers.base import Layer
 
@@ -13,7 +15,7 @@ class FlatParameters:
 
     So the optimizer, the global norm, clipping and the checkpoint are whole-buffer operations.
     An empty prefix leaves names as they are. ``parameters`` and ``views_of_grads`` list the views
-    by full name, ``"layer.parameter"``; ``flat_grads`` are the latter without their shape.
+    by full name, ``"layer.parameter"``; ``ends`` says where each of them ends in the buffers.
     """
 
     values: Array
@@ -44,4 +46,4 @@ class FlatParameters:
             layer.grads[name] = self.grads[start:end].reshape(value.shape)
             self.views_of_grads[full_name] = layer.grads[name]
             start = end
-        self.flat_grads = [grad.reshape(-1) for grad in self.views_of_grads.values()]
+        self.ends = np.cumsum([value.size for value in self.parameters.values()])

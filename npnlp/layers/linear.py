@@ -32,13 +32,12 @@ class Linear(Layer):
 
     def forward(self, x: Array) -> tuple[Array, LinearCache]:
         """Apply the layer to every row."""
-        y = self.backend.xp.dot(x, self.parameters["weight"].T)  # (1)
-        y += self.parameters["bias"]  # (2)
-        return y, LinearCache(x)
+        w, b = self.parameters["weight"], self.parameters["bias"]
+        return self.backend.affine(x, w, b), LinearCache(x)  # (1) x W^T, (2) + b
 
     def backward(self, dy: Array, cache: LinearCache) -> Array:
         """Add ``dL/dW`` and ``dL/db``; return ``dL/dx``."""
-        dot = self.backend.xp.dot
-        self.grads["bias"] += dy.sum(axis=0)  # undoes (2)
-        self.grads["weight"] += dot(dy.T, cache.x)  # undoes (1), towards W
-        return dot(dy, self.parameters["weight"])  # type: ignore[no-any-return]  # undoes (1), to x
+        grads, weight = self.grads, self.parameters["weight"]
+        return self.backend.affine_backward(
+            dy, cache.x, weight, grads["weight"], grads["bias"]
+        )  # undoes (2), (1)

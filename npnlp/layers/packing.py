@@ -11,23 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
+from npnlp.backend.layout import Integers, Layout
 from npnlp.errors import InputError
-
-Integers = NDArray[np.int64]
-
-
-class Rows(NamedTuple):
-    """Of each packed row: its batch, its step and the sorted place of its sequence."""
-
-    batches: Integers
-    steps: Integers
-    places: Integers
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,20 +27,16 @@ class Packing:
 
     What a layer takes or returns a row a sequence of is in the caller's order; the sorted order
     stays inside. On the host: ``lengths (B,)``; ``order (B,)``, which sequence stands at each
-    sorted place, or None where the caller's order is sorted; ``steps`` and ``places (N,)``, the
-    step and the sorted place of each packed row; ``batch_sizes (T,)`` and ``offsets (T,)``, how
-    many rows a step has and where they begin. On the backend: ``last_rows (B,)``, the row of each
-    sequence's last step, and ``previous_rows (N - B,)``, the row before each row of steps 1 to
-    T - 1.
+    sorted place, or None where the caller's order is sorted; ``runs (2, T)`` int32, where the rows
+    of each step begin and how many they are, which ``offsets`` and ``batch_sizes`` list. On the
+    backend: ``last_rows (B,)``, the row of each sequence's last step, and ``previous_rows
+    (N - B,)``, the row before each row of steps 1 to T - 1.
     """
 
     backend: Backend
     lengths: Integers
     order: Integers | None
-    steps: Integers
-    places: Integers
-    batch_sizes: list[int]
-    offsets: list[int]
+    runs: NDArray[np.int32]
     last_rows: Array
     previous_rows: Array
 
@@ -71,16 +58,12 @@ class Packing:
                 f"lengths[{row}] is {lengths[row]}; every sequence has to have at least one step"
             )
         order = np.argsort(-lengths, kind="stable")
-        (packed,), _ = pack_many(lengths[order][None], backend)
+        (packed,), _ = pack_many(lengths[order].astype(np.int64)[None], backend)
         if (order[1:] > order[:-1]).all():
             return packed  # type: ignore[return-value]
-        unsorted = np.argsort(order, kind="stable")
-        fields = vars(packed) | {
-            "lengths": lengths,
-            "order": order,
-            "last_rows": packed.last_rows.take(backend.asarray(unsorted), axis=0),
-        }
-        return cls(**fields)
+        unsorted = backend.asarray(np.argsort(order, kind="stable"))
+        last_rows = packed.last_rows.take(unsorted, axis=0)
+        return cls(backend, lengths, order, packed.runs, last_rows, packed.previous_rows)
 
     @property
     def longest_first(self) -> Integers:
@@ -90,14 +73,34 @@ class Packing:
     @property
     def rows(self) -> int:
         """``N``, the number of packed rows."""
-        return len(self.steps)
+        return len(self.lengths) + len(self.previous_rows)
+
+    @cached_property
+    def offsets(self) -> list[int]:
+        """Where the rows of each step begin ``(T,)``."""
+        return self.runs[0].tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def batch_sizes(self) -> list[int]:
+        """How many rows each step has ``(T,)``."""
+        return self.runs[1].tolist()  # type: ignore[no-any-return]
+
+    @cached_property
+    def steps(self) -> Integers:
+        """The step of each packed row ``(N,)``, on the host."""
+        return np.repeat(np.arange(self.runs.shape[1]), self.runs[1])
+
+    @cached_property
+    def places(self) -> Integers:
+        """The sorted place of the sequence of each packed row ``(N,)``, on the host."""
+        places: Integers = np.arange(self.rows) - np.repeat(self.runs[0], self.runs[1])
+        return places
 
     @cached_property
     def on_device(self) -> tuple[Array, Array, int, int]:
         """``offsets`` and ``batch_sizes (T,)`` int32 on the backend, B and T: for kernels."""
-        numbers = np.array([self.offsets, self.batch_sizes], dtype=np.int32)
-        offsets, sizes = self.backend.asarray(numbers)
-        return offsets, sizes, len(self.lengths), len(self.offsets)
+        offsets, sizes = self.backend.asarray(self.runs)
+        return offsets, sizes, len(self.lengths), self.runs.shape[1]
 
     def sort(self, x: Array) -> Array:
         """A copy of the caller's rows ``(B, ...)`` in sorted order."""
@@ -124,7 +127,7 @@ class Packing:
     @cached_property
     def reversed_rows(self) -> Array:
         """Of each packed row, the row of the same sequence as far from its other end ``(N,)``."""
-        return self.backend.asarray(np.asarray(self.offsets)[self.lags] + self.places)
+        return self.backend.asarray(self.runs[0].take(self.lags) + self.places)
 
     @property
     def sequences(self) -> Integers:
@@ -136,45 +139,20 @@ class Packing:
         return self.backend.asarray(self.steps * len(self.lengths) + self.sequences)
 
 
-def pack_many(lengths: Integers, backend: Backend) -> tuple[list[Packing], Rows]:
+def pack_many(lengths: Integers, backend: Backend) -> tuple[list[Packing], Layout]:
     """The packings of K batches at once, ``lengths (K, B)``, each row sorted longest first.
 
-    Also the packed rows of all of them, one batch after another. An epoch has hundreds of batches,
-    and to lay out their steps together takes a tenth of the time.
+    Also the layout of all of them together, on the host.
     """
-    batches, batch = lengths.shape
-    steps = np.arange(lengths.max())
-    sizes = (lengths[:, None, :] > steps[:, None]).sum(axis=2)  # (K, T): who is still running
-    offsets = np.cumsum(sizes, axis=1) - sizes
-    last = np.take_along_axis(offsets, lengths - 1, axis=1) + np.arange(batch)
-    totals = sizes.sum(axis=1)
-    ends = np.cumsum(totals)
-    starts = ends - totals
-    # Each (k, t) is a run of rows, for the places 0 to sizes[k, t] - 1.
-    runs = sizes.ravel()
-    row = np.arange(ends[-1]) - np.repeat(starts, totals)  # within its batch
-    rows = Rows(
-        batches=np.repeat(np.arange(batches), totals),
-        steps=np.repeat(np.tile(steps, batches), runs),
-        places=row - np.repeat(offsets.ravel(), runs),
-    )
-    # The row before (t, b) is (t - 1, b); step t - 1 has sizes[k, t - 1] rows.
-    previous = row - np.repeat(np.roll(sizes, 1, axis=1).ravel(), runs)
-    packings = [
-        Packing(
-            backend=backend,
-            lengths=lengths[k],
-            order=None,
-            steps=rows.steps[start:end],
-            places=rows.places[start:end],
-            batch_sizes=sizes[k, : lengths[k, 0]].tolist(),
-            offsets=offsets[k, : lengths[k, 0]].tolist(),
-            last_rows=backend.asarray(last[k]),
-            previous_rows=backend.asarray(previous[start + batch : end]),
-        )
-        for k, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True))
-    ]
-    return packings, rows
+    layout = backend.lay_out(lengths)
+    batch, longest = lengths.shape[1], lengths[:, 0].tolist()
+    last_rows, previous_rows = map(backend.asarray, (layout.last_rows, layout.previous_rows))
+    packings, start = [], 0
+    for k, end in enumerate(layout.ends.tolist()):
+        runs, previous = layout.runs[k, :, : longest[k]], previous_rows[start + batch : end]
+        packings.append(Packing(backend, lengths[k], None, runs, last_rows[k], previous))
+        start = end
+    return packings, layout
 
 
 def pack_padded_sequence(

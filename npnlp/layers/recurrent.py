@@ -208,11 +208,12 @@ class Recurrent(Cell):
     def _project_backward(self, delta: Array, cache: RecurrentCache) -> Array:
         if cache.tokens is not None:
             delta = self.backend.segment_sum(delta, cache.tokens, len(cache.x))  # undoes (1')
-        backend, xp, grads, suffix = self.backend, self.backend.xp, self.grads, self.suffix
-        # A product with ones is a sum over rows, at the speed of BLAS.
-        sums = xp.dot(xp.ones(len(delta), dtype=delta.dtype), delta)  # undoes (1), (2), towards b
-        grads["bias_ih" + suffix] += self.of_input(sums)
-        grads["bias_hh" + suffix] += self.of_product(sums)
-        d_u = self.of_input(delta)
-        backend.add_outer(grads["weight_ih" + suffix], d_u, cache.x)  # undoes (1), towards W_ih
-        return backend.product(d_u, self.weight("weight_ih"))  # undoes (1), towards x
+        grads, suffix = self.grads, self.suffix
+        d_u, d_p, weight = self.of_input(delta), self.of_product(delta), self.weight("weight_ih")
+        sums = self.backend.zeros((len(weight),), delta.dtype)
+        d_x = self.backend.affine_backward(
+            d_u, cache.x, weight, grads["weight_ih" + suffix], sums
+        )  # undoes (1)
+        grads["bias_ih" + suffix] += sums
+        grads["bias_hh" + suffix] += sums if d_p is d_u else d_p.sum(axis=0)  # undoes (2)
+        return d_x

@@ -195,10 +195,11 @@ class Encoder(Composite):
 
     def backward(self, dy: Array, cache: EncoderCache, probe: Any = None) -> Array:
         """``dL/dx``; ``probe`` is shown every recurrent layer, or every attention layer."""
-        d_hidden = d_last = None
         width = dy.shape[1] // len(self.pools)
-        for place, (pool, kept) in enumerate(zip(self.pools, cache.pools, strict=True)):
-            d = pool.backward(dy[:, place * width : (place + 1) * width], kept)  # undoes (2)
+        d_hidden, d_last = self.pools[0].backward(dy[:, :width], cache.pools[0])  # undoes (2)
+        for place, pool in enumerate(self.pools[1:], start=1):
+            columns = slice(place * width, (place + 1) * width)
+            d = pool.backward(dy[:, columns], cache.pools[place])  # undoes (2)
             d_hidden, d_last = _sum(d_hidden, d[0]), _sum(d_last, d[1])
         return self.states_backward(d_hidden, d_last, cache.rnn, probe)  # undoes (1)
 

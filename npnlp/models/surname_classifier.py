@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +20,7 @@ from npnlp.models.reader import CharacterReader
 KEYS = "ngrams.keys"
 
 
-@dataclass(frozen=True)
-class ClassifierCache:
+class ClassifierCache(NamedTuple):
     """The caches of the layers in the order of the forward pass; those left out are None."""
 
     reader: Any

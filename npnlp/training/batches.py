@@ -15,9 +15,9 @@ from npnlp.layers.ngrams import known_ngrams
 from npnlp.layers.packing import pack_many
 from npnlp.text import SplitArrays
 
-#: Batches are packed together up to this many padded steps in all: enough to share the overhead,
-#: few enough to stay in the cache.
-TOGETHER = 2**15
+#: Batches are packed together up to this many padded steps in all, which take some megabytes:
+#: enough to share the overhead, and to come back to cold memory seldom.
+TOGETHER = 2**18
 
 
 @dataclass(frozen=True)
@@ -77,27 +77,22 @@ def _pack(split: SplitArrays, rows: NDArray[np.int64], backend: Backend) -> Iter
     """A batch for each line of ``rows (K, B)``."""
     longest_first = np.argsort(-split.lengths[rows], axis=1, kind="stable")
     rows = np.take_along_axis(rows, longest_first, axis=1)
-    packings, (k, steps, places) = pack_many(split.lengths[rows], backend)
-    starts = split.starts[rows].ravel()
-    tokens = split.tokens.take(starts.take(k * rows.shape[1] + places) + steps)
-    size = int(tokens.max()) + 1
-    cells = k * size + tokens
-    occurs = np.zeros(len(rows) * size, dtype=bool)
-    occurs[cells] = True
-    numbers = np.cumsum(occurs.reshape(-1, size), axis=1) - 1
-    local = numbers.ravel().take(cells)
-    end = 0
-    for packing, of_batch, present in zip(packings, rows, occurs.reshape(-1, size), strict=True):
-        start, end = end, end + packing.rows
+    packings, layout = pack_many(split.lengths[rows], backend)
+    found = backend.number(split.tokens, split.starts[rows], layout)
+    tokens, vocabulary = map(backend.asarray, (found.numbers, found.vocabulary))
+    targets = backend.asarray(split.targets[rows])
+    start = first = 0
+    for k, (end, last) in enumerate(zip(layout.ends.tolist(), found.ends.tolist(), strict=True)):
         yield Batch(
-            tokens=backend.asarray(local[start:end]),
-            vocabulary=backend.asarray(np.flatnonzero(present)),
-            packing=packing,
-            targets=backend.asarray(split.targets[of_batch]),
-            rows=of_batch,
-            shares=_rows(split.shares, of_batch, backend),
-            weights=_rows(split.weights, of_batch, backend),
+            tokens=tokens[start:end],
+            vocabulary=vocabulary[first:last],
+            packing=packings[k],
+            targets=targets[k],
+            rows=rows[k],
+            shares=_rows(split.shares, rows[k], backend),
+            weights=_rows(split.weights, rows[k], backend),
         )
+        start, first = end, last
 
 
 def _rows(

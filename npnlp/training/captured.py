@@ -155,17 +155,19 @@ class CapturedSteps:
     def _shape(self, batch: int, capacity: int) -> tuple[BatchBuffers, Batch]:
         buffers = self.resident.buffers(batch, capacity)
         steps = self.resident.steps
+        nobody = np.empty(0, dtype=np.int64)
         packing = Packing(
-            backend=self.backend, lengths=buffers.lengths, order=None, steps=buffers.steps,
-            places=buffers.places, batch_sizes=[batch] * steps, offsets=[0] * steps,
+            backend=self.backend, lengths=buffers.lengths, order=None,
+            runs=np.tile(np.array([[0], [batch]], dtype=np.int32), steps),
             last_rows=buffers.last_rows, previous_rows=buffers.previous_rows,
         )  # fmt: skip
-        # What a packing would copy from the host is there already.
-        vars(packing)["on_device"] = (buffers.offsets, buffers.sizes, batch, steps)
-        vars(packing)["reversed_rows"] = buffers.reversed_rows
+        # What a packing would make on the host, or copy from there, is on the device already.
+        vars(packing).update(
+            on_device=(buffers.offsets, buffers.sizes, batch, steps), steps=buffers.steps,
+            places=buffers.places, reversed_rows=buffers.reversed_rows,
+        )  # fmt: skip
         # No vocabulary of the batch's own: its size would be another for each batch.
         vocabulary: Any = None
-        nobody = np.empty(0, dtype=np.int64)
         return buffers, Batch(buffers.tokens, vocabulary, packing, buffers.targets, nobody)
 
     def _eager(self, number: int) -> bool:

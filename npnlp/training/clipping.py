@@ -9,10 +9,9 @@ from npnlp.backend import Array, Backend
 from npnlp.layers import FlatParameters
 
 
-def squared_norms(flat: FlatParameters, backend: Backend) -> list[Array]:
-    """``|dL/dp|^2`` of each parameter, in the order of ``flat.parameters``."""
-    dot = backend.xp.dot
-    return [dot(grad, grad) for grad in flat.flat_grads]
+def squared_norms(flat: FlatParameters, backend: Backend) -> Array:
+    """``|dL/dp|^2`` of each parameter ``(P,)``, in the order of ``flat.parameters``."""
+    return backend.square_sums(flat.grads, flat.ends)
 
 
 def clip_grad_norm(grads: Array, max_norm: float | None, backend: Backend) -> Array:

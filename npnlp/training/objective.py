@@ -39,12 +39,6 @@ class Outcome:
     correct: Array
 
 
-def count_correct(logits: Array, targets: Array) -> Array:
-    """How many rows of ``logits (B, C)`` are largest at ``targets (B,)``."""
-    correct: Array = (logits.argmax(axis=1) == targets).sum()
-    return correct
-
-
 class Objective(Protocol):
     """Adds the gradient of a batch's loss into the gradients of the model."""
 
@@ -70,7 +64,7 @@ class PlainObjective:
         _, loss = self.criterion.forward(logits, batch.targets)
         model.zero_grads()
         model.backward(self.criterion.backward(1.0, loss), cache, probe)
-        correct = count_correct(logits, batch.targets)
+        correct = model.backend.count_correct(logits, batch.targets)
         return Outcome(logits, loss.loss_sum, loss.weight_sum, correct)
 
 
@@ -127,5 +121,5 @@ class SoftObjective:
         for number, ((_, cache), gradient) in enumerate(zip(passes, gradients, strict=True)):
             model.backward(gradient, cache, None if number else probe)
         logits = passes[0][0]
-        correct = count_correct(logits, batch.targets)
+        correct = model.backend.count_correct(logits, batch.targets)
         return Outcome(logits, total * len(targets), len(targets), correct)

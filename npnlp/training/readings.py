@@ -86,12 +86,11 @@ class _Repetition:
         model.zero_grads()
         model.backward(d_logits, cache)
         self.note_parameters("gradient", "emb", model.reader.emb.grads)
-        squares = squared_norms(model.flat, backend)
+        squares = host(squared_norms(model.flat, backend))
         norm = clip_grad_norm(model.flat.grads, replay.training.clip_norm, backend)
         self.note("gradient norm", "all parameters", norm)
         if self.readings[-1].value:
-            bad = [p for p, s in zip(model.parameters, squares, strict=True)
-                   if not np.isfinite(float(s))]  # fmt: skip
+            bad = [p for p, s in zip(model.parameters, squares, strict=True) if not np.isfinite(s)]
             self.readings[-1] = replace(self.readings[-1], parameter=bad[0] if bad else None)
         parts.optimizer.step()
         for name, value in model.parameters.items():

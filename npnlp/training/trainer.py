@@ -183,8 +183,7 @@ class Trainer:
         row[1] = found.weight_sum
         row[2] = found.correct
         row[3] = norm
-        for column, value in enumerate(squares, start=len(LOGGED)):
-            row[column] = value
+        row[len(LOGGED) :] = squares
 
     def rate_of(self, step: int) -> float:
         """The learning rate of the step that has so many before it."""

@@ -8,10 +8,12 @@ import numba
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled import products, recurrence, sums
+from npnlp.backend.compiled import elementwise, layout, philox, products, recurrence, sums
 from npnlp.backend.compiled.sharing import share
+from npnlp.backend.layout import Integers, Layout, Numbered
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.random import Random, keep_threshold
 
 NO_ROWS = np.empty(0, dtype=np.intp)
 REALS = (np.dtype("float32"), np.dtype("float64"))
@@ -35,38 +37,88 @@ class CompiledBackend(NumpyBackend):
 
     def affine(self, x: Array, weight: Array, bias: Array, groups: int = 1) -> Array:
         """See :meth:`Backend.affine`."""
-        if not all(map(_real, (x, weight, bias))):
+        if not _real(x, weight, bias) or self._is_small(x, weight):
             return super().affine(x, weight, bias, groups)
         out = np.empty((groups, len(x), len(weight) // groups), dtype=x.dtype)
-        panels, biases = products.panels_of(weight.T, groups), bias.reshape(groups, -1)
-
-        def work(low: int, high: int) -> None:
-            products.affine(x, panels, biases, low, high, out)
-
-        share(work, len(x), x.size * len(weight))
+        share(products.affine, (x, weight.T, bias.reshape(groups, -1), out), len(x), weight.size)
         return out if groups > 1 else out[0]
 
-    def product(self, x: Array, weight: Array) -> Array:
-        """See :meth:`Backend.product`."""
-        return self.affine(x, weight.T, np.zeros(weight.shape[1], dtype=weight.dtype))
+    def affine_backward(
+        self, dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array
+    ) -> Array:
+        """See :meth:`Backend.affine_backward`."""
+        if not _real(dy, x, weight, d_weight, d_bias) or self._is_small(x, weight):
+            return super().affine_backward(dy, x, weight, d_weight, d_bias)
+        dx = np.empty((len(dy), weight.shape[1]), dtype=dy.dtype)
+        arrays = dy, x, weight, d_weight, d_bias, dx
+        share(products.affine_backward, arrays, len(dy), 2 * weight.size)
+        return dx
+
+    def _is_small(self, x: Array, weight: Array) -> bool:
+        """Whether BLAS multiplies ``x W^T`` as fast, because it copies nothing either."""
+        return x.size * len(weight) <= self.small_product
 
     def add_outer(self, out: Array, left: Array, right: Array, rows: Array | None = None) -> None:
         """See :meth:`Backend.add_outer`."""
-        if not all(map(_real, (out, left, right))):
+        if not _real(out, left, right):
             super().add_outer(out, left, right, rows)
             return
-        given = NO_ROWS if rows is None else rows
+        if len(left):
+            arrays = left, right, NO_ROWS if rows is None else rows, out
+            share(products.add_outer, arrays, len(out), len(left) * right.shape[1])
 
-        def work(low: int, high: int) -> None:
-            products.add_outer(left, right, given, low, high, out)
+    def add_rows(self, table: Array, rows: Array | slice, values: Array) -> None:
+        """See :meth:`Backend.add_rows`."""
+        if isinstance(rows, slice) or not _plain(table, values) or table.ndim != 2:
+            super().add_rows(table, rows, values)
+            return
+        sums.add_rows(table, rows, values)
 
-        share(work, len(out), left.size * out.shape[1])
+    def dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array]:
+        """See :meth:`Backend.dropout`."""
+        if not _plain(x) or random.share is not None:
+            return super().dropout(x, random, p)
+        y, scale = np.empty_like(x), np.empty_like(x)
+        kept, step = x.dtype.type(1.0 / (1.0 - p)), np.uint64(random.step)
+        philox.dropout(x, random.key, step, keep_threshold(p), kept, y, scale)
+        return y, scale
+
+    def relu(self, x: Array) -> tuple[Array, Array]:
+        """See :meth:`Backend.relu`."""
+        if not _plain(x):
+            return super().relu(x)
+        y, active = np.empty_like(x), np.empty_like(x)
+        elementwise.relu(x, y, active)
+        return y, active
+
+    def count_correct(self, logits: Array, targets: Array) -> Any:
+        """See :meth:`Backend.count_correct`."""
+        if not _plain(logits):
+            return super().count_correct(logits, targets)
+        return np.int64(sums.count_correct(logits, targets))
+
+    def square_sums(self, values: Array, ends: Integers) -> Array:
+        """See :meth:`Backend.square_sums`."""
+        if not _plain(values):
+            return super().square_sums(values, ends)
+        found = np.empty(len(ends), dtype=values.dtype)
+        sums.square_sums(values, ends, found)
+        return found
+
+    def softmax_losses_backward(
+        self, d_losses: Array | float, probabilities: Array, targets: Array
+    ) -> Array:
+        """See :meth:`Backend.softmax_losses_backward`."""
+        if not _plain(probabilities):
+            return super().softmax_losses_backward(d_losses, probabilities, targets)
+        d, d_logits = np.asarray(d_losses, probabilities.dtype), np.empty_like(probabilities)
+        sums.softmax_losses_backward(d.reshape(-1), probabilities, targets, d_logits)
+        return d_logits
 
     def softmax_losses(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         """See :meth:`Backend.softmax_losses`."""
-        if not _real(logits):
+        if not _plain(logits):
             return super().softmax_losses(logits, targets)
-        logits, targets = np.ascontiguousarray(logits), np.ascontiguousarray(targets)
         probabilities, losses = np.empty_like(logits), np.empty(len(logits), dtype=logits.dtype)
         sums.softmax_losses(logits, targets, probabilities, losses)
         return probabilities, losses
@@ -76,11 +128,25 @@ class CompiledBackend(NumpyBackend):
         numbers: AdamNumbers,
     ) -> None:  # fmt: skip
         """See :meth:`Backend.adam_step`. One pass over the buffers; ``scratch`` is not used."""
-        arrays = (values, grads, *moments)
-        if not all(_real(array) and array.flags.c_contiguous for array in arrays):
+        if not _plain(values, grads, *moments):
             super().adam_step(values, grads, moments, scratch, numbers)
             return
-        sums.adam_step(*arrays, *map(values.dtype.type, numbers))
+        sums.adam_step(values, grads, *moments, *numbers)
+
+    def lay_out(self, lengths: Integers) -> Layout:
+        """See :meth:`Backend.lay_out`."""
+        ends = lengths.sum(axis=1).cumsum()
+        runs = np.zeros((len(lengths), 2, lengths[:, 0].max()), dtype=np.int32)
+        last, previous = np.empty_like(lengths), np.empty(ends[-1], dtype=np.int64)
+        layout.lay_out(lengths, runs, last, previous)
+        return Layout(runs, last, previous, ends)
+
+    def number(self, tokens: Integers, starts: Integers, where: Layout) -> Numbered:
+        """See :meth:`Backend.number`."""
+        numbers, vocabulary = np.empty((2, where.ends[-1]), dtype=np.int64)
+        ends = np.empty_like(where.ends)
+        layout.number(tokens, starts, where.runs, numbers, vocabulary, ends)
+        return Numbered(numbers, vocabulary[: ends[-1]], ends)
 
     def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
         """See :meth:`Backend.recurrence`."""
@@ -92,5 +158,12 @@ class CompiledBackend(NumpyBackend):
         return super().describe() | {"numba": numba.__version__}
 
 
-def _real(array: Array) -> bool:
-    return array.dtype in REALS
+def _real(*arrays: Array) -> bool:
+    """Whether all are of one real type."""
+    dtype = arrays[0].dtype
+    return dtype in REALS and all(array.dtype == dtype for array in arrays[1:])
+
+
+def _plain(*arrays: Array) -> bool:
+    """Whether all are of one real type, and each in one piece."""
+    return _real(*arrays) and all(array.flags.c_contiguous for array in arrays)

@@ -9,17 +9,18 @@ from __future__ import annotations
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import add, copy, tanh
 from npnlp.backend.compiled.kernel import kernel
-from npnlp.backend.compiled.products import add_product, room_for
+from npnlp.backend.compiled.products import add_product, panels_of, room_for
 
 
 @kernel
 def forward(
-    hidden: Array, panels: Array, initial: Array, sizes: Array, low: int, high: int, relu: bool
+    hidden: Array, w_hh_t: Array, initial: Array, sizes: Array, relu: bool, low: int, high: int
 ) -> None:
     """``h_t = phi(u_t + W_hh h_{t-1})``, in place of ``u (N, H)``.
 
-    ``panels`` are of ``W_hh^T``; ``initial (B, H)``, or no rows for zeros.
+    ``w_hh_t (H, H)`` is transposed; ``initial (B, H)``, or no rows for zeros.
     """
+    panels = panels_of(w_hh_t, 1)
     rest, known = room_for(high - low, panels), len(initial) > 0
     before, start = initial[low:high], 0
     for size in sizes:
@@ -39,14 +40,15 @@ def forward(
 
 @kernel
 def backward(
-    hidden: Array, panels: Array, d_hidden: Array, d: Array, delta: Array, kept: Array,
-    sizes: Array, low: int, high: int, has_initial: bool, relu: bool,
+    hidden: Array, w_hh: Array, d_hidden: Array, d: Array, delta: Array, kept: Array,
+    sizes: Array, has_initial: bool, relu: bool, low: int, high: int,
 ) -> None:  # fmt: skip
     """``delta_t = phi'(a_t) d_t`` and ``d_{t-1} = delta_t W_hh``, from the last step down.
 
-    ``panels`` are of ``W_hh``; ``d_hidden`` and ``kept`` ``(N, H)``, or no rows where they are not
+    ``d_hidden`` and ``kept`` ``(N, H)``, or no rows where they are not
     wanted.
     """
+    panels = panels_of(w_hh, 1)
     rest, start = room_for(high - low, panels), len(hidden)
     for t in range(len(sizes) - 1, -1, -1):
         start -= sizes[t]

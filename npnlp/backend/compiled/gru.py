@@ -11,18 +11,19 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import add, copy, logistic, tanh
 from npnlp.backend.compiled.kernel import kernel
-from npnlp.backend.compiled.products import add_product, room_for
+from npnlp.backend.compiled.products import add_product, panels_of, room_for
 
 
 @kernel
 def forward(
-    gates: Array, product: Array, hidden: Array, panels: Array, b_n: Array, initial: Array,
+    gates: Array, product: Array, hidden: Array, w_hh_t: Array, b_n: Array, initial: Array,
     sizes: Array, low: int, high: int,
 ) -> None:  # fmt: skip
     """Fill ``gates (3, N, H)``, ``u`` on entry, ``product`` and ``hidden`` ``(N, H)``.
 
-    ``panels`` are of ``W_hh^T``, gate by gate; ``initial (B, H)``, or no rows for zeros.
+    ``w_hh_t (H, 3 H)`` is transposed; ``initial (B, H)``, or no rows for zeros.
     """
+    panels = panels_of(w_hh_t, 3)
     rest, known, units = room_for(high - low, panels), len(initial) > 0, hidden.shape[1]
     before = initial[low:high] if known else np.zeros((high - low, units), dtype=hidden.dtype)
     start = 0
@@ -52,10 +53,11 @@ def forward(
 
 @kernel
 def backward(
-    gates: Array, product: Array, hidden: Array, panels: Array, d_hidden: Array, d: Array,
-    delta: Array, kept: Array, sizes: Array, low: int, high: int, has_initial: bool,
+    gates: Array, product: Array, hidden: Array, w_hh: Array, d_hidden: Array, d: Array,
+    delta: Array, kept: Array, sizes: Array, has_initial: bool, low: int, high: int,
 ) -> None:  # fmt: skip
     """``delta (N, 4 H)`` in the order r, z, q, n, from the last step down; see the layer."""
+    panels = panels_of(w_hh, 1)
     rest, units, start = room_for(high - low, panels), hidden.shape[1], len(hidden)
     for t in range(len(sizes) - 1, -1, -1):
         start -= sizes[t]

@@ -7,18 +7,19 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import add, copy, logistic, tanh
 from npnlp.backend.compiled.kernel import kernel
-from npnlp.backend.compiled.products import add_product, room_for
+from npnlp.backend.compiled.products import add_product, panels_of, room_for
 
 
 @kernel
 def forward(
-    gates: Array, cell: Array, tanh_cell: Array, hidden: Array, panels: Array,
+    gates: Array, cell: Array, tanh_cell: Array, hidden: Array, w_hh_t: Array,
     initial: Array, initial_cell: Array, sizes: Array, low: int, high: int,
 ) -> None:  # fmt: skip
     """Fill ``gates (4, N, H)``, ``u`` on entry, and what follows ``(N, H)``.
 
-    ``panels`` are of ``W_hh^T``, gate by gate; the initial states ``(B, H)``, or no rows for zeros.
+    ``w_hh_t (H, 4 H)`` is transposed; the initial states ``(B, H)``, or no rows for zeros.
     """
+    panels = panels_of(w_hh_t, 4)
     rest, known, units = room_for(high - low, panels), len(initial) > 0, hidden.shape[1]
     zeros = np.zeros((0 if known else high - low, units), dtype=hidden.dtype)
     h_before = initial[low:high] if known else zeros
@@ -54,11 +55,12 @@ def forward(
 
 @kernel
 def backward(
-    gates: Array, cell: Array, tanh_cell: Array, hidden: Array, panels: Array,
+    gates: Array, cell: Array, tanh_cell: Array, hidden: Array, w_hh: Array,
     d_hidden: Array, d: Array, d_cell: Array, delta: Array, kept: Array, kept_cell: Array,
-    sizes: Array, low: int, high: int, has_initial: bool,
+    sizes: Array, has_initial: bool, low: int, high: int,
 ) -> None:  # fmt: skip
     """``delta (N, 4 H)`` in the order i, f, g, o, from the last step down; see the layer."""
+    panels = panels_of(w_hh, 1)
     rest, units, start = room_for(high - low, panels), hidden.shape[1], len(hidden)
     for t in range(len(sizes) - 1, -1, -1):
         start -= sizes[t]

@@ -11,8 +11,7 @@ import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.kernel import inner, kernel
-from npnlp.backend.compiled.tile import MOST_ROWS, ROW, make_tile, panel_width
-from npnlp.backend.numpy_backend import aligned
+from npnlp.backend.compiled.tile import MOST_ROWS, ROW, make_tile
 
 #: Rows of a product, and rows that are summed over, at once: what is read of them again and again
 #: stays in the cache.
@@ -23,42 +22,68 @@ SQUARE = 8
 _tile_8, _tile_4, _tile_2, _tile_1 = map(make_tile, (8, 4, 2, 1))
 
 
-def panels_of(weights: Array, groups: int = 1) -> Array:
+@inner
+def panels_of(weights: Array, groups: int) -> Array:
     """``weights (K, n)`` as ``(groups, P, K, width)``, each group an equal part of the columns.
 
     The last panel of a group ends in zeros where ``width`` does not divide its columns.
     """
-    width, columns = panel_width(weights.dtype), weights.shape[1] // groups
-    shape = groups, -(-columns // width), len(weights), width
-    panels = aligned(shape, weights.dtype, np.zeros if columns % width else np.empty)
-    fill_panels(weights, columns, panels)
+    columns, width = weights.shape[1] // groups, ROW // weights.itemsize
+    panels = _empty_panels(groups, columns, len(weights), weights)
+    together = weights.strides[1] == weights.itemsize
+    for g in range(groups):
+        for p in range(panels.shape[1]):
+            first = g * columns + p * width
+            last = min(first + width, (g + 1) * columns)
+            if together:
+                for k in range(len(weights)):
+                    _copy_row(weights[k, first:last], panels[g, p, k])
+            else:
+                _turn(weights[:, first:last], panels[g, p])
     return panels
 
 
-@kernel
-def fill_panels(weights: Array, columns: int, panels: Array) -> None:
-    """See :func:`panels_of`. By squares: the rows of a transposed matrix lie apart."""
-    for g in range(len(panels)):
-        for start in range(0, len(weights), SQUARE):
-            end = min(start + SQUARE, len(weights))
-            copy_to_panels(weights[start:end, g * columns : (g + 1) * columns], panels[g], start)
+@inner
+def _empty_panels(groups: int, columns: int, rows: int, like: Array) -> Array:
+    """``(groups, P, rows, width)``, each row in lines of the cache of its own."""
+    width = ROW // like.itemsize
+    parts = -(-columns // width)
+    size = groups * parts * rows * width
+    room = np.empty(size + width, dtype=like.dtype)
+    first = -room.ctypes.data % ROW // like.itemsize
+    panels = room[first : first + size].reshape(groups, parts, rows, width)
+    if columns % width:
+        for g in range(groups):
+            panels[g, parts - 1].reshape(-1)[:] = 0
+    return panels
 
 
 @inner
-def copy_to_panels(rows: Array, panels: Array, first: int) -> None:
-    """Copy up to 8 ``rows (b, n)`` to rows ``first`` and following of ``panels (P, K, width)``."""
-    width, (b, n) = panels.shape[2], rows.shape
-    for p in range(len(panels)):
-        for j in range(p * width, min((p + 1) * width, n), SQUARE):
-            to = panels[p, first : first + b, j - p * width :]
-            if b == SQUARE and j + SQUARE <= n:
-                for row in range(SQUARE):
-                    for column in range(SQUARE):
-                        to[row, column] = rows[row, j + column]
+def _copy_row(row: Array, to: Array) -> None:
+    """``to (width,)`` gets ``row``, as far as that goes."""
+    width = ROW // to.itemsize
+    if len(row) == width:  # as many as a compiler knows: no loop is left
+        for j in range(width):
+            to[j] = row[j]
+    else:
+        for j in range(len(row)):
+            to[j] = row[j]
+
+
+@inner
+def _turn(columns: Array, panel: Array) -> None:
+    """``panel (K, width)`` gets ``columns (K, n)``, which do not lie together, by squares."""
+    rows, n = columns.shape
+    for k in range(0, rows, SQUARE):
+        for j in range(0, n, SQUARE):
+            if k + SQUARE <= rows and j + SQUARE <= n:
+                for down in range(SQUARE):
+                    for right in range(SQUARE):
+                        panel[k + down, j + right] = columns[k + down, j + right]
             else:
-                for row in range(b):
-                    for column in range(min(SQUARE, n - j)):
-                        to[row, column] = rows[row, j + column]
+                for row in range(k, min(k + SQUARE, rows)):
+                    for column in range(j, min(j + SQUARE, n)):
+                        panel[row, column] = columns[row, column]
 
 
 @inner
@@ -108,8 +133,11 @@ def add_tiles(x: Array, panels: Array, out: Array) -> None:
 
 
 @kernel
-def affine(x: Array, panels: Array, bias: Array, low: int, high: int, out: Array) -> None:
-    """Rows from ``low`` to ``high`` of ``out (G, N, n) = x W + b``, ``bias (G, n)``."""
+def affine(x: Array, weights: Array, bias: Array, out: Array, low: int, high: int) -> None:
+    """Rows from ``low`` to ``high`` of ``out (G, N, n) = x W + b``: ``(K, G n)`` and ``(G, n)``."""
+    if x.shape[1] != len(weights) or bias.size != weights.shape[1]:
+        raise ValueError("incompatible sizes")
+    panels = panels_of(weights, len(out))
     rest = room_for(BLOCK, panels)
     for start in range(low, high, BLOCK):
         end = min(start + BLOCK, high)
@@ -120,33 +148,56 @@ def affine(x: Array, panels: Array, bias: Array, low: int, high: int, out: Array
 
 
 @kernel
-def add_outer(left: Array, right: Array, rows: Array, low: int, high: int, out: Array) -> None:
-    """Rows from ``low`` to ``high`` of ``out (m, n) += sum_n left_n^T right_{rows_n}``.
+def affine_backward(
+    dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array, dx: Array, low: int,
+    high: int,
+) -> None:  # fmt: skip
+    """See :func:`npnlp.backend.plain.affine_backward`: rows from ``low`` to ``high`` of ``dx``.
 
-    A block of rows of ``right`` is copied into panels.
+    And as large a part of the rows of ``d_weight`` and of ``d_bias``.
     """
+    if x.shape[0] != len(dy) or x.shape[1] != weight.shape[1] or dy.shape[1] != len(weight):
+        raise ValueError("incompatible sizes")
+    first, last = len(weight) * low // max(1, len(dy)), len(weight) * high // max(1, len(dy))
+    for n in range(len(dy)):
+        for j in range(first, last):
+            d_bias[j] += dy[n, j]
+    _add_outer(dy, x, np.empty(0, dtype=np.intp), d_weight, first, last)
+    panels = panels_of(weight, 1)
+    rest = room_for(BLOCK, panels)
+    for start in range(low, high, BLOCK):
+        part = dx[start : min(start + BLOCK, high)]
+        part[:] = 0
+        add_product(dy[start : start + len(part)], panels[0], rest, part)
+
+
+@kernel
+def add_outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: int) -> None:
+    """See :func:`npnlp.backend.plain.add_outer`: rows from ``low`` to ``high`` of ``out``.
+
+    No ``rows`` stand for None.
+    """
+    _add_outer(left, right, rows, out, low, high)
+
+
+@inner
+def _add_outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: int) -> None:
+    """A block of rows of ``right`` is copied into panels; ``left`` is read in its columns."""
+    count = len(rows) if len(rows) else len(right)
+    if count != len(left) or out.shape[0] != left.shape[1] or out.shape[1] != right.shape[1]:
+        raise ValueError("incompatible sizes")
     width, n = ROW // out.itemsize, out.shape[1]
-    panels = np.zeros((-(-n // width), SUMMED, width), dtype=out.dtype)
+    panels = _empty_panels(1, n, min(SUMMED, len(left)), out)[0]
     rest = np.empty((MOST_ROWS, width), dtype=out.dtype)
-    found = np.empty((SQUARE, n), dtype=out.dtype)
     for start in range(0, len(left), SUMMED):
         some = min(SUMMED, len(left) - start)
-        for k in range(0, some, SQUARE):
-            first, last = start + k, start + min(k + SQUARE, some)
-            if len(rows):
-                _look_up(right, rows[first:last], found)
-                copy_to_panels(found[: last - first], panels, k)
-            else:
-                copy_to_panels(right[first:last], panels, k)
+        for k in range(some):
+            row = rows[start + k] if len(rows) else start + k
+            if not 0 <= row < len(right):
+                raise IndexError("a row is out of range")
+            for p in range(len(panels)):
+                _copy_row(right[row, p * width : min((p + 1) * width, n)], panels[p, k])
         for first in range(low, high, MOST_ROWS):
             last = min(first + MOST_ROWS, high)
             columns = left[start : start + some, first:last].T
             add_product(columns, panels[:, :some], rest, out[first:last])
-
-
-@inner
-def _look_up(table: Array, rows: Array, out: Array) -> None:
-    for k in range(len(rows)):
-        if not 0 <= rows[k] < len(table):
-            raise IndexError("a row is out of range")
-        out[k] = table[rows[k]]

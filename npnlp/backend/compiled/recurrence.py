@@ -11,7 +11,6 @@ import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled import elman, gru, lstm
-from npnlp.backend.compiled.products import panels_of
 from npnlp.backend.compiled.sharing import share
 
 #: The loops of each kind, how many states it has, and what they are told besides.
@@ -34,13 +33,8 @@ def forward(
     loops, states, options = KINDS[kind]
     bias = () if extra is None else (_given(extra),)
     before = map(_given, initial) if initial else (_no_rows(w_hh),) * states
-    panels = panels_of(w_hh.T, len(w_hh) // w_hh.shape[1])
-    arrays = (*_own(memory), panels, *bias, *before, sizes)
-
-    def work(low: int, high: int) -> None:
-        loops.forward(*arrays, low, high, *options)
-
-    share(work, batch, len(memory[-1]) * w_hh.size)
+    arguments = (*_own(memory), w_hh.T, *bias, *before, sizes, *options)
+    share(loops.forward, arguments, batch, steps * w_hh.size)
 
 
 def backward(
@@ -51,15 +45,11 @@ def backward(
     """See :func:`npnlp.backend.recurrence.backward`."""
     loops, states, options = KINDS[kind]
     none = _no_rows(w_hh)
-    arrays = (
-        *_own(memory), panels_of(w_hh), none if d_hidden is None else _given(d_hidden), *_own(d),
-        *_own((delta,)), *(_own(kept) if kept else (none,) * states), sizes,
+    arguments = (
+        *_own(memory), w_hh, none if d_hidden is None else _given(d_hidden), *_own(d),
+        *_own((delta,)), *(_own(kept) if kept else (none,) * states), sizes, has_initial, *options,
     )  # fmt: skip
-
-    def work(low: int, high: int) -> None:
-        loops.backward(*arrays, low, high, has_initial, *options)
-
-    share(work, batch, len(delta) * w_hh.size)
+    share(loops.backward, arguments, batch, steps * w_hh.size)
 
 
 def _no_rows(w_hh: Array) -> Array:

@@ -6,12 +6,12 @@ Numbers that say where to look are checked: compiled code would read and write a
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.kernel import kernel
+from npnlp.backend.compiled.elementwise import exp
+from npnlp.backend.compiled.kernel import inner, kernel
 
 
 @kernel
@@ -27,29 +27,101 @@ def segment_sum(values: Array, segments: Array, out: Array) -> None:
 
 @kernel
 def adam_step(
-    values: Array, grads: Array, m: Array, v: Array, b1: Any, b2: Any, rate: Any, eps: Any
+    values: Array, grads: Array, m: Array, v: Array, b1: float, b2: float, rate: float, eps: float
 ) -> None:
-    """See :func:`npnlp.backend.plain.adam_step`; the numbers are of the arrays' type."""
+    """See :func:`npnlp.backend.plain.adam_step`."""
+    real = values.dtype.type
+    b1_, b2_, rate_, eps_ = real(b1), real(b2), real(rate), real(eps)  # in the arrays' type
     for i in range(len(values)):
         g = grads[i]
-        m[i] = m[i] * b1 + g
-        v[i] = v[i] * b2 + g * g
-        values[i] -= rate * (m[i] / (np.sqrt(v[i]) + eps))
+        m[i] = m[i] * b1_ + g
+        v[i] = v[i] * b2_ + g * g
+        values[i] -= rate_ * (m[i] / (np.sqrt(v[i]) + eps_))
+
+
+@inner
+def require_targets(logits: Array, targets: Array) -> None:
+    """One target for each row, and each a column of it."""
+    if len(targets) != len(logits):
+        raise ValueError("targets are not as many as rows")
+    for y in targets:
+        if not 0 <= y < logits.shape[1]:
+            raise IndexError("a target is out of range")
 
 
 @kernel
 def softmax_losses(logits: Array, targets: Array, probabilities: Array, losses: Array) -> None:
     """See :func:`npnlp.backend.plain.softmax_losses`."""
+    require_targets(logits, targets)
     for b in range(len(logits)):
-        row, out, y = logits[b], probabilities[b], targets[b]
-        if not 0 <= y < len(row):
-            raise IndexError("a target is out of range")
-        largest, total = row[0], type(row[0])(0)
+        row, out = logits[b], probabilities[b]
+        largest = row[0]
         for c in range(len(row)):
             largest = max(largest, row[c])
         for c in range(len(row)):
-            out[c] = math.exp(row[c] - largest)  # (1)
+            out[c] = row[c] - largest
+        losses[b] = out[targets[b]]
+    of_all = probabilities.reshape(-1)
+    for i in range(len(of_all)):
+        of_all[i] = exp(of_all[i])  # (1)
+    for b in range(len(logits)):
+        out, total = probabilities[b], type(losses[b])(0)
+        for c in range(len(out)):
             total += out[c]  # (2)
-        losses[b] = math.log(total) - (row[y] - largest)  # (3)
-        for c in range(len(row)):
+        losses[b] = math.log(total) - losses[b]  # (3)
+        for c in range(len(out)):
             out[c] /= total
+
+
+@kernel
+def softmax_losses_backward(
+    d_losses: Array, probabilities: Array, targets: Array, d_logits: Array
+) -> None:
+    """See :func:`npnlp.backend.plain.softmax_losses_backward`; ``d_losses (B,)`` or ``(1,)``."""
+    require_targets(probabilities, targets)
+    one = len(d_losses) == 1
+    if not one and len(d_losses) != len(probabilities):
+        raise ValueError("a gradient has another number of rows than the probabilities")
+    for b in range(len(probabilities)):
+        d, y = d_losses[0 if one else b], targets[b]
+        for c in range(probabilities.shape[1]):
+            d_logits[b, c] = probabilities[b, c] * d
+        d_logits[b, y] = (probabilities[b, y] - 1) * d
+
+
+@kernel
+def count_correct(logits: Array, targets: Array) -> int:
+    """See :func:`npnlp.backend.plain.count_correct`: of several largest the first counts."""
+    require_targets(logits, targets)
+    correct = 0
+    for b in range(len(logits)):
+        row, found = logits[b], 0
+        for c in range(1, len(row)):
+            # What is not a number is larger than all, as in NumPy.
+            if row[c] > row[found] or (row[c] != row[c] and row[found] == row[found]):
+                found = c
+        correct += found == targets[b]
+    return correct
+
+
+@kernel
+def square_sums(values: Array, ends: Array, sums: Array) -> None:
+    """See :func:`npnlp.backend.plain.square_sums`."""
+    start = 0
+    for k in range(len(ends)):
+        part = values[start : ends[k]]
+        sums[k] = np.dot(part, part)
+        start = ends[k]
+
+
+@kernel
+def add_rows(table: Array, rows: Array, values: Array) -> None:
+    """``table[rows[n]] += values[n]`` for every n."""
+    if values.shape != (len(rows), table.shape[1]):
+        raise ValueError("rows of a table are added to with rows of another shape")
+    for n in range(len(rows)):
+        r = rows[n]
+        if not 0 <= r < len(table):
+            raise IndexError("a row is out of range")
+        for j in range(table.shape[1]):
+            table[r, j] += values[n, j]

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils, config
@@ -38,11 +37,6 @@ def _has_long_vectors() -> bool:
 
 #: Rows of a tile, as many as there are registers for.
 MOST_ROWS = 8 if _has_long_vectors() else 2
-
-
-def panel_width(dtype: Any) -> int:
-    """Columns of a panel: 32 of float32, 16 of float64."""
-    return int(ROW // np.dtype(dtype).itemsize)
 
 
 class Matrix:

@@ -1,0 +1,73 @@
+"""Where the steps of sequences lie when many batches are packed, and which tokens stand there.
+
+All arrays are in host memory. An epoch has hundreds of batches: to lay out many together takes a
+tenth of the time. What packing means stands in :mod:`npnlp.layers.packing`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+
+class Layout(NamedTuple):
+    """K batches of B sequences, the packed rows of one batch after those of another.
+
+    ``runs (K, 2, T)`` int32: the first row of each step, and how many it has (of a step that the
+    batch does not reach: any, and none). ``last_rows (K, B)`` and ``previous_rows (N,)``: the row
+    of each last step, and the row before each packed row (of a first step, any). ``ends (K,)``:
+    where the rows of each batch end. Rows are counted within their batch, but for ``ends``.
+    """
+
+    runs: NDArray[np.int32]
+    last_rows: Integers
+    previous_rows: Integers
+    ends: Integers
+
+
+class Numbered(NamedTuple):
+    """The tokens of a :class:`Layout`, each batch's in a numbering of its own.
+
+    ``numbers (N,)``: of each packed row, which token of its batch; ``vocabulary``: the tokens that
+    occur, in order, one batch after another; ``ends (K,)``: where those of each batch end.
+    """
+
+    numbers: Integers
+    vocabulary: Integers
+    ends: Integers
+
+
+def lay_out(lengths: Integers) -> Layout:
+    """The layout of sequences of these ``lengths (K, B)``, each row of them longest first."""
+    steps, places = np.arange(lengths.max()), np.arange(lengths.shape[1])
+    sizes = (lengths[:, None, :] > steps[:, None]).sum(axis=2)  # (K, T): who is still running
+    offsets = np.cumsum(sizes, axis=1) - sizes
+    last = np.take_along_axis(offsets, lengths - 1, axis=1) + places
+    ends = np.cumsum(sizes.sum(axis=1))
+    starts = ends - sizes.sum(axis=1)
+    # The row before (t, b) is (t - 1, b); step t - 1 has sizes[k, t - 1] rows.
+    before = starts[:, None] + np.roll(sizes, 1, axis=1)
+    previous = np.arange(ends[-1]) - np.repeat(before.ravel(), sizes.ravel())
+    runs = np.stack([offsets, sizes], axis=1).astype(np.int32)
+    return Layout(runs, last, previous, ends)
+
+
+def number(tokens: Integers, starts: Integers, layout: Layout) -> Numbered:
+    """The tokens of packed sequences: sequence (k, b) is ``tokens[starts[k, b]:]``."""
+    (batches, batch), (offsets, sizes) = starts.shape, layout.runs.swapaxes(0, 1)
+    counts = np.diff(layout.ends, prepend=0)
+    # Each (k, t) is a run of rows, for the places 0 to sizes[k, t] - 1.
+    runs, (k, steps) = sizes.ravel(), np.indices(sizes.shape)
+    first = offsets + (layout.ends - counts)[:, None] - k * batch
+    sequences = np.arange(layout.ends[-1]) - np.repeat(first.ravel(), runs)
+    found = tokens.take(starts.ravel().take(sequences) + np.repeat(steps.ravel(), runs))
+    size = int(found.max()) + 1
+    cells = found + np.repeat(np.arange(batches) * size, counts)
+    occurs = np.zeros((batches, size), dtype=bool)
+    occurs.reshape(-1)[cells] = True
+    numbers = np.cumsum(occurs, axis=1) - 1
+    return Numbered(numbers.ravel().take(cells), occurs.nonzero()[1], occurs.sum(axis=1).cumsum())
