@@ -61,8 +61,9 @@ def test_batches_are_laid_out_as_numpys(batch: list[tuple[int, ...]], seed: int)
 
 
 def test_a_layout_that_would_read_elsewhere_is_refused() -> None:
-    with pytest.raises(ValueError, match="longest first"):
-        NUMBA.lay_out(np.array([[5, 1, 5]]))
+    for lengths in ([[5, 1, 5]], [[3, 0]], [[2, 2], [4, -1]]):
+        with pytest.raises(ValueError, match="longest first"):
+            NUMBA.lay_out(np.array(lengths))
     layout, starts = NUMBA.lay_out(np.array([[3, 1]])), np.array([[0, 3]])
     for tokens in (np.arange(3), np.array([1, 2, -1, 4])):
         with pytest.raises(IndexError, match="token"):

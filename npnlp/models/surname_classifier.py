@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from npnlp.models.reader import CharacterReader
 KEYS = "ngrams.keys"
 
 
-class ClassifierCache(NamedTuple):
+@dataclass(frozen=True)
+class ClassifierCache:
     """The caches of the layers in the order of the forward pass; those left out are None."""
 
     reader: Any

@@ -14,9 +14,9 @@ def lay_out(lengths: Array, runs: Array, last_rows: Array, previous_rows: Array)
     start = 0
     for k in range(len(lengths)):
         row, before, size = 0, 0, lengths.shape[1]
-        for b in range(1, size):
-            if lengths[k, b] > lengths[k, b - 1]:
-                raise ValueError("sequences have to be sorted, the longest first")
+        for b in range(size):
+            if lengths[k, b] < 1 or lengths[k, b] > lengths[k, max(b - 1, 0)]:
+                raise ValueError("sequences have to be sorted, the longest first, and not empty")
         for t in range(lengths[k, 0]):
             while lengths[k, size - 1] <= t:
                 size -= 1
