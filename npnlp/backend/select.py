@@ -21,7 +21,7 @@ def get_backend(name: str = "numpy") -> Backend:
     if name == "numpy":
         return NumpyBackend()
     require_known("backend", name, BACKEND_NAMES)
-    if name == "numba":
+    if name in ("numba", "scipy"):
         return _numba()
     from npnlp.backend.cupy_backend import CupyBackend  # importing CuPy takes a second: only here
 
@@ -39,7 +39,7 @@ def _numba() -> Backend:
         from npnlp.backend.compiled.backend import CompiledBackend  # a second, as above
     except Exception as error:  # an installation in parts raises what it likes
         name = getattr(error, "name", None)
-        missing = isinstance(error, ModuleNotFoundError) and name == "numba"
+        missing = isinstance(error, ModuleNotFoundError) and name in ("numba", "scipy")
         why = f"{name} is not installed" if missing else " ".join(f"cannot load: {error}".split())
         remedy = "pip install 'npnlp[numba]', or use --backend numpy"
         raise DeviceError(f"backend numba: {why}; {remedy}") from error

@@ -114,7 +114,7 @@ class Recurrent(Cell):
     def _run(self, cache: RecurrentCache) -> None:
         """(2) and (3) over all steps, filling the memory from ``u``."""
         xp, packing, memory = self.backend.xp, cache.packing, cache.memory
-        (first, *others), batch = memory.values(), packing.batch_sizes[0]
+        (first, *others), batch = memory.values(), len(packing.lengths)
         w_hh, fused = self._in_sums(self.weight("weight_hh")), self._fused()
         if fused is not None:  # the whole loop in one launch
             fused.forward(
@@ -150,7 +150,7 @@ class Recurrent(Cell):
         Those of the states of every packed row go into ``kept``, where that is given.
         """
         xp, packing, arrays = self.backend.xp, cache.packing, tuple(cache.memory.values())
-        offsets, batch, dtype = packing.offsets, packing.batch_sizes[0], cache.hidden.dtype
+        batch, dtype = len(packing.lengths), cache.hidden.dtype
         delta = xp.empty((packing.rows, self.deltas * self.hidden_size), dtype=dtype)
         d = tuple(
             xp.zeros((batch, self.hidden_size), dtype=dtype) if given is None
@@ -164,6 +164,7 @@ class Recurrent(Cell):
                 *packing.on_device, cache.initial is not None,
             )  # fmt: skip
             return delta, d
+        offsets = packing.offsets
         back = backward_product(self.weight("weight_hh"), batch, self.backend)
         room = self.room_for_slopes(min(max(batch, BLOCK), packing.rows), dtype)
         factors = xp.empty((batch, self.factors * self.hidden_size), dtype=dtype)
@@ -197,7 +198,7 @@ class Recurrent(Cell):
 
     def _add_recurrent_grads(self, delta: Array, cache: RecurrentCache) -> None:
         backend, packing, memory = self.backend, cache.packing, cache.memory
-        grad, first = self.grads["weight_hh" + self.suffix], packing.batch_sizes[0]
+        grad, first = self.grads["weight_hh" + self.suffix], len(packing.lengths)
         for gates, columns, name, before in self.operands():
             later, rows = (delta[first:], packing.previous_rows) if before else (delta, None)
             # undoes (2), towards W_hh

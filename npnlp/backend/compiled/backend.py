@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numba
 import numpy as np
+import scipy
+from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: loaded here, and now
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled import elementwise, layout, philox, products, recurrence, sums
+from npnlp.backend.compiled import elementwise, layout, linear, philox, products, recurrence, sums
 from npnlp.backend.compiled.sharing import share
 from npnlp.backend.layout import Integers, Layout, Numbered
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.backend.plain import AdamNumbers
 from npnlp.backend.random import Random, keep_threshold
+from npnlp.backend.threads import THREAD_VARIABLES
 
 NO_ROWS = np.empty(0, dtype=np.intp)
 REALS = (np.dtype("float32"), np.dtype("float64"))
@@ -27,6 +31,10 @@ class CompiledBackend(NumpyBackend):
 
     name = "numba"
 
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        _one_thread_for_scipy()
+
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
         """See :meth:`Backend.segment_sum`."""
         if not _real(values):
@@ -37,8 +45,12 @@ class CompiledBackend(NumpyBackend):
 
     def affine(self, x: Array, weight: Array, bias: Array, groups: int = 1) -> Array:
         """See :meth:`Backend.affine`."""
-        if not _real(x, weight, bias) or self._is_small(x, weight):
+        if not _real(x, weight, bias):
             return super().affine(x, weight, bias, groups)
+        if groups == 1 and self._is_small(x, weight) and _plain(x, weight):
+            y = np.empty((len(x), len(weight)), dtype=x.dtype)
+            linear.affine(x, weight, bias, y)
+            return y
         out = np.empty((groups, len(x), len(weight) // groups), dtype=x.dtype)
         share(products.affine, (x, weight.T, bias.reshape(groups, -1), out), len(x), weight.size)
         return out if groups > 1 else out[0]
@@ -47,10 +59,13 @@ class CompiledBackend(NumpyBackend):
         self, dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array
     ) -> Array:
         """See :meth:`Backend.affine_backward`."""
-        if not _real(dy, x, weight, d_weight, d_bias) or self._is_small(x, weight):
+        if not _real(dy, x, weight, d_weight, d_bias):
             return super().affine_backward(dy, x, weight, d_weight, d_bias)
         dx = np.empty((len(dy), weight.shape[1]), dtype=dy.dtype)
         arrays = dy, x, weight, d_weight, d_bias, dx
+        if self._is_small(x, weight) and _plain(dy, x, weight):
+            linear.affine_backward(*arrays)
+            return dx
         share(products.affine_backward, arrays, len(dy), 2 * weight.size)
         return dx
 
@@ -155,7 +170,7 @@ class CompiledBackend(NumpyBackend):
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""
-        return super().describe() | {"numba": numba.__version__}
+        return super().describe() | {"numba": numba.__version__, "scipy": scipy.__version__}
 
 
 def _real(*arrays: Array) -> bool:
@@ -167,3 +182,17 @@ def _real(*arrays: Array) -> bool:
 def _plain(*arrays: Array) -> bool:
     """Whether all are of one real type, and each in one piece."""
     return _real(*arrays) and all(array.flags.c_contiguous for array in arrays)
+
+
+def _one_thread_for_scipy() -> None:
+    """One thread for SciPy's own copy of BLAS, unless the environment asks for another number.
+
+    It is loaded after a limit was set to the copy that NumPy has (:mod:`npnlp.backend.threads`).
+    """
+    from threadpoolctl import ThreadpoolController
+
+    if any(name in os.environ for name in THREAD_VARIABLES):
+        return
+    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        if "scipy" in library.filepath:
+            library.set_num_threads(1)

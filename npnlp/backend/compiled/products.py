@@ -7,11 +7,13 @@ and each step then runs at the speed of the processor. A product is added to wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.kernel import inner, kernel
-from npnlp.backend.compiled.tile import MOST_ROWS, ROW, make_tile
+from npnlp.backend.compiled.tile import MOST_ROWS, ROW, copy_row, make_tile
 
 #: Rows of a product, and rows that are summed over, at once: what is read of them again and again
 #: stays in the cache.
@@ -19,7 +21,36 @@ BLOCK, SUMMED = 64, 256
 #: The side of a square that is turned in registers.
 SQUARE = 8
 
-_tile_8, _tile_4, _tile_2, _tile_1 = map(make_tile, (8, 4, 2, 1))
+
+def _adder(parts: int) -> Callable[[Array, Array, Array], None]:
+    """``out += x W`` of ``panels (P, K, width)``, by tiles that are ``1 / parts`` of a panel wide.
+
+    Then it is the first columns of each panel that count.
+    """
+    tile_8, tile_4, tile_2, tile_1 = (make_tile(rows, parts) for rows in (8, 4, 2, 1))
+
+    @inner
+    def add_tiles(x: Array, panels: Array, out: Array) -> None:
+        b, width = len(x), panels.shape[2]
+        for p in range(len(panels)):
+            i, j = 0, p * width
+            if MOST_ROWS == 8:
+                while b - i >= 8:
+                    tile_8(x, i, panels, p, out, i, j)
+                    i += 8
+                if b - i >= 4:
+                    tile_4(x, i, panels, p, out, i, j)
+                    i += 4
+            while b - i >= 2:
+                tile_2(x, i, panels, p, out, i, j)
+                i += 2
+            if b > i:
+                tile_1(x, i, panels, p, out, i, j)
+
+    return add_tiles
+
+
+_add_panels, _add_halves = _adder(1), _adder(2)
 
 
 @inner
@@ -36,8 +67,7 @@ def panels_of(weights: Array, groups: int) -> Array:
             first = g * columns + p * width
             last = min(first + width, (g + 1) * columns)
             if together:
-                for k in range(len(weights)):
-                    _copy_row(weights[k, first:last], panels[g, p, k])
+                _copy(weights, np.empty(0, dtype=np.intp), 0, first, last, panels[g, p])
             else:
                 _turn(weights[:, first:last], panels[g, p])
     return panels
@@ -59,15 +89,19 @@ def _empty_panels(groups: int, columns: int, rows: int, like: Array) -> Array:
 
 
 @inner
-def _copy_row(row: Array, to: Array) -> None:
-    """``to (width,)`` gets ``row``, as far as that goes."""
-    width = ROW // to.itemsize
-    if len(row) == width:  # as many as a compiler knows: no loop is left
-        for j in range(width):
-            to[j] = row[j]
-    else:
-        for j in range(len(row)):
-            to[j] = row[j]
+def _copy(source: Array, rows: Array, start: int, first: int, last: int, panel: Array) -> None:
+    """``panel[k]`` gets columns ``first`` to ``last``, which lie together, of row ``start + k``.
+
+    Or of the row that ``rows`` have there, if there are any.
+    """
+    whole = last - first == panel.shape[1]
+    for k in range(len(panel)):
+        row = rows[start + k] if len(rows) else start + k
+        if whole:
+            copy_row(source, row, first, panel, k)
+        else:
+            for j in range(last - first):
+                panel[k, j] = source[row, first + j]
 
 
 @inner
@@ -100,36 +134,19 @@ def add_product(x: Array, panels: Array, rest: Array, out: Array) -> None:
     """
     width, n = panels.shape[2], out.shape[1]
     whole = n // width
-    add_tiles(x, panels[:whole], out)
+    _add_panels(x, panels[:whole], out)
     if whole < len(panels):
-        last, some = rest[: len(x)], n - whole * width
-        for b in range(len(x)):
-            for j in range(width):
-                last[b, j] = out[b, whole * width + j] if j < some else 0
-        add_tiles(x, panels[whole:], last)
+        last, first, some = rest[: len(x)], whole * width, n - whole * width
         for b in range(len(x)):
             for j in range(some):
-                out[b, whole * width + j] = last[b, j]
-
-
-@inner
-def add_tiles(x: Array, panels: Array, out: Array) -> None:
-    """``out += x W`` of whole panels."""
-    b, width = len(x), panels.shape[2]
-    for p in range(len(panels)):
-        i, j = 0, p * width
-        if MOST_ROWS == 8:
-            while b - i >= 8:
-                _tile_8(x, i, panels, p, out, i, j)
-                i += 8
-            if b - i >= 4:
-                _tile_4(x, i, panels, p, out, i, j)
-                i += 4
-        while b - i >= 2:
-            _tile_2(x, i, panels, p, out, i, j)
-            i += 2
-        if b > i:
-            _tile_1(x, i, panels, p, out, i, j)
+                last[b, j] = out[b, first + j]
+        if 2 * some <= width:
+            _add_halves(x, panels[whole:], last)
+        else:
+            _add_panels(x, panels[whole:], last)
+        for b in range(len(x)):
+            for j in range(some):
+                out[b, first + j] = last[b, j]
 
 
 @kernel
@@ -186,17 +203,17 @@ def _add_outer(left: Array, right: Array, rows: Array, out: Array, low: int, hig
     count = len(rows) if len(rows) else len(right)
     if count != len(left) or out.shape[0] != left.shape[1] or out.shape[1] != right.shape[1]:
         raise ValueError("incompatible sizes")
+    for row in rows:
+        if not 0 <= row < len(right):
+            raise IndexError("a row is out of range")
     width, n = ROW // out.itemsize, out.shape[1]
     panels = _empty_panels(1, n, min(SUMMED, len(left)), out)[0]
     rest = np.empty((MOST_ROWS, width), dtype=out.dtype)
     for start in range(0, len(left), SUMMED):
         some = min(SUMMED, len(left) - start)
-        for k in range(some):
-            row = rows[start + k] if len(rows) else start + k
-            if not 0 <= row < len(right):
-                raise IndexError("a row is out of range")
-            for p in range(len(panels)):
-                _copy_row(right[row, p * width : min((p + 1) * width, n)], panels[p, k])
+        for p in range(len(panels)):
+            last = min((p + 1) * width, n)
+            _copy(right, rows, start, p * width, last, panels[p, :some])
         for first in range(low, high, MOST_ROWS):
             last = min(first + MOST_ROWS, high)
             columns = left[start : start + some, first:last].T

@@ -70,11 +70,40 @@ class Matrix:
         self.builder.store(value, pointer, align=self.bytes)
 
 
-def make_tile(rows: int) -> Callable[..., None]:
+def _given(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:
+    """Arrays as matrices, and whole numbers as places."""
+    return [
+        Matrix(context, builder, kind, value) if isinstance(kind, types.Array)
+        else context.cast(builder, value, kind, types.intp)
+        for kind, value in zip(signature.args, arguments, strict=True)
+    ]  # fmt: skip
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def copy_row(context: Any, source: Any, i: Any, j: Any, panel: Any, k: Any) -> tuple[Any, Any]:
+    """``panel[k] = source[i, j : j + width]``, where those columns lie together.
+
+    All is read before anything is written, so that nobody has to ask whether the two overlap.
+    Nothing is checked.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, i, j, panel, k = _given(context, builder, signature, arguments)
+        steps = [INDEX(v * VECTOR // source.bytes) for v in range(ROW // VECTOR)]
+        values = [source.load(source.at(i, builder.add(j, step)), source.vector) for step in steps]
+        for value, step in zip(values, steps, strict=True):
+            panel.store(value, panel.at(k, step))
+        return context.get_dummy_value()
+
+    return types.void(source, i, j, panel, k), generate
+
+
+def make_tile(rows: int, parts: int = 1) -> Callable[..., None]:
     """``tile(x, i, weights, p, out, r, j)``: ``out[r:, j:] += x[i:i + R] weights[p]``.
 
-    ``R`` is ``rows``. ``x (b, K)`` may have any strides, the columns of ``out (b, n)`` and of
-    ``weights (P, K, width)`` lie together. Nothing is checked.
+    ``R`` is ``rows``, and of the panel's columns it is the first of so many ``parts``. ``x (b, K)``
+    may have any strides, the columns of ``out (b, n)`` and of ``weights (P, K, width)`` lie
+    together. Nothing is checked.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -82,12 +111,8 @@ def make_tile(rows: int) -> Callable[..., None]:
         context: Any, x: Any, i: Any, weights: Any, p: Any, out: Any, r: Any, j: Any
     ) -> tuple[Any, Any]:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            given = [
-                Matrix(context, builder, kind, value) if isinstance(kind, types.Array)
-                else context.cast(builder, value, kind, types.intp)
-                for kind, value in zip(signature.args, arguments, strict=True)
-            ]  # fmt: skip
-            _add_tile(builder, rows, *given)
+            given = _given(context, builder, signature, arguments)
+            _add_tile(builder, rows, ROW // VECTOR // parts, *given)
             return context.get_dummy_value()
 
         return types.void(x, i, weights, p, out, r, j), generate
@@ -96,13 +121,13 @@ def make_tile(rows: int) -> Callable[..., None]:
 
 
 def _add_tile(
-    builder: Any, rows: int, x: Matrix, i: Any, weights: Matrix, p: Any, out: Matrix, r: Any,
-    j: Any,
+    builder: Any, rows: int, vectors: int, x: Matrix, i: Any, weights: Matrix, p: Any, out: Matrix,
+    r: Any, j: Any,
 ) -> None:  # fmt: skip
-    """Generate the loop over k for the sums of ``rows`` rows."""
+    """Generate the loop over k for ``rows`` times ``vectors`` vectors of sums."""
     add, mul, start = builder.add, builder.mul, builder.block
     loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
-    vectors, of_vector = ROW // VECTOR, VECTOR // x.bytes
+    of_vector = VECTOR // x.bytes
     x_at = [x.at(add(i, INDEX(row)), INDEX(0)) for row in range(rows)]
     weights_at = [weights.at(p, INDEX(0), INDEX(v * of_vector)) for v in range(vectors)]
     out_at = [
