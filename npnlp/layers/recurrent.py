@@ -53,11 +53,12 @@ class Recurrent(Cell):
             raise InputError(f"{rows} rows of input for a packing of {packing.rows} rows")
         states = self._sorted(initial, packing)
         xp, size = self.backend.xp, self.hidden_size
-        u = self._project(x, tokens)
+        fused = self._fused()
+        u = self._project(x, tokens, fused)
         first, *others = self.memory
         memory = {first: u} | {name: xp.empty((rows, size), dtype=u.dtype) for name in others}
         cache = RecurrentCache(x, tokens, memory, states, packing)
-        self._run(cache)
+        self._run(cache, fused)
         last = (memory[name].take(packing.last_rows, axis=0) for name in self.states)  # (4)
         return (cache.hidden, *last), cache
 
@@ -95,10 +96,11 @@ class Recurrent(Cell):
             )
         return tuple(packing.sort(state) for state in given)
 
-    def _project(self, x: Array, tokens: Array | None) -> Array:
+    def _project(self, x: Array, tokens: Array | None, fused: Any = None) -> Array:
         """(1): ``(N, H)``, or ``(G, N, H)`` of a cell with several gates."""
-        weight = self._in_sums(self.weight("weight_ih"))
-        bias = self._in_sums(self.weight("bias_ih") + self.bias_of_loop())
+        weight, bias = self.weight("weight_ih"), self.weight("bias_ih") + self.bias_of_loop()
+        if fused is None or fused.SCALED:
+            weight, bias = self.scaled(weight), self.scaled(bias)
         u = self.backend.affine(x, weight, bias, len(self.gates))  # (1)
         return u if tokens is None else u.take(tokens, axis=u.ndim - 2)  # (1'), the look-up
 
@@ -106,16 +108,13 @@ class Recurrent(Cell):
         """The backend's loops for this cell, or None."""
         return self.backend.recurrence(self.kind(), self.hidden_size, self.dtype)
 
-    def _in_sums(self, weight: Array) -> Array:
-        """A weight or bias as the sums of forward use it."""
-        fused = self._fused()
-        return self.scaled(weight) if fused is None or fused.SCALED else weight
-
-    def _run(self, cache: RecurrentCache) -> None:
+    def _run(self, cache: RecurrentCache, fused: Any) -> None:
         """(2) and (3) over all steps, filling the memory from ``u``."""
         xp, packing, memory = self.backend.xp, cache.packing, cache.memory
         (first, *others), batch = memory.values(), len(packing.lengths)
-        w_hh, fused = self._in_sums(self.weight("weight_hh")), self._fused()
+        w_hh = self.weight("weight_hh")
+        if fused is None or fused.SCALED:
+            w_hh = self.scaled(w_hh)
         if fused is not None:  # the whole loop in one launch
             fused.forward(
                 xp, self.kind(), tuple(memory.values()), w_hh, self.bias_in_step(), cache.initial,
@@ -211,7 +210,7 @@ class Recurrent(Cell):
             delta = self.backend.segment_sum(delta, cache.tokens, len(cache.x))  # undoes (1')
         grads, suffix = self.grads, self.suffix
         d_u, d_p, weight = self.of_input(delta), self.of_product(delta), self.weight("weight_ih")
-        sums = self.backend.zeros((len(weight),), delta.dtype)
+        sums = self.backend.xp.zeros(len(weight), dtype=delta.dtype)
         d_x = self.backend.affine_backward(
             d_u, cache.x, weight, grads["weight_ih" + suffix], sums
         )  # undoes (1)

@@ -20,7 +20,8 @@ from npnlp.backend.random import Random, keep_threshold
 from npnlp.backend.threads import THREAD_VARIABLES
 
 NO_ROWS = np.empty(0, dtype=np.intp)
-REALS = (np.dtype("float32"), np.dtype("float64"))
+#: The types that loops are compiled for, as NumPy abbreviates them: float32 and float64.
+REALS = "fd"
 
 
 class CompiledBackend(NumpyBackend):
@@ -45,12 +46,12 @@ class CompiledBackend(NumpyBackend):
 
     def affine(self, x: Array, weight: Array, bias: Array, groups: int = 1) -> Array:
         """See :meth:`Backend.affine`."""
-        if not _real(x, weight, bias):
-            return super().affine(x, weight, bias, groups)
-        if groups == 1 and self._is_small(x, weight) and _plain(x, weight):
+        if groups == 1 and self._is_small(x, weight) and _plain(x, weight, bias):
             y = np.empty((len(x), len(weight)), dtype=x.dtype)
             linear.affine(x, weight, bias, y)
             return y
+        if not _real(x, weight, bias):
+            return super().affine(x, weight, bias, groups)
         out = np.empty((groups, len(x), len(weight) // groups), dtype=x.dtype)
         share(products.affine, (x, weight.T, bias.reshape(groups, -1), out), len(x), weight.size)
         return out if groups > 1 else out[0]
@@ -59,14 +60,14 @@ class CompiledBackend(NumpyBackend):
         self, dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array
     ) -> Array:
         """See :meth:`Backend.affine_backward`."""
-        if not _real(dy, x, weight, d_weight, d_bias):
-            return super().affine_backward(dy, x, weight, d_weight, d_bias)
+        arrays = dy, x, weight, d_weight, d_bias
+        if not _real(*arrays):
+            return super().affine_backward(*arrays)
         dx = np.empty((len(dy), weight.shape[1]), dtype=dy.dtype)
-        arrays = dy, x, weight, d_weight, d_bias, dx
-        if self._is_small(x, weight) and _plain(dy, x, weight):
-            linear.affine_backward(*arrays)
+        if self._is_small(x, weight) and _plain(*arrays):
+            linear.affine_backward(*arrays, dx)
             return dx
-        share(products.affine_backward, arrays, len(dy), 2 * weight.size)
+        share(products.affine_backward, (*arrays, dx), len(dy), 2 * weight.size)
         return dx
 
     def _is_small(self, x: Array, weight: Array) -> bool:
@@ -165,7 +166,7 @@ class CompiledBackend(NumpyBackend):
 
     def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
         """See :meth:`Backend.recurrence`."""
-        supported = kind in recurrence.KINDS and np.dtype(dtype) in REALS
+        supported = kind in recurrence.KINDS and np.dtype(dtype).char in REALS
         return recurrence if supported else None
 
     def describe(self) -> dict[str, str]:
@@ -176,12 +177,19 @@ class CompiledBackend(NumpyBackend):
 def _real(*arrays: Array) -> bool:
     """Whether all are of one real type."""
     dtype = arrays[0].dtype
-    return dtype in REALS and all(array.dtype == dtype for array in arrays[1:])
+    for array in arrays:  # which takes a third of what all() does
+        if array.dtype != dtype:
+            return False
+    return dtype.char in REALS
 
 
 def _plain(*arrays: Array) -> bool:
     """Whether all are of one real type, and each in one piece."""
-    return _real(*arrays) and all(array.flags.c_contiguous for array in arrays)
+    dtype = arrays[0].dtype
+    for array in arrays:
+        if array.dtype != dtype or not array.flags.c_contiguous:
+            return False
+    return dtype.char in REALS
 
 
 def _one_thread_for_scipy() -> None:

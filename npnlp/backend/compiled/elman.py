@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import add, copy, tanh
-from npnlp.backend.compiled.kernel import kernel
+from npnlp.backend.compiled.kernel import inner, kernel
 from npnlp.backend.compiled.products import add_product, panels_of, room_for
 
 
@@ -38,6 +38,17 @@ def forward(
         before, start, known = now, start + size, True
 
 
+@inner
+def _slope(phi: Array, d: Array, delta: Array, relu: bool) -> None:
+    """``delta = phi' d``, in terms of phi."""
+    if relu:
+        for i in range(len(phi)):
+            delta[i] = d[i] if phi[i] > 0 else 0
+    else:
+        for i in range(len(phi)):
+            delta[i] = d[i] * (1 - phi[i] * phi[i])
+
+
 @kernel
 def backward(
     hidden: Array, w_hh: Array, d_hidden: Array, d: Array, delta: Array, kept: Array,
@@ -60,13 +71,7 @@ def backward(
             add(d_hidden[first:last], d_t)
         if len(kept):
             copy(d_t, kept[first:last])
-        for b in range(len(h)):
-            for j in range(h.shape[1]):  # undoes (2)
-                phi = h[b, j]
-                if relu:
-                    out[b, j] = d_t[b, j] if phi > 0 else 0
-                else:
-                    out[b, j] = d_t[b, j] * (1 - phi * phi)
+        _slope(h.reshape(-1), d_t.reshape(-1), out.reshape(-1), relu)  # undoes (2)
         if t > 0 or has_initial:
-            d_t[:] = 0
+            d_t.reshape(-1)[:] = 0
             add_product(out, panels[0], rest, d_t)  # undoes (1)
