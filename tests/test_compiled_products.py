@@ -78,6 +78,9 @@ def test_a_sum_of_outer_products_is_numpys(
     sums = [start.copy(), start.copy()]
     for backend, out in zip((NUMBA, NUMPY), sums, strict=True):
         backend.add_outer(out, wide, table, places)
+    turned = np.asfortranarray(start)
+    NUMBA.add_outer(turned, wide, np.asfortranarray(table), places)
+    np.testing.assert_allclose(turned, sums[1], rtol=0, atol=1e-3)
     seen = table if places is None else table[places]
     close(sums[0], sums[1], np.abs(wide.T) @ np.abs(seen) + np.abs(start))
 
@@ -95,13 +98,19 @@ def test_a_sum_written_to_a_part_leaves_the_rest() -> None:
     assert whole.tolist() == [[0] * 9, [5] * 9, [5] * 9, [0] * 9]
 
 
-@given(rows=st.integers(1, 40), first=st.integers(0, 39), dtype=TYPES)
+@given(batch=st.integers(1, 40), first=st.integers(0, 39), size=SIZES, dtype=TYPES)
 @settings(max_examples=40, deadline=None)
-def test_a_row_has_the_same_bits_in_any_batch(rows: int, first: int, dtype: str) -> None:
-    x, weight = draw(0, rows, 37).astype(dtype), draw(1, 50, 37).astype(dtype)
-    first, bias = min(first, rows - 1), draw(2, 50).astype(dtype)
-    whole = NUMBA.affine(x, weight, bias)
-    np.testing.assert_array_equal(NUMBA.affine(x[first:], weight, bias), whole[first:])
+def test_a_sequence_has_the_same_bits_in_any_batch(
+    batch: int, first: int, size: int, dtype: str
+) -> None:
+    loops, first = NUMBA.recurrence("elman_tanh", size, dtype), min(first, batch - 1)
+    u, w_hh = draw(0, 3, batch, size).astype(dtype), draw(1, size, size).astype(dtype)
+    results = []
+    for some in (u, u[:, first:].copy()):
+        hidden, sizes = some.reshape(-1, size).copy(), np.full(3, some.shape[1], dtype=np.int32)
+        loops.forward(np, "elman_tanh", (hidden,), w_hh, None, None, sizes, sizes, sizes[0], 3)
+        results.append(hidden.reshape(some.shape))
+    np.testing.assert_array_equal(results[0][:, first:], results[1])
 
 
 @pytest.mark.parametrize("cell", list(CELLS))

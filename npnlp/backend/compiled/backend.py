@@ -61,12 +61,13 @@ class CompiledBackend(NumpyBackend):
     ) -> Array:
         """See :meth:`Backend.affine_backward`."""
         arrays = dy, x, weight, d_weight, d_bias
-        if not _real(*arrays):
+        if not _real(*arrays) or not d_weight.flags.c_contiguous:
             return super().affine_backward(*arrays)
         dx = np.empty((len(dy), weight.shape[1]), dtype=dy.dtype)
         if self._is_small(x, weight) and _plain(*arrays):
             linear.affine_backward(*arrays, dx)
             return dx
+        arrays = dy, np.ascontiguousarray(x), weight, d_weight, d_bias
         share(products.affine_backward, (*arrays, dx), len(dy), 2 * weight.size)
         return dx
 
@@ -76,11 +77,11 @@ class CompiledBackend(NumpyBackend):
 
     def add_outer(self, out: Array, left: Array, right: Array, rows: Array | None = None) -> None:
         """See :meth:`Backend.add_outer`."""
-        if not _real(out, left, right):
+        if not _real(out, left, right) or not out.flags.c_contiguous:
             super().add_outer(out, left, right, rows)
             return
         if len(left):
-            arrays = left, right, NO_ROWS if rows is None else rows, out
+            arrays = left, np.ascontiguousarray(right), NO_ROWS if rows is None else rows, out
             share(products.add_outer, arrays, len(out), len(left) * right.shape[1])
 
     def add_rows(self, table: Array, rows: Array | slice, values: Array) -> None:

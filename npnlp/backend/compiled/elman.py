@@ -56,8 +56,7 @@ def backward(
 ) -> None:  # fmt: skip
     """``delta_t = phi'(a_t) d_t`` and ``d_{t-1} = delta_t W_hh``, from the last step down.
 
-    ``d_hidden`` and ``kept`` ``(N, H)``, or no rows where they are not
-    wanted.
+    ``d_hidden`` and ``kept`` ``(N, H)``, or no rows where they are not wanted.
     """
     panels = panels_of(w_hh, 1)
     rest, start = room_for(high - low, panels), len(hidden)
