@@ -33,13 +33,17 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     return nullcontext() if asked else blas_threads(1)
 
 
-@contextmanager
-def blas_threads(count: int) -> Iterator[None]:
+def blas_threads(count: int) -> AbstractContextManager[None]:
     """So many threads for matrix products, and for compiled loops, until the context ends."""
-    from threadpoolctl import threadpool_limits  # here, so that a user of layers alone needs it not
-
     if count < 1:
         raise InputError(f"threads is {count}; it has to be a whole number above 0")
+    return _limited(count)
+
+
+@contextmanager
+def _limited(count: int) -> Iterator[None]:
+    from threadpoolctl import threadpool_limits  # here, so that a user of layers alone needs it not
+
     token = _COUNT.set(count)
     try:
         with threadpool_limits(limits=count, user_api="blas"):
