@@ -26,6 +26,7 @@ from tests.reference import draw
 from tests.tables import environment, read_json, train_small
 
 pytest.importorskip("numba", reason="Numba is not installed")
+pytest.importorskip("scipy", reason="SciPy, whose BLAS Numba calls, is not installed")
 pytestmark = pytest.mark.peers
 
 ROOT = Path(npnlp.__file__).parent

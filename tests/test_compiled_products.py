@@ -20,6 +20,7 @@ from tests.reference import draw
 from tests.tables import environment
 
 pytest.importorskip("numba", reason="Numba is not installed")
+pytest.importorskip("scipy", reason="SciPy, whose BLAS Numba calls, is not installed")
 pytestmark = pytest.mark.peers
 
 NUMPY, NUMBA = get_backend("numpy"), get_backend("numba")

@@ -10,6 +10,7 @@ Run it after a script whose result is kept, copied from its --out folder:
     benchmarks/cells_against_pytorch.py      benchmarks/results/cells_against_pytorch.csv
     benchmarks/against_pytorch.py --grid     benchmarks/results/grid.csv
       and --backend numba                    benchmarks/results/grid_numba.csv
+      and --input features besides           benchmarks/results/grid_features.csv
     benchmarks/roofline.py                   benchmarks/results/roofline.csv
       and --backend numba                    benchmarks/results/roofline_numba.csv
     benchmarks/inference.py                  benchmarks/results/inference.csv
@@ -128,7 +129,10 @@ def memory_horizons() -> str:
 
 def grid() -> str:
     """How many times as long PyTorch's layer takes: the mean over sizes, and the least."""
-    names = {"NumPy": "grid.csv", "`--backend numba`": "grid_numba.csv"}
+    names = {
+        "NumPy": "grid.csv", "`--backend numba`": "grid_numba.csv",
+        "Numba, 100 numbers a step": "grid_features.csv",
+    }  # fmt: skip
     tables = [pd.read_csv(RESULTS / name) for name in names.values()]
     rows = []
     for cell in ("elman", "gru", "lstm"):

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-#: Rows that are looked up for one product: they stay in a core's cache, where those of a long
-#: sequence would have to come from main memory each time.
+#: What backward makes for many rows at once, it makes for so many: they stay in a core's cache,
+#: where those of a long sequence would have to come from main memory each time.
 BLOCK = 2048
 
 

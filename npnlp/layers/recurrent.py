@@ -200,8 +200,7 @@ class Recurrent(Cell):
         grad, first = self.grads["weight_hh" + self.suffix], len(packing.lengths)
         for gates, columns, name, before in self.operands():
             later, rows = (delta[first:], packing.previous_rows) if before else (delta, None)
-            # undoes (2), towards W_hh
-            backend.add_outer(grad[gates], later[:, columns], memory[name], rows)
+            backend.add_outer(grad[gates], later[:, columns], memory[name], rows)  # undoes (2)
             if before and cache.initial is not None:
                 backend.add_outer(grad[gates], delta[:first, columns], cache.initial[0])
 

@@ -1,7 +1,8 @@
 """The CPU backend whose loops are compiled by Numba, for who installs it.
 
 Products are made of tiles that stay in registers (``tile.py``), of weights that are copied once for
-all steps; what lies between them is one pass over rows that are in the cache. In the loops over
+all steps; what lies between them is one pass over rows that are in the cache. Small maps outside
+the loops are left to SciPy's BLAS, which Numba's ``np.dot`` calls (``linear.py``). In the loops over
 time a sequence has the same bits in any batch and on any number of threads. The plain NumPy backend
 remains the reference: what every function here has to equal is that one's result. Numba is imported
 in this folder only.
