@@ -143,8 +143,8 @@ def test_an_error_in_a_part_reaches_the_caller() -> None:
         if low:
             raise InputError(f"{low} to {high}")
 
-    with blas_threads(2), pytest.raises(InputError, match="8 to 16"):
-        share(work, (), 16, 10**8)
+    with blas_threads(2), pytest.raises(InputError, match="32 to 64"):
+        share(work, (), 64, 10**8)
 
 
 SHORT = """

@@ -53,7 +53,8 @@ class CompiledBackend(NumpyBackend):
         if not _real(x, weight, bias):
             return super().affine(x, weight, bias, groups)
         out = np.empty((groups, len(x), len(weight) // groups), dtype=x.dtype)
-        share(products.affine, (x, weight.T, bias.reshape(groups, -1), out), len(x), weight.size)
+        share(products.affine, (x, weight.T, bias.reshape(groups, -1), out), out.shape[2],
+              groups * x.size)  # fmt: skip
         return out if groups > 1 else out[0]
 
     def affine_backward(
@@ -68,7 +69,7 @@ class CompiledBackend(NumpyBackend):
             linear.affine_backward(*arrays, dx)
             return dx
         arrays = dy, np.ascontiguousarray(x), weight, d_weight, d_bias
-        share(products.affine_backward, (*arrays, dx), len(dy), 2 * weight.size)
+        share(products.affine_backward, (*arrays, dx), weight.shape[1], 2 * dy.size)
         return dx
 
     def _is_small(self, x: Array, weight: Array) -> bool:

@@ -44,19 +44,28 @@ def logistic(x: Any) -> Any:
 
 
 @inner
-def copy(source: Any, target: Any) -> None:
-    """``target = source``, both ``(b, H)``; shorter to compile than the expression."""
-    values, to = source.reshape(-1), target.reshape(-1)
-    for i in range(len(values)):
-        to[i] = values[i]
+def columns(low: int, high: int) -> Any:
+    """``range(low, high)`` of numbers that a compiler knows to be not below zero.
+
+    An index that may be is asked whether it counts from the end, and no vectors are made.
+    """
+    return range(np.uint64(low), np.uint64(high))
 
 
 @inner
-def add(source: Any, target: Any) -> None:
-    """``target += source``, both ``(b, H)``."""
-    values, to = source.reshape(-1), target.reshape(-1)
-    for i in range(len(values)):
-        to[i] += values[i]
+def copy(source: Any, target: Any, own: Any) -> None:
+    """``target = source``, both ``(b, H)``, in the columns ``own``."""
+    for b in range(len(source)):
+        for j in own:
+            target[b, j] = source[b, j]
+
+
+@inner
+def add(source: Any, target: Any, own: Any) -> None:
+    """``target += source``, both ``(b, H)``, in the columns ``own``."""
+    for b in range(len(source)):
+        for j in own:
+            target[b, j] += source[b, j]
 
 
 def series(terms: int) -> list[Fraction]:

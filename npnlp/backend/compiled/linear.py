@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.elementwise import add
+from npnlp.backend.compiled.elementwise import add, columns
 from npnlp.backend.compiled.kernel import kernel
 
 
@@ -31,6 +31,7 @@ def affine_backward(
         for j in range(len(sums)):
             sums[j] += dy[n, j]
     np.dot(dy.T, x, product)
-    add(sums, d_bias)  # undoes (2)
-    add(product, d_weight)  # undoes (1), towards W
+    for j in range(len(sums)):
+        d_bias[j] += sums[j]  # undoes (2)
+    add(product, d_weight, columns(0, x.shape[1]))  # undoes (1), towards W
     np.dot(dy, weight, dx)  # undoes (1), towards x

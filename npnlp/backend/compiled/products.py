@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from npnlp.backend.base import Array
+from npnlp.backend.compiled.elementwise import columns
 from npnlp.backend.compiled.kernel import inner, kernel
 from npnlp.backend.compiled.tile import MOST_ROWS, ROW, copy_row, make_tile
 
@@ -22,18 +23,18 @@ BLOCK, SUMMED = 64, 256
 SQUARE = 8
 
 
-def _adder(parts: int) -> Callable[[Array, Array, Array], None]:
-    """``out += x W`` of ``panels (P, K, width)``, by tiles that are ``1 / parts`` of a panel wide.
+def _adder(parts: int) -> Callable[[Array, Array, Array, int], None]:
+    """``out[:, low:] += x W``, ``panels (P, K, width)``, by tiles ``1 / parts`` of a panel wide.
 
     Then it is the first columns of each panel that count.
     """
     tile_8, tile_4, tile_2, tile_1 = (make_tile(rows, parts) for rows in (8, 4, 2, 1))
 
     @inner
-    def add_tiles(x: Array, panels: Array, out: Array) -> None:
+    def add_tiles(x: Array, panels: Array, out: Array, low: int) -> None:
         b, width = len(x), panels.shape[2]
         for p in range(len(panels)):
-            i, j = 0, p * width
+            i, j = 0, low + p * width
             if MOST_ROWS == 8:
                 while b - i >= 8:
                     tile_8(x, i, panels, p, out, i, j)
@@ -54,18 +55,18 @@ _add_panels, _add_halves = _adder(1), _adder(2)
 
 
 @inner
-def panels_of(weights: Array, groups: int) -> Array:
-    """``weights (K, n)`` as ``(groups, P, K, width)``, each group an equal part of the columns.
+def panels_of(weights: Array, groups: int, low: int, high: int) -> Array:
+    """``weights (K, G n)`` as ``(G, P, K, width)``: columns ``low`` to ``high`` of each group.
 
-    The last panel of a group ends in zeros where ``width`` does not divide its columns.
+    The last panel of a group ends in zeros where ``width`` does not divide the columns.
     """
-    columns, width = weights.shape[1] // groups, ROW // weights.itemsize
-    panels = _empty_panels(groups, columns, len(weights), weights)
+    n, width = weights.shape[1] // groups, ROW // weights.itemsize
+    panels = _empty_panels(groups, high - low, len(weights), weights)
     together = weights.strides[1] == weights.itemsize
     for g in range(groups):
         for p in range(panels.shape[1]):
-            first = g * columns + p * width
-            last = min(first + width, (g + 1) * columns)
+            first = g * n + low + p * width
+            last = min(first + width, g * n + high)
             if together:
                 _copy(weights, np.empty(0, dtype=np.intp), 0, first, last, panels[g, p])
             else:
@@ -127,23 +128,24 @@ def room_for(batch: int, panels: Array) -> Array:
 
 
 @inner
-def add_product(x: Array, panels: Array, rest: Array, out: Array) -> None:
-    """``out += x W``, ``x (b, K)`` and ``out (b, n)``; ``panels (P, K, width)`` of W.
+def add_product(x: Array, panels: Array, rest: Array, out: Array, low: int, high: int) -> None:
+    """``out += x W`` in columns ``low`` to ``high``; ``panels (P, K, width)`` are of those of W.
 
-    ``rest (b, width)`` is to compute in, where ``width`` does not divide n.
+    Shapes: ``x (b, K)``, ``out (b, n)``. ``rest (b, width)`` is to compute in, where ``width`` does
+    not divide the columns.
     """
-    width, n = panels.shape[2], out.shape[1]
-    whole = n // width
-    _add_panels(x, panels[:whole], out)
+    width = panels.shape[2]
+    whole = (high - low) // width
+    _add_panels(x, panels[:whole], out, low)
     if whole < len(panels):
-        last, first, some = rest[: len(x)], whole * width, n - whole * width
+        last, first, some = rest[: len(x)], low + whole * width, high - low - whole * width
         for b in range(len(x)):
             for j in range(some):
                 last[b, j] = out[b, first + j]
         if 2 * some <= width:
-            _add_halves(x, panels[whole:], last)
+            _add_halves(x, panels[whole:], last, 0)
         else:
-            _add_panels(x, panels[whole:], last)
+            _add_panels(x, panels[whole:], last, 0)
         for b in range(len(x)):
             for j in range(some):
                 out[b, first + j] = last[b, j]
@@ -151,17 +153,19 @@ def add_product(x: Array, panels: Array, rest: Array, out: Array) -> None:
 
 @kernel
 def affine(x: Array, weights: Array, bias: Array, out: Array, low: int, high: int) -> None:
-    """Rows from ``low`` to ``high`` of ``out (G, N, n) = x W + b``: ``(K, G n)`` and ``(G, n)``."""
+    """``out (G, N, n) = x W + b``, W ``(K, G n)`` and b ``(G, n)``: columns ``low`` to ``high``."""
     if x.shape[1] != len(weights) or bias.size != weights.shape[1]:
         raise ValueError("incompatible sizes")
-    panels = panels_of(weights, len(out))
+    panels, own = panels_of(weights, len(out), low, high), columns(low, high)
     rest = room_for(BLOCK, panels)
-    for start in range(low, high, BLOCK):
-        end = min(start + BLOCK, high)
+    for start in range(0, len(x), BLOCK):
+        some = x[start : start + BLOCK]
         for g in range(len(panels)):
-            part = out[g, start:end]
-            part[:] = bias[g]
-            add_product(x[start:end], panels[g], rest, part)
+            part = out[g, start : start + BLOCK]
+            for b in range(len(part)):
+                for j in own:
+                    part[b, j] = bias[g, j]
+            add_product(some, panels[g], rest, part, low, high)
 
 
 @kernel
@@ -169,23 +173,26 @@ def affine_backward(
     dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array, dx: Array, low: int,
     high: int,
 ) -> None:  # fmt: skip
-    """See :func:`npnlp.backend.plain.affine_backward`: rows from ``low`` to ``high`` of ``dx``.
+    """See :func:`npnlp.backend.plain.affine_backward`: columns ``low`` to ``high`` of ``dx``.
 
     And as large a part of the rows of ``d_weight`` and of ``d_bias``.
     """
     if x.shape[0] != len(dy) or x.shape[1] != weight.shape[1] or dy.shape[1] != len(weight):
         raise ValueError("incompatible sizes")
-    first, last = len(weight) * low // max(1, len(dy)), len(weight) * high // max(1, len(dy))
-    for n in range(len(dy)):
-        for j in range(first, last):
-            d_bias[j] += dy[n, j]
+    n, wide = weight.shape
+    first, last = n * low // wide, n * high // wide
+    for k in range(len(dy)):
+        for j in columns(first, last):
+            d_bias[j] += dy[k, j]
     _add_outer(dy, x, np.empty(0, dtype=np.intp), d_weight, first, last)
-    panels = panels_of(weight, 1)
+    panels, own = panels_of(weight, 1, low, high), columns(low, high)
     rest = room_for(BLOCK, panels)
-    for start in range(low, high, BLOCK):
-        part = dx[start : min(start + BLOCK, high)]
-        part[:] = 0
-        add_product(dy[start : start + len(part)], panels[0], rest, part)
+    for start in range(0, len(dy), BLOCK):
+        part = dx[start : start + BLOCK]
+        for b in range(len(part)):
+            for j in own:
+                part[b, j] = 0
+        add_product(dy[start : start + BLOCK], panels[0], rest, part, low, high)
 
 
 @kernel
@@ -216,5 +223,5 @@ def _add_outer(left: Array, right: Array, rows: Array, out: Array, low: int, hig
             _copy(right, rows, start, p * width, last, panels[p, :some])
         for first in range(low, high, MOST_ROWS):
             last = min(first + MOST_ROWS, high)
-            columns = left[start : start + some, first:last].T
-            add_product(columns, panels[:, :some], rest, out[first:last])
+            turned = left[start : start + some, first:last].T
+            add_product(turned, panels[:, :some], rest, out[first:last], 0, n)

@@ -11,7 +11,7 @@ import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled import elman, gru, lstm
-from npnlp.backend.compiled.sharing import share
+from npnlp.backend.compiled.sharing import share_meeting
 
 #: The loops of each kind, how many states it has, and what they are told besides.
 KINDS: dict[str, tuple[Any, int, tuple[bool, ...]]] = {
@@ -34,7 +34,7 @@ def forward(
     bias = () if extra is None else (_given(extra),)
     before = map(_given, initial) if initial else (_no_rows(w_hh),) * states
     arguments = (*_own(memory), w_hh.T, *bias, *before, sizes, *options)
-    share(loops.forward, arguments, batch, steps * w_hh.size)
+    share_meeting(loops.forward, arguments, w_hh.shape[1], batch * steps * len(w_hh))
 
 
 def backward(
@@ -49,7 +49,7 @@ def backward(
         *_own(memory), w_hh, none if d_hidden is None else _given(d_hidden), *_own(d),
         *_own((delta,)), *(_own(kept) if kept else (none,) * states), sizes, has_initial, *options,
     )  # fmt: skip
-    share(loops.backward, arguments, batch, steps * w_hh.size)
+    share_meeting(loops.backward, arguments, w_hh.shape[1], batch * steps * len(w_hh))
 
 
 def _no_rows(w_hh: Array) -> Array:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
+import numpy as np
+
+from npnlp.backend.compiled.tile import ROW
 from npnlp.backend.threads import threads_now
 
 #: To begin and to wait for another thread takes as long as so many multiplications.
 WORTH = 4_000_000
-#: Parts are whole multiples of it: as many rows as tiles have.
-UNIT = 8
+#: Parts are whole multiples of it: as many columns as a panel of float32 has.
+UNIT = ROW // 4
+#: More threads than this are never at work.
+MOST = 64
+
+_MEETING = Lock()
 
 
 def share(work: Callable[..., Any], arguments: tuple[Any, ...], size: int, each: int) -> None:
@@ -22,11 +31,38 @@ def share(work: Callable[..., Any], arguments: tuple[Any, ...], size: int, each:
     The parts have to be independent of each other, and are as few as are worth a thread: ``each``
     is how many multiplications there are for one of the range.
     """
-    count = min(threads_now(), size * each // WORTH, -(-size // UNIT))
-    if count < 2:
+    _run(work, arguments, size, _threads(size, each))
+
+
+def share_meeting(
+    work: Callable[..., Any], arguments: tuple[Any, ...], size: int, each: int
+) -> None:
+    """``work(*arguments, arrivals, threads, low, high)``, whose threads meet on their way.
+
+    (:mod:`npnlp.backend.compiled.meeting`.) All of them have to be running, so only one such work
+    is done at a time.
+    """
+    count, arrivals = _threads(size, each), np.zeros(1, dtype=np.int64)
+    arguments = (*arguments, arrivals, count)
+    if count == 1:
         work(*arguments, 0, size)
         return
-    cuts = [min(size, -(-size * part // (count * UNIT)) * UNIT) for part in range(count + 1)]
+    with _MEETING:
+        _run(work, arguments, size, count)
+
+
+def _threads(size: int, each: int) -> int:
+    wanted = threads_now()
+    if wanted == 1 or size < 2 * UNIT:
+        return 1
+    return max(1, min(wanted, MOST, size * each // WORTH, size // UNIT))
+
+
+def _run(work: Callable[..., Any], arguments: tuple[Any, ...], size: int, count: int) -> None:
+    if count == 1:
+        work(*arguments, 0, size)
+        return
+    cuts = [size * part // (count * UNIT) * UNIT for part in range(count)] + [size]
     later = [_pool().submit(work, *arguments, *cut) for cut in pairwise(cuts[1:])]
     try:
         work(*arguments, 0, cuts[1])
@@ -38,4 +74,8 @@ def share(work: Callable[..., Any], arguments: tuple[Any, ...], size: int, each:
 
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="npnlp")
+    return ThreadPoolExecutor(2 * MOST, thread_name_prefix="npnlp")
+
+
+if hasattr(os, "register_at_fork"):  # a child has none of the threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
