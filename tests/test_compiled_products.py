@@ -147,6 +147,27 @@ def test_an_error_in_a_part_reaches_the_caller() -> None:
         share(work, (), 64, 10**8)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_of_a_process_with_threads_has_its_own() -> None:
+    code = (
+        "import os; import numpy as np; from npnlp.backend import get_backend;"
+        "from npnlp.backend.threads import blas_threads;"
+        "from npnlp.layers import GRU, Packing; backend = get_backend('numba');"
+        "layer, packing = GRU(64, 64, backend=backend), Packing.of(np.full(64, 40), backend);"
+        "x = np.ones((2560, 64), dtype=np.float32); context = blas_threads(2); context.__enter__();"
+        "first = layer.forward(x, packing=packing)[0][0]; child = os.fork();"
+        "again = layer.forward(x, packing=packing)[0][0];"
+        "code = 0 if (first == again).all() else 1;"
+        "os._exit(code) if child == 0 else print(os.waitpid(child, 0)[1], code)"
+    )
+    variables = {**environment(), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=120,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout == "0 0\n"
+
+
 SHORT = """
 import numpy as np
 from npnlp.backend import get_backend

@@ -6,10 +6,14 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.kernel import inner
+
+#: So often one looks whether the others have come before one lets others run: some microseconds.
+PATIENCE = 2000
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -36,14 +40,30 @@ def _arrived(context: Any, arrivals: Any) -> tuple[Any, Any]:
     return types.int64(arrivals), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _let_others_run(context: Any) -> tuple[Any, Any]:
+    """POSIX ``sched_yield()``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        of_type = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, of_type, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 @inner
 def meet(arrivals: Array, threads: int, before: int) -> None:
     """Go on when all ``threads`` are here, which have met so often ``before``.
 
     ``arrivals (1,)`` int64 is zero at first. A step takes microseconds: to be woken by the system
-    would take longer, so who is early turns on the spot.
+    would take longer, so who is early turns on the spot, and after a while lets others run, since
+    one of them may have been given the same core.
     """
     if threads > 1:
         _arrive(arrivals)
+        turns = 0
         while _arrived(arrivals) < threads * (before + 1):
-            pass
+            turns += 1
+            if turns > PATIENCE:
+                _let_others_run()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 from itertools import pairwise
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,11 @@ UNIT = ROW // 4
 #: More threads than this are never at work.
 MOST = 64
 
+#: The cores that this process may use, where threads can be kept to some of them.
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+
+_C: Any = ctypes.CDLL(None) if CORES else None
+_HERE = local()
 _MEETING = Lock()
 
 
@@ -53,7 +60,7 @@ def share_meeting(
 
 def _threads(size: int, each: int) -> int:
     wanted = threads_now()
-    if wanted == 1 or size < 2 * UNIT:
+    if wanted == 1 or size < 2 * UNIT or sys.platform == "win32":  # which has no sched_yield
         return 1
     return max(1, min(wanted, MOST, size * each // WORTH, size // UNIT))
 
@@ -63,7 +70,8 @@ def _run(work: Callable[..., Any], arguments: tuple[Any, ...], size: int, count:
         work(*arguments, 0, size)
         return
     cuts = [size * part // (count * UNIT) * UNIT for part in range(count)] + [size]
-    later = [_pool().submit(work, *arguments, *cut) for cut in pairwise(cuts[1:])]
+    core = _core()
+    later = [_pool().submit(_apart, core, work, *arguments, *cut) for cut in pairwise(cuts[1:])]
     try:
         work(*arguments, 0, cuts[1])
     finally:
@@ -72,10 +80,34 @@ def _run(work: Callable[..., Any], arguments: tuple[Any, ...], size: int, count:
         part.result()
 
 
+def _core() -> int:
+    """The core that this thread is on; -1 where the system does not say."""
+    return int(_C.sched_getcpu()) if CORES else -1
+
+
+def _apart(core: int, work: Callable[..., Any], *arguments: Any) -> None:
+    """``work(*arguments)`` on any core but ``core``.
+
+    Systems like to wake a thread on the core of the one that woke it. That one goes on, though,
+    and would wait for this one.
+    """
+    if CORES and getattr(_HERE, "core", None) != core:
+        os.sched_setaffinity(0, CORES - {core} or CORES)  # of this thread alone
+        _HERE.core = core
+    work(*arguments)
+
+
 @lru_cache(maxsize=1)
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(2 * MOST, thread_name_prefix="npnlp")
 
 
-if hasattr(os, "register_at_fork"):  # a child has none of the threads
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+def _begin_anew() -> None:
+    """In a child of this process, which has none of its threads."""
+    global _MEETING
+    _MEETING = Lock()
+    _pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
