@@ -8,9 +8,9 @@ Run it after a script whose result is kept, copied from its --out folder:
     experiments/compare_models.py      docs/results/compare_models.csv, which is its summary.csv
     benchmarks/against_pytorch.py      benchmarks/results/against_pytorch.csv
     benchmarks/cells_against_pytorch.py      benchmarks/results/cells_against_pytorch.csv
-    benchmarks/against_pytorch.py --grid     benchmarks/results/grid.csv
-      and --backend numba                    benchmarks/results/grid_numba.csv
-      and --input features besides           benchmarks/results/grid_features.csv
+    benchmarks/against_pytorch.py --grid --backend numba       benchmarks/results/grid_numba.csv
+      with --input features --threads 1 --lengths 19 100       benchmarks/results/grid_features.csv
+      and with --backend numpy                                 benchmarks/results/grid.csv
     benchmarks/roofline.py                   benchmarks/results/roofline.csv
       and --backend numba                    benchmarks/results/roofline_numba.csv
     benchmarks/inference.py                  benchmarks/results/inference.csv
@@ -130,8 +130,8 @@ def memory_horizons() -> str:
 def grid() -> str:
     """How many times as long PyTorch's layer takes: the mean over sizes, and the least."""
     names = {
-        "NumPy": "grid.csv", "`--backend numba`": "grid_numba.csv",
-        "Numba, 100 numbers a step": "grid_features.csv",
+        "Numba, characters": "grid_numba.csv", "Numba, numbers": "grid_features.csv",
+        "NumPy, numbers": "grid.csv",
     }  # fmt: skip
     tables = [pd.read_csv(RESULTS / name) for name in names.values()]
     rows = []
