@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -76,7 +75,7 @@ def measured_threads(rows: int, size: int) -> int:
                 taken.append(time.perf_counter() - started)
         if sum(seconds[cores]) > 2 * sum(seconds[1]):  # another program holds a core
             return 1
-    one, all_cores = (statistics.median(taken) for taken in (seconds[1], seconds[cores]))
+    one, all_cores = (min(taken) for taken in (seconds[1], seconds[cores]))  # the least disturbed
     return cores if one > WORTH * all_cores else 1
 
 
