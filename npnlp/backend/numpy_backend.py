@@ -7,7 +7,6 @@ import ctypes
 import math
 import os
 import platform
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,11 @@ class NumpyBackend(Backend):
         A vector then never lies across two lines, which costs a tenth in NumPy, and in compiled
         loops a factor of two.
         """
-        return aligned(shape, dtype, self.xp.zeros)
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        room = self.xp.zeros(size + CACHE_LINE, dtype=np.uint8)
+        start = -room.ctypes.data % CACHE_LINE
+        zeros: Array = room[start : start + size].view(dtype).reshape(shape)
+        return zeros
 
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
         """See :meth:`Backend.segment_sum`."""
@@ -99,15 +102,6 @@ class NumpyBackend(Backend):
             "blas": blas_in_use(),
             "device": platform.machine(),
         }
-
-
-def aligned(shape: tuple[int, ...], dtype: Any, make: Callable[..., Array] = np.empty) -> Array:
-    """An array that ``make`` made, beginning where a line of the cache does."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    room = make(size + CACHE_LINE, dtype=np.uint8)
-    start = -room.ctypes.data % CACHE_LINE
-    found: Array = room[start : start + size].view(dtype).reshape(shape)
-    return found
 
 
 def _sum_by_product(values: Array, segments: Array, size: int) -> Array:

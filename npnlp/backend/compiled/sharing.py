@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from functools import lru_cache
 from itertools import pairwise
 from threading import Lock, local
@@ -50,12 +51,8 @@ def share_meeting(
     is done at a time.
     """
     count, arrivals = _threads(size, each), np.zeros(1, dtype=np.int64)
-    arguments = (*arguments, arrivals, count)
-    if count == 1:
-        work(*arguments, 0, size)
-        return
-    with _MEETING:
-        _run(work, arguments, size, count)
+    with _MEETING if count > 1 else nullcontext():
+        _run(work, (*arguments, arrivals, count), size, count)
 
 
 def _threads(size: int, each: int) -> int:

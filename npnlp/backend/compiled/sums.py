@@ -17,12 +17,29 @@ from npnlp.backend.compiled.kernel import inner, kernel
 @kernel
 def segment_sum(values: Array, segments: Array, out: Array) -> None:
     """``out[s] += values[n]`` for every n with ``segments[n] == s``, in the order of n."""
-    for n in range(len(values)):
-        s = segments[n]
-        if not 0 <= s < len(out):
-            raise IndexError("a segment is out of range")
-        for j in range(values.shape[1]):
-            out[s, j] += values[n, j]
+    if not _added(out, segments, values):
+        raise IndexError("a segment is out of range")
+
+
+@kernel
+def add_rows(table: Array, rows: Array, values: Array) -> None:
+    """``table[rows[n]] += values[n]`` for every n."""
+    if not _added(table, rows, values):
+        raise IndexError("a row is out of range")
+
+
+@inner
+def _added(table: Array, rows: Array, values: Array) -> bool:
+    """Add ``values (N, D)`` to ``rows`` of a table ``(., D)``, until it does not have one."""
+    if values.shape != (len(rows), table.shape[1]):
+        raise ValueError("rows of a table are added to with rows of another shape")
+    for n in range(len(rows)):
+        r = rows[n]
+        if not 0 <= r < len(table):
+            return False
+        for j in range(table.shape[1]):
+            table[r, j] += values[n, j]
+    return True
 
 
 @kernel
@@ -112,16 +129,3 @@ def square_sums(values: Array, ends: Array, sums: Array) -> None:
         part = values[start : ends[k]]
         sums[k] = np.dot(part, part)
         start = ends[k]
-
-
-@kernel
-def add_rows(table: Array, rows: Array, values: Array) -> None:
-    """``table[rows[n]] += values[n]`` for every n."""
-    if values.shape != (len(rows), table.shape[1]):
-        raise ValueError("rows of a table are added to with rows of another shape")
-    for n in range(len(rows)):
-        r = rows[n]
-        if not 0 <= r < len(table):
-            raise IndexError("a row is out of range")
-        for j in range(table.shape[1]):
-            table[r, j] += values[n, j]
