@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,34 @@ def test_a_child_of_a_process_with_threads_has_its_own() -> None:
         check=True,
     )  # fmt: skip
     assert done.stdout == "0 0\n"
+
+
+STORED = """
+import sys
+import numba
+import numpy as np
+from npnlp.backend import get_backend
+backend, (x, weight) = get_backend("numba"), np.random.default_rng(0).normal(size=(2, 128, 128))
+ways = {"first": weight, "second": np.asfortranarray(weight)}
+for way in sys.argv[1:]:
+    if way == "another":
+        numba.njit(lambda x: x)(1)
+    else:
+        off = backend.affine(x, ways[way], np.zeros(128)) - x @ weight.T
+        assert np.abs(off).max() < 1e-12, way
+"""
+
+
+def test_what_two_processes_compiled_is_not_mixed_up(tmp_path: Path) -> None:
+    # A second function more or less, and a whole panel has the number of half a one.
+    variables = {**environment(), "NUMBA_CACHE_DIR": str(tmp_path)}
+    for ways in (["first"], ["another", "second"], ["first", "second"]):
+        done = subprocess.run(
+            [sys.executable, "-c", STORED, *ways], env=variables, capture_output=True, text=True,
+            timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.rglob("products.affine-*.nbc"))) == 2
 
 
 SHORT = """

@@ -23,7 +23,7 @@ from numba import njit, types
 from numba.extending import overload
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.kernel import OPTIONS, inner, kernel
+from npnlp.backend.compiled.kernel import OPTIONS, distinct, inner, kernel
 
 
 def tanh(x: Any) -> Any:
@@ -81,9 +81,10 @@ def _horner(coefficients: list[Any]) -> Callable[[Any], Any]:
     """``c_0 + s (c_1 + s (c_2 + ...))``."""
     first, *rest = coefficients
     if not rest:
-        return njit(**OPTIONS)(lambda s: first)  # type: ignore[no-any-return]
+        return njit(**OPTIONS)(distinct(lambda s: first, first))  # type: ignore[no-any-return]
     inner = _horner(rest)
-    return njit(**OPTIONS)(lambda s: first + s * inner(s))  # type: ignore[no-any-return]
+    sums = distinct(lambda s: first + s * inner(s), *coefficients)
+    return njit(**OPTIONS)(sums)  # type: ignore[no-any-return]
 
 
 def make_tanh(real: Any, integer: Any, terms: int) -> Callable[[Any], Any]:

@@ -44,6 +44,17 @@ def inner(function: Callable[P, R]) -> Callable[P, R]:
     return register_jitable(**OPTIONS)(function)  # type: ignore[no-any-return]
 
 
+def distinct(function: Callable[P, R], *made_of: Any) -> Callable[P, R]:
+    """``function``, made in another one of what is given, by a name that says of what.
+
+    What is stored refers to such a function by its name, its types and a number that counts
+    functions in the process that compiled it. Of two with the same name, what two processes stored
+    may have one number, and each would call whichever was loaded first.
+    """
+    function.__qualname__ += "_".join(map(str, ("", *made_of)))
+    return function
+
+
 class Notice(event.Listener):  # type: ignore[misc]
     """Says once, where somebody looks on, that a function of this folder is being compiled."""
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import columns
-from npnlp.backend.compiled.kernel import inner, kernel
+from npnlp.backend.compiled.kernel import distinct, inner, kernel
 from npnlp.backend.compiled.tile import MOST_ROWS, ROW, copy_row, make_tile
 
 #: Rows of a product, and rows that are summed over, at once: what is read of them again and again
@@ -30,7 +30,6 @@ def _adder(parts: int) -> Callable[[Array, Array, Array, int], None]:
     """
     tile_8, tile_4, tile_2, tile_1 = (make_tile(rows, parts) for rows in (8, 4, 2, 1))
 
-    @inner
     def add_tiles(x: Array, panels: Array, out: Array, low: int) -> None:
         b, width = len(x), panels.shape[2]
         for p in range(len(panels)):
@@ -48,7 +47,7 @@ def _adder(parts: int) -> Callable[[Array, Array, Array, int], None]:
             if b > i:
                 tile_1(x, i, panels, p, out, i, j)
 
-    return add_tiles
+    return inner(distinct(add_tiles, parts))
 
 
 _add_panels, _add_halves = _adder(1), _adder(2)
