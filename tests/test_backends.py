@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from npnlp.layers import Layer
 from tests import reference
 from tests.reference import assert_close, draw
 from tests.strict import StrictArray, StrictBackend
+from tests.tables import environment
 
 REPOSITORY = Path(__file__).parents[1]
 HAS_CUPY = importlib.util.find_spec("cupy") is not None
@@ -35,6 +37,36 @@ def test_an_unknown_name_is_refused_with_the_choices(name: str) -> None:
         get_backend(name)
     assert repr(name) in str(caught.value)
     assert all(choice in str(caught.value) for choice in BACKEND_NAMES)
+
+
+KEPT = """
+import resource
+import numpy as np
+from npnlp.backend import get_backend
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for megabytes in (300, 40, 300):
+        np.ones((megabytes, 2**20), dtype=np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+given = faults()
+get_backend("numpy").keep_memory()
+faults()
+print(given, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what keeps memory is glibc's")
+def test_what_large_arrays_leave_is_kept_for_the_next_ones() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT], env=environment(NUMPY_MADVISE_HUGEPAGE="0"),
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    given, kept = map(int, done.stdout.split())
+    assert given > 300  # pages, of 2 MiB at most
+    assert kept < given / 10
 
 
 @pytest.mark.skipif(HAS_CUPY, reason="CuPy is installed here")

@@ -25,8 +25,8 @@ ONE_HOT_ROWS = 2048
 FEW, MANY, WIDE = 4, 16, 128
 # Bytes of a line of the cache.
 CACHE_LINE = 64
-# Of glibc's mallopt: the names of two settings, and the largest value that the first may have.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST_KEPT = -1, -3, 2**25
+# Of glibc's mallopt: the names of two settings, and the value of the first that stands for never.
+M_TRIM_THRESHOLD, M_MMAP_MAX, NEVER = -1, -4, -1
 
 
 class NumpyBackend(Backend):
@@ -79,12 +79,13 @@ class NumpyBackend(Backend):
         """See :meth:`Backend.keep_memory`. It holds for the process, and does nothing but on glibc.
 
         glibc gives arrays above some 100 KB back to the system at once, which then has to clear and
-        map each page again for the next one: half of the time of a step of LSTM.
+        map each page again for the next one: half of the time of a step of LSTM. From here on they
+        come from the heap, however large they are, and what the process once needed stays with it.
         """
         with contextlib.suppress(OSError, AttributeError, TypeError):
             mallopt = ctypes.CDLL(None).mallopt
-            mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT)
-            mallopt(M_TRIM_THRESHOLD, 8 * LARGEST_KEPT)
+            mallopt(M_MMAP_MAX, 0)  # no array has pages of its own
+            mallopt(M_TRIM_THRESHOLD, NEVER)
 
     def memory(self) -> tuple[int, int] | None:
         """See :meth:`Backend.memory`: what the system has, where it says so."""
