@@ -19,6 +19,8 @@ from npnlp.backend.compiled.tile import MOST_ROWS, ROW, copy_row, make_tile
 #: Rows of a product, and rows that are summed over, at once: what is read of them again and again
 #: stays in the cache.
 BLOCK, SUMMED = 64, 256
+#: Panels of what is read in its columns that are copied at once.
+NEAR = 16
 #: The side of a square that is turned in registers.
 SQUARE = 8
 
@@ -63,13 +65,13 @@ def panels_of(weights: Array, groups: int, low: int, high: int) -> Array:
     panels = _empty_panels(groups, high - low, len(weights), weights)
     together = weights.strides[1] == weights.itemsize
     for g in range(groups):
-        for p in range(panels.shape[1]):
-            first = g * n + low + p * width
-            last = min(first + width, g * n + high)
-            if together:
-                _copy(weights, np.empty(0, dtype=np.intp), 0, first, last, panels[g, p])
-            else:
-                _turn(weights[:, first:last], panels[g, p])
+        first, last = g * n + low, g * n + high
+        if together:
+            _copy(weights, np.empty(0, dtype=np.intp), 0, first, last, panels[g])
+        else:
+            for p in range(panels.shape[1]):
+                start = first + p * width
+                _turn(weights[:, start : min(start + width, last)], panels[g, p])
     return panels
 
 
@@ -89,19 +91,19 @@ def _empty_panels(groups: int, columns: int, rows: int, like: Array) -> Array:
 
 
 @inner
-def _copy(source: Array, rows: Array, start: int, first: int, last: int, panel: Array) -> None:
-    """``panel[k]`` gets columns ``first`` to ``last``, which lie together, of row ``start + k``.
+def _copy(source: Array, rows: Array, start: int, first: int, last: int, panels: Array) -> None:
+    """``panels[:, k]`` get columns ``first`` to ``last``, which lie together, of ``start + k``.
 
-    Or of the row that ``rows`` have there, if there are any.
+    Or of the row that ``rows`` have there, if there are any. What lies together is read together.
     """
-    whole = last - first == panel.shape[1]
-    for k in range(len(panel)):
+    width = panels.shape[2]
+    whole = (last - first) // width
+    for k in range(panels.shape[1]):
         row = rows[start + k] if len(rows) else start + k
-        if whole:
-            copy_row(source, row, first, panel, k)
-        else:
-            for j in range(last - first):
-                panel[k, j] = source[row, first + j]
+        for p in range(whole):
+            copy_row(source, row, first + p * width, panels, p, k)
+        for j in range(last - first - whole * width):
+            panels[whole, k, j] = source[row, first + whole * width + j]
 
 
 @inner
@@ -205,22 +207,26 @@ def add_outer(left: Array, right: Array, rows: Array, out: Array, low: int, high
 
 @inner
 def _add_outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: int) -> None:
-    """A block of rows of ``right`` is copied into panels; ``left`` is read in its columns."""
+    """A block of rows of ``right`` is copied into panels, and as many columns of ``left``."""
     count = len(rows) if len(rows) else len(right)
     if count != len(left) or out.shape[0] != left.shape[1] or out.shape[1] != right.shape[1]:
         raise ValueError("incompatible sizes")
     for row in rows:
         if not 0 <= row < len(right):
             raise IndexError("a row is out of range")
-    width, n = ROW // out.itemsize, out.shape[1]
+    width, n, none = ROW // out.itemsize, out.shape[1], np.empty(0, dtype=np.intp)
+    wide = min(NEAR, -(-(high - low) // width)) * width
     panels = _empty_panels(1, n, min(SUMMED, len(left)), out)[0]
+    near = _empty_panels(1, wide, panels.shape[1], out)[0]
     rest = np.empty((MOST_ROWS, width), dtype=out.dtype)
     for start in range(0, len(left), SUMMED):
         some = min(SUMMED, len(left) - start)
-        for p in range(len(panels)):
-            last = min((p + 1) * width, n)
-            _copy(right, rows, start, p * width, last, panels[p, :some])
-        for first in range(low, high, MOST_ROWS):
-            last = min(first + MOST_ROWS, high)
-            turned = left[start : start + some, first:last].T
-            add_product(turned, panels[:, :some], rest, out[first:last], 0, n)
+        _copy(right, rows, start, 0, n, panels[:, :some])
+        for edge in range(low, high, wide):
+            end = min(edge + wide, high)
+            _copy(left, none, start, edge, end, near[:, :some])
+            for first in range(edge, end, MOST_ROWS):
+                p, j = (first - edge) // width, (first - edge) % width
+                last = min(first + MOST_ROWS, end)
+                turned = near[p, :some, j : j + last - first].T
+                add_product(turned, panels[:, :some], rest, out[first:last], 0, n)

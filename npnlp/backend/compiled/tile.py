@@ -80,22 +80,24 @@ def _given(context: Any, builder: Any, signature: Any, arguments: Any) -> list[A
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def copy_row(context: Any, source: Any, i: Any, j: Any, panel: Any, k: Any) -> tuple[Any, Any]:
-    """``panel[k] = source[i, j : j + width]``, where those columns lie together.
+def copy_row(
+    context: Any, source: Any, i: Any, j: Any, panels: Any, p: Any, k: Any
+) -> tuple[Any, Any]:
+    """``panels[p, k] = source[i, j : j + width]``, where those columns lie together.
 
     All is read before anything is written, so that nobody has to ask whether the two overlap.
     Nothing is checked.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, i, j, panel, k = _given(context, builder, signature, arguments)
+        source, i, j, panels, p, k = _given(context, builder, signature, arguments)
         steps = [INDEX(v * VECTOR // source.bytes) for v in range(ROW // VECTOR)]
         values = [source.load(source.at(i, builder.add(j, step)), source.vector) for step in steps]
         for value, step in zip(values, steps, strict=True):
-            panel.store(value, panel.at(k, step))
+            panels.store(value, panels.at(p, k, step))
         return context.get_dummy_value()
 
-    return types.void(source, i, j, panel, k), generate
+    return types.void(source, i, j, panels, p, k), generate
 
 
 def make_tile(rows: int, parts: int = 1) -> Callable[..., None]:
