@@ -13,34 +13,20 @@ place, exp within two, and both keep NaN.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit, types
-from numba.extending import overload
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.kernel import OPTIONS, distinct, inner, kernel
+from npnlp.backend.compiled.kernel import inner, kernel
+from npnlp.backend.compiled.vectors import Number, of_one
 
-
-def tanh(x: Any) -> Any:
-    """``tanh x`` of a float32 or a float64, in compiled functions."""
-    raise NotImplementedError("only compiled functions call it")
-
-
-def exp(x: Any) -> Any:
-    """``exp x`` of a float32 or a float64 that is not above 0, in compiled functions."""
-    raise NotImplementedError("only compiled functions call it")
-
-
-@inner
-def logistic(x: Any) -> Any:
-    """``1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2``."""
-    half = type(x)(0.5)
-    return half * tanh(half * x) + half
+#: So many terms of the series of tanh and of exp, by the bytes of a number.
+TERMS = {4: (4, 8), 8: (10, 14)}
 
 
 @inner
@@ -77,87 +63,82 @@ def series(terms: int) -> list[Fraction]:
     return found
 
 
-def _horner(coefficients: list[Any]) -> Callable[[Any], Any]:
+@dataclass(frozen=True)
+class Reduction:
+    """``x = n unit + y``: what one computes n and y by, in a type of numbers.
+
+    ``rounding`` has no fraction: adding it rounds, and leaves n in the lowest bits. The unit is in
+    two parts; the first has so few bits that its product with n is exact.
+    """
+
+    rounding: float
+    per_unit: float
+    high: float
+    low: float
+
+    @classmethod
+    def by(cls, unit: Decimal, real: Any) -> Reduction:
+        """By multiples of ``unit``."""
+        fraction = np.finfo(real).nmant
+        short = 2 ** (fraction - 12)
+        high = round(unit * short) / short
+        return cls(1.5 * 2.0**fraction, float(1 / unit), high, float(unit - Decimal(high)))
+
+    def of(self, x: Number) -> tuple[Number, Number]:
+        """``2^n`` and y."""
+        moved = x * self.per_unit + self.rounding
+        n = moved - self.rounding
+        return moved.power_of_two(), (x - n * self.high) - n * self.low
+
+
+@cache
+def _halves(real: Any) -> tuple[Reduction, list[float], float]:
+    """By ln(2) / 2; the series after its first term; beyond the last number tanh rounds to 1."""
+    tail = [float(c) for c in series(TERMS[np.dtype(real).itemsize][0])[1:]]
+    largest = math.log(2) * (np.finfo(real).nmant + 3) / 2
+    return Reduction.by(Decimal(2).ln() / 2, real), tail, largest
+
+
+@cache
+def _wholes(real: Any) -> tuple[Reduction, list[float], float]:
+    """By ln(2); the series after two terms; below the last number 2^n has no exponent left."""
+    tail = [1 / math.factorial(k) for k in range(2, TERMS[np.dtype(real).itemsize][1] + 1)]
+    return Reduction.by(Decimal(2).ln(), real), tail, math.log(np.finfo(real).tiny) + 1
+
+
+def _sum(coefficients: list[float], s: Number) -> Any:
     """``c_0 + s (c_1 + s (c_2 + ...))``."""
-    first, *rest = coefficients
-    if not rest:
-        return njit(**OPTIONS)(distinct(lambda s: first, first))  # type: ignore[no-any-return]
-    inner = _horner(rest)
-    sums = distinct(lambda s: first + s * inner(s), *coefficients)
-    return njit(**OPTIONS)(sums)  # type: ignore[no-any-return]
+    total: Any = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        total = coefficient + s * total
+    return total
 
 
-def make_tanh(real: Any, integer: Any, terms: int) -> Callable[[Any], Any]:
-    """tanh in ``real``, whose bits are those of ``integer``, by so many terms of the series."""
-    fraction = np.finfo(real).nmant
-    one = real(1)
-    bits_of_one, shift = one.view(integer), integer(fraction)
-    # Beyond it tanh rounds to 1.
-    largest = real(math.log(2) * (fraction + 3) / 2)
-    per_unit = real(2 / math.log(2))
-    # A number of this size has no fraction: adding it rounds, and leaves n in the lowest bits.
-    rounding = real(1.5 * 2.0**fraction)
-    # ln(2) / 2 in two parts; the first has so few bits that its product with n is exact.
-    short = 2.0 ** (fraction - 12)
-    high = real(round(math.log(2) / 2 * short) / short)
-    low = real(math.log(2) / 2 - float(high))
-    tail = _horner([real(float(c)) for c in series(terms)[1:]])
-
-    def implementation(x: Any) -> Any:
-        x = largest if x > largest else x
-        x = -largest if x < -largest else x
-        moved = x * per_unit + rounding
-        n = moved - rounding
-        y = (x - n * high) - n * low
-        power = real(integer((real(moved).view(integer) << shift) + bits_of_one).view(real))  # 2^n
-        s = y * y
-        tau = y + y * (s * tail(s))
-        less, more = power - one, power + one
-        return (less + more * tau) / (more + less * tau)
-
-    return implementation
+def tanh_of(x: Number) -> Number:
+    """``tanh x``, to be generated."""
+    by_halves, tail, largest = _halves(x.real)
+    power, y = by_halves.of(x.within(largest))
+    s = y * y
+    tau = y + y * (s * _sum(tail, s))
+    less, more = power - 1, power + 1
+    return (less + more * tau) / (more + less * tau)
 
 
-def make_exp(real: Any, integer: Any, terms: int) -> Callable[[Any], Any]:
-    """exp in ``real``, whose bits are those of ``integer``, by so many terms of the series."""
-    fraction = np.finfo(real).nmant
-    one, zero = real(1), real(0)
-    bits_of_one, shift = one.view(integer), integer(fraction)
-    # Below it the power of two would have no exponent left: such small numbers become zero.
-    smallest = real(math.log(np.finfo(real).tiny) + 1)
-    per_unit = real(1 / math.log(2))
-    rounding = real(1.5 * 2.0**fraction)
-    exact, short = Decimal(2).ln(), 2 ** (fraction - 12)
-    high = real(round(exact * short) / short)
-    low = real(exact - Decimal(float(high)))
-    tail = _horner([real(1 / math.factorial(k)) for k in range(2, terms + 1)])
-
-    def implementation(x: Any) -> Any:
-        moved = x * per_unit + rounding
-        n = moved - rounding
-        y = (x - n * high) - n * low
-        power = real(integer((real(moved).view(integer) << shift) + bits_of_one).view(real))  # 2^n
-        found = power + power * (y + y * y * tail(y))
-        return zero if x < smallest else found
-
-    return implementation
+def logistic_of(x: Number) -> Number:
+    """``1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2``, to be generated."""
+    return tanh_of(x * 0.5) * 0.5 + 0.5
 
 
-def _overload(function: Any, of_type: dict[Any, Callable[[Any], Any]]) -> None:
-    def choose(x: Any) -> Callable[[Any], Any] | None:
-        return of_type.get(x)
+def exp_of(x: Number) -> Number:
+    """``exp x`` of what is not above 0, to be generated; what is too small becomes zero."""
+    by_wholes, tail, smallest = _wholes(x.real)
+    power, y = by_wholes.of(x)
+    found = power + power * (y + y * y * _sum(tail, y))
+    return x.where("<", smallest, 0, found)
 
-    overload(function, jit_options=OPTIONS)(choose)
 
-
-_overload(tanh, {
-    types.float32: make_tanh(np.float32, np.int32, 4),
-    types.float64: make_tanh(np.float64, np.int64, 10),
-})  # fmt: skip
-_overload(exp, {
-    types.float32: make_exp(np.float32, np.int32, 8),
-    types.float64: make_exp(np.float64, np.int64, 14),
-})  # fmt: skip
+#: ``tanh x`` and, of what is not above 0, ``exp x`` of a float32 or a float64, in compiled code.
+tanh, exp = of_one(tanh_of), of_one(exp_of)
 
 
 @kernel

@@ -1,18 +1,36 @@
-"""The two loops over time of :class:`npnlp.layers.gru.GRU`, compiled.
-
-A row goes through several short loops: each has few enough arrays for a compiler to see that none
-overlaps another, which it has to before it computes with vectors.
-"""
+"""The two loops over time of :class:`npnlp.layers.gru.GRU`, compiled."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.elementwise import add, columns, copy, logistic, tanh
+from npnlp.backend.compiled.elementwise import add, columns, copy, logistic_of, tanh_of
 from npnlp.backend.compiled.kernel import kernel
 from npnlp.backend.compiled.meeting import meet
-from npnlp.backend.compiled.products import add_product, panels_of, room_for
+from npnlp.backend.compiled.products import BLOCK, add_product, panels_of, room_for
+from npnlp.backend.compiled.vectors import Number, rowwise
+
+
+@rowwise
+def open_gates(r: Number, z: Number, n: Number, q: Number, h_before: Number) -> tuple[Number, ...]:
+    """The gates from their sums, and h."""
+    r, z = logistic_of(r), logistic_of(z)  # (2)
+    n = tanh_of(n + r * q)  # (4)
+    return r, z, n, n + z * (h_before - n)  # (5)
+
+
+@rowwise
+def close_gates(
+    r: Number, z: Number, n: Number, q: Number, h: Number, d_h: Number
+) -> tuple[Number, ...]:
+    """The gradients of the sums of r, z, q and n, and what passes by the weights."""
+    rest = d_h * (1 - z)
+    a_n = rest * (1 - n * n)  # undoes (5), (4)
+    a_z = rest * (h - n)  # undoes (5), (2); h - n is z (h_before - n)
+    d_q = a_n * r  # undoes (4), (3)
+    a_r = d_q * q * (1 - r)  # undoes (4), (2)
+    return a_r, a_z, d_q, a_n, d_h * z  # undoes (5)
 
 
 @kernel
@@ -31,25 +49,19 @@ def forward(
     start = 0
     for t in range(len(sizes)):
         end = start + sizes[t]
-        r, z, n = gates[0, start:end], gates[1, start:end], gates[2, start:end]
-        q, h, h_before = product[start:end], hidden[start:end], before[: sizes[t]]
-        for b in range(len(h)):
-            for j in own:
-                q[b, j] = b_n[j]  # (3), with its part of (1)
-        if known:
-            add_product(h_before, panels[0], rest, r, low, high)  # (1)
-            add_product(h_before, panels[1], rest, z, low, high)
-            add_product(h_before, panels[2], rest, q, low, high)
-        for b in range(len(h)):
-            for j in own:
-                r[b, j] = logistic(r[b, j])  # (2)
-            for j in own:
-                z[b, j] = logistic(z[b, j])
-            for j in own:
-                n[b, j] = tanh(n[b, j] + r[b, j] * q[b, j])  # (4)
-            for j in own:
-                h[b, j] = n[b, j] + z[b, j] * (h_before[b, j] - n[b, j])  # (5)
-        before, start, known = h, end, True
+        for first in range(start, end, BLOCK):  # rows that stay in the cache
+            last = min(first + BLOCK, end)
+            r, z, n = gates[0, first:last], gates[1, first:last], gates[2, first:last]
+            q, h_before = product[first:last], before[first - start : last - start]
+            for b in range(len(q)):
+                for j in own:
+                    q[b, j] = b_n[j]  # (3), with its part of (1)
+            if known:
+                add_product(h_before, panels[0], rest, r, low, high)  # (1)
+                add_product(h_before, panels[1], rest, z, low, high)
+                add_product(h_before, panels[2], rest, q, low, high)
+            open_gates((r, z, n, q, h_before), (r, z, n, hidden[first:last]), low, high)
+        before, start, known = hidden[start:end], end, True
         meet(arrivals, threads, t)
 
 
@@ -62,8 +74,7 @@ def backward(
     """``delta (N, 4 H)`` in the order r, z, q, n, from the last step down; see the layer."""
     own = columns(low, high)
     panels = panels_of(w_hh, 1, low, high)
-    rest, end, units = room_for(sizes[0], panels), len(hidden), np.uint64(hidden.shape[1])
-    two, three = units + units, units + units + units
+    rest, end, units = room_for(sizes[0], panels), len(hidden), hidden.shape[1]
     for back in range(len(sizes)):
         size = sizes[len(sizes) - 1 - back]
         start = end - size
@@ -73,18 +84,13 @@ def backward(
             add(d_hidden[start:end], d_t, own)
         if len(kept):
             copy(d_t, kept[start:end], own)
-        for b in range(size):
-            for j in own:  # undoes (5), (4): a_n
-                out[b, three + j] = d_t[b, j] * (1 - z[b, j]) * (1 - n[b, j] * n[b, j])
-            for j in own:  # undoes (5), (2): a_z; h - n is z (h_before - n)
-                out[b, units + j] = d_t[b, j] * (h[b, j] - n[b, j]) * (1 - z[b, j])
-            for j in own:  # undoes (4), (3): q
-                out[b, two + j] = out[b, three + j] * r[b, j]
-            for j in own:  # undoes (4), (2): a_r
-                out[b, j] = out[b, three + j] * r[b, j] * q[b, j] * (1 - r[b, j])
-            for j in own:  # undoes (5): what passes by the weights
-                d_t[b, j] *= z[b, j]
+        close_gates(
+            (r, z, n, q, h, d_t),
+            (out[:, :units], out[:, units : 2 * units], out[:, 2 * units : 3 * units],
+             out[:, 3 * units :], d_t),
+            low, high,
+        )  # fmt: skip
         meet(arrivals, threads, back)
         if start > 0 or has_initial:
-            add_product(out[:, :three], panels[0], rest, d_t, low, high)  # undoes (1)
+            add_product(out[:, : 3 * units], panels[0], rest, d_t, low, high)  # undoes (1)
         end = start

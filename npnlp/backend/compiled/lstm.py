@@ -5,10 +5,35 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.elementwise import add, columns, copy, logistic, tanh
+from npnlp.backend.compiled.elementwise import add, columns, copy, logistic_of, tanh_of
 from npnlp.backend.compiled.kernel import kernel
 from npnlp.backend.compiled.meeting import meet
-from npnlp.backend.compiled.products import add_product, panels_of, room_for
+from npnlp.backend.compiled.products import BLOCK, add_product, panels_of, room_for
+from npnlp.backend.compiled.vectors import Number, rowwise
+
+
+@rowwise
+def open_gates(i: Number, f: Number, g: Number, o: Number, c_before: Number) -> tuple[Number, ...]:
+    """The gates from their sums, and c, tanh c and h."""
+    i, f, g, o = logistic_of(i), logistic_of(f), tanh_of(g), logistic_of(o)  # (2)
+    c = f * c_before + i * g  # (3)
+    tanh_c = tanh_of(c)  # (4)
+    return i, f, g, o, c, tanh_c, o * tanh_c  # (5)
+
+
+@rowwise
+def close_gates(
+    i: Number, f: Number, g: Number, o: Number, c: Number, tanh_c: Number, h: Number, d_h: Number,
+    d_c: Number,
+) -> tuple[Number | float, ...]:  # fmt: skip
+    """The gradients of the four sums and of c_before, and zeros for what undoes (1)."""
+    a_o = d_h * h * (1 - o)  # undoes (5), (2)
+    d_c = d_c + d_h * (o - h * tanh_c)  # undoes (5), (4)
+    new = i * g
+    a_i = d_c * new * (1 - i)  # undoes (3), (2)
+    a_f = d_c * (c - new) * (1 - f)  # c - i g is f c_before
+    a_g = d_c * i * (1 - g * g)
+    return a_i, a_f, a_g, a_o, d_c * f, 0.0
 
 
 @kernel
@@ -20,7 +45,6 @@ def forward(
 
     ``w_hh_t (H, 4 H)`` is transposed; the initial states ``(B, H)``, or no rows for zeros.
     """
-    own = columns(low, high)
     panels = panels_of(w_hh_t, 4, low, high)
     rest, known = room_for(sizes[0], panels), len(initial) > 0
     zeros = np.zeros((0 if known else sizes[0], hidden.shape[1]), dtype=hidden.dtype)
@@ -28,28 +52,21 @@ def forward(
     start = 0
     for t in range(len(sizes)):
         end = start + sizes[t]
-        i, f = gates[0, start:end], gates[1, start:end]
-        g, o = gates[2, start:end], gates[3, start:end]
-        c, tanh_c, h = cell[start:end], tanh_cell[start:end], hidden[start:end]
-        if known:
-            for k in range(4):  # (1)
-                add_product(h_before[: len(h)], panels[k], rest, gates[k, start:end], low, high)
-        for b in range(len(h)):
-            for j in own:
-                i[b, j] = logistic(i[b, j])  # (2)
-            for j in own:
-                f[b, j] = logistic(f[b, j])
-            for j in own:
-                g[b, j] = tanh(g[b, j])
-            for j in own:
-                o[b, j] = logistic(o[b, j])
-            for j in own:
-                c[b, j] = f[b, j] * c_before[b, j] + i[b, j] * g[b, j]  # (3)
-            for j in own:
-                tanh_c[b, j] = tanh(c[b, j])  # (4)
-            for j in own:
-                h[b, j] = o[b, j] * tanh_c[b, j]  # (5)
-        h_before, c_before, start, known = h, c, end, True
+        for first in range(start, end, BLOCK):  # rows that stay in the cache
+            last = min(first + BLOCK, end)
+            i, f, g, o = (gates[0, first:last], gates[1, first:last], gates[2, first:last],
+                          gates[3, first:last])  # fmt: skip
+            some = slice(first - start, last - start)
+            if known:
+                for k in range(4):  # (1)
+                    add_product(h_before[some], panels[k], rest, gates[k, first:last], low, high)
+            open_gates(
+                (i, f, g, o, c_before[some]),
+                (i, f, g, o, cell[first:last], tanh_cell[first:last], hidden[first:last]),
+                low, high,
+            )  # fmt: skip
+        h_before, c_before = hidden[start:end], cell[start:end]
+        start, known = end, True
         meet(arrivals, threads, t)
 
 
@@ -62,8 +79,7 @@ def backward(
     """``delta (N, 4 H)`` in the order i, f, g, o, from the last step down; see the layer."""
     own = columns(low, high)
     panels = panels_of(w_hh, 1, low, high)
-    rest, end, units = room_for(sizes[0], panels), len(hidden), np.uint64(hidden.shape[1])
-    two, three = units + units, units + units + units
+    rest, end, units = room_for(sizes[0], panels), len(hidden), hidden.shape[1]
     for back in range(len(sizes)):
         size = sizes[len(sizes) - 1 - back]
         start = end - size
@@ -76,23 +92,12 @@ def backward(
         if len(kept):
             copy(d_h, kept[start:end], own)
             copy(d_c, kept_cell[start:end], own)
-        for b in range(size):
-            for j in own:  # undoes (5), (2): a_o
-                out[b, three + j] = d_h[b, j] * h[b, j] * (1 - o[b, j])
-            for j in own:  # undoes (5), (4)
-                d_c[b, j] += d_h[b, j] * (o[b, j] - h[b, j] * tanh_c[b, j])
-            for j in own:  # undoes (3), (2): a_i
-                out[b, j] = d_c[b, j] * i[b, j] * g[b, j] * (1 - i[b, j])
-            for j in own:  # a_f; c - i g is f c_before
-                out[b, units + j] = (
-                    d_c[b, j] * (c[b, j] - i[b, j] * g[b, j]) * (1 - f[b, j])
-                )  # fmt: skip
-            for j in own:  # a_g
-                out[b, two + j] = d_c[b, j] * i[b, j] * (1 - g[b, j] * g[b, j])
-            for j in own:  # undoes (3): c_before
-                d_c[b, j] *= f[b, j]
-            for j in own:  # for what undoes (1)
-                d_h[b, j] = 0
+        close_gates(
+            (i, f, g, o, c, tanh_c, h, d_h, d_c),
+            (out[:, :units], out[:, units : 2 * units], out[:, 2 * units : 3 * units],
+             out[:, 3 * units :], d_c, d_h),
+            low, high,
+        )  # fmt: skip
         meet(arrivals, threads, back)
         if start > 0 or has_initial:
             add_product(out, panels[0], rest, d_h, low, high)  # undoes (1)

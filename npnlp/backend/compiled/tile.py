@@ -149,9 +149,9 @@ def _add_tile(
     new = []
     for row, address in enumerate(x_at):
         number = x.load(add(address, mul(k, x.strides[1])), x.number)
-        everywhere = _everywhere(builder, number, x.vector)
+        numbers = everywhere(builder, number, x.vector)
         for v, weight in enumerate(row_of_weights):
-            product = builder.fmul(everywhere, weight, flags=("contract",))
+            product = builder.fmul(numbers, weight, flags=("contract",))
             new.append(builder.fadd(product, now[row * vectors + v], flags=("contract",)))
     following = add(k, INDEX(1))
     for changing, value in zip([k, *now], [following, *new], strict=True):
@@ -173,7 +173,7 @@ def _changing(builder: Any, value: Any, block: Any) -> Any:
     return changing
 
 
-def _everywhere(builder: Any, number: Any, vector: Any) -> Any:
+def everywhere(builder: Any, number: Any, vector: Any) -> Any:
     """The vector that has ``number`` at each place."""
     nothing, index = ir.Constant(vector, ir.Undefined), ir.IntType(32)
     first = builder.insert_element(nothing, number, index(0))
