@@ -106,11 +106,11 @@ def _wholes(real: Any) -> tuple[Reduction, list[float], float]:
     return Reduction.by(Decimal(2).ln(), real), tail, math.log(np.finfo(real).tiny) + 1
 
 
-def _sum(coefficients: list[float], s: Number) -> Any:
-    """``c_0 + s (c_1 + s (c_2 + ...))``."""
-    total: Any = coefficients[-1]
+def _sum(coefficients: list[float], s: Number) -> Number:
+    """``s (c_0 + s (c_1 + s (c_2 + ...)))``."""
+    total = s * coefficients[-1]
     for coefficient in reversed(coefficients[:-1]):
-        total = coefficient + s * total
+        total = s * (total + coefficient)
     return total
 
 
@@ -119,7 +119,7 @@ def tanh_of(x: Number) -> Number:
     by_halves, tail, largest = _halves(x.real)
     power, y = by_halves.of(x.within(largest))
     s = y * y
-    tau = y + y * (s * _sum(tail, s))
+    tau = y + y * _sum(tail, s)
     less, more = power - 1, power + 1
     return (less + more * tau) / (more + less * tau)
 
@@ -133,7 +133,7 @@ def exp_of(x: Number) -> Number:
     """``exp x`` of what is not above 0, to be generated; what is too small becomes zero."""
     by_wholes, tail, smallest = _wholes(x.real)
     power, y = by_wholes.of(x)
-    found = power + power * (y + y * y * _sum(tail, y))
+    found = power + power * (y + y * _sum(tail, y))
     return x.where("<", smallest, 0, found)
 
 

@@ -61,17 +61,10 @@ def panels_of(weights: Array, groups: int, low: int, high: int) -> Array:
 
     The last panel of a group ends in zeros where ``width`` does not divide the columns.
     """
-    n, width = weights.shape[1] // groups, ROW // weights.itemsize
-    panels = _empty_panels(groups, high - low, len(weights), weights)
-    together = weights.strides[1] == weights.itemsize
+    n = weights.shape[1] // groups
+    panels, none = _empty_panels(groups, high - low, len(weights), weights), _no_rows()
     for g in range(groups):
-        first, last = g * n + low, g * n + high
-        if together:
-            _copy(weights, np.empty(0, dtype=np.intp), 0, first, last, panels[g])
-        else:
-            for p in range(panels.shape[1]):
-                start = first + p * width
-                _turn(weights[:, start : min(start + width, last)], panels[g, p])
+        _copy(weights, none, 0, g * n + low, g * n + high, panels[g])
     return panels
 
 
@@ -91,14 +84,25 @@ def _empty_panels(groups: int, columns: int, rows: int, like: Array) -> Array:
 
 
 @inner
+def _no_rows() -> Array:
+    """Stands for a table that nothing is looked up in."""
+    return np.empty(0, dtype=np.intp)
+
+
+@inner
 def _copy(source: Array, rows: Array, start: int, first: int, last: int, panels: Array) -> None:
-    """``panels[:, k]`` get columns ``first`` to ``last``, which lie together, of ``start + k``.
+    """``panels[:, k]`` get columns ``first`` to ``last`` of row ``start + k``.
 
     Or of the row that ``rows`` have there, if there are any. What lies together is read together.
     """
-    width = panels.shape[2]
+    count, width = panels.shape[1], panels.shape[2]
     whole = (last - first) // width
-    for k in range(panels.shape[1]):
+    if source.strides[1] != source.itemsize and source.shape[1] > 1:
+        for p in range(-(-(last - first) // width)):
+            edge = first + p * width
+            _turn(source[start : start + count, edge : min(edge + width, last)], panels[p])
+        return
+    for k in range(count):
         row = rows[start + k] if len(rows) else start + k
         for p in range(whole):
             copy_row(source, row, first + p * width, panels, p, k)
@@ -185,7 +189,7 @@ def affine_backward(
     for k in range(len(dy)):
         for j in columns(first, last):
             d_bias[j] += dy[k, j]
-    _add_outer(dy, x, np.empty(0, dtype=np.intp), d_weight, first, last)
+    _add_outer(dy, x, _no_rows(), d_weight, first, last)
     panels, own = panels_of(weight, 1, low, high), columns(low, high)
     rest = room_for(BLOCK, panels)
     for start in range(0, len(dy), BLOCK):
@@ -214,7 +218,7 @@ def _add_outer(left: Array, right: Array, rows: Array, out: Array, low: int, hig
     for row in rows:
         if not 0 <= row < len(right):
             raise IndexError("a row is out of range")
-    width, n, none = ROW // out.itemsize, out.shape[1], np.empty(0, dtype=np.intp)
+    width, n, none = ROW // out.itemsize, out.shape[1], _no_rows()
     wide = min(NEAR, -(-(high - low) // width)) * width
     panels = _empty_panels(1, n, min(SUMMED, len(left)), out)[0]
     near = _empty_panels(1, wide, panels.shape[1], out)[0]
