@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,11 @@ def test_a_sequence_has_the_same_bits_in_any_batch(
 
 
 @pytest.mark.parametrize("cell", list(CELLS))
-def test_threads_share_work_and_change_no_bit(cell: str, dtype: np.dtype[Any]) -> None:
-    lengths = np.array([23, 17, 17, 9] * 8 + [1])
-    packing = Packing.of(lengths, NUMBA)
+@pytest.mark.parametrize("lengths", [[23, 17, 17, 9] * 8 + [1], [5, 3, 4, 6] * 75 + [1] * 30])
+def test_threads_share_work_and_change_no_bit(
+    cell: str, lengths: list[int], dtype: np.dtype[Any]
+) -> None:
+    packing = Packing.of(np.array(lengths), NUMBA)
     layer = CELLS[cell](64, 96, backend=NUMBA, dtype=dtype)
     x, dy = (draw(k, packing.rows, n).astype(dtype) for k, n in enumerate((64, 96)))
     results = []
@@ -146,6 +149,32 @@ def test_an_error_in_a_part_reaches_the_caller() -> None:
 
     with blas_threads(2), pytest.raises(InputError, match="32 to 64"):
         share(work, (), 64, 10**8)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=200, max_size=400),
+    size=st.integers(64, 300), threads=st.integers(2, 4),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_threads_that_share_sequences_leave_none_out(
+    lengths: list[int], size: int, threads: int
+) -> None:
+    from npnlp.backend.compiled.parts import part_of
+    from npnlp.backend.compiled.sharing import UNIT
+
+    threads, sizes = min(threads, size // UNIT), Packing.of(np.array(lengths), NUMBA).batch_sizes
+    cuts = [size * part // (threads * UNIT) * UNIT for part in range(threads)] + [size]
+    parts = [part_of(np.array(sizes), sum(sizes), size, threads, *cut) for cut in pairwise(cuts)]
+    if sum(sizes) < 64 * threads * len(sizes):  # they share units
+        assert parts == [(0, len(lengths), *cut, threads) for cut in pairwise(cuts)]
+        return
+    edges = [(first, last) for first, last, *_ in parts]
+    assert edges[0][0] == 0
+    assert edges[-1][1] == len(lengths)
+    assert all(one[1] == other[0] for one, other in pairwise(edges))
+    assert {part[2:] for part in parts} == {(0, size, 1)}
+    rows = [sum(sorted(lengths)[::-1][first:last]) for first, last in edges]
+    assert max(rows) - min(rows) <= 2 * 8 * 9  # a tile's rows, each as long as the longest
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -137,8 +137,8 @@ def exp_of(x: Number) -> Number:
     return x.where("<", smallest, 0, found)
 
 
-#: ``tanh x`` and, of what is not above 0, ``exp x`` of a float32 or a float64, in compiled code.
-tanh, exp = of_one(tanh_of), of_one(exp_of)
+#: The same of one number, in compiled functions: of a float32 or a float64.
+tanh, logistic, exp = of_one(tanh_of), of_one(logistic_of), of_one(exp_of)
 
 
 @kernel

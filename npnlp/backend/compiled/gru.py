@@ -8,6 +8,7 @@ from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import add, columns, copy, logistic_of, tanh_of
 from npnlp.backend.compiled.kernel import kernel
 from npnlp.backend.compiled.meeting import meet
+from npnlp.backend.compiled.parts import part_of
 from npnlp.backend.compiled.products import BLOCK, add_product, panels_of, room_for
 from npnlp.backend.compiled.vectors import Number, rowwise
 
@@ -42,6 +43,9 @@ def forward(
 
     ``w_hh_t (H, 3 H)`` is transposed; ``initial (B, H)``, or no rows for zeros.
     """
+    top, bottom, low, high, threads = part_of(
+        sizes, len(hidden), hidden.shape[1], threads, low, high
+    )
     own = columns(low, high)
     panels = panels_of(w_hh_t, 3, low, high)
     rest, known = room_for(sizes[0], panels), len(initial) > 0
@@ -49,8 +53,9 @@ def forward(
     start = 0
     for t in range(len(sizes)):
         end = start + sizes[t]
-        for first in range(start, end, BLOCK):  # rows that stay in the cache
-            last = min(first + BLOCK, end)
+        own_end = min(start + bottom, end)
+        for first in range(start + top, own_end, BLOCK):  # rows that stay in the cache
+            last = min(first + BLOCK, own_end)
             r, z, n = gates[0, first:last], gates[1, first:last], gates[2, first:last]
             q, h_before = product[first:last], before[first - start : last - start]
             for b in range(len(q)):
@@ -72,18 +77,23 @@ def backward(
     low: int, high: int,
 ) -> None:  # fmt: skip
     """``delta (N, 4 H)`` in the order r, z, q, n, from the last step down; see the layer."""
+    top, bottom, low, high, threads = part_of(
+        sizes, len(hidden), hidden.shape[1], threads, low, high
+    )
     own = columns(low, high)
     panels = panels_of(w_hh, 1, low, high)
     rest, end, units = room_for(sizes[0], panels), len(hidden), hidden.shape[1]
     for back in range(len(sizes)):
         size = sizes[len(sizes) - 1 - back]
         start = end - size
-        r, z, n = gates[0, start:end], gates[1, start:end], gates[2, start:end]
-        q, h, out, d_t = product[start:end], hidden[start:end], delta[start:end], d[:size]
+        first, last = start + min(top, size), start + min(bottom, size)
+        r, z, n = gates[0, first:last], gates[1, first:last], gates[2, first:last]
+        q, h, out = product[first:last], hidden[first:last], delta[first:last]
+        d_t = d[first - start : last - start]
         if len(d_hidden):
-            add(d_hidden[start:end], d_t, own)
+            add(d_hidden[first:last], d_t, own)
         if len(kept):
-            copy(d_t, kept[start:end], own)
+            copy(d_t, kept[first:last], own)
         close_gates(
             (r, z, n, q, h, d_t),
             (out[:, :units], out[:, units : 2 * units], out[:, 2 * units : 3 * units],

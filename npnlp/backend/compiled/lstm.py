@@ -8,6 +8,7 @@ from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import add, columns, copy, logistic_of, tanh_of
 from npnlp.backend.compiled.kernel import kernel
 from npnlp.backend.compiled.meeting import meet
+from npnlp.backend.compiled.parts import part_of
 from npnlp.backend.compiled.products import BLOCK, add_product, panels_of, room_for
 from npnlp.backend.compiled.vectors import Number, rowwise
 
@@ -45,6 +46,9 @@ def forward(
 
     ``w_hh_t (H, 4 H)`` is transposed; the initial states ``(B, H)``, or no rows for zeros.
     """
+    top, bottom, low, high, threads = part_of(
+        sizes, len(hidden), hidden.shape[1], threads, low, high
+    )
     panels = panels_of(w_hh_t, 4, low, high)
     rest, known = room_for(sizes[0], panels), len(initial) > 0
     zeros = np.zeros((0 if known else sizes[0], hidden.shape[1]), dtype=hidden.dtype)
@@ -52,8 +56,9 @@ def forward(
     start = 0
     for t in range(len(sizes)):
         end = start + sizes[t]
-        for first in range(start, end, BLOCK):  # rows that stay in the cache
-            last = min(first + BLOCK, end)
+        own_end = min(start + bottom, end)
+        for first in range(start + top, own_end, BLOCK):  # rows that stay in the cache
+            last = min(first + BLOCK, own_end)
             i, f, g, o = (gates[0, first:last], gates[1, first:last], gates[2, first:last],
                           gates[3, first:last])  # fmt: skip
             some = slice(first - start, last - start)
@@ -77,21 +82,26 @@ def backward(
     has_initial: bool, arrivals: Array, threads: int, low: int, high: int,
 ) -> None:  # fmt: skip
     """``delta (N, 4 H)`` in the order i, f, g, o, from the last step down; see the layer."""
+    top, bottom, low, high, threads = part_of(
+        sizes, len(hidden), hidden.shape[1], threads, low, high
+    )
     own = columns(low, high)
     panels = panels_of(w_hh, 1, low, high)
     rest, end, units = room_for(sizes[0], panels), len(hidden), hidden.shape[1]
     for back in range(len(sizes)):
         size = sizes[len(sizes) - 1 - back]
         start = end - size
-        i, f = gates[0, start:end], gates[1, start:end]
-        g, o = gates[2, start:end], gates[3, start:end]
-        c, tanh_c, h = cell[start:end], tanh_cell[start:end], hidden[start:end]
-        d_h, d_c, out = d[:size], d_cell[:size], delta[start:end]
+        first, last = start + min(top, size), start + min(bottom, size)
+        i, f = gates[0, first:last], gates[1, first:last]
+        g, o = gates[2, first:last], gates[3, first:last]
+        c, tanh_c, h = cell[first:last], tanh_cell[first:last], hidden[first:last]
+        some, out = slice(first - start, last - start), delta[first:last]
+        d_h, d_c = d[some], d_cell[some]
         if len(d_hidden):
-            add(d_hidden[start:end], d_h, own)
+            add(d_hidden[first:last], d_h, own)
         if len(kept):
-            copy(d_h, kept[start:end], own)
-            copy(d_c, kept_cell[start:end], own)
+            copy(d_h, kept[first:last], own)
+            copy(d_c, kept_cell[first:last], own)
         close_gates(
             (i, f, g, o, c, tanh_c, h, d_h, d_c),
             (out[:, :units], out[:, units : 2 * units], out[:, 2 * units : 3 * units],
