@@ -64,18 +64,21 @@ def book_protocol() -> str:
 
 
 def against_pytorch() -> str:
-    """Time of an epoch, and how many times this project's that is."""
+    """Time of an epoch, and how many times this project's that is, with each backend."""
     table = pd.read_csv(ROOT / "benchmarks/results/against_pytorch.csv")
     rows = [
         [
             str(row["way"]),
             f"{1e3 * row['epoch_seconds']:.0f} ms",
-            str(row["threads"]),
-            f"{row['ratio']:.1f} ({row['ratio_q25']:.1f} to {row['ratio_q75']:.1f})",
+            *(
+                f"{row[ratio]:.1f} ({row[f'{ratio}_q25']:.1f} to {row[f'{ratio}_q75']:.1f})"
+                for ratio in ("ratio", "compiled_ratio")
+            ),
         ]
         for _, row in table.iterrows()
     ]
-    return markdown_table(["", "epoch", "threads", "times npnlp's (quartiles)"], rows)
+    titles = "", "epoch", "times npnlp's (quartiles)", "times npnlp's with Numba (quartiles)"
+    return markdown_table(list(titles), rows)
 
 
 def compare_models() -> str:

@@ -200,27 +200,28 @@ def measure(
 
 
 def report(seconds: dict[tuple[str, int], list[float]], names: int) -> list[dict[str, Any]]:
-    """A row a way: its best thread count, median, and ratio to this project with quartiles."""
+    """A row a way: its best thread count, median, and ratio to NumPy's with quartiles.
+
+    Where the compiled backend was measured too, ``compiled_ratio`` is that to it.
+    """
     best: dict[str, int] = {}
     for way, count in seconds:
         medians = statistics.median(seconds[way, count])
         if way not in best or medians < statistics.median(seconds[way, best[way]]):
             best[way] = count
-    ours = seconds["npnlp", best["npnlp"]]
     rows = []
     for way, count in best.items():
         theirs = seconds[way, count]
-        ratios = sorted(t / o for t, o in zip(theirs, ours, strict=True))
-        low, high = np.percentile(ratios, [25, 75])
-        rows.append(
-            {
-                "way": way,
-                "threads": count,
-                "epoch_seconds": statistics.median(theirs),
-                "names_per_second": names / statistics.median(theirs),
-                "ratio": statistics.median(ratios),
-                "ratio_q25": float(low),
-                "ratio_q75": float(high),
-            }
-        )
+        row = {
+            "way": way,
+            "threads": count,
+            "epoch_seconds": statistics.median(theirs),
+            "names_per_second": names / statistics.median(theirs),
+        }
+        for column, ours in {"ratio": "npnlp", "compiled_ratio": COMPILED}.items():
+            if ours in best:
+                pairs = zip(theirs, seconds[ours, best[ours]], strict=True)
+                found = np.percentile([t / o for t, o in pairs], [50, 25, 75]).tolist()
+                row |= dict(zip((column, f"{column}_q25", f"{column}_q75"), found, strict=True))
+        rows.append(row)
     return rows
