@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,7 +292,7 @@ def test_a_fault_that_does_not_repeat_is_called_so(
 
     def broken(logits: Any, targets: Any) -> Any:
         loss, sums = forward(logits, targets)
-        return loss, replace(sums, loss_sum=np.array(np.nan, np.float32))
+        return loss, sums._replace(loss_sum=np.array(np.nan, np.float32))
 
     run.trainer.criterion.forward = broken  # type: ignore[method-assign]
     with pytest.raises(DivergenceError, match="loss is nan, but not when the step is repeated"):

@@ -127,8 +127,8 @@ def test_what_is_not_a_number_stays_in_its_sequence_and_is_not_hidden(cell: str)
 
 def test_what_has_no_compiled_loop_goes_by_numpy() -> None:
     for kind, dtype in (("", "float32"), ("elman_tanh", "complex128"), ("lstm", "float16")):
-        assert NUMBA.recurrence(kind, 8, dtype) is None
-    assert NUMBA.recurrence("gru", 8, "float64") is not None
+        assert NUMBA.recurrent_layer(kind, np.dtype(dtype)) is None
+    assert NUMBA.recurrent_layer("gru", np.dtype("float64")) is not None
     found, expected = (passes(b, "lstm", [3, 5], 8, "complex128") for b in (NUMBA, NUMPY))
     check(found, expected, 1e-14)
     values, segments = draw(0, 9, 4) + 1j, np.arange(9) % 3
@@ -136,20 +136,37 @@ def test_what_has_no_compiled_loop_goes_by_numpy() -> None:
     np.testing.assert_array_equal(one, other)
 
 
-def test_a_result_never_goes_to_a_copy() -> None:
-    turned, sizes = np.zeros((20, 2), dtype=np.float32).T, np.ones(2, dtype=np.int32)
-    loops = NUMBA.recurrence("elman_tanh", 20, "float32")
-    w_hh = np.zeros((20, 20), dtype=np.float32)
+@each_cell
+def test_a_gradient_never_goes_to_a_copy(cell: str) -> None:
+    layer, packing = CELLS[cell](3, 20, backend=NUMBA), Packing.of(np.array([2, 1]), NUMBA)
+    (hidden, *last), cache = layer.forward(draw(0, 3, 3).astype(np.float32), packing=packing)
+    layer.grads["weight_hh_l0"] = grad = np.asfortranarray(layer.grads["weight_hh_l0"])
+    if NUMBA.recurrent_layer(layer.kind(), layer.dtype) is None:
+        layer.backward((hidden, *last), cache)
+        assert np.abs(grad).sum() > 0
+        return
     with pytest.raises(ValueError, match="not contiguous"):
-        loops.forward(np, "elman_tanh", (turned,), w_hh, None, None, sizes, sizes, 1, 2)
+        layer.backward((hidden, *last), cache)
+
+
+@each_cell
+@pytest.mark.parametrize("token", [4, -1])
+def test_a_token_that_is_not_in_the_table_is_refused(cell: str, token: int) -> None:
+    layer, packing = CELLS[cell](3, 20, backend=NUMBA), Packing.of(np.array([2, 1]), NUMBA)
+    table, tokens = draw(0, 4, 3).astype(np.float32), np.array([0, token, 1])
+    if NUMBA.recurrent_layer(layer.kind(), layer.dtype) is None:
+        pytest.skip(f"{cell} has no compiled loop: NumPy looks its tokens up")
+    with pytest.raises(IndexError, match="token is out of range"):
+        layer.forward(table, packing=packing, tokens=tokens)
 
 
 def tanh_of(x: Any) -> Any:
-    """A cell of one unit without weights: nothing but its tanh."""
-    loops, hidden = NUMBA.recurrence("elman_tanh", 1, x.dtype), x.copy().reshape(-1, 1)
-    sizes = np.array([len(x)], dtype=np.int32)
-    w_hh = np.zeros((1, 1), dtype=x.dtype)
-    loops.forward(np, "elman_tanh", (hidden,), w_hh, None, None, sizes, sizes, len(x), 1)
+    """A cell of one unit that adds nothing: no more than its tanh."""
+    layer = Elman(1, 1, backend=NUMBA, dtype=x.dtype)
+    for name, value in layer.parameters.items():
+        value.fill(1 if name == "weight_ih_l0" else 0)
+    packing = Packing.of(np.ones(len(x), dtype=np.int64), NUMBA)
+    (hidden, _), _ = layer.forward(x[:, None], packing=packing)
     return hidden.ravel()
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from npnlp.backend import get_backend
 from npnlp.backend.threads import blas_threads, threads_now
 from npnlp.errors import InputError
-from npnlp.layers import CELLS, Packing
+from npnlp.layers import CELLS, Elman, Packing
 from tests.reference import draw
 from tests.tables import environment
 
@@ -106,34 +106,38 @@ def test_a_sum_written_to_a_part_leaves_the_rest() -> None:
 def test_a_sequence_has_the_same_bits_in_any_batch(
     batch: int, first: int, size: int, dtype: str
 ) -> None:
-    loops, first = NUMBA.recurrence("elman_tanh", size, dtype), min(first, batch - 1)
-    u, w_hh = draw(0, 3, batch, size).astype(dtype), draw(1, size, size).astype(dtype)
+    layer, first = Elman(5, size, backend=NUMBA, dtype=dtype), min(first, batch - 1)
+    x = draw(0, 3, batch, 5).astype(dtype)
     results = []
-    for some in (u, u[:, first:].copy()):
-        hidden, sizes = some.reshape(-1, size).copy(), np.full(3, some.shape[1], dtype=np.int32)
-        loops.forward(np, "elman_tanh", (hidden,), w_hh, None, None, sizes, sizes, sizes[0], 3)
-        results.append(hidden.reshape(some.shape))
+    for some in (x, x[:, first:]):
+        packing = Packing.of(np.full(some.shape[1], 3), NUMBA)
+        (hidden, _), _ = layer.forward(some.reshape(-1, 5), packing=packing)
+        results.append(hidden.reshape(3, -1, size))
     np.testing.assert_array_equal(results[0][:, first:], results[1])
 
 
+@pytest.mark.parametrize("looked_up", [False, True])
 @pytest.mark.parametrize("cell", list(CELLS))
 @pytest.mark.parametrize("lengths", [[23, 17, 17, 9] * 8 + [1], [5, 3, 4, 6] * 75 + [1] * 30])
 def test_threads_share_work_and_change_no_bit(
-    cell: str, lengths: list[int], dtype: np.dtype[Any]
+    cell: str, lengths: list[int], looked_up: bool, dtype: np.dtype[Any]
 ) -> None:
     packing = Packing.of(np.array(lengths), NUMBA)
     layer = CELLS[cell](64, 96, backend=NUMBA, dtype=dtype)
     x, dy = (draw(k, packing.rows, n).astype(dtype) for k, n in enumerate((64, 96)))
+    first = [draw(k, len(lengths), 96).astype(dtype) for k, _ in enumerate(layer.states)]
+    tokens = np.random.default_rng(0).integers(0, 50, packing.rows) if looked_up else None
+    x = x[:50] if looked_up else x
     results = []
     for count in (1, 2, 3):
         with blas_threads(count):
             assert threads_now() == count
-            (hidden, *last), cache = layer.forward(x, packing=packing)
+            (hidden, *last), cache = layer.forward(x, *first, packing=packing, tokens=tokens)
             layer.zero_grads()
-            d_x = layer.backward((dy, *last), cache)[0]
-        results.append([hidden, *last, d_x, *(grad.copy() for grad in layer.grads.values())])
+            d = layer.backward((dy, *last), cache)
+        results.append([hidden, *last, *d, *(grad.copy() for grad in layer.grads.values())])
     assert threads_now() == 1
-    if NUMBA.recurrence(layer.kind(), 96, dtype) is None:
+    if NUMBA.recurrent_layer(layer.kind(), dtype) is None:
         pytest.skip(f"{cell} has no compiled loop: its products are those of NumPy's BLAS")
     for result in results[1:]:
         for found, expected in zip(result, results[0], strict=True):
@@ -164,7 +168,8 @@ def test_threads_that_share_sequences_leave_none_out(
 
     threads, sizes = min(threads, size // UNIT), Packing.of(np.array(lengths), NUMBA).batch_sizes
     cuts = [size * part // (threads * UNIT) * UNIT for part in range(threads)] + [size]
-    parts = [part_of(np.array(sizes), sum(sizes), size, threads, *cut) for cut in pairwise(cuts)]
+    hidden = np.empty((sum(sizes), size))
+    parts = [part_of(np.array(sizes), hidden, threads, *cut) for cut in pairwise(cuts)]
     if sum(sizes) < 64 * threads * len(sizes):  # they share units
         assert parts == [(0, len(lengths), *cut, threads) for cut in pairwise(cuts)]
         return

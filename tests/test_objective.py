@@ -61,7 +61,7 @@ def exact(split: SplitArrays) -> Batch:
     batch = whole(split)
     assert split.shares is not None
     assert split.weights is not None
-    return replace(batch, shares=split.shares[batch.rows], weights=split.weights[batch.rows])
+    return batch._replace(shares=split.shares[batch.rows], weights=split.weights[batch.rows])
 
 
 def plain(model: SurnameClassifier) -> PlainObjective:
@@ -276,7 +276,7 @@ def test_the_probe_is_shown_one_pass(consistency: float) -> None:
 def test_weights_scale_the_rows() -> None:
     model, batch = model_of(), whole(SPLIT)
     weights = np.array([2.0, 0, 0, 1, 0, 3])
-    found, grads = gradients_of(soft(model), model, replace(batch, weights=weights))
+    found, grads = gradients_of(soft(model), model, batch._replace(weights=weights))
     total = {name: np.zeros_like(value) for name, value in grads.items()}
     loss = 0.0
     for row, weight in zip(batch.rows, weights, strict=True):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import layout, plain
@@ -12,6 +14,24 @@ from npnlp.backend.random import Random
 
 #: An array of the backend in use. CuPy's arrays answer to the same names as NumPy's.
 Array: TypeAlias = NDArray[Any]
+
+
+class Learned(NamedTuple):
+    """What a :data:`Head` finds: ``logits (B, C)`` and ``losses (B,)``.
+
+    Also how many rows are ``correct``, and ``d_h (B, F)``, the gradient of its input.
+    """
+
+    logits: Array
+    losses: Array
+    correct: Any
+    d_h: Array
+
+
+#: Dropout, a linear layer, ReLU, dropout, a linear layer and the mean cross-entropy, both ways:
+#: ``head(h, targets, parameters, grads, streams, p)``. The parameters are the weight and the bias
+#: of each layer, and to ``grads`` theirs are added; there is a stream for each dropout.
+Head = Callable[..., Learned]
 
 
 class Backend(ABC):
@@ -150,6 +170,17 @@ class Backend(ABC):
 
     def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
         """Fused kernels for such a cell (:mod:`npnlp.backend.recurrence`), or None."""
+        return None
+
+    def recurrent_layer(self, kind: str, dtype: np.dtype[Any]) -> Any:
+        """Such a layer, its loop and all products, in one call each way, or None.
+
+        See :mod:`npnlp.backend.compiled.recurrence`.
+        """
+        return None
+
+    def classifier_head(self, dtype: np.dtype[Any]) -> Head | None:
+        """What follows a classifier's encoder in one call, with the bits of the layers, or None."""
         return None
 
     def graphs(self) -> Any:

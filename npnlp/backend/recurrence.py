@@ -47,8 +47,6 @@ FORWARD_LANES, BACKWARD_LANES, BACKWARD_TILE = 4, 16, 4
 #: Of a launch for one step: the side of a tile of sequences and units, and that of its block.
 STEP_TILE, STEP_SIDE = 32, 16
 NULL = np.uintp(0)
-#: Whether the weights of forward come as :meth:`npnlp.layers.cell.Cell.scaled` makes them.
-SCALED = True
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array
 from npnlp.errors import InputError
 from npnlp.layers.base import Layer, LayerOptions
 
 
-@dataclass(frozen=True)
-class CrossEntropyCache:
+class CrossEntropyCache(NamedTuple):
     """What ``dL/dlogits`` needs, and the two sums that a mean over several batches is made of.
 
     ``probabilities (B, C)``; ``targets (B,)``; ``weights (B,)``, each row's class weight, or None
@@ -60,8 +58,7 @@ class SoftmaxCrossEntropy(Layer):
         )  # undoes (3), (2), (1): p less one at the target, which is both parts of (3)
 
 
-@dataclass(frozen=True)
-class SquaredErrorCache:
+class SquaredErrorCache(NamedTuple):
     """``errors``, shaped like y: what was said less what is true."""
 
     errors: Array

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from npnlp.backend import Array
 from npnlp.layers.packing import Packing
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from npnlp.layers.recurrent import Recurrent
 
 
-@dataclass(frozen=True)
-class RecurrentCache:
+class RecurrentCache(NamedTuple):
     """What backpropagation through time has to remember.
 
     ``x (N, D)``, or the table ``(V, D)`` with ``tokens (N,)``; ``memory``, the cell's own arrays of

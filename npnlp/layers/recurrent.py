@@ -53,12 +53,22 @@ class Recurrent(Cell):
             raise InputError(f"{rows} rows of input for a packing of {packing.rows} rows")
         states = self._sorted(initial, packing)
         xp, size = self.backend.xp, self.hidden_size
-        fused = self._fused()
-        u = self._project(x, tokens, fused)
+        whole = self._whole(x)
         first, *others = self.memory
+        if whole is None:
+            u = self._project(x, tokens)
+        else:
+            gates = len(self.gates)
+            u = xp.empty((rows, size) if gates == 1 else (gates, rows, size), dtype=x.dtype)
         memory = {first: u} | {name: xp.empty((rows, size), dtype=u.dtype) for name in others}
         cache = RecurrentCache(x, tokens, memory, states, packing)
-        self._run(cache, fused)
+        if whole is None:
+            self._run(cache)
+        else:
+            whole.forward(
+                self.kind(), x, tokens, self.weight("weight_ih"), self.weight("weight_hh"),
+                self._bias(), self.bias_in_step(), tuple(memory.values()), states, packing.runs[1],
+            )  # fmt: skip
         last = (memory[name].take(packing.last_rows, axis=0) for name in self.states)  # (4)
         return (cache.hidden, *last), cache
 
@@ -74,11 +84,27 @@ class Recurrent(Cell):
         kept = None
         if probe is not None:
             kept = tuple(xp.empty_like(cache.hidden) for _ in self.states)
-        delta, d = self._run_backward(d_hidden, dy[1:], cache, kept)
+        rows, batch, dtype = len(cache.hidden), len(cache.packing.lengths), cache.hidden.dtype
+        delta = xp.empty((rows, self.deltas * self.hidden_size), dtype=dtype)
+        d = tuple(
+            xp.zeros((batch, self.hidden_size), dtype=dtype) if given is None
+            else cache.packing.sort(given)  # undoes (4)
+            for given in (*dy[1:], *(None for _ in self.states[len(dy) - 1 :]))
+        )  # fmt: skip
+        whole = self._whole(cache.x)
+        if whole is None:
+            self._run_backward(d_hidden, d, delta, cache, kept)
+            self._add_recurrent_grads(delta, cache)
+            d_x = self._project_backward(delta, cache)
+        else:
+            d_x = whole.backward(
+                self.kind(), cache.x, cache.tokens, self.weight("weight_ih"),
+                self.weight("weight_hh"), tuple(self.grads.values()),
+                tuple(cache.memory.values()), cache.initial, cache.packing.runs[1],
+                cache.packing.previous_rows, d_hidden, d, delta, kept,
+            )  # fmt: skip
         if probe is not None and kept is not None:
             probe(RecurrentTrace(self, cache, kept, delta, d_hidden))
-        self._add_recurrent_grads(delta, cache)
-        d_x = self._project_backward(delta, cache)
         if cache.initial is None:
             return (d_x, *(None for _ in self.states))
         return (d_x, *(cache.packing.unsort(state) for state in d))
@@ -96,25 +122,31 @@ class Recurrent(Cell):
             )
         return tuple(packing.sort(state) for state in given)
 
-    def _project(self, x: Array, tokens: Array | None, fused: Any = None) -> Array:
+    def _whole(self, x: Array) -> Any:
+        """The backend's passes of such a layer in one call, or None."""
+        if x.dtype != self.dtype:
+            return None
+        return self.backend.recurrent_layer(self.kind(), self.dtype)
+
+    def _bias(self) -> Array:
+        """What (1) adds, both biases but for what the cell adds itself: ``(G H,)``."""
+        return self.weight("bias_ih") + self.bias_of_loop()
+
+    def _project(self, x: Array, tokens: Array | None) -> Array:
         """(1): ``(N, H)``, or ``(G, N, H)`` of a cell with several gates."""
-        weight, bias = self.weight("weight_ih"), self.weight("bias_ih") + self.bias_of_loop()
-        if fused is None or fused.SCALED:
-            weight, bias = self.scaled(weight), self.scaled(bias)
+        weight, bias = self.scaled(self.weight("weight_ih")), self.scaled(self._bias())
         u = self.backend.affine(x, weight, bias, len(self.gates))  # (1)
         return u if tokens is None else u.take(tokens, axis=u.ndim - 2)  # (1'), the look-up
 
     def _fused(self) -> Any:
-        """The backend's loops for this cell, or None."""
+        """The loops of the backend's device for this cell, or None."""
         return self.backend.recurrence(self.kind(), self.hidden_size, self.dtype)
 
-    def _run(self, cache: RecurrentCache, fused: Any) -> None:
+    def _run(self, cache: RecurrentCache) -> None:
         """(2) and (3) over all steps, filling the memory from ``u``."""
         xp, packing, memory = self.backend.xp, cache.packing, cache.memory
         (first, *others), batch = memory.values(), len(packing.lengths)
-        w_hh = self.weight("weight_hh")
-        if fused is None or fused.SCALED:
-            w_hh = self.scaled(w_hh)
+        w_hh, fused = self.scaled(self.weight("weight_hh")), self._fused()
         if fused is not None:  # the whole loop in one launch
             fused.forward(
                 xp, self.kind(), tuple(memory.values()), w_hh, self.bias_in_step(), cache.initial,
@@ -140,29 +172,24 @@ class Recurrent(Cell):
     def _run_backward(
         self,
         d_hidden: Array | None,
-        d_last: tuple[Array | None, ...],
+        d: tuple[Array, ...],
+        delta: Array,
         cache: RecurrentCache,
         kept: tuple[Array, ...] | None = None,
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """``delta`` of every packed row, and the gradients of the initial states, sorted.
+    ) -> None:
+        """Fill ``delta`` of every packed row; ``d`` become those of the initial states, sorted.
 
-        Those of the states of every packed row go into ``kept``, where that is given.
+        The gradients of the states of every packed row go into ``kept``, where that is given.
         """
         xp, packing, arrays = self.backend.xp, cache.packing, tuple(cache.memory.values())
         batch, dtype = len(packing.lengths), cache.hidden.dtype
-        delta = xp.empty((packing.rows, self.deltas * self.hidden_size), dtype=dtype)
-        d = tuple(
-            xp.zeros((batch, self.hidden_size), dtype=dtype) if given is None
-            else packing.sort(given)  # undoes (4)
-            for given in (*d_last, *(None for _ in self.states[len(d_last) :]))
-        )  # fmt: skip
         fused = self._fused()
         if fused is not None:
             fused.backward(
                 xp, self.kind(), arrays, self.weight("weight_hh"), d_hidden, d, delta, kept,
                 *packing.on_device, cache.initial is not None,
             )  # fmt: skip
-            return delta, d
+            return
         offsets = packing.offsets
         back = backward_product(self.weight("weight_hh"), batch, self.backend)
         room = self.room_for_slopes(min(max(batch, BLOCK), packing.rows), dtype)
@@ -193,7 +220,6 @@ class Recurrent(Cell):
             if t == 0 and cache.initial is None:
                 towards = nowhere
             step_backward(delta[start:end], here, d_t, towards)  # undoes (3), (2)
-        return delta, d
 
     def _add_recurrent_grads(self, delta: Array, cache: RecurrentCache) -> None:
         backend, packing, memory = self.backend, cache.packing, cache.memory

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.errors import InputError, require_known
@@ -18,8 +17,7 @@ from npnlp.layers.recurrent import Recurrent
 from npnlp.layers.variational import VariationalDropout
 
 
-@dataclass(frozen=True)
-class StackCache:
+class StackCache(NamedTuple):
     """Of each layer from below: the caches of its directions, and that of the dropout before it."""
 
     cells: list[list[RecurrentCache]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.errors import InputError, require_known, short
@@ -122,8 +122,7 @@ def require_flag(name: str, value: Any) -> None:
         raise InputError(f"{name} is {short(value)}; it has to be true or false")
 
 
-@dataclass(frozen=True)
-class EncoderCache:
+class EncoderCache(NamedTuple):
     """The caches of the layers."""
 
     rnn: Any

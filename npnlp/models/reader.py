@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array, Random
@@ -21,8 +20,7 @@ class Characters(NamedTuple):
     tokens: Array | None
 
 
-@dataclass(frozen=True)
-class ReaderCache:
+class ReaderCache(NamedTuple):
     """``rows``, those of the embedding that the table was made of; those of each packed row where
     they were looked up, with the cache of the ``dropout``.
     """

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random
+from npnlp.backend.base import Learned
 from npnlp.errors import InputError
 from npnlp.layers import Dropout, FlatParameters, Layer, LayerOptions, Linear, Packing, ReLU
 from npnlp.layers.ngrams import NgramBag
@@ -21,8 +21,7 @@ from npnlp.models.reader import CharacterReader
 KEYS = "ngrams.keys"
 
 
-@dataclass(frozen=True)
-class ClassifierCache:
+class ClassifierCache(NamedTuple):
     """The caches of the layers in the order of the forward pass; those left out are None."""
 
     reader: Any
@@ -101,17 +100,8 @@ class SurnameClassifier(Layer):
         number those. So that nothing is done for characters that the batch does not have.
         ``random`` is the stream of the dropout masks; without it (evaluation) nothing is dropped.
         """
-        (x, numbers), reader = self.reader.forward(
-            tokens, vocabulary, random, packing=packing
-        )  # (1)
-        h, encoder = self.encoder.forward(x, packing=packing, tokens=numbers, random=random)  # (2)
-        ngrams = fc1 = relu = dropout2 = None
-        if self.ngrams is not None:
-            whole = tokens if vocabulary is None else vocabulary.take(tokens)
-            bag, ngrams = self.ngrams.forward(
-                whole, random and random.child("ngrams"), packing=packing
-            )
-            h = self.backend.xp.concatenate([h, bag], axis=1)
+        h, reader, encoder, ngrams = self._features(tokens, packing, vocabulary, random)  # (1), (2)
+        fc1 = relu = dropout2 = None
         z, dropout1 = self.dropout1.forward(h, random and random.child("dropout1"))  # (3)
         if self.config.hidden_layer:
             z, fc1 = self.fc1.forward(z)  # (4)
@@ -131,16 +121,62 @@ class SurnameClassifier(Layer):
             d = self.relu.backward(d, cache.relu)  # undoes (5)
             d = self.fc1.backward(d, cache.fc1)  # undoes (4)
         d = self.dropout1.backward(d, cache.dropout1)  # undoes (3)
+        self._features_backward(d, cache[:3], probe)  # undoes (2), (1)
+
+    def learn(
+        self,
+        tokens: Array,
+        targets: Array,
+        random: Random,
+        *,
+        packing: Packing,
+        vocabulary: Array | None = None,
+        probe: Any = None,
+    ) -> Learned | None:
+        """:meth:`forward`, the mean cross-entropy at ``targets (B,)``, and :meth:`backward`.
+
+        The gradients are set, not added to. None, and nothing done, where the backend has no single
+        call for (3) to (7) and the loss; that gives the bits that the layers give one by one.
+        """
+        head = self.backend.classifier_head(self.dtype)
+        if head is None or not self.config.hidden_layer or random.share is not None:
+            return None
+        h, *caches = self._features(tokens, packing, vocabulary, random)  # (1), (2)
+        self.zero_grads()
+        learned = head(
+            h, targets, (*self.fc1.parameters.values(), *self.fc2.parameters.values()),
+            (*self.fc1.grads.values(), *self.fc2.grads.values()),
+            (random.child("dropout1"), random.child("dropout2")), self.config.dropout,
+        )  # (3) to (7), and what undoes them  # fmt: skip
+        self._features_backward(learned.d_h, caches, probe)  # undoes (2), (1)
+        return learned
+
+    def _features(
+        self, tokens: Array, packing: Packing, vocabulary: Array | None, random: Random | None
+    ) -> tuple[Array, Any, Any, Any]:
+        """(1) and (2), with the n-grams: ``(B, F)``, and the three caches."""
+        (x, numbers), reader = self.reader.forward(
+            tokens, vocabulary, random, packing=packing
+        )  # (1)
+        h, encoder = self.encoder.forward(x, packing=packing, tokens=numbers, random=random)  # (2)
+        if self.ngrams is None:
+            return h, reader, encoder, None
+        whole = tokens if vocabulary is None else vocabulary.take(tokens)
+        bag, ngrams = self.ngrams.forward(whole, random and random.child("ngrams"), packing=packing)
+        return self.backend.xp.concatenate([h, bag], axis=1), reader, encoder, ngrams
+
+    def _features_backward(self, d: Array, caches: Sequence[Any], probe: Any) -> None:
+        reader, encoder, ngrams = caches
         if self.ngrams is not None:
             features = self.encoder.features
-            self.ngrams.backward(d[:, features:], cache.ngrams)  # undoes (3)
+            self.ngrams.backward(d[:, features:], ngrams)
             d = d[:, :features]
-        d_x = self.encoder.backward(d, cache.encoder, probe)  # undoes (2)
-        self.reader.backward(d_x, cache.reader)  # undoes (1)
+        d_x = self.encoder.backward(d, encoder, probe)  # undoes (2)
+        self.reader.backward(d_x, reader)  # undoes (1)
 
     def zero_grads(self) -> None:
         """Set all gradients to zero, in one write."""
-        self.flat.grads[...] = 0
+        self.flat.grads.fill(0)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """A copy of every parameter on the host, by name, and of the keys of n-grams."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,7 @@ from npnlp.text import SplitArrays
 TOGETHER = 2**18
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Rows of a split: ``tokens (N,)`` packed by ``packing``, ``targets (B,)``, ``rows (B,)``.
 
     ``vocabulary (R,)`` are the tokens that occur, in order, and ``tokens`` number those. The rows

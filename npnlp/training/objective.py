@@ -15,8 +15,7 @@ equation 10 (2); Liang et al., "R-Drop", 2021, equation 3 (4).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from npnlp.backend import Array, Random
 from npnlp.layers import SoftmaxCrossEntropy
@@ -27,8 +26,7 @@ from npnlp.training.batches import Batch
 Probe = Callable[[Any], None]
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Of a batch: the ``logits (B, C)``, the sum of the weighted losses and that of the weights,
     and of how many rows the largest logit is that of the target.
     """
@@ -60,6 +58,11 @@ class PlainObjective:
         self, model: SurnameClassifier, batch: Batch, random: Random, probe: Probe | None
     ) -> Outcome:
         """See :class:`Objective`."""
+        if self.criterion.class_weights is None:
+            found = model.learn(targets=batch.targets, random=random, **batch.inputs, probe=probe)
+            if found is not None:
+                total, count = found.losses.sum(), len(found.losses)
+                return Outcome(found.logits, total, count, found.correct)
         logits, cache = model.forward(**batch.inputs, random=random)
         _, loss = self.criterion.forward(logits, batch.targets)
         model.zero_grads()

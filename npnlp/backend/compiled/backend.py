@@ -10,14 +10,23 @@ import numpy as np
 import scipy
 from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: loaded here, and now
 
-from npnlp.backend.base import Array
-from npnlp.backend.compiled import elementwise, layout, linear, philox, products, recurrence, sums
+from npnlp.backend.base import Array, Head, Learned
+from npnlp.backend.compiled import (
+    elementwise,
+    layout,
+    learning,
+    linear,
+    philox,
+    products,
+    recurrence,
+    sums,
+)
 from npnlp.backend.compiled.sharing import share
 from npnlp.backend.layout import Integers, Layout, Numbered
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.backend.plain import AdamNumbers
 from npnlp.backend.random import Random, keep_threshold
-from npnlp.backend.threads import THREAD_VARIABLES
+from npnlp.backend.threads import THREAD_VARIABLES, threads_now
 
 NO_ROWS = np.empty(0, dtype=np.intp)
 #: The types that loops are compiled for, as NumPy abbreviates them: float32 and float64.
@@ -62,12 +71,13 @@ class CompiledBackend(NumpyBackend):
     ) -> Array:
         """See :meth:`Backend.affine_backward`."""
         arrays = dy, x, weight, d_weight, d_bias
+        if self._is_small(x, weight) and _plain(*arrays):
+            dx = np.empty_like(x)
+            linear.affine_backward(*arrays, dx)
+            return dx
         if not _real(*arrays) or not d_weight.flags.c_contiguous:
             return super().affine_backward(*arrays)
         dx = np.empty((len(dy), weight.shape[1]), dtype=dy.dtype)
-        if self._is_small(x, weight) and _plain(*arrays):
-            linear.affine_backward(*arrays, dx)
-            return dx
         arrays = dy, np.ascontiguousarray(x), weight, d_weight, d_bias
         share(products.affine_backward, (*arrays, dx), weight.shape[1], 2 * dy.size)
         return dx
@@ -97,8 +107,8 @@ class CompiledBackend(NumpyBackend):
         if not _plain(x) or random.share is not None:
             return super().dropout(x, random, p)
         y, scale = np.empty_like(x), np.empty_like(x)
-        kept, step = x.dtype.type(1.0 / (1.0 - p)), np.uint64(random.step)
-        philox.dropout(x, random.key, step, keep_threshold(p), kept, y, scale)
+        step = np.uint64(random.step)
+        philox.dropout(x, random.key, step, keep_threshold(p), 1.0 / (1.0 - p), y, scale)
         return y, scale
 
     def relu(self, x: Array) -> tuple[Array, Array]:
@@ -166,10 +176,27 @@ class CompiledBackend(NumpyBackend):
         layout.number(tokens, starts, where.runs, numbers, vocabulary, ends)
         return Numbered(numbers, vocabulary[: ends[-1]], ends)
 
-    def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
-        """See :meth:`Backend.recurrence`."""
-        supported = kind in recurrence.KINDS and np.dtype(dtype).char in REALS
-        return recurrence if supported else None
+    def recurrent_layer(self, kind: str, dtype: Any) -> Any:
+        """See :meth:`Backend.recurrent_layer`."""
+        return recurrence if kind in recurrence.KINDS and dtype.char in REALS else None
+
+    def classifier_head(self, dtype: np.dtype[Any]) -> Head | None:
+        """See :meth:`Backend.classifier_head`. Several threads share products one by one."""
+        return self._head if dtype.char in REALS and threads_now() == 1 else None
+
+    def _head(
+        self, h: Array, targets: Array, parameters: tuple[Array, ...], grads: tuple[Array, ...],
+        streams: tuple[Random, Random], p: float,
+    ) -> Learned:  # fmt: skip
+        h, (first, second) = np.ascontiguousarray(h), streams
+        logits = np.empty((len(h), len(parameters[2])), dtype=h.dtype)
+        losses, d = np.empty(len(h), dtype=h.dtype), np.empty_like(h)
+        arguments: Any = (
+            h, targets, *parameters, *grads, first.key, second.key, np.uint64(first.step),
+            keep_threshold(p), 1.0 / (1.0 - p), self.small_product, logits, losses, d,
+        )  # fmt: skip
+        correct = np.int64(learning.learn(*arguments))
+        return Learned(logits, losses, correct, d)
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""
@@ -189,7 +216,7 @@ def _plain(*arrays: Array) -> bool:
     """Whether all are of one real type, and each in one piece."""
     dtype = arrays[0].dtype
     for array in arrays:
-        if array.dtype != dtype or not array.flags.c_contiguous:
+        if array.dtype is not dtype or not array.flags.c_contiguous:
             return False
     return dtype.char in REALS
 

@@ -1,10 +1,11 @@
-"""The two loops over time of :class:`npnlp.layers.gru.GRU`, compiled."""
+"""Both passes of :class:`npnlp.layers.gru.GRU`, compiled."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from npnlp.backend.base import Array
+from npnlp.backend.compiled.around import add_up, begin, finish, look_up
 from npnlp.backend.compiled.elementwise import add, columns, copy, logistic_of, tanh_of
 from npnlp.backend.compiled.kernel import kernel
 from npnlp.backend.compiled.meeting import meet
@@ -36,18 +37,19 @@ def close_gates(
 
 @kernel
 def forward(
-    gates: Array, product: Array, hidden: Array, w_hh_t: Array, b_n: Array, initial: Array,
-    sizes: Array, arrivals: Array, threads: int, low: int, high: int,
+    x: Array, w_ih_t: Array, bias: Array, tokens: Array, table: Array, gates: Array,
+    product: Array, hidden: Array, w_hh_t: Array, b_n: Array, initial: Array, sizes: Array,
+    arrivals: Array, threads: int, low: int, high: int,
 ) -> None:  # fmt: skip
-    """Fill ``gates (3, N, H)``, ``u`` on entry, ``product`` and ``hidden`` ``(N, H)``.
+    """Fill ``gates (3, N, H)``, ``product`` and ``hidden`` ``(N, H)``.
 
-    ``w_hh_t (H, 3 H)`` is transposed; ``initial (B, H)``, or no rows for zeros.
+    ``table (3, V, H)``, ``tokens`` and weights are as in ``elman.py``;
+    ``initial (B, H)``, or no rows for zeros.
     """
-    top, bottom, low, high, threads = part_of(
-        sizes, len(hidden), hidden.shape[1], threads, low, high
-    )
-    own = columns(low, high)
-    panels = panels_of(w_hh_t, 3, low, high)
+    top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
+    begin(x, w_ih_t, bias, tokens, table, arrivals, threads, meeting, low, high)  # (1) u
+    own = columns(left, right)
+    panels = panels_of(w_hh_t, 3, left, right)
     rest, known = room_for(sizes[0], panels), len(initial) > 0
     before = initial if known else np.zeros((sizes[0], hidden.shape[1]), dtype=hidden.dtype)
     start = 0
@@ -58,30 +60,31 @@ def forward(
             last = min(first + BLOCK, own_end)
             r, z, n = gates[0, first:last], gates[1, first:last], gates[2, first:last]
             q, h_before = product[first:last], before[first - start : last - start]
+            for k in range(3):
+                look_up(table[k], tokens[first:last], gates[k, first:last], own)
             for b in range(len(q)):
                 for j in own:
                     q[b, j] = b_n[j]  # (3), with its part of (1)
             if known:
-                add_product(h_before, panels[0], rest, r, low, high)  # (1)
-                add_product(h_before, panels[1], rest, z, low, high)
-                add_product(h_before, panels[2], rest, q, low, high)
-            open_gates((r, z, n, q, h_before), (r, z, n, hidden[first:last]), low, high)
+                add_product(h_before, panels[0], rest, r, left, right)  # (1)
+                add_product(h_before, panels[1], rest, z, left, right)
+                add_product(h_before, panels[2], rest, q, left, right)
+            open_gates((r, z, n, q, h_before), (r, z, n, hidden[first:last]), left, right)
         before, start, known = hidden[start:end], end, True
-        meet(arrivals, threads, t)
+        meet(arrivals, meeting, t)
 
 
 @kernel
 def backward(
     gates: Array, product: Array, hidden: Array, w_hh: Array, d_hidden: Array, d: Array,
-    delta: Array, kept: Array, sizes: Array, has_initial: bool, arrivals: Array, threads: int,
-    low: int, high: int,
+    delta: Array, kept: Array, sizes: Array, previous: Array, initial: Array, d_w_hh: Array,
+    x: Array, tokens: Array, d_table: Array, w_ih: Array, d_w_ih: Array, d_b_ih: Array,
+    d_b_hh: Array, dx: Array, arrivals: Array, threads: int, low: int, high: int,
 ) -> None:  # fmt: skip
     """``delta (N, 4 H)`` in the order r, z, q, n, from the last step down; see the layer."""
-    top, bottom, low, high, threads = part_of(
-        sizes, len(hidden), hidden.shape[1], threads, low, high
-    )
-    own = columns(low, high)
-    panels = panels_of(w_hh, 1, low, high)
+    top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
+    own = columns(left, right)
+    panels = panels_of(w_hh, 1, left, right)
     rest, end, units = room_for(sizes[0], panels), len(hidden), hidden.shape[1]
     for back in range(len(sizes)):
         size = sizes[len(sizes) - 1 - back]
@@ -98,9 +101,15 @@ def backward(
             (r, z, n, q, h, d_t),
             (out[:, :units], out[:, units : 2 * units], out[:, 2 * units : 3 * units],
              out[:, 3 * units :], d_t),
-            low, high,
+            left, right,
         )  # fmt: skip
-        meet(arrivals, threads, back)
-        if start > 0 or has_initial:
-            add_product(out[:, : 3 * units], panels[0], rest, d_t, low, high)  # undoes (1)
+        if meeting == threads:
+            add_up(out, tokens[first:last], d_table, units, low, high)
+        meet(arrivals, meeting, back)
+        if start > 0 or len(initial):
+            add_product(out[:, : 3 * units], panels[0], rest, d_t, left, right)  # undoes (1)
         end = start
+    finish(
+        delta, hidden, sizes, previous, initial, d_w_hh, x, tokens, d_table, w_ih, d_w_ih, d_b_ih,
+        d_b_hh, dx, arrivals, threads, meeting, low, high,
+    )  # fmt: skip

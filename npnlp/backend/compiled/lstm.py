@@ -1,10 +1,11 @@
-"""The two loops over time of :class:`npnlp.layers.lstm.LSTM`, compiled; see ``gru.py``."""
+"""Both passes of :class:`npnlp.layers.lstm.LSTM`, compiled; see ``gru.py``."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from npnlp.backend.base import Array
+from npnlp.backend.compiled.around import add_up, begin, finish, look_up
 from npnlp.backend.compiled.elementwise import add, columns, copy, logistic_of, tanh_of
 from npnlp.backend.compiled.kernel import kernel
 from npnlp.backend.compiled.meeting import meet
@@ -39,17 +40,19 @@ def close_gates(
 
 @kernel
 def forward(
-    gates: Array, cell: Array, tanh_cell: Array, hidden: Array, w_hh_t: Array, initial: Array,
-    initial_cell: Array, sizes: Array, arrivals: Array, threads: int, low: int, high: int,
+    x: Array, w_ih_t: Array, bias: Array, tokens: Array, table: Array, gates: Array, cell: Array,
+    tanh_cell: Array, hidden: Array, w_hh_t: Array, initial: Array, initial_cell: Array,
+    sizes: Array, arrivals: Array, threads: int, low: int, high: int,
 ) -> None:  # fmt: skip
-    """Fill ``gates (4, N, H)``, ``u`` on entry, and what follows ``(N, H)``.
+    """Fill ``gates (4, N, H)``, and what follows ``(N, H)``.
 
-    ``w_hh_t (H, 4 H)`` is transposed; the initial states ``(B, H)``, or no rows for zeros.
+    ``table (4, V, H)``, ``tokens`` and weights are as in ``elman.py``; the initial
+    states ``(B, H)``, or no rows for zeros.
     """
-    top, bottom, low, high, threads = part_of(
-        sizes, len(hidden), hidden.shape[1], threads, low, high
-    )
-    panels = panels_of(w_hh_t, 4, low, high)
+    top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
+    begin(x, w_ih_t, bias, tokens, table, arrivals, threads, meeting, low, high)  # (1) u
+    own = columns(left, right)
+    panels = panels_of(w_hh_t, 4, left, right)
     rest, known = room_for(sizes[0], panels), len(initial) > 0
     zeros = np.zeros((0 if known else sizes[0], hidden.shape[1]), dtype=hidden.dtype)
     h_before, c_before = (initial, initial_cell) if known else (zeros, zeros)
@@ -62,31 +65,32 @@ def forward(
             i, f, g, o = (gates[0, first:last], gates[1, first:last], gates[2, first:last],
                           gates[3, first:last])  # fmt: skip
             some = slice(first - start, last - start)
-            if known:
-                for k in range(4):  # (1)
-                    add_product(h_before[some], panels[k], rest, gates[k, first:last], low, high)
+            for k in range(4):
+                look_up(table[k], tokens[first:last], gates[k, first:last], own)
+                if known:  # (1)
+                    add_product(h_before[some], panels[k], rest, gates[k, first:last], left, right)
             open_gates(
                 (i, f, g, o, c_before[some]),
                 (i, f, g, o, cell[first:last], tanh_cell[first:last], hidden[first:last]),
-                low, high,
+                left, right,
             )  # fmt: skip
         h_before, c_before = hidden[start:end], cell[start:end]
         start, known = end, True
-        meet(arrivals, threads, t)
+        meet(arrivals, meeting, t)
 
 
 @kernel
 def backward(
     gates: Array, cell: Array, tanh_cell: Array, hidden: Array, w_hh: Array, d_hidden: Array,
     d: Array, d_cell: Array, delta: Array, kept: Array, kept_cell: Array, sizes: Array,
-    has_initial: bool, arrivals: Array, threads: int, low: int, high: int,
+    previous: Array, initial: Array, d_w_hh: Array, x: Array, tokens: Array, d_table: Array,
+    w_ih: Array, d_w_ih: Array, d_b_ih: Array, d_b_hh: Array, dx: Array, arrivals: Array,
+    threads: int, low: int, high: int,
 ) -> None:  # fmt: skip
     """``delta (N, 4 H)`` in the order i, f, g, o, from the last step down; see the layer."""
-    top, bottom, low, high, threads = part_of(
-        sizes, len(hidden), hidden.shape[1], threads, low, high
-    )
-    own = columns(low, high)
-    panels = panels_of(w_hh, 1, low, high)
+    top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
+    own = columns(left, right)
+    panels = panels_of(w_hh, 1, left, right)
     rest, end, units = room_for(sizes[0], panels), len(hidden), hidden.shape[1]
     for back in range(len(sizes)):
         size = sizes[len(sizes) - 1 - back]
@@ -106,9 +110,15 @@ def backward(
             (i, f, g, o, c, tanh_c, h, d_h, d_c),
             (out[:, :units], out[:, units : 2 * units], out[:, 2 * units : 3 * units],
              out[:, 3 * units :], d_c, d_h),
-            low, high,
+            left, right,
         )  # fmt: skip
-        meet(arrivals, threads, back)
-        if start > 0 or has_initial:
-            add_product(out, panels[0], rest, d_h, low, high)  # undoes (1)
+        if meeting == threads:
+            add_up(out, tokens[first:last], d_table, units, low, high)
+        meet(arrivals, meeting, back)
+        if start > 0 or len(initial):
+            add_product(out, panels[0], rest, d_h, left, right)  # undoes (1)
         end = start
+    finish(
+        delta, hidden, sizes, previous, initial, d_w_hh, x, tokens, d_table, w_ih, d_w_ih, d_b_ih,
+        d_b_hh, dx, arrivals, threads, meeting, low, high,
+    )  # fmt: skip

@@ -18,13 +18,14 @@ TOGETHER = 8
 
 @inner
 def part_of(
-    sizes: Array, rows: int, units: int, threads: int, low: int, high: int
+    sizes: Array, hidden: Array, threads: int, low: int, high: int
 ) -> tuple[int, int, int, int, int]:
-    """Of a thread that may have the units from ``low`` to ``high`` of so many ``units``.
+    """Of a thread that may have the units from ``low`` to ``high`` of ``hidden (N, H)``.
 
     Returned: its sequences, from one to before another; its units, in the same way; and how many
-    threads there are to meet with at each step, 1 if nobody. ``sizes (T,)``, ``rows`` their sum.
+    threads there are to meet with at each step, 1 if nobody. ``sizes (T,)``, the rows of each step.
     """
+    rows, units = hidden.shape
     if threads == 1 or rows < BLOCK * threads * len(sizes):
         return 0, int(sizes[0]), low, high, threads
     # From where units are cut, in large pieces, follows how many threads come before.

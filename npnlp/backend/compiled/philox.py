@@ -56,13 +56,13 @@ def fill(words: Array, k0: Any, k1: Any, step: Any) -> None:
 
 @kernel
 def dropout(
-    x: Array, key: Array, step: Any, threshold: int, kept: Any, y: Array, scale: Array
+    x: Array, key: Array, step: Any, threshold: int, kept: float, y: Array, scale: Array
 ) -> None:
     """``y = x scale``, ``scale`` being ``kept`` where 16 bits reach ``threshold``, else 0."""
     words = np.empty((x.size + 15) // 16 * 4, dtype=np.uint64)
     fill(words, key[0], key[1], step)
     bits, values = words.view(np.uint16), x.reshape(-1)
-    dropped, scales = y.reshape(-1), scale.reshape(-1)
+    dropped, scales, one = y.reshape(-1), scale.reshape(-1), x.dtype.type(kept)
     for i in range(len(values)):
-        scales[i] = kept if bits[i] >= threshold else 0
+        scales[i] = one if bits[i] >= threshold else 0
         dropped[i] = values[i] * scales[i]

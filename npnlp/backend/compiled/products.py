@@ -189,15 +189,28 @@ def affine_backward(
     for k in range(len(dy)):
         for j in columns(first, last):
             d_bias[j] += dy[k, j]
-    _add_outer(dy, x, _no_rows(), d_weight, first, last)
+    outer(dy, x, _no_rows(), d_weight, first, last)
+    pass_on(dy, weight, dx, n, low, high)
+
+
+@inner
+def pass_on(dy: Array, weight: Array, dx: Array, units: int, low: int, high: int) -> None:
+    """``dx = dy W`` in columns ``low`` to ``high``, gate by gate: W has so many ``units`` of each.
+
+    ``dy`` has a block of columns for each gate, too. Where it has one more, the last but one is
+    not W's.
+    """
     panels, own = panels_of(weight, 1, low, high), columns(low, high)
-    rest = room_for(BLOCK, panels)
-    for start in range(0, len(dy), BLOCK):
-        part = dx[start : start + BLOCK]
+    rest, more = room_for(BLOCK, panels), dy.shape[1] - len(weight)
+    for first in range(0, len(dy), BLOCK):
+        some, part = dy[first : first + BLOCK], dx[first : first + BLOCK]
         for b in range(len(part)):
             for j in own:
                 part[b, j] = 0
-        add_product(dy[start : start + BLOCK], panels[0], rest, part, low, high)
+        for start in range(0, len(weight), units):
+            end = start + units
+            at = start + more if end == len(weight) else start
+            add_product(some[:, at : at + units], panels[0, :, start:end], rest, part, low, high)
 
 
 @kernel
@@ -206,11 +219,11 @@ def add_outer(left: Array, right: Array, rows: Array, out: Array, low: int, high
 
     No ``rows`` stand for None.
     """
-    _add_outer(left, right, rows, out, low, high)
+    outer(left, right, rows, out, low, high)
 
 
 @inner
-def _add_outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: int) -> None:
+def outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: int) -> None:
     """A block of rows of ``right`` is copied into panels, and as many columns of ``left``."""
     count = len(rows) if len(rows) else len(right)
     if count != len(left) or out.shape[0] != left.shape[1] or out.shape[1] != right.shape[1]:

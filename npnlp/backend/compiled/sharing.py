@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext
 from functools import lru_cache
 from itertools import pairwise
 from threading import Lock, local
@@ -24,6 +23,9 @@ WORTH = 4_000_000
 UNIT = ROW // 4
 #: More threads than this are never at work.
 MOST = 64
+
+#: One thread meets nobody, and counts nothing.
+NO_ARRIVALS = np.zeros(1, dtype=np.int64)
 
 #: The cores that this process may use, where threads can be kept to some of them.
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
@@ -50,9 +52,12 @@ def share_meeting(
     (:mod:`npnlp.backend.compiled.meeting`.) All of them have to be running, so only one such work
     is done at a time.
     """
-    count, arrivals = _threads(size, each), np.zeros(1, dtype=np.int64)
-    with _MEETING if count > 1 else nullcontext():
-        _run(work, (*arguments, arrivals, count), size, count)
+    count = _threads(size, each)
+    if count == 1:
+        work(*arguments, NO_ARRIVALS, 1, 0, size)
+        return
+    with _MEETING:
+        _run(work, (*arguments, np.zeros(1, dtype=np.int64), count), size, count)
 
 
 def _threads(size: int, each: int) -> int:

@@ -112,12 +112,17 @@ def count_correct(logits: Array, targets: Array) -> int:
     require_targets(logits, targets)
     correct = 0
     for b in range(len(logits)):
-        row, found = logits[b], 0
-        for c in range(1, len(row)):
-            # What is not a number is larger than all, as in NumPy.
-            if row[c] > row[found] or (row[c] != row[c] and row[found] == row[found]):
-                found = c
-        correct += found == targets[b]
+        row, y, others = logits[b], targets[b], 0
+        largest = row[y]
+        if largest == largest:
+            for c in range(y):
+                others += not row[c] < largest
+            for c in range(y, len(row)):
+                others += not row[c] <= largest
+        else:  # what is not a number is larger than all, as in NumPy
+            for c in range(y):
+                others += row[c] != row[c]
+        correct += others == 0
     return correct
 
 

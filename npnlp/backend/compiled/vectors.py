@@ -70,10 +70,10 @@ class Number:
 
     __radd__, __rmul__ = __add__, __mul__
 
-    def where(self, compared: str, limit: float, instead: Any, otherwise: Number) -> Number:
+    def where(self, compared: str, limit: float, instead: Any, otherwise: Any) -> Number:
         """``instead`` where this is so ``compared`` to the limit, and ``otherwise``."""
         asked = self.builder.fcmp_ordered(compared, self.value, self.like(limit))
-        chosen = self.builder.select(asked, self.like(instead), otherwise.value)
+        chosen = self.builder.select(asked, self.like(instead), self.like(otherwise))
         return Number(self.builder, chosen)
 
     def within(self, limit: float) -> Number:

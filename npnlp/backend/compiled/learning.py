@@ -1,0 +1,82 @@
+"""What follows the encoder of a classifier, with its loss, forward and backward in one call.
+
+    (1) z = dropout(h)    (2) a = W_1 z + b_1    (3) r = ReLU(a)    (4) y = dropout(r)
+    (5) logits = W_2 y + b_2                     (6) L = mean of the cross-entropies
+
+A batch of names leaves so little to do here that calling a dozen functions takes longer than what
+they compute. They are those that the layers call one by one, and the bits are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npnlp.backend.base import Array
+from npnlp.backend.compiled import linear, products
+from npnlp.backend.compiled.elementwise import relu
+from npnlp.backend.compiled.kernel import inner, kernel
+from npnlp.backend.compiled.philox import dropout
+from npnlp.backend.compiled.sums import count_correct, softmax_losses, softmax_losses_backward
+
+
+@inner
+def affine(x: Array, weight: Array, bias: Array, small: int) -> Array:
+    """``x W^T + b``; up to ``small`` multiplications go to BLAS."""
+    y = np.empty((len(x), len(weight)), dtype=x.dtype)
+    if x.size * len(weight) <= small:
+        linear.affine(x, weight, bias, y)
+    else:
+        whole = y.reshape(1, len(x), len(weight))
+        products.affine(x, weight.T, bias.reshape(1, -1), whole, 0, len(weight))
+    return y
+
+
+@inner
+def affine_backward(
+    dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array, dx: Array, small: int
+) -> None:
+    """Undo :func:`affine`."""
+    if x.size * len(weight) <= small:
+        linear.affine_backward(dy, x, weight, d_weight, d_bias, dx)
+    else:
+        products.affine_backward(dy, x, weight, d_weight, d_bias, dx, 0, x.shape[1])
+
+
+@inner
+def scale(d: Array, by: Array) -> None:
+    """``d = d by``."""
+    for b in range(len(d)):
+        for j in range(np.uint64(d.shape[1])):
+            d[b, j] *= by[b, j]
+
+
+@kernel
+def learn(
+    h: Array, targets: Array, w_1: Array, b_1: Array, w_2: Array, b_2: Array, d_w_1: Array,
+    d_b_1: Array, d_w_2: Array, d_b_2: Array, key_1: Array, key_2: Array, step: Any, threshold: int,
+    kept: float, small: int, logits: Array, losses: Array, d: Array,
+) -> int:  # fmt: skip
+    """Fill ``logits (B, C)``, ``losses (B,)`` and ``d = dL/dh (B, F)``; add the gradients.
+
+    Returned is how many rows have their largest logit at the target.
+    """
+    z, scale_1 = np.empty_like(h), np.empty_like(h)
+    dropout(h, key_1, step, threshold, kept, z, scale_1)  # (1)
+    a = affine(z, w_1, b_1, small)  # (2)
+    r, active, y, scale_2 = np.empty_like(a), np.empty_like(a), np.empty_like(a), np.empty_like(a)
+    relu(a, r, active)  # (3)
+    dropout(r, key_2, step, threshold, kept, y, scale_2)  # (4)
+    logits[:] = affine(y, w_2, b_2, small)  # (5)
+    probabilities, d_logits = np.empty_like(logits), np.empty_like(logits)
+    softmax_losses(logits, targets, probabilities, losses)  # (6)
+
+    share = np.full(1, 1 / len(h), dtype=h.dtype)
+    softmax_losses_backward(share, probabilities, targets, d_logits)  # undoes (6)
+    affine_backward(d_logits, y, w_2, d_w_2, d_b_2, a, small)  # undoes (5)
+    scale(a, scale_2)  # undoes (4)
+    scale(a, active)  # undoes (3)
+    affine_backward(a, z, w_1, d_w_1, d_b_1, d, small)  # undoes (2)
+    scale(d, scale_1)  # undoes (1)
+    return count_correct(logits, targets)
