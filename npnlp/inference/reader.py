@@ -19,6 +19,8 @@ from npnlp.models import SurnameClassifier
 
 #: The sums of one step of a tree are so many numbers: few enough to stay in a cache.
 STEP_NUMBERS = 2**19
+#: The backends whose arrays are those of NumPy.
+ON_CPU = ("numpy", "numba")
 
 
 def can_read(model: SurnameClassifier) -> bool:
@@ -28,7 +30,7 @@ def can_read(model: SurnameClassifier) -> bool:
     """
     config = model.config
     return (
-        model.backend.name == "numpy"
+        model.backend.name in ON_CPU
         and config.cell != "transformer"
         and "attention" not in config.poolings
         and not (config.bidirectional and config.num_layers > 1)
@@ -60,7 +62,7 @@ class Reader:
         self._tables = [direction.layers[0].project(twice) for direction in self._directions]
         if model.ngrams is not None:
             weight = model.ngrams.parameters["weight"]
-            self._grams = xp.dot(weight, _columns_of_ngrams(model))
+            self._grams = xp.dot(weight, columns_of_ngrams(model))
 
     def probabilities(self, tokens: Integers, lengths: Integers) -> Array:
         """``(n, C)`` of n sequences of ``tokens (N,)``, one after another, of these ``lengths``.
@@ -105,19 +107,20 @@ def read_one(model: SurnameClassifier, tokens: Integers) -> Array:
         sums = sums + xp.dot(pooled, weight)
         places = places[::-1]
     if model.ngrams is not None:
-        sums += xp.dot(sum_ngrams(model.ngrams, tokens), _columns_of_ngrams(model))
+        sums += xp.dot(sum_ngrams(model.ngrams, tokens), columns_of_ngrams(model))
     probabilities: Array = _finished(model, sums)[0]
     return probabilities
 
 
-def _first_linear(model: SurnameClassifier) -> Linear:
+def first_linear(model: SurnameClassifier) -> Linear:
+    """The linear layer that sees the encoder and the n-grams."""
     return model.fc1 if model.config.hidden_layer else model.fc2
 
 
 def _finished(model: SurnameClassifier, sums: Array) -> Array:
     """The probabilities ``(m, C)``, from the products of the first linear layer ``(m, O)``."""
     xp = model.backend.xp
-    sums += _first_linear(model).parameters["bias"]
+    sums += first_linear(model).parameters["bias"]
     if model.config.hidden_layer:
         xp.maximum(sums, 0, out=sums)
         sums, _ = model.fc2.forward(sums)
@@ -126,22 +129,26 @@ def _finished(model: SurnameClassifier, sums: Array) -> Array:
 
 def _directions(model: SurnameClassifier, batch: int) -> list[Direction]:
     """Of each direction the layers from below, for up to ``batch`` rows."""
-    config, xp, stack = model.config, model.backend.xp, model.encoder.rnn
+    stack = model.encoder.rnn
     assert isinstance(stack, RecurrentStack)
-    size, weight = config.rnn_hidden_size, _first_linear(model).parameters["weight"]
-    directions = []
-    for place in range(config.directions):
-        layers = [Steps(layer[place], batch) for layer in stack.cells]
-        starts = (
-            (pooling * config.directions + place) * size for pooling in range(len(config.poolings))
-        )
-        columns = [weight[:, start : start + size].T for start in starts]
-        directions.append(
-            Direction(layers, columns[0] if len(columns) == 1 else xp.concatenate(columns))
-        )
-    return directions
+    return [
+        Direction([Steps(layer[place], batch) for layer in stack.cells], weight)
+        for place, weight in enumerate(columns_of_directions(model))
+    ]
 
 
-def _columns_of_ngrams(model: SurnameClassifier) -> Array:
-    columns: Array = _first_linear(model).parameters["weight"][:, model.encoder.features :].T
+def columns_of_directions(model: SurnameClassifier) -> list[Array]:
+    """What of the first linear layer sees the poolings of each direction, ``(P H, O)``."""
+    config, weight = model.config, first_linear(model).parameters["weight"]
+    shape = len(weight), len(config.poolings), config.directions, config.rnn_hidden_size
+    blocks, xp = weight[:, : model.encoder.features].reshape(shape), model.backend.xp
+    return [
+        xp.ascontiguousarray(blocks[:, :, place].reshape(len(weight), -1)).T
+        for place in range(config.directions)
+    ]
+
+
+def columns_of_ngrams(model: SurnameClassifier) -> Array:
+    """What of the first linear layer sees the n-grams, ``(F, O)``."""
+    columns: Array = first_linear(model).parameters["weight"][:, model.encoder.features :].T
     return columns

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.backend import Backend, get_backend
 from npnlp.text.vectorizer import clean_name
 from npnlp.text.vocabulary import SequenceVocabulary
 
@@ -23,7 +24,9 @@ def code_points(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
-def encode_names(cleaned: Sequence[str], vocab: SequenceVocabulary) -> tuple[Integers, Integers]:
+def encode_names(
+    cleaned: Sequence[str], vocab: SequenceVocabulary, backend: Backend | None = None
+) -> tuple[Integers, Integers]:
     """As :meth:`SurnameVectorizer.vectorize_many`, of names that are clean."""
     points = code_points("".join(cleaned))
     kind = np.min_scalar_type(len(vocab))
@@ -31,15 +34,9 @@ def encode_names(cleaned: Sequence[str], vocab: SequenceVocabulary) -> tuple[Int
     for token, index in vocab.to_serializable()["token_to_idx"].items():
         if len(token) == 1 and ord(token) < len(table):
             table[ord(token)] = index
-    lengths = np.fromiter(map(len, cleaned), dtype=np.int64, count=len(cleaned)) + 2
-    ends = np.cumsum(lengths)
-    tokens = np.empty(int(lengths.sum()), dtype=kind)
-    inside = np.ones(len(tokens), dtype=bool)
-    inside[ends - lengths] = inside[ends - 1] = False
-    tokens[ends - lengths] = vocab.begin_seq_index
-    tokens[ends - 1] = vocab.end_seq_index
-    tokens[inside] = table.take(points)
-    return tokens, lengths
+    sizes = np.fromiter(map(len, cleaned), dtype=np.int64, count=len(cleaned))
+    around = vocab.begin_seq_index, vocab.end_seq_index
+    return (backend or get_backend()).encode(points, sizes, table, around), sizes + 2
 
 
 def characters_of(names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Backend, get_backend
 from npnlp.errors import InputError
-from npnlp.inference import Reader, can_read, read_one
+from npnlp.inference import can_read, make_reader, read_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
@@ -118,15 +118,15 @@ class Classifier:
         readable = can_read(self.model)
         if len(cleaned) == 1 and readable and len(cleaned[0]) <= LONGEST:
             return read_one(self.model, self.vectorizer.vectorize(cleaned[0])[0])[None]
-        tokens, lengths = encode_names(cleaned, self.vectorizer.char_vocab)
+        tokens, lengths = encode_names(cleaned, self.vectorizer.char_vocab, self.model.backend)
         if len(cleaned) < MANY or not readable:
             return self.packed_probabilities(tokens, lengths)
         short = lengths <= LONGEST
         if short.all():
-            return Reader(self.model).probabilities(tokens, lengths)
+            return make_reader(self.model).probabilities(tokens, lengths)
         out = np.empty((len(cleaned), self.model.config.num_classes), dtype=self.model.dtype)
         for rows, read in (
-            (short, Reader(self.model).probabilities),
+            (short, make_reader(self.model).probabilities),
             (~short, self.packed_probabilities),
         ):
             out[rows] = read(tokens[np.repeat(rows, lengths)], lengths[rows])

@@ -13,11 +13,13 @@ from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: l
 from npnlp.backend.base import Array, Head, Learned
 from npnlp.backend.compiled import (
     elementwise,
+    head,
     layout,
     learning,
     linear,
     philox,
     products,
+    reading,
     recurrence,
     sums,
 )
@@ -197,6 +199,24 @@ class CompiledBackend(NumpyBackend):
         )  # fmt: skip
         correct = np.int64(learning.learn(*arguments))
         return Learned(logits, losses, correct, d)
+
+    def encode(self, points: Array, sizes: Array, table: Array, around: tuple[int, int]) -> Array:
+        """See :meth:`Backend.encode`; tokens are int32, as the passes over sequences want them."""
+        tokens = np.empty(len(points) + 2 * len(sizes), dtype=np.int32)
+        layout.encode(points, sizes, table.astype(np.int32), *around, tokens)
+        return tokens
+
+    def reading(self, kind: str, dtype: Any) -> Any:
+        """See :meth:`Backend.reading`."""
+        return reading if kind in reading.KINDS and np.dtype(dtype).char in REALS else None
+
+    def largest(self, rows: Array) -> tuple[Array, Array]:
+        """See :meth:`Backend.largest`."""
+        if not _plain(rows) or not rows.shape[1]:
+            return super().largest(rows)
+        places, values = np.empty(len(rows), dtype=np.intp), np.empty(len(rows), dtype=rows.dtype)
+        head.largest(rows, places, values)
+        return places, values
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""

@@ -1,0 +1,106 @@
+"""From what was made of sequences to probabilities, compiled: linear layers, n-grams and softmax.
+
+``rows (m,)`` says which of all n sequences are meant; what is made of them lies in that order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npnlp.backend.base import Array
+from npnlp.backend.compiled.elementwise import columns, exp
+from npnlp.backend.compiled.kernel import inner, kernel
+from npnlp.backend.compiled.products import add_product, panels_of, room_for
+
+#: Rows at once.
+BLOCK = 64
+
+
+@kernel
+def add_linear(x: Array, weights: Array, rows: Array, sums: Array) -> None:
+    """``sums[rows] += x W``, ``x (m, K)``, ``weights (K, O)``, ``sums (n, O)``."""
+    panels, own = panels_of(weights, 1, 0, weights.shape[1]), columns(0, weights.shape[1])
+    rest, y = room_for(BLOCK, panels), np.empty((BLOCK, weights.shape[1]), x.dtype)
+    for start in range(0, len(x), BLOCK):
+        some = x[start : start + BLOCK]
+        for b in range(len(some)):
+            for j in own:
+                y[b, j] = sums[rows[start + b], j]
+        add_product(some, panels[0], rest, y[: len(some)], 0, weights.shape[1])
+        for b in range(len(some)):
+            for j in own:
+                sums[rows[start + b], j] = y[b, j]
+
+
+@kernel
+def finish(
+    x: Array, weights: Array, rows: Array, sums: Array, bias: Array, last: Array, last_bias: Array,
+    out: Array,
+) -> None:  # fmt: skip
+    """``out[rows] = softmax(relu(sums[rows] + x W + b) W_2 + b_2)``, ``out (n, C)``.
+
+    ``sums`` may have no rows, and ``last (O, C)`` none where there is no second linear layer.
+    """
+    width, classes = weights.shape[1], out.shape[1]
+    panels, more = panels_of(weights, 1, 0, width), panels_of(last, 1, 0, last.shape[1])
+    rest, y = room_for(BLOCK, panels), np.zeros((BLOCK, width), x.dtype)
+    z, turned = np.zeros((BLOCK, classes), x.dtype), np.empty((classes + 2, BLOCK), x.dtype)
+    for start in range(0, len(x), BLOCK):
+        some = x[start : start + BLOCK]
+        for b in range(len(some)):
+            for j in columns(0, width):
+                y[b, j] = bias[j]
+            if len(sums):
+                for j in columns(0, width):
+                    y[b, j] += sums[rows[start + b], j]
+        add_product(some, panels[0], rest, y[: len(some)], 0, width)
+        if len(last):
+            for b in range(len(some)):
+                for j in columns(0, width):
+                    y[b, j] = 0 if y[b, j] < 0 else y[b, j]
+                for j in columns(0, classes):
+                    z[b, j] = last_bias[j]
+            add_product(y[: len(some)], more[0], rest, z[: len(some)], 0, classes)
+        softmax(z if len(last) else y, turned)
+        for b in range(len(some)):
+            row = out[rows[start + b]]
+            for c in range(classes):
+                row[c] = turned[c, b]
+
+
+@inner
+def softmax(z: Array, out: Array) -> None:
+    """``exp z_bc / sum_c exp z_bc``, ``out (C + 2, BLOCK)``; its last rows are to compute in.
+
+    A row of ``z (BLOCK, C)`` is short, so rows become columns: as many go through at once.
+    """
+    own, classes = columns(0, BLOCK), len(out) - 2
+    largest, total = out[classes], out[classes + 1]
+    for c in range(classes):
+        for b in own:
+            out[c, b] = z[b, c]
+    for b in own:
+        largest[b], total[b] = out[0, b], 0
+    for c in range(classes):
+        for b in own:  # what is not a number stays
+            largest[b] = largest[b] if out[c, b] <= largest[b] else out[c, b]
+    for c in range(classes):
+        for b in own:
+            out[c, b] = exp(out[c, b] - largest[b])
+        for b in own:
+            total[b] += out[c, b]
+    for c in range(classes):
+        for b in own:
+            out[c, b] /= total[b]
+
+
+@kernel
+def largest(x: Array, places: Array, values: Array) -> None:
+    """The largest number of each row of ``x (n, C)``, and its place: the first of equals."""
+    for n in range(len(x)):
+        row, found = x[n], 0
+        for c in range(1, len(row)):
+            # What is not a number is larger than all, as in NumPy.
+            if row[c] > row[found] or (row[c] != row[c] and row[found] == row[found]):
+                found = c
+        places[n], values[n] = found, row[found]

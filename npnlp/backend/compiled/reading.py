@@ -1,0 +1,91 @@
+"""Many sequences from tokens to probabilities, compiled.
+
+It does what :class:`npnlp.inference.reader.Reader` does in arrays as a whole, and is handed what
+that has: a table of projected inputs, weights, and the names of poolings. Between two passes lies
+an array of so few sequences that it stays in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from npnlp.backend.base import Array
+from npnlp.backend.compiled import head, ngrams
+from npnlp.backend.compiled import walk as trees
+from npnlp.backend.compiled.prefixes import TREE, Prefixes, sort
+
+__all__ = ["KINDS", "add_linear", "add_ngrams", "blocks", "finish", "sort", "walk"]
+
+#: Of each kind of cell what a step of it is, and how many states it has.
+KINDS = {
+    "elman_tanh": (trees.ELMAN_TANH, 1),
+    "elman_relu": (trees.ELMAN_RELU, 1),
+    "gru": (trees.GRU, 1),
+    "lstm": (trees.LSTM, 2),
+}
+POOLINGS = {"last": trees.LAST, "mean": trees.MEAN, "max": trees.MAX}
+#: What is made of the sequences of a block are about so many numbers.
+BLOCK_NUMBERS = 2**17
+
+
+def blocks(count: int, width: int) -> list[slice]:
+    """``count`` sequences in blocks of whole trees; of each of them ``width`` numbers are made."""
+    size = TREE * max(1, BLOCK_NUMBERS // (TREE * width))
+    return [slice(low, min(low + size, count)) for low in range(0, count, size)]
+
+
+def walk(
+    kind: str, prefixes: Prefixes, block: slice, poolings: Sequence[str], table: Array, w_hh: Array,
+    extra: Array | None,
+) -> Array:  # fmt: skip
+    """What the poolings make of the sequences of a block, side by side: ``(m, P H)``.
+
+    ``table (G, V, H)`` is the input of each token, projected; ``w_hh (G H, H)``; ``extra (H,)`` is
+    :meth:`npnlp.layers.cell.Cell.bias_in_step`.
+    """
+    lengths, size = prefixes.lengths[block], w_hh.shape[1]
+    step, states = KINDS[kind]
+    bias = np.zeros((len(table), size), dtype=table.dtype)
+    if extra is not None:
+        bias[-1] = extra
+    codes = np.array([POOLINGS[pooling] for pooling in poolings])
+    out = np.empty((len(lengths), len(poolings) * size), dtype=table.dtype)
+    tokens = prefixes.tokens[prefixes.starts[block.start // TREE] :]
+    trees.walk(lengths, prefixes.shared[block], tokens, step, codes, table, w_hh.T, bias, states,
+               out)  # fmt: skip
+    return out
+
+
+def add_ngrams(
+    prefixes: Prefixes, orders: Sequence[int], num_tokens: int, known: Array, weights: Array,
+    sums: Array,
+) -> None:  # fmt: skip
+    """Add to ``sums (n, O)`` what a bag of n-grams makes of all sequences.
+
+    ``known (R,)`` are its keys and ``weights (R, O)`` their rows: see :mod:`npnlp.layers.ngrams`.
+    """
+    ngrams.add_ngrams(prefixes.lengths, prefixes.shared, prefixes.tokens, np.array(orders),
+                      num_tokens, known, weights, prefixes.order, sums)  # fmt: skip
+
+
+def add_linear(x: Array, weights: Array, rows: Array, sums: Array) -> None:
+    """``sums[rows] += x W`` of ``x (m, K)``, ``weights (K, O)`` and ``sums (n, O)``."""
+    head.add_linear(x, weights, rows, sums)
+
+
+def finish(
+    x: Array, weights: Array, rows: Array, sums: Array | None, bias: Array,
+    last: tuple[Array, Array] | None, out: Array,
+) -> None:  # fmt: skip
+    """``out[rows] = softmax(y)`` where ``y = sums[rows] + x W + b``, which may go through more.
+
+    ``last`` are the weights ``(C, O)`` and the bias of a linear layer of what ReLU leaves of y.
+    """
+    width, classes = weights.shape[1], out.shape[1]
+    if sums is None:
+        sums = np.empty((0, width), dtype=x.dtype)
+    if last is None:
+        last = np.empty((classes, 0), dtype=x.dtype), bias
+    head.finish(x, weights, rows, sums, bias, last[0].T, last[1], out)
