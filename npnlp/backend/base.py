@@ -168,10 +168,6 @@ class Backend(ABC):
         """The tokens of packed sequences, numbered: :func:`npnlp.backend.layout.number`."""
         return layout.number(tokens, starts, where)
 
-    def encode(self, points: Array, sizes: Array, table: Array, around: tuple[int, int]) -> Array:
-        """The tokens of texts, one after another: :func:`npnlp.backend.layout.encode`."""
-        return layout.encode(points, sizes, table, around)
-
     def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
         """Fused kernels for such a cell (:mod:`npnlp.backend.recurrence`), or None."""
         return None
@@ -195,9 +191,12 @@ class Backend(ABC):
         return None
 
     def largest(self, rows: Array) -> tuple[Array, Array]:
-        """Where each of ``rows (n, C)`` is largest, the first of equals, and the number there."""
-        places: Array = rows.argmax(axis=1)
-        return places, self.xp.take_along_axis(rows, places[:, None], axis=1)[:, 0]
+        """Where each of ``rows (n, C)`` is largest, the first of equals, and that number.
+
+        Both, and the rows, are on the host.
+        """
+        places = rows.argmax(axis=1)
+        return places, np.take_along_axis(rows, places[:, None], axis=1)[:, 0]
 
     def graphs(self) -> Any:
         """Where work is captured to be launched as one (:mod:`npnlp.backend.graphs`), or None."""

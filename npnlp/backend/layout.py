@@ -6,7 +6,7 @@ tenth of the time. What packing means stands in :mod:`npnlp.layers.packing`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,21 +71,3 @@ def number(tokens: Integers, starts: Integers, layout: Layout) -> Numbered:
     occurs.reshape(-1)[cells] = True
     numbers = np.cumsum(occurs, axis=1) - 1
     return Numbered(numbers.ravel().take(cells), occurs.nonzero()[1], occurs.sum(axis=1).cumsum())
-
-
-def encode(
-    points: NDArray[Any], sizes: NDArray[Any], table: NDArray[Any], around: tuple[int, int]
-) -> NDArray[Any]:
-    """The tokens of texts: of each, one before, those of its characters, and one behind it.
-
-    ``points (M,)`` are the characters, one text after another, of these ``sizes (n,)``, and
-    ``table`` has the token of each: ``(M + 2 n,)``.
-    """
-    ends = np.cumsum(sizes + 2)
-    tokens = np.empty(len(points) + 2 * len(sizes), dtype=table.dtype)
-    inside = np.ones(len(tokens), dtype=bool)
-    starts, ends = ends - sizes - 2, ends - 1
-    inside[starts] = inside[ends] = False
-    tokens[starts], tokens[ends] = around
-    tokens[inside] = table.take(points)
-    return tokens

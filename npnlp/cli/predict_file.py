@@ -16,7 +16,7 @@ from npnlp.errors import InputError
 from npnlp.files import replacing
 from npnlp.text import clean_name
 from npnlp.text.name_file import Names, read_names
-from npnlp.training.classifier import Classifier, best_classes, require_top_k
+from npnlp.training.classifier import Classifier, require_top_k
 
 #: What a field of a CSV is quoted for.
 SPECIAL = re.compile(r'[",\r\n]')
@@ -89,12 +89,10 @@ def csv_header(classifier: Classifier, top_k: int) -> str:
 
 def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]:
     """A row a name: the name, then nationalities and probabilities, the most probable first."""
-    probabilities = classifier.probabilities(names)
-    classes = best_classes(probabilities, top_k)
+    classes, best = classifier.best(names, top_k)
     labels = _fields(classifier.vectorizer.nationality_vocab.tokens)
     rows = _fields(names)
-    best = probabilities[range(len(names)), classes.T]
-    for of_place, shares in zip(classes.T.tolist(), best.tolist(), strict=True):
+    for of_place, shares in zip(classes.T.tolist(), best.T.tolist(), strict=True):
         rows = [
             f"{row},{labels[c]},{share:.6f}"
             for row, c, share in zip(rows, of_place, shares, strict=True)

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.backend import Backend, get_backend
 from npnlp.text.vectorizer import clean_name
 from npnlp.text.vocabulary import SequenceVocabulary
 
 Integers = NDArray[np.integer]
+
+#: Text of characters before this one is in composed form as it is (Unicode Standard Annex 15).
+COMPOSED = 0x300
+BLANKS = np.array([chr(point).isspace() for point in range(COMPOSED)])
+#: Two blanks, which no clean name has at its ends.
+BEGIN, END = "\r", "\n"
 
 
 def clean_names(names: Sequence[str]) -> list[str]:
@@ -24,19 +29,52 @@ def code_points(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
-def encode_names(
-    cleaned: Sequence[str], vocab: SequenceVocabulary, backend: Backend | None = None
-) -> tuple[Integers, Integers]:
+def encode_names(cleaned: Sequence[str], vocab: SequenceVocabulary) -> tuple[Integers, Integers]:
     """As :meth:`SurnameVectorizer.vectorize_many`, of names that are clean."""
     points = code_points("".join(cleaned))
-    kind = np.min_scalar_type(len(vocab))
-    table = np.full(int(points.max(initial=0)) + 1, vocab.unk_index, dtype=kind)
+    table = _table(vocab, int(points.max(initial=0)) + 1)
+    lengths = np.fromiter(map(len, cleaned), dtype=np.int64, count=len(cleaned)) + 2
+    ends = np.cumsum(lengths)
+    tokens = np.empty(int(lengths.sum()), dtype=table.dtype)
+    inside = np.ones(len(tokens), dtype=bool)
+    inside[ends - lengths] = inside[ends - 1] = False
+    tokens[ends - lengths] = vocab.begin_seq_index
+    tokens[ends - 1] = vocab.end_seq_index
+    tokens[inside] = table.take(points)
+    return tokens, lengths
+
+
+def encode_plain_names(
+    names: Sequence[str], vocab: SequenceVocabulary
+) -> tuple[Integers, Integers] | None:
+    """As :func:`encode_names`, where names are clean as they are, and seen to be; else None.
+
+    Names are joined by two line ends, which become the tokens of an end and of a beginning. What is
+    seen: no name has one inside, or a blank beside it, or a character that another may be put
+    together with.
+    """
+    points = code_points(f"{BEGIN}{(END + BEGIN).join(names)}{END}")
+    ends = np.flatnonzero(points == ord(END))
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    if (
+        points.max() >= COMPOSED
+        or not len(ends) == len(names) == np.count_nonzero(points == ord(BEGIN))
+        or BLANKS.take(points.take(begins + 1)).any()
+        or BLANKS.take(points.take(ends - 1)).any()
+    ):
+        return None
+    table = _table(vocab, COMPOSED)
+    table[ord(BEGIN)], table[ord(END)] = vocab.begin_seq_index, vocab.end_seq_index
+    return table.take(points), np.diff(ends, prepend=-1)
+
+
+def _table(vocab: SequenceVocabulary, size: int) -> Integers:
+    """The token of each character up to the number ``size``."""
+    table = np.full(size, vocab.unk_index, dtype=np.min_scalar_type(len(vocab)))
     for token, index in vocab.to_serializable()["token_to_idx"].items():
-        if len(token) == 1 and ord(token) < len(table):
+        if len(token) == 1 and ord(token) < size:
             table[ord(token)] = index
-    sizes = np.fromiter(map(len, cleaned), dtype=np.int64, count=len(cleaned))
-    around = vocab.begin_seq_index, vocab.end_seq_index
-    return (backend or get_backend()).encode(points, sizes, table, around), sizes + 2
+    return table
 
 
 def characters_of(names: Sequence[str]) -> str:

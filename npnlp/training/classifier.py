@@ -16,7 +16,7 @@ from npnlp.inference import can_read, make_reader, read_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
-from npnlp.text.encoding import clean_names, encode_names
+from npnlp.text.encoding import clean_names, encode_names, encode_plain_names
 from npnlp.training.batches import batches
 from npnlp.training.evaluate import EVALUATION_BATCH
 from npnlp.training.tensors import (
@@ -111,26 +111,52 @@ class Classifier:
         (:func:`npnlp.inference.can_read`): the same numbers, but for the order of sums.
         Raises :class:`InputError` for a name that is empty.
         """
-        cleaned = clean_names(surnames)
-        if not all(cleaned):
-            place = cleaned.index("") + 1
-            raise InputError(f"name {place} is empty; give at least one character")
+        tokens, lengths = self._encode(surnames)
         readable = can_read(self.model)
-        if len(cleaned) == 1 and readable and len(cleaned[0]) <= LONGEST:
-            return read_one(self.model, self.vectorizer.vectorize(cleaned[0])[0])[None]
-        tokens, lengths = encode_names(cleaned, self.vectorizer.char_vocab, self.model.backend)
-        if len(cleaned) < MANY or not readable:
+        if len(lengths) == 1 and readable and len(tokens) <= LONGEST:
+            return read_one(self.model, tokens)[None]
+        if len(lengths) < MANY or not readable:
             return self.packed_probabilities(tokens, lengths)
         short = lengths <= LONGEST
         if short.all():
             return make_reader(self.model).probabilities(tokens, lengths)
-        out = np.empty((len(cleaned), self.model.config.num_classes), dtype=self.model.dtype)
+        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
         for rows, read in (
             (short, make_reader(self.model).probabilities),
             (~short, self.packed_probabilities),
         ):
             out[rows] = read(tokens[np.repeat(rows, lengths)], lengths[rows])
         return out
+
+    def best(self, surnames: Sequence[str], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The ``top_k`` most probable classes of each name, best first, and their probabilities.
+
+        Both are ``(len(surnames), k)``; of equals the first class comes first. Raises
+        :class:`InputError` as :meth:`predict` does.
+        """
+        require_top_k(top_k)
+        probabilities = self.probabilities(surnames)
+        if top_k == 1:
+            classes, shares = self.model.backend.largest(probabilities)
+            return classes[:, None], shares[:, None]
+        classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        return classes, np.take_along_axis(probabilities, classes, axis=1)
+
+    def _encode(self, surnames: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """All tokens, one name after another, and the length of each."""
+        vocab = self.vectorizer.char_vocab
+        if len(surnames) >= MANY:
+            encoded = encode_plain_names(surnames, vocab)
+            if encoded is not None:
+                return encoded
+        cleaned = clean_names(surnames)
+        if not all(cleaned):
+            place = cleaned.index("") + 1
+            raise InputError(f"name {place} is empty; give at least one character")
+        if len(cleaned) == 1:
+            tokens, length = self.vectorizer.vectorize(cleaned[0])
+            return tokens, np.array([length])
+        return encode_names(cleaned, vocab)
 
     def packed_probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
         """The same of tokens, one name after another, in packed batches."""
@@ -152,15 +178,14 @@ class Classifier:
         Raises :class:`InputError` for an empty name, or a ``top_k`` below 1; one above the number
         of classes gives them all.
         """
-        require_top_k(top_k)
         if isinstance(surnames, str):
             raise InputError("surnames has to be a list of names; put the one name into a list")
-        probabilities = self.probabilities(surnames)
+        classes, shares = self.best(surnames, top_k)
         names = self.vectorizer.nationality_vocab.tokens
         return [
-            Prediction(surname, tuple((names[c], float(row[c])) for c in classes))
-            for surname, row, classes in zip(
-                surnames, probabilities, best_classes(probabilities, top_k), strict=True
+            Prediction(surname, tuple((names[c], p) for c, p in zip(of_name, row, strict=True)))
+            for surname, of_name, row in zip(
+                surnames, classes.tolist(), shares.tolist(), strict=True
             )
         ]
 
@@ -169,11 +194,3 @@ def require_top_k(top_k: int) -> None:
     """Raise :class:`InputError` where it is below 1."""
     if top_k < 1:
         raise InputError(f"top_k is {top_k}; it has to be at least 1")
-
-
-def best_classes(probabilities: NDArray[Any], top_k: int) -> NDArray[np.intp]:
-    """The ``top_k`` most probable classes of each row, best first, and the first of equals."""
-    if top_k == 1:
-        best: NDArray[np.intp] = probabilities.argmax(axis=1)[:, None]
-        return best
-    return np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]

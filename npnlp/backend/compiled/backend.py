@@ -206,6 +206,7 @@ class CompiledBackend(NumpyBackend):
         layout.encode(points, sizes, table.astype(np.int32), *around, tokens)
         return tokens
 
+
     def reading(self, kind: str, dtype: Any) -> Any:
         """See :meth:`Backend.reading`."""
         return reading if kind in reading.KINDS and np.dtype(dtype).char in REALS else None

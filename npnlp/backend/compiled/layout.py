@@ -59,19 +59,3 @@ def number(
             rows[n] = known[rows[n]]
         ends[k] = end
         row += len(rows)
-
-
-@kernel
-def encode(
-    points: Array, sizes: Array, table: Array, before: int, behind: int, tokens: Array
-) -> None:
-    """Fill ``tokens (M + 2 n,)``."""
-    place, out = 0, 0
-    for size in sizes:
-        if place + size > len(points):
-            raise IndexError("there are fewer characters than that")
-        tokens[out] = before
-        for k in range(np.uint64(size)):
-            tokens[out + 1 + k] = table[points[place + k]]
-        tokens[out + size + 1] = behind
-        place, out = place + size, out + size + 2
