@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import layout, plain
@@ -189,14 +188,6 @@ class Backend(ABC):
         ``kind`` is that of the recurrent layer.
         """
         return None
-
-    def largest(self, rows: Array) -> tuple[Array, Array]:
-        """Where each of ``rows (n, C)`` is largest, the first of equals, and that number.
-
-        Both, and the rows, are on the host.
-        """
-        places = rows.argmax(axis=1)
-        return places, np.take_along_axis(rows, places[:, None], axis=1)[:, 0]
 
     def graphs(self) -> Any:
         """Where work is captured to be launched as one (:mod:`npnlp.backend.graphs`), or None."""

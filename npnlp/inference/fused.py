@@ -50,10 +50,22 @@ class FusedReader:
 
     def probabilities(self, tokens: Integers, lengths: Integers) -> Array:
         """See :meth:`Reader.probabilities`."""
+        out = np.empty((len(lengths), self._model.config.num_classes), dtype=self._model.dtype)
+        self._read(tokens, lengths, out)
+        return out
+
+    def best(self, tokens: Integers, lengths: Integers) -> tuple[Array, Array]:
+        """See :meth:`Reader.best`."""
+        found = np.empty(len(lengths), np.int64), np.empty(len(lengths), self._model.dtype)
+        self._read(tokens, lengths, found)
+        return found
+
+    def _read(
+        self, tokens: Integers, lengths: Integers, found: Array | tuple[Array, Array]
+    ) -> None:
         model, passes, size = self._model, self._passes, self._tables[0].shape[1]
         first, bag = first_linear(model).parameters["bias"], model.ngrams
         second = tuple(model.fc2.parameters.values()) if model.config.hidden_layer else None
-        out = np.empty((len(lengths), model.config.num_classes), dtype=model.dtype)
         sums = None
         if bag is not None or model.config.bidirectional:
             sums = np.zeros((len(lengths), len(first)), dtype=model.dtype)
@@ -69,9 +81,9 @@ class FusedReader:
                     cell.weight("weight_hh"), cell.bias_in_step(),
                 )  # fmt: skip
                 if is_last:
-                    passes.finish(pooled, weight, rows, sums, first, second, out)
+                    passes.finish(pooled, weight, rows, sums, first, second, found)
                 else:
                     passes.add_linear(pooled, weight, rows, sums)
-            found = out if is_last or sums is None else sums
-            found[prefixes.repeats] = found.take(prefixes.originals, axis=0)
-        return out
+            made = sums if sums is not None and not is_last else found
+            for array in made if isinstance(made, tuple) else (made,):
+                array[prefixes.repeats] = array.take(prefixes.originals, axis=0)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from npnlp.backend import Array
 from npnlp.inference.prefixes import Forest, Integers, chain
 from npnlp.inference.steps import Steps
@@ -64,6 +66,13 @@ class Reader:
             weight = model.ngrams.parameters["weight"]
             self._grams = xp.dot(weight, columns_of_ngrams(model))
 
+    def best(self, tokens: Integers, lengths: Integers) -> tuple[Array, Array]:
+        """The most probable class of each sequence ``(n,)``, the first of equals, and how probable.
+
+        It is for who wants no more, which is faster.
+        """
+        return largest(self.probabilities(tokens, lengths))
+
     def probabilities(self, tokens: Integers, lengths: Integers) -> Array:
         """``(n, C)`` of n sequences of ``tokens (N,)``, one after another, of these ``lengths``.
 
@@ -110,6 +119,13 @@ def read_one(model: SurnameClassifier, tokens: Integers) -> Array:
         sums += xp.dot(sum_ngrams(model.ngrams, tokens), columns_of_ngrams(model))
     probabilities: Array = _finished(model, sums)[0]
     return probabilities
+
+
+def largest(probabilities: Array) -> tuple[Array, Array]:
+    """Where each row of ``(n, C)`` is largest, the first of equals, and the number there."""
+    classes = probabilities.argmax(axis=1)
+    places = classes + np.arange(0, probabilities.size, probabilities.shape[1])
+    return classes, probabilities.reshape(-1).take(places)
 
 
 def first_linear(model: SurnameClassifier) -> Linear:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Backend, get_backend
 from npnlp.errors import InputError
-from npnlp.inference import can_read, make_reader, read_one
+from npnlp.inference import can_read, largest, make_reader, read_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
@@ -111,22 +111,7 @@ class Classifier:
         (:func:`npnlp.inference.can_read`): the same numbers, but for the order of sums.
         Raises :class:`InputError` for a name that is empty.
         """
-        tokens, lengths = self._encode(surnames)
-        readable = can_read(self.model)
-        if len(lengths) == 1 and readable and len(tokens) <= LONGEST:
-            return read_one(self.model, tokens)[None]
-        if len(lengths) < MANY or not readable:
-            return self.packed_probabilities(tokens, lengths)
-        short = lengths <= LONGEST
-        if short.all():
-            return make_reader(self.model).probabilities(tokens, lengths)
-        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
-        for rows, read in (
-            (short, make_reader(self.model).probabilities),
-            (~short, self.packed_probabilities),
-        ):
-            out[rows] = read(tokens[np.repeat(rows, lengths)], lengths[rows])
-        return out
+        return self._probabilities(*self._encode(surnames))
 
     def best(self, surnames: Sequence[str], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
         """The ``top_k`` most probable classes of each name, best first, and their probabilities.
@@ -135,12 +120,32 @@ class Classifier:
         :class:`InputError` as :meth:`predict` does.
         """
         require_top_k(top_k)
-        probabilities = self.probabilities(surnames)
-        if top_k == 1:
-            classes, shares = self.model.backend.largest(probabilities)
-            return classes[:, None], shares[:, None]
-        classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        return classes, np.take_along_axis(probabilities, classes, axis=1)
+        tokens, lengths = self._encode(surnames)
+        if top_k > 1:
+            probabilities = self._probabilities(tokens, lengths)
+            classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+            return classes, np.take_along_axis(probabilities, classes, axis=1)
+        if len(lengths) >= MANY and can_read(self.model) and lengths.max() <= LONGEST:
+            best, shares = make_reader(self.model).best(tokens, lengths)
+        else:
+            best, shares = largest(self._probabilities(tokens, lengths))
+        return best[:, None], shares[:, None]
+
+    def _probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
+        """The shortest way for so many sequences of these lengths."""
+        readable = can_read(self.model)
+        if len(lengths) == 1 and readable and len(tokens) <= LONGEST:
+            return read_one(self.model, tokens)[None]
+        if len(lengths) < MANY or not readable:
+            return self.packed_probabilities(tokens, lengths)
+        read, short = make_reader(self.model).probabilities, lengths <= LONGEST
+        if short.all():
+            return read(tokens, lengths)
+        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
+        for rows, way in ((short, read), (~short, self.packed_probabilities)):
+            if rows.any():
+                out[rows] = way(tokens[np.repeat(rows, lengths)], lengths[rows])
+        return out
 
     def _encode(self, surnames: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
         """All tokens, one name after another, and the length of each."""

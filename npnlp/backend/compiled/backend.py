@@ -13,7 +13,6 @@ from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: l
 from npnlp.backend.base import Array, Head, Learned
 from npnlp.backend.compiled import (
     elementwise,
-    head,
     layout,
     learning,
     linear,
@@ -210,14 +209,6 @@ class CompiledBackend(NumpyBackend):
     def reading(self, kind: str, dtype: Any) -> Any:
         """See :meth:`Backend.reading`."""
         return reading if kind in reading.KINDS and np.dtype(dtype).char in REALS else None
-
-    def largest(self, rows: Array) -> tuple[Array, Array]:
-        """See :meth:`Backend.largest`."""
-        if not _plain(rows) or not rows.shape[1]:
-            return super().largest(rows)
-        places, values = np.empty(len(rows), dtype=np.intp), np.empty(len(rows), dtype=rows.dtype)
-        head.largest(rows, places, values)
-        return places, values
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""

@@ -35,16 +35,19 @@ def add_linear(x: Array, weights: Array, rows: Array, sums: Array) -> None:
 @kernel
 def finish(
     x: Array, weights: Array, rows: Array, sums: Array, bias: Array, last: Array, last_bias: Array,
-    out: Array,
+    out: Array, classes: Array, shares: Array,
 ) -> None:  # fmt: skip
     """``out[rows] = softmax(relu(sums[rows] + x W + b) W_2 + b_2)``, ``out (n, C)``.
 
-    ``sums`` may have no rows, and ``last (O, C)`` none where there is no second linear layer.
+    ``sums`` may have no rows, and ``last (O, C)`` none where there is no second linear layer. Where
+    ``out`` has none, ``classes (n,)`` are where a row of it is largest, and ``shares (n,)`` that
+    number.
     """
-    width, classes = weights.shape[1], out.shape[1]
+    width, count = weights.shape[1], len(last_bias)
     panels, more = panels_of(weights, 1, 0, width), panels_of(last, 1, 0, last.shape[1])
     rest, y = room_for(BLOCK, panels), np.zeros((BLOCK, width), x.dtype)
-    z, turned = np.zeros((BLOCK, classes), x.dtype), np.empty((classes + 2, BLOCK), x.dtype)
+    z, turned = np.zeros((BLOCK, count), x.dtype), np.empty((count + 2, BLOCK), x.dtype)
+    places = np.empty(BLOCK, np.int32)
     for start in range(0, len(x), BLOCK):
         some = x[start : start + BLOCK]
         for b in range(len(some)):
@@ -58,14 +61,19 @@ def finish(
             for b in range(len(some)):
                 for j in columns(0, width):
                     y[b, j] = 0 if y[b, j] < 0 else y[b, j]
-                for j in columns(0, classes):
+                for j in columns(0, count):
                     z[b, j] = last_bias[j]
-            add_product(y[: len(some)], more[0], rest, z[: len(some)], 0, classes)
+            add_product(y[: len(some)], more[0], rest, z[: len(some)], 0, count)
         softmax(z if len(last) else y, turned)
+        if not len(out):
+            find_largest(turned[:count], places, turned[count])
         for b in range(len(some)):
-            row = out[rows[start + b]]
-            for c in range(classes):
-                row[c] = turned[c, b]
+            row = rows[start + b]
+            if len(out):
+                for c in range(count):
+                    out[row, c] = turned[c, b]
+            else:
+                classes[row], shares[row] = places[b], turned[count, b]
 
 
 @inner
@@ -94,13 +102,14 @@ def softmax(z: Array, out: Array) -> None:
             out[c, b] /= total[b]
 
 
-@kernel
-def largest(x: Array, places: Array, values: Array) -> None:
-    """The largest number of each row of ``x (n, C)``, and its place: the first of equals."""
-    for n in range(len(x)):
-        row, found = x[n], 0
-        for c in range(1, len(row)):
-            # What is not a number is larger than all, as in NumPy.
-            if row[c] > row[found] or (row[c] != row[c] and row[found] == row[found]):
-                found = c
-        places[n], values[n] = found, row[found]
+@inner
+def find_largest(x: Array, places: Array, values: Array) -> None:
+    """The largest number of each column of ``x (C, BLOCK)``: the first of equals, and its place."""
+    own = columns(0, BLOCK)
+    for b in own:
+        places[b], values[b] = 0, x[0, b]
+    for c in range(1, len(x)):
+        for b in own:
+            places[b] = c if x[c, b] > values[b] else places[b]
+        for b in own:
+            values[b] = x[c, b] if x[c, b] > values[b] else values[b]

@@ -11,26 +11,26 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import columns
 from npnlp.backend.compiled.kernel import inner, kernel
+from npnlp.backend.compiled.prefixes import Prefixes, token_at
 
 
 @kernel
 def add_ngrams(
-    lengths: Array, shared: Array, tokens: Array, orders: Array, num_tokens: int, known: Array,
-    weights: Array, rows: Array, sums: Array,
+    prefixes: Prefixes, orders: Array, num_tokens: int, known: Array, weights: Array, sums: Array
 ) -> None:  # fmt: skip
-    """``sums[rows] += sum_k weights_k / sqrt(n)`` over the n ``known`` n-grams of each sequence.
+    """``sum_k weights_k / sqrt(n)`` over the n ``known`` n-grams of each sequence is added.
 
-    Shapes: ``known (R,)`` in order, ``weights (R, O)``, ``rows (m,)``, ``sums (n, O)``. The first
-    of ``tokens`` is that of a tree.
+    Shapes: ``known (R,)`` in order, ``weights (R, O)``, ``sums (n, O)``.
     """
-    longest, most, own, used = lengths.max(), orders.max(), columns(0, weights.shape[1]), 0
+    lengths, own = prefixes.lengths, columns(0, weights.shape[1])
+    longest, most = lengths.max(), orders.max()
     keys = np.zeros((longest + 1, most), np.int64)
     totals = np.zeros((longest + 1, weights.shape[1]), weights.dtype)
     counts = np.zeros(longest + 1, np.int64)
     for r in range(len(lengths)):
-        for depth in range(shared[r], lengths[r]):
-            total, token = totals[depth + 1], np.int64(tokens[used]) + 1
-            counts[depth + 1], used = counts[depth], used + 1
+        for depth in range(prefixes.shared[r], lengths[r]):
+            total, token = totals[depth + 1], token_at(prefixes, r, depth) + 1
+            counts[depth + 1] = counts[depth]
             for j in own:
                 total[j] = totals[depth, j]
             for n in range(min(depth + 1, most)):
@@ -45,7 +45,7 @@ def add_ngrams(
         last = lengths[r]
         share = weights.dtype.type(max(counts[last], 1) ** -0.5)
         for j in own:
-            sums[rows[r], j] += totals[last, j] * share  # (4)
+            sums[prefixes.order[r], j] += totals[last, j] * share  # (4)
 
 
 @inner

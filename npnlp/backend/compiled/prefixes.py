@@ -2,19 +2,19 @@
 
 What :mod:`npnlp.inference.prefixes` finds in arrays as a whole, compiled. The trees are written as
 dictionaries are, by front coding: of each sequence how many tokens it begins with as the one before
-it does, and the tokens from there on.
+it does.
 
     lee, lees, li        0 lee, 3 s, 1 i
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.kernel import kernel
+from npnlp.backend.compiled.kernel import inner, kernel
 
 #: Sequences of a tree: so few that its states stay in the cache, and so many that few prefixes are
 #: in two trees.
@@ -29,15 +29,23 @@ class Prefixes(NamedTuple):
 
     ``order (m,)`` are those that differ from each other, sorted; of each its length, ``lengths
     (m,)``, and how many tokens it begins with as the one before it does, ``shared (m,)``: 0 where a
-    tree begins, and fewer than it has. ``tokens`` are the others, one sequence after another; those
-    of tree k begin at ``starts[k]``. ``repeats`` are the other sequences, equal to ``originals``.
+    tree begins, and fewer than it has. ``repeats`` are the other sequences, equal to ``originals``.
+
+    Token t of the sequence at place r is ``tokens[first[r] + step * t]``. But many lie far from
+    each other, so ``keys (m,)`` hold those from ``begin`` on, each plus 1, in so many ``bits``:
+    the first of them ``top`` bits from the right.
     """
 
     order: Array
     lengths: Array
     shared: Array
+    keys: Array
+    first: Array
     tokens: Array
-    starts: Array
+    step: int
+    begin: int
+    bits: int
+    top: int
     repeats: Array
     originals: Array
 
@@ -52,21 +60,31 @@ def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefi
     ends, bits = np.cumsum(lengths, dtype=np.int64), int(num_tokens).bit_length()
     if ends[-1] != len(tokens) or lengths.min() < 1:
         raise ValueError("lengths are not those of the sequences, or of none")
-    read = np.ascontiguousarray(tokens, dtype=np.int32), np.ascontiguousarray(lengths, np.int64)
-    where = (ends - 1, -1) if reverse else (ends - lengths, 1)
+    tokens = np.ascontiguousarray(tokens, dtype=np.int32)
+    first, step = (ends - 1, -1) if reverse else (ends - lengths, 1)
     keys, order = np.empty(len(lengths), dtype=np.uint64), np.empty(len(lengths), dtype=np.int64)
-    begin = fill_keys(*read, *where, num_tokens, bits, keys)
+    begin = fill_keys(tokens, lengths, first, step, num_tokens, bits, keys)
     radix_sort(keys, order)
-    sizes, first, shared = read[1].take(order), where[0].take(order), np.empty_like(order)
-    coded, starts = np.empty_like(read[0]), np.empty(len(order) // TREE + 1, dtype=np.int64)
-    repeats, originals = np.empty((2, len(order)), dtype=np.int64)
-    count = front_code(
-        read[0], first, where[1], keys, begin, bits, order, sizes, shared, coded, starts, repeats,
-        originals,
-    )  # fmt: skip
+    lengths, shared = lengths.take(order).astype(np.int64, copy=False), np.empty_like(order)
+    top = bits * (KEY_BITS // bits - 1)
+    prefixes = Prefixes(order, lengths, shared, keys, first.take(order), tokens, step, begin, bits,
+                        top, np.empty_like(order), np.empty_like(order))  # fmt: skip
+    count = front_code(prefixes)
     again = len(order) - count
-    return Prefixes(order[:count], sizes[:count], shared[:count], coded, starts, repeats[:again],
-                    originals[:again])  # fmt: skip
+    kept = dict(zip(Prefixes._fields, (array[:count] for array in prefixes[:5]), strict=False))
+    return prefixes._replace(
+        **kept, repeats=prefixes.repeats[:again], originals=prefixes.originals[:again]
+    )
+
+
+@inner
+def token_at(prefixes: Prefixes, r: int, t: int) -> Any:
+    """Token t of the sequence at place r of the order."""
+    moved = prefixes.bits * (t - prefixes.begin)
+    if 0 <= moved <= prefixes.top:
+        key = prefixes.keys[r] >> np.uint64(prefixes.top - moved)
+        return np.int64(key & np.uint64((1 << prefixes.bits) - 1)) - 1
+    return np.int64(prefixes.tokens[prefixes.first[r] + prefixes.step * t])
 
 
 @kernel
@@ -129,47 +147,34 @@ def radix_sort(keys: Array, order: Array) -> None:
 
 
 @kernel
-def front_code(
-    tokens: Array, first: Array, step: int, keys: Array, begin: int, bits: int, order: Array,
-    lengths: Array, shared: Array, coded: Array, starts: Array, repeats: Array, originals: Array,
-) -> int:  # fmt: skip
-    """Fill the arrays of :class:`Prefixes`; how many sequences differ from the one before them.
+def front_code(prefixes: Prefixes) -> int:
+    """Fill ``shared``; how many sequences differ from the one before them.
 
-    Everything is in the order of the sorted ``keys`` on entry. A key says of most sequences how far
-    they agree and which tokens they have, without a look at tokens that lie far from each other.
+    The arrays are those of all sequences on entry. The others are moved to ``repeats``.
     """
-    count, again, written, room = 0, 0, 0, KEY_BITS // bits
-    mask, digit, top = np.uint64(2**bits - 1), np.uint64(bits), np.uint64(bits * (room - 1))
-    key_before, length_before, place_before = keys[0], lengths[0], first[0]
+    order, lengths, shared, keys, first = prefixes[:5]
+    tokens, step, begin, bits, top, repeats, originals = prefixes[5:]
+    count, again = 0, 0
     for r in range(len(order)):
-        key, length, place, same = keys[r], lengths[r], first[r], begin
-        most = min(length, length_before)
-        if key == key_before:
-            same = min(begin + room, most)
-            while same < most and tokens[place + step * same] == tokens[place_before + step * same]:
+        # The last one that was kept; of the first sequence, itself.
+        last, same = max(count - 1, 0), begin
+        most, differ = min(lengths[r], lengths[last]), keys[r] ^ keys[last]
+        if differ == 0:
+            same = min(begin + KEY_BITS // bits, most)
+            here, there = first[r], first[last]
+            while same < most and tokens[here + step * same] == tokens[there + step * same]:
                 same += 1
-            if r > 0 and same == length == length_before:
-                repeats[again], originals[again], again = order[r], order[count - 1], again + 1
+            if r > 0 and same == lengths[r] == lengths[last]:
+                repeats[again], originals[again], again = order[r], order[last], again + 1
                 continue
         else:
-            differ, shift = key ^ key_before, top
+            shift = np.uint64(top)
             while differ >> shift == 0:
-                shift -= digit
+                shift -= np.uint64(bits)
                 same += 1
-        if count % TREE == 0:
-            starts[count // TREE], same = written, 0
         # A last token is a node of its own, and never one to go on from.
-        order[count], lengths[count], shared[count] = order[r], length, min(same, most - 1)
-        t = shared[count]
-        while t < min(begin, length):
-            coded[written] = tokens[place + step * t]
-            written, t = written + 1, t + 1
-        shift = top - digit * np.uint64(t - begin)
-        while t < min(begin + room, length):
-            coded[written] = np.int64((key >> shift) & mask) - 1
-            written, t, shift = written + 1, t + 1, shift - digit
-        while t < length:
-            coded[written] = tokens[place + step * t]
-            written, t = written + 1, t + 1
-        count, key_before, length_before, place_before = count + 1, key, length, place
+        shared[count] = min(same, most - 1) if count % TREE else 0
+        order[count], lengths[count] = order[r], lengths[r]
+        keys[count], first[count] = keys[r], first[r]
+        count += 1
     return count

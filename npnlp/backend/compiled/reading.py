@@ -45,16 +45,13 @@ def walk(
     ``table (G, V, H)`` is the input of each token, projected; ``w_hh (G H, H)``; ``extra (H,)`` is
     :meth:`npnlp.layers.cell.Cell.bias_in_step`.
     """
-    lengths, size = prefixes.lengths[block], w_hh.shape[1]
-    step, states = KINDS[kind]
+    size, (step, states) = w_hh.shape[1], KINDS[kind]
     bias = np.zeros((len(table), size), dtype=table.dtype)
     if extra is not None:
         bias[-1] = extra
     codes = np.array([POOLINGS[pooling] for pooling in poolings])
-    out = np.empty((len(lengths), len(poolings) * size), dtype=table.dtype)
-    tokens = prefixes.tokens[prefixes.starts[block.start // TREE] :]
-    trees.walk(lengths, prefixes.shared[block], tokens, step, codes, table, w_hh.T, bias, states,
-               out)  # fmt: skip
+    out = np.empty((block.stop - block.start, len(poolings) * size), dtype=table.dtype)
+    trees.walk(prefixes, block.start, block.stop, step, codes, table, w_hh.T, bias, states, out)
     return out
 
 
@@ -66,8 +63,7 @@ def add_ngrams(
 
     ``known (R,)`` are its keys and ``weights (R, O)`` their rows: see :mod:`npnlp.layers.ngrams`.
     """
-    ngrams.add_ngrams(prefixes.lengths, prefixes.shared, prefixes.tokens, np.array(orders),
-                      num_tokens, known, weights, prefixes.order, sums)  # fmt: skip
+    ngrams.add_ngrams(prefixes, np.array(orders), num_tokens, known, weights, sums)
 
 
 def add_linear(x: Array, weights: Array, rows: Array, sums: Array) -> None:
@@ -77,15 +73,20 @@ def add_linear(x: Array, weights: Array, rows: Array, sums: Array) -> None:
 
 def finish(
     x: Array, weights: Array, rows: Array, sums: Array | None, bias: Array,
-    last: tuple[Array, Array] | None, out: Array,
+    last: tuple[Array, Array] | None, found: Array | tuple[Array, Array],
 ) -> None:  # fmt: skip
-    """``out[rows] = softmax(y)`` where ``y = sums[rows] + x W + b``, which may go through more.
+    """``softmax(y)``, where ``y = sums[rows] + x W + b``, which may go through more, is ``found``.
 
     ``last`` are the weights ``(C, O)`` and the bias of a linear layer of what ReLU leaves of y.
+    What is found goes to ``found[rows]``, ``(n, C)``, or to two arrays ``(n,)``: of each row where
+    it is largest, the first of equals, and that number.
     """
-    width, classes = weights.shape[1], out.shape[1]
+    kind = x.dtype
     if sums is None:
-        sums = np.empty((0, width), dtype=x.dtype)
-    if last is None:
-        last = np.empty((classes, 0), dtype=x.dtype), bias
-    head.finish(x, weights, rows, sums, bias, last[0].T, last[1], out)
+        sums = np.empty((0, weights.shape[1]), kind)
+    weights_of_last, last_bias = last or (np.empty((len(bias), 0), kind), bias)
+    if isinstance(found, tuple):
+        whole, (classes, shares) = np.empty((0, len(last_bias)), kind), found
+    else:
+        whole, classes, shares = found, np.empty(0, np.int64), np.empty(0, kind)
+    head.finish(x, weights, rows, sums, bias, weights_of_last.T, last_bias, whole, classes, shares)

@@ -12,7 +12,7 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import columns, logistic, tanh
 from npnlp.backend.compiled.kernel import inner, kernel
-from npnlp.backend.compiled.prefixes import TREE
+from npnlp.backend.compiled.prefixes import TREE, Prefixes, token_at
 from npnlp.backend.compiled.products import add_product, panels_of, room_for
 
 #: What a step is, and what is made of the hidden states of a sequence.
@@ -24,15 +24,15 @@ LINE = 64
 
 @kernel
 def walk(
-    lengths: Array, shared: Array, tokens: Array, kind: int, poolings: Array, table: Array,
+    prefixes: Prefixes, start: int, end: int, kind: int, poolings: Array, table: Array,
     w_hh_t: Array, bias: Array, states: int, out: Array,
 ) -> None:  # fmt: skip
-    """Fill ``out (m, P H)`` with what each of ``poolings (P,)`` makes of m sequences.
+    """Fill ``out (m, P H)`` with what each of ``poolings (P,)`` makes of sequences of some trees.
 
-    ``table (G, V, H)`` is the input of each token, projected; ``bias (G, H)`` is added to the
-    product of a state with ``w_hh_t (H, G H)``. The first of ``tokens`` is that of a tree.
+    They are those from place ``start`` to ``end``. ``table (G, V, H)`` is the input of each token,
+    projected; ``bias (G, H)`` is added to the product of a state with ``w_hh_t (H, G H)``.
     """
-    groups, size, longest, start = len(table), table.shape[2], lengths.max(), 0
+    groups, size, longest = len(table), table.shape[2], prefixes.lengths[start:end].max()
     panels, own = panels_of(w_hh_t, groups, 0, size), columns(0, size)
     rest, product = room_for(TREE, panels), aligned(groups, size, table)
     now = aligned(states, size, table)
@@ -41,9 +41,9 @@ def walk(
     above = aligned(len(poolings), size, table)
     gates = np.empty((4, size), table.dtype)
     nodes, counts = np.empty((longest, 3, TREE), np.int32), np.empty((longest, 2), np.int64)
-    for low in range(0, len(lengths), TREE):
-        some = slice(low, low + TREE)
-        start += find_nodes(lengths[some], shared[some], tokens[start:], nodes, counts)
+    for low in range(start, end, TREE):
+        high, here_out = min(low + TREE, end), out[low - start : low - start + TREE]
+        find_nodes(prefixes, low, high, nodes, counts)
         above[:, 0], before[:, 0] = 0, 0
         rows = 1
         for depth in range(longest):
@@ -60,7 +60,7 @@ def walk(
             for first, last in ((0, inside), (TREE - ends, TREE)):
                 take_steps(kind, here, first, last, table, product, before, now, gates, own)
                 pool(poolings, here, first, last, depth, above, now[0], pooled, own)
-            hand_out(poolings, here, TREE - ends, depth, pooled, now[0], out[some], own)
+            hand_out(poolings, here, TREE - ends, depth, pooled, now[0], here_out, own)
             now, before, pooled, above, rows = before, now, above, pooled, inside
 
 
@@ -74,26 +74,25 @@ def aligned(count: int, size: int, like: Array) -> Array:
 
 
 @inner
-def find_nodes(lengths: Array, shared: Array, tokens: Array, nodes: Array, counts: Array) -> int:
+def find_nodes(prefixes: Prefixes, low: int, high: int, nodes: Array, counts: Array) -> None:
     """The nodes of each depth, those that go on from the left, and those that end from the right.
 
     ``nodes (T, 3, TREE)``: the token, the node above, and of those that end the sequence; ``counts
-    (T, 2)``: how many of both. Returned is how many tokens these are.
+    (T, 2)``: how many of both.
     """
-    counts[:], used = 0, 0
-    for r in range(len(lengths)):
-        last = lengths[r] - 1
-        for depth in range(shared[r], last + 1):
-            end = int(depth == last)
-            k = counts[depth, end]
-            counts[depth, end] = k + 1
-            place = TREE - 1 - k if end else k
-            nodes[depth, 0, place] = tokens[used]
+    counts[:] = 0
+    for r in range(low, high):
+        last = prefixes.lengths[r] - 1
+        for depth in range(prefixes.shared[r], last):
+            k = counts[depth, 0]
             # The node above that was made last begins this sequence.
-            nodes[depth, 1, place] = counts[depth - 1, 0] - 1 if depth else 0
-            nodes[depth, 2, place] = r
-            used += 1
-    return used
+            nodes[depth, 1, k] = counts[depth - 1, 0] - 1 if depth else 0
+            nodes[depth, 0, k] = token_at(prefixes, r, depth)
+            counts[depth, 0] = k + 1
+        counts[last, 1] += 1
+        k = TREE - counts[last, 1]
+        nodes[last, 1, k] = counts[last - 1, 0] - 1 if last else 0
+        nodes[last, 0, k], nodes[last, 2, k] = token_at(prefixes, r, last), r - low
 
 
 @inner
