@@ -1,11 +1,12 @@
 """Predicting a million names: npnlp against PyTorch's module with the same weights, on one core.
 
 Both go from a list of names to the most probable nationality of each and its probability, in order:
-encoding (the same look-up for both), sorting, computing. PyTorch's batches are sorted by length, at
-the best of some sizes. Names come a part at a time, as npnlp predict reads them; the ways take
-turns, part by part, each goes first in turn, and a ratio is taken part by part. Time is that of the
-processor, so that other programs on the machine do not count; each way has one thread. npnlp
-computes a name that occurs again in a part once, which "once each" does for PyTorch as well.
+encoding, sorting, computing. PyTorch's names are encoded by npnlp's look-up, and its batches are
+sorted by length, at the best of some sizes. Names come a part at a time, as npnlp predict reads
+them; the ways take turns, part by part, each goes first in turn, and a ratio is taken part by part.
+Time is that of the processor, so that other programs on the machine do not count; each way has one
+thread. npnlp computes a name that occurs again in a part once, which "once each" does for PyTorch
+as well. Where Numba is installed, --backend numba takes part.
 
 The kinds of names: "registered", drawn from the table as people are from a register, so that names
 repeat; "distinct", different names put together from the table's runs of three letters; "random",
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,6 +37,7 @@ from npnlp.backend import get_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv, write_json
 from npnlp.text import SurnameDataset
+from npnlp.text.encoding import each_once
 from npnlp.training.assembly import make_classifier, model_settings
 from npnlp.training.classifier import Classifier
 from npnlp.training.run import environment
@@ -56,32 +59,38 @@ print(found[1] if found else "nan", file=sys.stderr)
 sys.exit(status)
 """
 
+#: What the ways of npnlp are called: the ordinary one, and with compiled loops, where Numba is.
+NUMPY, NUMBA = "npnlp", "npnlp --backend numba"
+COMMANDS = {"numpy": NUMPY, "numba": NUMBA}
+PREDICT = {"numpy": "npnlp predict", "numba": "npnlp predict --backend numba"}
+BACKENDS = ["numpy", "numba"] if find_spec("numba") and find_spec("scipy") else ["numpy"]
+
 Way = Callable[[list[str]], Any]
 Row = dict[str, Any]
 
 
-def best_of(probabilities: np.ndarray[Any, Any]) -> tuple[Any, Any]:
-    """The most probable class of each row, and its probability."""
-    classes = probabilities.argmax(axis=1)
-    return classes, probabilities[np.arange(len(classes)), classes]
-
-
-def each(read: Way) -> Way:
-    """Every name as it comes."""
-    return lambda names: best_of(read(names))
-
-
-def once(read: Way) -> Way:
-    """A name that occurs again is computed once."""
+def best_of(read: Callable[[list[str]], np.ndarray[Any, Any]]) -> Way:
+    """The most probable class of each name, and its probability."""
 
     def way(names: list[str]) -> Any:
-        places = dict.fromkeys(names)
-        classes, shares = best_of(read(list(places)))
-        if len(places) == len(names):
+        probabilities = read(names)
+        classes = probabilities.argmax(axis=1)
+        return classes, probabilities[np.arange(len(classes)), classes]
+
+    return way
+
+
+def once(best: Way) -> Way:
+    """A name that occurs again is computed once, as npnlp predict does it."""
+
+    def way(names: list[str]) -> Any:
+        different = each_once(names)
+        classes, shares = best(different)
+        if different is names:
             return classes, shares
-        places.update(zip(places, range(len(places)), strict=True))
+        places = dict(zip(different, range(len(different)), strict=True))
         rows = np.fromiter(map(places.__getitem__, names), dtype=np.int64, count=len(names))
-        return classes.take(rows), shares.take(rows)
+        return classes.take(rows, axis=0), shares.take(rows, axis=0)
 
     return way
 
@@ -101,7 +110,7 @@ def at_best_batch(classifier: Classifier, names: list[str]) -> TorchReader:
 
 
 def compare(ways: dict[str, Way], names: list[str], bar: tqdm[Any]) -> list[Row]:
-    """A row a way; ratios are to the first."""
+    """A row a way; ratios are to npnlp, and to npnlp with compiled loops where that takes part."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number, start in enumerate(range(0, len(names), PART)):
         part = names[start : start + PART]
@@ -109,26 +118,33 @@ def compare(ways: dict[str, Way], names: list[str], bar: tqdm[Any]) -> list[Row]
         for name in order:
             seconds[name].append(seconds_of(ways[name], part))
             bar.update(len(part))
-    ours = np.array(next(iter(seconds.values())))
     rows = []
     for name, theirs in seconds.items():
-        low, middle, high = np.percentile(np.array(theirs) / ours, [25, 50, 75])
-        rows.append({"way": name, "names": len(names), "seconds": sum(theirs),
-                     "microseconds_per_name": 1e6 * sum(theirs) / len(names),
-                     "ratio": middle, "ratio_q25": low, "ratio_q75": high})  # fmt: skip
+        row = {"way": name, "names": len(names), "seconds": sum(theirs),
+               "microseconds_per_name": 1e6 * sum(theirs) / len(names)}  # fmt: skip
+        for column, ours in (("ratio", NUMPY), ("numba_ratio", NUMBA)):
+            if ours in seconds:
+                row |= quartiles(column, np.array(theirs) / np.array(seconds[ours]))
+        rows.append(row)
     return rows
+
+
+def quartiles(column: str, ratios: np.ndarray[Any, Any]) -> Row:
+    """The columns of a median and of the quartiles around it."""
+    low, middle, high = np.percentile(ratios, [25, 50, 75]).tolist()
+    return {column: middle, f"{column}_q25": low, f"{column}_q75": high}
 
 
 def one_at_a_time(classifier: Classifier, names: list[str]) -> list[Row]:
     """As :func:`compare`, a call a name, in ten rounds."""
-    theirs = TorchReader(classifier)
+    theirs = best_of(TorchReader(classifier).probabilities)
     ways: dict[str, Way] = {
         "npnlp, one at a time": lambda part: [classifier.predict([name]) for name in part],
         "npnlp packed, one at a time": lambda part: [
             classifier.packed_probabilities(*classifier.vectorizer.vectorize_many([name]))
             for name in part
         ],
-        "torch, one at a time": lambda part: [best_of(theirs.probabilities([n])) for n in part],
+        "torch, one at a time": lambda part: [theirs([name]) for name in part],
     }
     rounds = [{name: seconds_of(way, names) for name, way in ways.items()} for _ in range(11)][
         1:
@@ -137,24 +153,24 @@ def one_at_a_time(classifier: Classifier, names: list[str]) -> list[Row]:
     rows = []
     for name in ways:
         taken = np.array([seconds[name] for seconds in rounds])
-        low, middle, high = np.percentile(taken / ours, [25, 50, 75])
         rows.append({"way": name, "names": len(names), "seconds": float(np.median(taken)),
                      "microseconds_per_name": 1e6 * float(np.median(taken)) / len(names),
-                     "ratio": middle, "ratio_q25": low, "ratio_q75": high})  # fmt: skip
+                     **quartiles("ratio", taken / ours)})  # fmt: skip
     return rows
 
 
-def file_to_file(model: Path, names: list[str], folder: Path) -> Row:
+def file_to_file(model: Path, names: list[str], folder: Path, backend: str) -> Row:
     """The command on a file, in a process of its own; with its memory."""
     source = folder / "names.txt"
     source.write_text("\n".join(names) + "\n", encoding="utf-8")
     command = [sys.executable, "-c", WITH_MEMORY, "predict", "--save-dir", str(model.parent),
-               "--input", str(source), "--output", str(folder / "predicted.csv")]  # fmt: skip
+               "--input", str(source), "--output", str(folder / "predicted.csv"),
+               "--backend", backend]  # fmt: skip
     before = children_seconds()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds = children_seconds() - before
     kilobytes = float(done.stderr.split()[-1])
-    return {"way": "npnlp predict, file to file", "names": len(names), "seconds": seconds,
+    return {"way": f"{PREDICT[backend]}, file to file", "names": len(names), "seconds": seconds,
             "microseconds_per_name": 1e6 * seconds / len(names),
             "megabytes": kilobytes / 1024}  # fmt: skip
 
@@ -167,8 +183,9 @@ def children_seconds() -> float:
 
 def cold_start(model: Path, runs: int) -> list[Row]:
     """One name from a fresh process; and what importing NumPy or PyTorch takes."""
-    predict = ["-m", "npnlp", "predict", "Nakamoto", "--save-dir", str(model.parent)]
-    ways = {"npnlp predict, cold start": predict, "import numpy": ["-c", "import numpy"],
+    predict = ["-m", "npnlp", "predict", "Nakamoto", "--save-dir", str(model.parent), "--backend"]
+    ways = {**{f"{PREDICT[backend]}, cold start": [*predict, backend] for backend in BACKENDS},
+            "import numpy": ["-c", "import numpy"],
             "import torch": ["-c", "import torch"]}  # fmt: skip
     seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(runs + 1):
@@ -186,24 +203,32 @@ def cold_start(model: Path, runs: int) -> list[Row]:
 def measure(options: argparse.Namespace, dataset: SurnameDataset, folder: Path) -> list[Row]:
     """All rows."""
     table = [str(name) for name in dataset.surname_df["surname"]]
-    backend, vectorizer = get_backend("numpy"), dataset.get_vectorizer()
+    vectorizer = dataset.get_vectorizer()
     count = 2_000 if options.quick else options.names
     rows: list[Row] = []
     kinds = {kind: make(table, count, options.seed) for kind, make in KINDS.items()}
-    total = sum(3 * count // SHARE[size] for size in SHARE for _ in kinds)
+    ways_of_each = len(BACKENDS) + 2
+    total = sum(ways_of_each * count // SHARE[size] for size in SHARE for _ in kinds)
     with tqdm(total=total, unit="name", unit_scale=True, disable=None) as bar:
         for size, share in SHARE.items():
             settings = model_settings(RECIPES["wide"]) if size == "wide" else {}
-            model = make_classifier(dataset, settings, backend, options.seed)
-            classifier = Classifier(model, vectorizer)
+            ours = {
+                COMMANDS[name]: Classifier(
+                    make_classifier(dataset, settings, get_backend(name), options.seed), vectorizer
+                )
+                for name in BACKENDS
+            }
+            classifier = ours[NUMPY]
             for kind, all_names in kinds.items():
                 names = all_names[: count // share]
                 theirs = at_best_batch(classifier, names[: PART // 8])
-                found = compare(
-                    {"npnlp": once(classifier.probabilities), "torch": each(theirs.probabilities),
-                     "torch, once each": once(theirs.probabilities)}, names, bar,
-                )  # fmt: skip
-                found[1]["batch"] = found[2]["batch"] = theirs.batch
+                best = best_of(theirs.probabilities)
+                ways = {name: once(one.best) for name, one in ours.items()}
+                for way in ways.values():
+                    way(names[: PART // 8])  # compiles, or reads what is compiled
+                found = compare({**ways, "torch": best, "torch, once each": once(best)}, names, bar)
+                for row in found[-2:]:
+                    row["batch"] = theirs.batch
                 rows += [{"model": size, "kind": kind, **row} for row in found]
             rows += [
                 {"model": size, "kind": "registered", **row}
@@ -214,24 +239,28 @@ def measure(options: argparse.Namespace, dataset: SurnameDataset, folder: Path) 
             classifier.save(saved)
     saved = folder / "book" / "model.safetensors"
     for kind, names in kinds.items():
-        rows.append({"model": "book", "kind": kind, **file_to_file(saved, names, folder)})
+        rows += [{"model": "book", "kind": kind, **file_to_file(saved, names, folder, backend)}
+                 for backend in BACKENDS]  # fmt: skip
     rows += [{"model": "book", **row} for row in cold_start(saved, 1 if options.quick else 9)]
     return rows
 
 
 #: The columns of the CSV; a row leaves empty what it does not have.
 COLUMNS = ("model", "kind", "way", "names", "batch", "seconds", "microseconds_per_name", "ratio",
-           "ratio_q25", "ratio_q75", "megabytes", "clock_seconds")  # fmt: skip
+           "ratio_q25", "ratio_q75", "numba_ratio", "numba_ratio_q25", "numba_ratio_q75",
+           "megabytes", "clock_seconds")  # fmt: skip
 
 
 def line_of(row: Row) -> str:
     """A row for the screen."""
-    text = f"{row['model']:<6}{row.get('kind', ''):<12}{row['way']:<30}"
+    text = f"{row['model']:<6}{row.get('kind', ''):<12}{row['way']:<44}"
     if "microseconds_per_name" not in row:
         return text + f"{row['seconds']:>10.3f} s, {row['clock_seconds']:.3f} s by the clock"
     text += f"{row['microseconds_per_name']:>10.2f} us/name"
     if "ratio" in row:
         text += f"{row['ratio']:>8.2f}  {row['ratio_q25']:.2f} to {row['ratio_q75']:.2f}"
+    if "numba_ratio" in row:
+        text += "{numba_ratio:>8.2f}  {numba_ratio_q25:.2f} to {numba_ratio_q75:.2f}".format(**row)
     return text + (f"{row['megabytes']:>8.0f} MB" if "megabytes" in row else "")
 
 

@@ -15,6 +15,7 @@ from npnlp.cli.unknown import Unknown
 from npnlp.errors import InputError
 from npnlp.files import replacing
 from npnlp.text import clean_name
+from npnlp.text.encoding import each_once
 from npnlp.text.name_file import Names, read_names
 from npnlp.training.classifier import Classifier, require_top_k
 
@@ -51,7 +52,7 @@ def predict_parts(
     """Predict names part by part; a note says which characters of them the model has never seen."""
     unknown = Unknown(classifier)
     for part in parts:
-        names = list(dict.fromkeys(part.names))  # what occurs again is not predicted again
+        names = each_once(part.names)  # what occurs again is not predicted again
         try:
             made = lines(classifier, names, top_k)
         except InputError:

@@ -12,6 +12,8 @@ from npnlp.text.vocabulary import SequenceVocabulary
 
 Integers = NDArray[np.integer]
 
+#: So many names are looked at for repetitions; of few names all are.
+SAMPLE = 1024
 #: Text of characters before this one is in composed form as it is (Unicode Standard Annex 15).
 COMPOSED = 0x300
 BLANKS = np.array([chr(point).isspace() for point in range(COMPOSED)])
@@ -22,6 +24,18 @@ BEGIN, END = "\r", "\n"
 def clean_names(names: Sequence[str]) -> list[str]:
     """:func:`clean_name` of each; ASCII is in composed form as it is."""
     return [name.strip() if name.isascii() else clean_name(name) for name in names]
+
+
+def each_once(names: list[str]) -> list[str]:
+    """The names, each once; or all of them, where a sample of neighbours and one of others differ.
+
+    To look for repetitions takes a tenth of what it takes to predict a name, and where there are
+    few of them nothing is gained.
+    """
+    samples = names[:SAMPLE], names[:: len(names) // SAMPLE + 1]
+    if all(len(set(sample)) == len(sample) for sample in samples):
+        return names
+    return list(dict.fromkeys(names))
 
 
 def code_points(text: str) -> NDArray[np.uint32]:

@@ -71,10 +71,11 @@ def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefi
                         top, np.empty_like(order), np.empty_like(order))  # fmt: skip
     count = front_code(prefixes)
     again = len(order) - count
-    kept = dict(zip(Prefixes._fields, (array[:count] for array in prefixes[:5]), strict=False))
     return prefixes._replace(
-        **kept, repeats=prefixes.repeats[:again], originals=prefixes.originals[:again]
-    )
+        order=order[:count], lengths=lengths[:count], shared=shared[:count], keys=keys[:count],
+        first=prefixes.first[:count], repeats=prefixes.repeats[:again],
+        originals=prefixes.originals[:again],
+    )  # fmt: skip
 
 
 @inner
