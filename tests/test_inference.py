@@ -13,12 +13,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from npnlp.backend import Random
+from npnlp.errors import InputError
 from npnlp.inference import Reader, can_read, read_one
 from npnlp.inference.prefixes import Forest
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameVectorizer
-from npnlp.text.encoding import characters_of, clean_names, encode_names
+from npnlp.text.encoding import (
+    COMPOSED,
+    characters_of,
+    clean_names,
+    each_once,
+    encode_names,
+    encode_plain_names,
+)
 from npnlp.text.vectorizer import clean_name
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 from npnlp.training import classifier as classifier_module
@@ -183,6 +191,49 @@ def test_many_names_are_encoded_as_each() -> None:
     assert (len(none), len(of_none)) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "names", [["Lee", "Li"], ["Ren\u00e9", "a b", "\u02ff"], ["Z" * 200]], ids=ascii
+)
+def test_plain_names_are_encoded_as_any(names: list[str]) -> None:
+    known = vectorizer().char_vocab
+    found = encode_plain_names(names, known)
+    assert found is not None
+    for one, other in zip(found, encode_names(clean_names(names), known), strict=True):
+        assert one.tolist() == other.tolist()
+
+
+@pytest.mark.parametrize(
+    "name", [*NASTY[1:3], "\u5c71", "\u00a0x", "x\n", "a\nb", "a\rb", "\r", ""]
+)
+def test_names_that_are_not_plain_are_known(name: str) -> None:
+    known = vectorizer().char_vocab
+    for names in ([name], ["Lee", name, "Li"], [name, "Li"], ["Lee", name]):
+        assert encode_plain_names(names, known) is None
+    assert encode_plain_names([], known) is None
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=0x310), max_size=5), min_size=1, max_size=4))
+def test_what_is_plain_is_encoded_right(names: list[str]) -> None:
+    known = vectorizer().char_vocab
+    found = encode_plain_names(names, known)
+    cleaned = clean_names(names)
+    plain = cleaned == names and all(names) and max(map(max, names)) < chr(COMPOSED)
+    plain &= not any("\n" in name or "\r" in name for name in names)
+    assert (found is not None) == plain
+    if found is not None:
+        for one, other in zip(found, encode_names(cleaned, known), strict=True):
+            assert one.tolist() == other.tolist()
+
+
+def test_names_once_or_as_they_are() -> None:
+    names = [str(n) for n in range(10_000)]
+    assert each_once(names) is names
+    assert each_once([]) == []
+    assert each_once(["a", "b", "a"]) == ["a", "b"]
+    assert each_once([*names, "0"] * 2) == names  # far from each other
+    assert each_once([name for name in names for _ in range(2)]) == names  # side by side
+
+
 def test_characters_are_listed_once() -> None:
     assert characters_of(["baab", "\U0001f600c", ""]) == "abc\U0001f600"
 
@@ -209,6 +260,28 @@ def test_one_few_and_many_names_have_the_same_numbers(
     for place in (0, 1, 2, len(names) - 1):
         (alone,) = classifier.probabilities([names[place]])
         assert alone == pytest.approx(few[place], abs=1e-6)
+
+
+def test_many_names_may_all_be_long(tmp_path_factory: pytest.TempPathFactory) -> None:
+    classifier = Classifier.load(finished_run(tmp_path_factory) / "model.safetensors")
+    names = ["Ram" * 30 + name for name in random_names(classifier_module.MANY)]
+    one = classifier.probabilities(names[:1])
+    assert classifier.probabilities(names)[:1] == pytest.approx(one, abs=1e-6)
+
+
+def test_the_best_are_those_of_the_probabilities(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    classifier = Classifier.load(finished_run(tmp_path_factory) / "model.safetensors")
+    for names in (random_names(5), random_names(2 * classifier_module.MANY)):
+        expected = classifier.probabilities(names)
+        for top_k in (1, 2, 9):
+            classes, shares = classifier.best(names, top_k)
+            order = np.argsort(-expected, axis=1, kind="stable")[:, :top_k]
+            assert classes.tolist() == order.tolist()
+            assert shares.tolist() == np.take_along_axis(expected, order, axis=1).tolist()
+    with pytest.raises(InputError, match="top_k is 0"):
+        classifier.best(["Ramini"], 0)
 
 
 def test_training_on_is_seen_by_the_next_prediction(

@@ -294,7 +294,8 @@ COLD = """
 import sys
 from npnlp.cli import main
 assert main(sys.argv[1:]) == 0
-heavy = {"pandas", "matplotlib", "tqdm", "torch", "npnlp.training.trainer", "npnlp.gradients"}
+heavy = {"pandas", "matplotlib", "tqdm", "torch", "numba", "scipy", "npnlp.training.trainer",
+         "npnlp.gradients"}
 print(sorted(heavy & set(sys.modules)))
 """
 
