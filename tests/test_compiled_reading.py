@@ -88,8 +88,12 @@ def test_any_size_of_a_layer(size: int) -> None:
     assert fused(model).probabilities(tokens, lengths) == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_is_not_a_number_stays_in_its_sequences_and_is_not_hidden() -> None:
-    model = make(np.float32)
+@pytest.mark.parametrize("shape", ["last", "wide"])
+@pytest.mark.parametrize("cell", ["tanh", "relu", "gru", "lstm"])
+def test_what_is_not_a_number_stays_in_its_sequences_and_is_not_hidden(
+    cell: str, shape: str
+) -> None:
+    model = make(np.float32, **CELLS[cell], **SHAPES[shape])
     model.parameters["emb.weight"][3] = np.nan
     tokens, lengths = sequences(700)
     concerned = np.array([3 in name for name in parted(tokens, lengths)])

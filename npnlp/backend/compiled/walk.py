@@ -82,17 +82,17 @@ def find_nodes(prefixes: Prefixes, low: int, high: int, nodes: Array, counts: Ar
     """
     counts[:] = 0
     for r in range(low, high):
-        last = prefixes.lengths[r] - 1
-        for depth in range(prefixes.shared[r], last):
+        shared, last = prefixes.shared[r], prefixes.lengths[r] - 1
+        # The node of a depth that was made last begins this sequence, if that shares so much.
+        above = counts[shared - 1, 0] - 1 if shared else 0
+        for depth in range(shared, last):
             k = counts[depth, 0]
-            # The node above that was made last begins this sequence.
-            nodes[depth, 1, k] = counts[depth - 1, 0] - 1 if depth else 0
-            nodes[depth, 0, k] = token_at(prefixes, r, depth)
-            counts[depth, 0] = k + 1
+            nodes[depth, 0, k], nodes[depth, 1, k] = token_at(prefixes, r, depth), above
+            counts[depth, 0], above = k + 1, k
         counts[last, 1] += 1
         k = TREE - counts[last, 1]
-        nodes[last, 1, k] = counts[last - 1, 0] - 1 if last else 0
-        nodes[last, 0, k], nodes[last, 2, k] = token_at(prefixes, r, last), r - low
+        nodes[last, 0, k], nodes[last, 1, k] = token_at(prefixes, r, last), above
+        nodes[last, 2, k] = r - low
 
 
 @inner
@@ -155,8 +155,8 @@ def pool(
                 for j in own:
                     y[j] = so_far[j] + h[j]
             else:
-                for j in own:
-                    y[j] = max(so_far[j], h[j])
+                for j in own:  # what is not a number stays
+                    y[j] = so_far[j] if so_far[j] > h[j] else h[j]
 
 
 @inner
