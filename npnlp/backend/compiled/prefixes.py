@@ -144,7 +144,8 @@ def radix_sort(keys: Array, order: Array) -> None:
             other[place], moved[place] = now[i], places[i]
         now, other, places, moved, swapped = other, now, moved, places, not swapped
     if swapped:
-        keys[:], order[:] = now, places
+        for i in range(n):
+            keys[i], order[i] = now[i], places[i]
 
 
 @kernel

@@ -32,7 +32,9 @@ def walk(
     They are those from place ``start`` to ``end``. ``table (G, V, H)`` is the input of each token,
     projected; ``bias (G, H)`` is added to the product of a state with ``w_hh_t (H, G H)``.
     """
-    groups, size, longest = len(table), table.shape[2], prefixes.lengths[start:end].max()
+    groups, size, longest = len(table), table.shape[2], 0
+    for r in range(start, end):
+        longest = max(longest, prefixes.lengths[r])
     panels, own = panels_of(w_hh_t, groups, 0, size), columns(0, size)
     rest, product = room_for(TREE, panels), aligned(groups, size, table)
     now = aligned(states, size, table)
@@ -44,7 +46,9 @@ def walk(
     for low in range(start, end, TREE):
         high, here_out = min(low + TREE, end), out[low - start : low - start + TREE]
         find_nodes(prefixes, low, high, nodes, counts)
-        above[:, 0], before[:, 0] = 0, 0
+        for s in range(states):
+            for j in own:
+                before[s, 0, j] = 0
         rows = 1
         for depth in range(longest):
             if rows == 0:
@@ -80,7 +84,8 @@ def find_nodes(prefixes: Prefixes, low: int, high: int, nodes: Array, counts: Ar
     ``nodes (T, 3, TREE)``: the token, the node above, and of those that end the sequence; ``counts
     (T, 2)``: how many of both.
     """
-    counts[:] = 0
+    for depth in range(len(counts)):
+        counts[depth, 0] = counts[depth, 1] = 0
     for r in range(low, high):
         shared, last = prefixes.shared[r], prefixes.lengths[r] - 1
         # The node of a depth that was made last begins this sequence, if that shares so much.
