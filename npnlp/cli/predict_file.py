@@ -92,13 +92,15 @@ def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]
     """A row a name: the name, then nationalities and probabilities, the most probable first."""
     classes, best = classifier.best(names, top_k)
     labels = _fields(classifier.vectorizer.nationality_vocab.tokens)
-    rows = _fields(names)
+    rows, left = _fields(names), classes.shape[1]
     for of_place, shares in zip(classes.T.tolist(), best.T.tolist(), strict=True):
+        left -= 1
+        end = "" if left else "\n"
         rows = [
-            f"{row},{labels[c]},{share:.6f}"
+            f"{row},{labels[c]},{share:.6f}{end}"
             for row, c, share in zip(rows, of_place, shares, strict=True)
         ]
-    return [row + "\n" for row in rows]
+    return rows
 
 
 def json_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]:
