@@ -199,13 +199,6 @@ class CompiledBackend(NumpyBackend):
         correct = np.int64(learning.learn(*arguments))
         return Learned(logits, losses, correct, d)
 
-    def encode(self, points: Array, sizes: Array, table: Array, around: tuple[int, int]) -> Array:
-        """See :meth:`Backend.encode`; tokens are int32, as the passes over sequences want them."""
-        tokens = np.empty(len(points) + 2 * len(sizes), dtype=np.int32)
-        layout.encode(points, sizes, table.astype(np.int32), *around, tokens)
-        return tokens
-
-
     def reading(self, kind: str, dtype: Any) -> Any:
         """See :meth:`Backend.reading`."""
         return reading if kind in reading.KINDS and np.dtype(dtype).char in REALS else None
