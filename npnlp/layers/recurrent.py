@@ -84,11 +84,11 @@ class Recurrent(Cell):
         kept = None
         if probe is not None:
             kept = tuple(xp.empty_like(cache.hidden) for _ in self.states)
-        rows, batch, dtype = len(cache.hidden), len(cache.packing.lengths), cache.hidden.dtype
+        packing, rows, dtype = cache.packing, len(cache.hidden), cache.hidden.dtype
         delta = xp.empty((rows, self.deltas * self.hidden_size), dtype=dtype)
         d = tuple(
-            xp.zeros((batch, self.hidden_size), dtype=dtype) if given is None
-            else cache.packing.sort(given)  # undoes (4)
+            xp.zeros((len(packing.lengths), self.hidden_size), dtype=dtype) if given is None
+            else packing.sort(given)  # undoes (4)
             for given in (*dy[1:], *(None for _ in self.states[len(dy) - 1 :]))
         )  # fmt: skip
         whole = self._whole(cache.x)
@@ -100,14 +100,14 @@ class Recurrent(Cell):
             d_x = whole.backward(
                 self.kind(), cache.x, cache.tokens, self.weight("weight_ih"),
                 self.weight("weight_hh"), tuple(self.grads.values()),
-                tuple(cache.memory.values()), cache.initial, cache.packing.runs[1],
-                cache.packing.previous_rows, d_hidden, d, delta, kept,
+                tuple(cache.memory.values()), cache.initial, packing.runs[1],
+                packing.previous_rows, d_hidden, d, delta, kept,
             )  # fmt: skip
         if probe is not None and kept is not None:
             probe(RecurrentTrace(self, cache, kept, delta, d_hidden))
         if cache.initial is None:
             return (d_x, *(None for _ in self.states))
-        return (d_x, *(cache.packing.unsort(state) for state in d))
+        return (d_x, *(packing.unsort(state) for state in d))
 
     def _sorted(
         self, initial: tuple[Array | None, ...], packing: Packing
