@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.kernel import inner
-from npnlp.backend.compiled.products import BLOCK
 
 #: Sequences of a part are whole multiples of it, as many as a tile has rows.
 TOGETHER = 8
+#: A thread has sequences of its own if there are as many, at a step, as this part of the units: so
+#: often has it to use a weight that it reads. By measurement.
+PART_OF_UNITS = 16
 
 
 @inner
@@ -26,7 +28,8 @@ def part_of(
     threads there are to meet with at each step, 1 if nobody. ``sizes (T,)``, the rows of each step.
     """
     rows, units = hidden.shape
-    if threads == 1 or rows < BLOCK * threads * len(sizes):
+    enough = max(TOGETHER, units // PART_OF_UNITS) * len(sizes)
+    if threads == 1 or rows < enough * threads:
         return 0, int(sizes[0]), low, high, threads
     # From where units are cut, in large pieces, follows how many threads come before.
     first = _sequences(sizes, rows * -(-low * threads // units) // threads)
