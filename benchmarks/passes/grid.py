@@ -31,6 +31,9 @@ from passes.grid_sides import OURS, PASSES, TORCH, Side, Square, require_agreeme
 #: A measurement takes at least so long: short passes are repeated in it.
 SECONDS_AT_LEAST = 2e-3
 ROUNDS_AT_LEAST, TRIALS, TRIAL_STEPS = 3, 3, 100
+#: Trials go on for so many seconds where they are short: a core that is lent to somebody else for
+#: a moment would decide for the other thread count.
+TRIED = 1.0
 #: How long a library's threads may wait for more work, spinning, after it has returned.
 SPINNING = 0.03
 
@@ -73,12 +76,14 @@ def tried(
     steps = min(square.steps, TRIAL_STEPS)
     sides = sides_of(replace(square, steps=steps), seed, backend)
     found: dict[Key, dict[int, float]] = {}
-    for trial, count, name in product(range(-1, TRIALS), threads, PASSES):
-        for library, side in sides.items():
-            seconds = timed(side, name, count) * square.steps / steps
+    started, trial = time.perf_counter(), -1
+    while trial < TRIALS or time.perf_counter() - started < TRIED:
+        for count, name, library in product(threads, PASSES, sides):
+            seconds = timed(sides[library], name, count) * square.steps / steps
             if trial >= 0:  # the one before warms up
                 of_count = found.setdefault((library, name), {})
                 of_count[count] = min(seconds, of_count.get(count, seconds))
+        trial += 1
     return {key: min((s, count) for count, s in of_key.items()) for key, of_key in found.items()}
 
 
