@@ -44,8 +44,7 @@ class FusedReader:
     def _project(self, cell: Recurrent) -> Array:
         """What the input is to each gate for each token: ``(G, V, H)``."""
         emb, gates = self._model.parameters["emb.weight"], len(cell.gates)
-        bias = cell.weight("bias_ih") + cell.bias_of_loop()
-        u = cell.backend.affine(emb, cell.weight("weight_ih"), bias, gates)
+        u = cell.backend.affine(emb, cell.weight("weight_ih"), cell.bias_of_input(), gates)
         return u.reshape(gates, len(emb), cell.hidden_size)
 
     def probabilities(self, tokens: Integers, lengths: Integers) -> Array:

@@ -22,7 +22,7 @@ class Steps:
         self.cell, self._xp = cell, cell.backend.xp
         gates, size = len(cell.gates), cell.hidden_size
         weight = cell.scaled(cell.weight("weight_ih"))
-        bias = cell.scaled(cell.weight("bias_ih") + cell.bias_of_loop())
+        bias = cell.scaled(cell.bias_of_input())
         self._gated = gates > 1
         self._weight = weight.reshape(gates, size, -1).swapaxes(1, 2) if self._gated else weight.T
         self._bias = bias.reshape(gates, 1, size) if self._gated else bias

@@ -76,6 +76,10 @@ class Cell(Layer, ABC):
         """``b_hh``, but for what the cell adds itself, at every step."""
         return self.weight("bias_hh")
 
+    def bias_of_input(self) -> Array:
+        """What is added to ``W_ih x``: both biases, but for what the cell adds itself."""
+        return self.weight("bias_ih") + self.bias_of_loop()
+
     @abstractmethod
     def step(
         self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any

@@ -67,7 +67,8 @@ class Recurrent(Cell):
         else:
             whole.forward(
                 self.kind(), x, tokens, self.weight("weight_ih"), self.weight("weight_hh"),
-                self._bias(), self.bias_in_step(), tuple(memory.values()), states, packing.runs[1],
+                self.bias_of_input(), self.bias_in_step(), tuple(memory.values()), states,
+                packing.runs[1],
             )  # fmt: skip
         last = (memory[name].take(packing.last_rows, axis=0) for name in self.states)  # (4)
         return (cache.hidden, *last), cache
@@ -128,13 +129,9 @@ class Recurrent(Cell):
             return None
         return self.backend.recurrent_layer(self.kind(), self.dtype)
 
-    def _bias(self) -> Array:
-        """What (1) adds, both biases but for what the cell adds itself: ``(G H,)``."""
-        return self.weight("bias_ih") + self.bias_of_loop()
-
     def _project(self, x: Array, tokens: Array | None) -> Array:
         """(1): ``(N, H)``, or ``(G, N, H)`` of a cell with several gates."""
-        weight, bias = self.scaled(self.weight("weight_ih")), self.scaled(self._bias())
+        weight, bias = self.scaled(self.weight("weight_ih")), self.scaled(self.bias_of_input())
         u = self.backend.affine(x, weight, bias, len(self.gates))  # (1)
         return u if tokens is None else u.take(tokens, axis=u.ndim - 2)  # (1'), the look-up
 

@@ -17,7 +17,7 @@ from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import columns
 from npnlp.backend.compiled.kernel import inner
 from npnlp.backend.compiled.meeting import meet
-from npnlp.backend.compiled.products import affine, outer, pass_on
+from npnlp.backend.compiled.products import affine, block_of, no_rows, outer, pass_on
 
 
 @inner
@@ -109,15 +109,14 @@ def _add_projected(
     high: int,
 ) -> None:  # fmt: skip
     """Undo (1) and (2), towards ``W_ih`` and both biases."""
-    no_rows = np.empty(0, dtype=np.intp)
     sums = np.zeros(delta.shape[1], dtype=delta.dtype)
     for n in range(len(delta)):
         for start in range(0, len(sums), units):
             for j in columns(start + low, start + high):
                 sums[j] += delta[n, j]
     for start in range(0, len(grad), units):
-        at = start + len(sums) - len(grad) if start + units == len(grad) else start
-        outer(delta[:, at : at + units], x, no_rows, grad[start : start + units], low, high)
+        at = block_of(start, units, len(grad), len(sums))
+        outer(delta[:, at : at + units], x, no_rows(), grad[start : start + units], low, high)
         for j in range(low, high):
             d_bias_ih[start + j] += sums[at + j]
             d_bias_hh[start + j] += sums[start + j]

@@ -62,10 +62,18 @@ def panels_of(weights: Array, groups: int, low: int, high: int) -> Array:
     The last panel of a group ends in zeros where ``width`` does not divide the columns.
     """
     n = weights.shape[1] // groups
-    panels, none = _empty_panels(groups, high - low, len(weights), weights), _no_rows()
+    panels, none = _empty_panels(groups, high - low, len(weights), weights), no_rows()
     for g in range(groups):
         _copy(weights, none, 0, g * n + low, g * n + high, panels[g])
     return panels
+
+
+@inner
+def aligned(size: int, like: Array) -> Array:
+    """``(size,)``, from the beginning of a line of the cache on."""
+    room = np.empty(size + ROW // like.itemsize, dtype=like.dtype)
+    first = -room.ctypes.data % ROW // like.itemsize
+    return room[first : first + size]
 
 
 @inner
@@ -74,9 +82,7 @@ def _empty_panels(groups: int, columns: int, rows: int, like: Array) -> Array:
     width = ROW // like.itemsize
     parts = -(-columns // width)
     size = groups * parts * rows * width
-    room = np.empty(size + width, dtype=like.dtype)
-    first = -room.ctypes.data % ROW // like.itemsize
-    panels = room[first : first + size].reshape(groups, parts, rows, width)
+    panels = aligned(size, like).reshape(groups, parts, rows, width)
     if columns % width:
         for g in range(groups):
             panels[g, parts - 1].reshape(-1)[:] = 0
@@ -84,7 +90,7 @@ def _empty_panels(groups: int, columns: int, rows: int, like: Array) -> Array:
 
 
 @inner
-def _no_rows() -> Array:
+def no_rows() -> Array:
     """Stands for a table that nothing is looked up in."""
     return np.empty(0, dtype=np.intp)
 
@@ -189,7 +195,7 @@ def affine_backward(
     for k in range(len(dy)):
         for j in columns(first, last):
             d_bias[j] += dy[k, j]
-    outer(dy, x, _no_rows(), d_weight, first, last)
+    outer(dy, x, no_rows(), d_weight, first, last)
     pass_on(dy, weight, dx, n, low, high)
 
 
@@ -201,16 +207,24 @@ def pass_on(dy: Array, weight: Array, dx: Array, units: int, low: int, high: int
     not W's.
     """
     panels, own = panels_of(weight, 1, low, high), columns(low, high)
-    rest, more = room_for(BLOCK, panels), dy.shape[1] - len(weight)
+    rest = room_for(BLOCK, panels)
     for first in range(0, len(dy), BLOCK):
         some, part = dy[first : first + BLOCK], dx[first : first + BLOCK]
         for b in range(len(part)):
             for j in own:
                 part[b, j] = 0
         for start in range(0, len(weight), units):
-            end = start + units
-            at = start + more if end == len(weight) else start
+            end, at = start + units, block_of(start, units, len(weight), dy.shape[1])
             add_product(some[:, at : at + units], panels[0, :, start:end], rest, part, low, high)
+
+
+@inner
+def block_of(start: int, units: int, rows: int, columns: int) -> int:
+    """Where the columns of a gradient begin that belong to the gate of W's rows from ``start``.
+
+    W has so many ``rows``, the gradient so many ``columns``: see :func:`pass_on`.
+    """
+    return start + columns - rows if start + units == rows else start
 
 
 @kernel
@@ -231,7 +245,7 @@ def outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: in
     for row in rows:
         if not 0 <= row < len(right):
             raise IndexError("a row is out of range")
-    width, n, none = ROW // out.itemsize, out.shape[1], _no_rows()
+    width, n, none = ROW // out.itemsize, out.shape[1], no_rows()
     wide = min(NEAR, -(-(high - low) // width)) * width
     panels = _empty_panels(1, n, min(SUMMED, len(left)), out)[0]
     near = _empty_panels(1, wide, panels.shape[1], out)[0]

@@ -13,13 +13,11 @@ from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import columns, logistic, tanh
 from npnlp.backend.compiled.kernel import inner, kernel
 from npnlp.backend.compiled.prefixes import TREE, Prefixes, token_at
-from npnlp.backend.compiled.products import add_product, panels_of, room_for
+from npnlp.backend.compiled.products import add_product, aligned, panels_of, room_for
 
 #: What a step is, and what is made of the hidden states of a sequence.
 ELMAN_TANH, ELMAN_RELU, GRU, LSTM = range(4)
 LAST, MEAN, MAX = range(3)
-#: Bytes of a line of the cache: a vector that lies across two of them takes twice as long.
-LINE = 64
 
 
 @kernel
@@ -36,11 +34,10 @@ def walk(
     for r in range(start, end):
         longest = max(longest, prefixes.lengths[r])
     panels, own = panels_of(w_hh_t, groups, 0, size), columns(0, size)
-    rest, product = room_for(TREE, panels), aligned(groups, size, table)
-    now = aligned(states, size, table)
-    before = aligned(states, size, table)
-    pooled = aligned(len(poolings), size, table)
-    above = aligned(len(poolings), size, table)
+    rest, product = room_for(TREE, panels), room_of_tree(groups, size, table)
+    now, before = room_of_tree(states, size, table), room_of_tree(states, size, table)
+    pooled = room_of_tree(len(poolings), size, table)
+    above = room_of_tree(len(poolings), size, table)
     gates = np.empty((4, size), table.dtype)
     nodes, counts = np.empty((longest, 3, TREE), np.int32), np.empty((longest, 2), np.int64)
     for low in range(start, end, TREE):
@@ -69,12 +66,9 @@ def walk(
 
 
 @inner
-def aligned(count: int, size: int, like: Array) -> Array:
-    """``(count, TREE, size)``, from the beginning of a line of the cache on."""
-    number = count * TREE * size
-    room = np.empty(number + LINE // like.itemsize, like.dtype)
-    start = -room.ctypes.data % LINE // like.itemsize
-    return room[start : start + number].reshape(count, TREE, size)
+def room_of_tree(count: int, size: int, like: Array) -> Array:
+    """``(count, TREE, size)``, aligned: a vector across two lines takes twice as long."""
+    return aligned(count * TREE * size, like).reshape(count, TREE, size)
 
 
 @inner
