@@ -49,6 +49,18 @@ def test_an_affine_map_is_numpys(
     close(found, expected, np.abs(x) @ np.abs(weight.T) + np.abs(bias))
 
 
+@pytest.mark.parametrize("dtype", list(BOUND))
+@pytest.mark.parametrize(("columns", "inner"), [(64, 64), (33, 70), (18, 47), (7, 80)])
+@pytest.mark.parametrize("step", [1, 2])
+def test_weights_arrive_where_they_belong(columns: int, inner: int, step: int, dtype: str) -> None:
+    from npnlp.backend.compiled import products
+
+    weight = draw(0, columns, step * inner).astype(dtype)[:, ::step]  # side by side, or not
+    out, bias = np.empty((1, inner, columns), dtype), np.zeros((1, columns), dtype)
+    products.affine(np.eye(inner, dtype=dtype), weight.T, bias, out, 0, columns)
+    np.testing.assert_array_equal(out[0], weight.T)
+
+
 @given(rows=SIZES, inner=SIZES, columns=SIZES, turned=st.booleans(), dtype=TYPES)
 @settings(max_examples=60, deadline=None)
 def test_the_gradients_of_an_affine_map_are_numpys(

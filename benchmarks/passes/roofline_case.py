@@ -47,6 +47,13 @@ class Steps:
         made = batches(split, order, batch_size, backend)
         self.batches: list[Batch] = list(islice(made, min(count, whole)))
 
+    def warm_up(self) -> None:
+        """A step that is not counted: in training one follows another, here it follows copies.
+
+        They swept the cache; the operands of measured products are brought back into it, too.
+        """
+        self.trainer.step(self.batches[-1])
+
     def seconds(self) -> list[float]:
         """Of a step on each batch."""
         taken = []
@@ -105,9 +112,9 @@ def measure(
 ) -> dict[str, Any]:
     """The row of a case; ``make(backend)`` gives its :class:`Steps`.
 
-    Each round measures the rates, steps, and records steps; of each the best round counts, since
-    whatever else runs on the machine can only add. Medians of the step are there too. What is
-    beyond the floor is taken apart for NumPy alone, and empty for another ``backend``.
+    Each round measures the rates, warms up, steps, and records steps; of each the best round
+    counts, since whatever else runs on the machine can only add. Medians of the step are there too.
+    What is beyond the floor is taken apart for NumPy alone, and empty for another ``backend``.
     ``cpu_share`` is the part of the time in which the process had a core.
     """
     plain = backend.name == "numpy"
@@ -120,6 +127,9 @@ def measure(
     parts: list[dict[str, float]] = []
     for number in range(rounds + 1):
         rates.measure()
+        for each in (steps, twin):
+            if each is not None:
+                each.warm_up()
         cpu = time.process_time()
         of_round = steps.seconds()
         cpu = (time.process_time() - cpu) / sum(of_round)

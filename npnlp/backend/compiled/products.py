@@ -14,15 +14,13 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import columns
 from npnlp.backend.compiled.kernel import distinct, inner, kernel
-from npnlp.backend.compiled.tile import MOST_ROWS, ROW, copy_row, make_tile
+from npnlp.backend.compiled.tile import MOST_ROWS, ROW, VECTOR, copy_row, make_tile, turn_square
 
 #: Rows of a product, and rows that are summed over, at once: what is read of them again and again
 #: stays in the cache.
 BLOCK, SUMMED = 64, 256
 #: Panels of what is read in its columns that are copied at once.
 NEAR = 16
-#: The side of a square that is turned in registers.
-SQUARE = 8
 
 
 def _adder(parts: int) -> Callable[[Array, Array, Array, int], None]:
@@ -118,17 +116,17 @@ def _copy(source: Array, rows: Array, start: int, first: int, last: int, panels:
 
 @inner
 def _turn(columns: Array, panel: Array) -> None:
-    """``panel (K, width)`` gets ``columns (K, n)``, which do not lie together, by squares."""
+    """``panel (K, width)`` gets ``columns (K, n)``, whose rows do not lie together, by squares."""
     rows, n = columns.shape
-    for k in range(0, rows, SQUARE):
-        for j in range(0, n, SQUARE):
-            if k + SQUARE <= rows and j + SQUARE <= n:
-                for down in range(SQUARE):
-                    for right in range(SQUARE):
-                        panel[k + down, j + right] = columns[k + down, j + right]
+    side = VECTOR // panel.itemsize
+    for k in range(0, rows, side):
+        for j in range(0, n, side):
+            whole = k + side <= rows and j + side <= n
+            if whole and columns.strides[0] == columns.itemsize:
+                turn_square(columns, k, j, panel)
             else:
-                for row in range(k, min(k + SQUARE, rows)):
-                    for column in range(j, min(j + SQUARE, n)):
+                for row in range(k, min(k + side, rows)):
+                    for column in range(j, min(j + side, n)):
                         panel[row, column] = columns[row, column]
 
 

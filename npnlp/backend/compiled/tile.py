@@ -100,6 +100,45 @@ def copy_row(
     return types.void(source, i, j, panels, p, k), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def turn_square(context: Any, source: Any, i: Any, j: Any, panel: Any) -> tuple[Any, Any]:
+    """``panel[i:i + n, j:j + n] = source[i:i + n, j:j + n]``, n numbers of a vector.
+
+    The columns of ``source`` lie together, and the rows of ``panel``. Nothing is checked.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, i, j, panel = _given(context, builder, signature, arguments)
+        along = [builder.add(j, INDEX(k)) for k in range(source.vector.count)]
+        down = [builder.add(i, INDEX(k)) for k in range(source.vector.count)]
+        columns = [source.load(source.at(i, at), source.vector) for at in along]
+        for row, at in zip(_turned(builder, columns), down, strict=True):
+            panel.store(row, panel.at(at, j))
+        return context.get_dummy_value()
+
+    return types.void(source, i, j, panel), generate
+
+
+def _turned(builder: Any, vectors: list[Any]) -> list[Any]:
+    """The rows of a square of these columns, as many as each has numbers: a power of two.
+
+    Of two at a distance, halves, quarters and so on change places, that lie as far from each other.
+    """
+    n, now = len(vectors), list(vectors)
+    mask = ir.VectorType(ir.IntType(32), n)
+    distance = n // 2
+    while distance:
+        first = [k if not k & distance else n + k - distance for k in range(n)]
+        second = [k + distance if not k & distance else n + k for k in range(n)]
+        for k in range(n):
+            if not k & distance:
+                pair = now[k], now[k + distance]
+                for at, places in ((k, first), (k + distance, second)):
+                    now[at] = builder.shuffle_vector(*pair, ir.Constant(mask, places))
+        distance //= 2
+    return now
+
+
 def make_tile(rows: int, parts: int = 1) -> Callable[..., None]:
     """``tile(x, i, weights, p, out, r, j)``: ``out[r:, j:] += x[i:i + R] weights[p]``.
 
