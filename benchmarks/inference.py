@@ -43,7 +43,7 @@ from npnlp.training.classifier import Classifier
 from npnlp.training.run import environment
 from npnlp.training.training_recipes import RECIPES
 
-PART = 2**17
+PART = 2**18
 BATCHES = (64, 256, 512, 1024, 2048)
 #: Of the names of the book's model, those that the much larger one is given.
 SHARE = {"book": 1, "wide": 16}
@@ -221,11 +221,11 @@ def measure(options: argparse.Namespace, dataset: SurnameDataset, folder: Path) 
             classifier = ours[NUMPY]
             for kind, all_names in kinds.items():
                 names = all_names[: count // share]
-                theirs = at_best_batch(classifier, names[: PART // 8])
+                theirs = at_best_batch(classifier, names[: PART // 16])
                 best = best_of(theirs.probabilities)
                 ways = {name: once(one.best) for name, one in ours.items()}
                 for way in ways.values():
-                    way(names[: PART // 8])  # compiles, or reads what is compiled
+                    way(names[: PART // 16])  # compiles, or reads what is compiled
                 found = compare({**ways, "torch": best, "torch, once each": once(best)}, names, bar)
                 for row in found[-2:]:
                     row["batch"] = theirs.batch

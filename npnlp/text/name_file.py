@@ -10,12 +10,13 @@ from typing import BinaryIO, NamedTuple
 
 from npnlp.errors import InputError
 
-#: So many bytes are read at once.
-PART = 2**21
+#: So many bytes are read at once: some 2^18 names. Of more names more begin alike, but what belongs
+#: to them is then too far from the processor.
+PART = 5 * 2**19
 #: So many characters a name may have: a file without line ends is no list of names.
 LONGEST = 2**16
 #: So many records of a CSV.
-RECORDS = 2**17
+RECORDS = 2**18
 COLUMN = "surname"
 
 

@@ -129,6 +129,11 @@ def logistic_of(x: Number) -> Number:
     return tanh_of(x * 0.5) * 0.5 + 0.5
 
 
+def relu_of(x: Number) -> Number:
+    """``max(x, 0)``, to be generated; what is not a number stays."""
+    return x.where("<", 0, 0.0, x)
+
+
 def exp_of(x: Number) -> Number:
     """``exp x`` of what is not above 0, to be generated; what is too small becomes zero."""
     by_wholes, tail, smallest = _wholes(x.real)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.around import add_up, begin, finish, look_up
-from npnlp.backend.compiled.elementwise import add, columns, copy, tanh_of
+from npnlp.backend.compiled.elementwise import add, columns, copy, relu_of, tanh_of
 from npnlp.backend.compiled.kernel import kernel
 from npnlp.backend.compiled.meeting import meet
 from npnlp.backend.compiled.parts import part_of
@@ -25,8 +25,8 @@ def to_tanh(a: Number) -> tuple[Number, ...]:
 
 @rowwise
 def to_relu(a: Number) -> tuple[Number, ...]:
-    """``max(a, 0)``; what is not a number stays."""
-    return (a.where("<", 0, 0.0, a),)
+    """``max(a, 0)``."""
+    return (relu_of(a),)
 
 
 @rowwise

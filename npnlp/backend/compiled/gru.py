@@ -14,12 +14,14 @@ from npnlp.backend.compiled.products import BLOCK, add_product, panels_of, room_
 from npnlp.backend.compiled.vectors import Number, rowwise
 
 
-@rowwise
-def open_gates(r: Number, z: Number, n: Number, q: Number, h_before: Number) -> tuple[Number, ...]:
+def step(r: Number, z: Number, n: Number, q: Number, h_before: Number) -> tuple[Number, ...]:
     """The gates from their sums, and h."""
     r, z = logistic_of(r), logistic_of(z)  # (2)
     n = tanh_of(n + r * q)  # (4)
     return r, z, n, n + z * (h_before - n)  # (5)
+
+
+open_gates = rowwise(step)
 
 
 @rowwise

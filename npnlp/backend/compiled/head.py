@@ -10,10 +10,18 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.elementwise import columns, exp
 from npnlp.backend.compiled.kernel import inner, kernel
-from npnlp.backend.compiled.products import add_product, panels_of, room_for
+from npnlp.backend.compiled.products import (
+    add_product,
+    aligned,
+    panels_of,
+    put_product,
+    room_for,
+    turn,
+)
+from npnlp.backend.compiled.tile import ROW
 
 #: Rows at once.
-BLOCK = 64
+BLOCK = 128
 
 
 @kernel
@@ -37,69 +45,91 @@ def finish(
     x: Array, weights: Array, rows: Array, sums: Array, bias: Array, last: Array, last_bias: Array,
     out: Array, classes: Array, shares: Array,
 ) -> None:  # fmt: skip
-    """``out[rows] = softmax(relu(sums[rows] + x W + b) W_2 + b_2)``, ``out (n, C)``.
+    """``out[rows] = softmax(relu(sums[rows] + x W^T + b) W_2^T + b_2)``, ``out (n, C)``.
 
-    ``sums`` may have no rows, and ``last (O, C)`` none where there is no second linear layer. Where
-    ``out`` has none, ``classes (n,)`` are where a row of it is largest, and ``shares (n,)`` that
-    number.
+    ``weights (O, K)`` and ``last (C, O)``, which has no columns where there is no second linear
+    layer. ``sums`` may have no rows. Where ``out`` has none, ``classes (n,)`` are where a row of it
+    is largest, and ``shares (n,)`` that number.
+
+    Rows are turned into columns: weights are multiplied with as many sequences as a panel has room
+    for, however few classes there are, and softmax takes as many at once.
     """
-    width, count = weights.shape[1], len(last_bias)
-    panels, more = panels_of(weights, 1, 0, width), panels_of(last, 1, 0, last.shape[1])
-    rest, y = room_for(BLOCK, panels), np.zeros((BLOCK, width), x.dtype)
-    z, turned = np.zeros((BLOCK, count), x.dtype), np.empty((count + 2, BLOCK), x.dtype)
-    places = np.empty(BLOCK, np.int32)
+    count, width = len(last_bias), ROW // x.itemsize
+    first, second = with_bias(weights, bias), with_bias(last, last_bias)
+    turned, y = panels_with_ones(x.shape[1], x), panels_with_ones(len(weights), x)
+    z, more = np.zeros((count + 2, BLOCK), x.dtype), np.zeros((width, sums.shape[1]), x.dtype)
+    places, rest = np.empty(BLOCK, np.int32), np.empty((0, width), x.dtype)  # all panels are whole
     for start in range(0, len(x), BLOCK):
-        some = x[start : start + BLOCK]
-        for b in range(len(some)):
-            for j in columns(0, width):
-                y[b, j] = bias[j]
+        end = min(start + BLOCK, len(x))
+        for p in range(-(-(end - start) // width)):
+            low = start + p * width
+            high, here = min(low + width, end), y[p, 1:]
+            turn(x[low:high].T, turned[p, 1:])
+            put_product(first, turned[p : p + 1], rest, here, 0, width)
             if len(sums):
-                for j in columns(0, width):
-                    y[b, j] += sums[rows[start + b], j]
-        add_product(some, panels[0], rest, y[: len(some)], 0, width)
-        if len(last):
-            for b in range(len(some)):
-                for j in columns(0, width):
-                    y[b, j] = 0 if y[b, j] < 0 else y[b, j]
-                for j in columns(0, count):
-                    z[b, j] = last_bias[j]
-            add_product(y[: len(some)], more[0], rest, z[: len(some)], 0, count)
-        softmax(z if len(last) else y, turned)
-        if not len(out):
-            find_largest(turned[:count], places, turned[count])
-        for b in range(len(some)):
-            row = rows[start + b]
-            if len(out):
-                for c in range(count):
-                    out[row, c] = turned[c, b]
+                for b in range(high - low):
+                    for j in columns(0, len(here)):
+                        more[b, j] = sums[rows[low + b], j]
+                for j in range(len(here)):
+                    for b in columns(0, width):
+                        here[j, b] += more[b, j]
+            if last.shape[1]:
+                for j in range(len(here)):
+                    for b in columns(0, width):
+                        here[j, b] = 0 if here[j, b] < 0 else here[j, b]
             else:
-                classes[row], shares[row] = places[b], turned[count, b]
+                z[:count, p * width : (p + 1) * width] = here
+        if last.shape[1]:
+            put_product(second, y, rest, z[:count], 0, BLOCK)
+        softmax(z)
+        if len(out):
+            for b in range(end - start):
+                for c in range(count):
+                    out[rows[start + b], c] = z[c, b]
+        else:
+            find_largest(z[:count], places, z[count])
+            for b in range(end - start):
+                row = rows[start + b]
+                classes[row], shares[row] = places[b], z[count, b]
 
 
 @inner
-def softmax(z: Array, out: Array) -> None:
-    """``exp z_bc / sum_c exp z_bc``, ``out (C + 2, BLOCK)``; its last rows are to compute in.
+def with_bias(weights: Array, bias: Array) -> Array:
+    """``(O, 1 + K)``: the bias before the weights, for what has a one before its numbers."""
+    both = np.empty((len(bias), 1 + weights.shape[1]), bias.dtype)
+    both[:, 0] = bias
+    both[:, 1:] = weights
+    return both
 
-    A row of ``z (BLOCK, C)`` is short, so rows become columns: as many go through at once.
-    """
-    own, classes = columns(0, BLOCK), len(out) - 2
-    largest, total = out[classes], out[classes + 1]
-    for c in range(classes):
-        for b in own:
-            out[c, b] = z[b, c]
+
+@inner
+def panels_with_ones(size: int, like: Array) -> Array:
+    """``(P, 1 + size, width)`` for the columns of a block, the first row of each ones."""
+    width = ROW // like.itemsize
+    panels = aligned(BLOCK * (1 + size), like).reshape(BLOCK // width, 1 + size, width)
+    panels[:] = 0
+    panels[:, 0] = 1
+    return panels
+
+
+@inner
+def softmax(z: Array) -> None:
+    """``exp z_cb / sum_c exp z_cb`` of ``z (C + 2, BLOCK)``; its last rows are to compute in."""
+    own, classes = columns(0, BLOCK), len(z) - 2
+    largest, total = z[classes], z[classes + 1]
     for b in own:
-        largest[b], total[b] = out[0, b], 0
+        largest[b], total[b] = z[0, b], 0
     for c in range(classes):
         for b in own:  # what is not a number stays
-            largest[b] = largest[b] if out[c, b] <= largest[b] else out[c, b]
+            largest[b] = largest[b] if z[c, b] <= largest[b] else z[c, b]
     for c in range(classes):
         for b in own:
-            out[c, b] = exp(out[c, b] - largest[b])
+            z[c, b] = exp(z[c, b] - largest[b])
         for b in own:
-            total[b] += out[c, b]
+            total[b] += z[c, b]
     for c in range(classes):
         for b in own:
-            out[c, b] /= total[b]
+            z[c, b] /= total[b]
 
 
 @inner

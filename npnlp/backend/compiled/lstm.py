@@ -14,13 +14,15 @@ from npnlp.backend.compiled.products import BLOCK, add_product, panels_of, room_
 from npnlp.backend.compiled.vectors import Number, rowwise
 
 
-@rowwise
-def open_gates(i: Number, f: Number, g: Number, o: Number, c_before: Number) -> tuple[Number, ...]:
+def step(i: Number, f: Number, g: Number, o: Number, c_before: Number) -> tuple[Number, ...]:
     """The gates from their sums, and c, tanh c and h."""
     i, f, g, o = logistic_of(i), logistic_of(f), tanh_of(g), logistic_of(o)  # (2)
     c = f * c_before + i * g  # (3)
     tanh_c = tanh_of(c)  # (4)
     return i, f, g, o, c, tanh_c, o * tanh_c  # (5)
+
+
+open_gates = rowwise(step)
 
 
 @rowwise

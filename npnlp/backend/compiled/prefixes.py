@@ -22,6 +22,9 @@ TREE = 512
 #: Bits of the number that sequences are sorted by, and of a digit of it.
 KEY_BITS, DIGIT_BITS = 64, 11
 DIGITS = -(-KEY_BITS // DIGIT_BITS)
+#: What tokens are kept in where there are few: then those of many sequences lie near.
+SMALL = np.uint8
+MOST_SMALL = 2**8
 
 
 class Prefixes(NamedTuple):
@@ -60,10 +63,12 @@ def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefi
     ends, bits = np.cumsum(lengths, dtype=np.int64), int(num_tokens).bit_length()
     if ends[-1] != len(tokens) or lengths.min() < 1:
         raise ValueError("lengths are not those of the sequences, or of none")
-    tokens = np.ascontiguousarray(tokens, dtype=np.int32)
+    if tokens.min() < 0 or tokens.max() >= num_tokens:
+        raise IndexError("a token is out of range")
+    tokens = np.ascontiguousarray(tokens, dtype=SMALL if num_tokens <= MOST_SMALL else np.int32)
     first, step = (ends - 1, -1) if reverse else (ends - lengths, 1)
     keys, order = np.empty(len(lengths), dtype=np.uint64), np.empty(len(lengths), dtype=np.int64)
-    begin = fill_keys(tokens, lengths, first, step, num_tokens, bits, keys)
+    begin = fill_keys(tokens, lengths, first, step, bits, keys)
     radix_sort(keys, order)
     lengths, shared = lengths.take(order).astype(np.int64, copy=False), np.empty_like(order)
     top = bits * (KEY_BITS // bits - 1)
@@ -81,24 +86,27 @@ def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefi
 @inner
 def token_at(prefixes: Prefixes, r: int, t: int) -> Any:
     """Token t of the sequence at place r of the order."""
+    return token_of(prefixes, prefixes.keys[r], r, t)
+
+
+@inner
+def token_of(prefixes: Prefixes, key: Any, r: Any, t: Any) -> Any:
+    """The same where its ``key`` is known; r and t are not below zero."""
     moved = prefixes.bits * (t - prefixes.begin)
     if 0 <= moved <= prefixes.top:
-        key = prefixes.keys[r] >> np.uint64(prefixes.top - moved)
-        return np.int64(key & np.uint64((1 << prefixes.bits) - 1)) - 1
-    return np.int64(prefixes.tokens[prefixes.first[r] + prefixes.step * t])
+        mask = np.uint64((1 << prefixes.bits) - 1)
+        return np.int64((key >> np.uint64(prefixes.top - moved)) & mask) - 1
+    return np.int64(prefixes.tokens[np.uint64(prefixes.first[r] + prefixes.step * t)])
 
 
 @kernel
 def fill_keys(
-    tokens: Array, lengths: Array, first: Array, step: int, num_tokens: int, bits: int, keys: Array
+    tokens: Array, lengths: Array, first: Array, step: int, bits: int, keys: Array
 ) -> int:
     """``keys (n,)``: the first tokens of each, from 1 on, but those that all begin with.
 
     How many these are is returned. Token t of sequence i is ``tokens[first[i] + step t]``.
     """
-    for k in range(len(tokens)):
-        if not 0 <= tokens[k] < num_tokens:
-            raise IndexError("a token is out of range")
     begin, alike = 0, True
     while alike:
         for i in range(len(first)):

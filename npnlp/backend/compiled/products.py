@@ -23,14 +23,14 @@ BLOCK, SUMMED = 64, 256
 NEAR = 16
 
 
-def _adder(parts: int) -> Callable[[Array, Array, Array, int], None]:
+def _tiles(parts: int, anew: bool) -> Callable[[Array, Array, Array, int], None]:
     """``out[:, low:] += x W``, ``panels (P, K, width)``, by tiles ``1 / parts`` of a panel wide.
 
-    Then it is the first columns of each panel that count.
+    Then it is the first columns of each panel that count. With ``anew`` it is ``=``.
     """
-    tile_8, tile_4, tile_2, tile_1 = (make_tile(rows, parts) for rows in (8, 4, 2, 1))
+    tile_8, tile_4, tile_2, tile_1 = (make_tile(rows, parts, anew) for rows in (8, 4, 2, 1))
 
-    def add_tiles(x: Array, panels: Array, out: Array, low: int) -> None:
+    def multiply(x: Array, panels: Array, out: Array, low: int) -> None:
         b, width = len(x), panels.shape[2]
         for p in range(len(panels)):
             i, j = 0, low + p * width
@@ -47,10 +47,42 @@ def _adder(parts: int) -> Callable[[Array, Array, Array, int], None]:
             if b > i:
                 tile_1(x, i, panels, p, out, i, j)
 
-    return inner(distinct(add_tiles, parts))
+    return inner(distinct(multiply, parts, anew))
 
 
-_add_panels, _add_halves = _adder(1), _adder(2)
+def _product(anew: bool) -> Callable[[Array, Array, Array, Array, int, int], None]:
+    """``out += x W`` in columns ``low`` to ``high``; ``panels (P, K, width)`` are of those of W.
+
+    Shapes: ``x (b, K)``, ``out (b, n)``. ``rest (b, width)`` is to compute in, where ``width`` does
+    not divide the columns. With ``anew`` it is ``out = x W``.
+    """
+    by_panels, by_halves = _tiles(1, anew), _tiles(2, anew)
+
+    def product(
+        x: Array, panels: Array, rest: Array, out: Array, low: int, high: int
+    ) -> None:  # fmt: skip
+        width = panels.shape[2]
+        whole = (high - low) // width
+        by_panels(x, panels[:whole], out, low)
+        if whole < len(panels):
+            last, first, some = rest[: len(x)], low + whole * width, high - low - whole * width
+            if not anew:
+                for b in range(len(x)):
+                    for j in range(some):
+                        last[b, j] = out[b, first + j]
+            if 2 * some <= width:
+                by_halves(x, panels[whole:], last, 0)
+            else:
+                by_panels(x, panels[whole:], last, 0)
+            for b in range(len(x)):
+                for j in range(some):
+                    out[b, first + j] = last[b, j]
+
+    return inner(distinct(product, anew))
+
+
+#: To add a product to what is there, and to put it there: see :func:`_product`.
+add_product, put_product = _product(False), _product(True)
 
 
 @inner
@@ -104,7 +136,7 @@ def _copy(source: Array, rows: Array, start: int, first: int, last: int, panels:
     if source.strides[1] != source.itemsize and source.shape[1] > 1:
         for p in range(-(-(last - first) // width)):
             edge = first + p * width
-            _turn(source[start : start + count, edge : min(edge + width, last)], panels[p])
+            turn(source[start : start + count, edge : min(edge + width, last)], panels[p])
         return
     for k in range(count):
         row = rows[start + k] if len(rows) else start + k
@@ -115,7 +147,7 @@ def _copy(source: Array, rows: Array, start: int, first: int, last: int, panels:
 
 
 @inner
-def _turn(columns: Array, panel: Array) -> None:
+def turn(columns: Array, panel: Array) -> None:
     """``panel (K, width)`` gets ``columns (K, n)``, whose rows do not lie together, by squares."""
     rows, n = columns.shape
     side = VECTOR // panel.itemsize
@@ -132,32 +164,8 @@ def _turn(columns: Array, panel: Array) -> None:
 
 @inner
 def room_for(batch: int, panels: Array) -> Array:
-    """What :func:`add_product` computes in, for up to ``batch`` rows: ``(b, width)``."""
+    """What :func:`_product` computes in, for up to ``batch`` rows: ``(b, width)``."""
     return np.empty((batch, panels.shape[3]), dtype=panels.dtype)
-
-
-@inner
-def add_product(x: Array, panels: Array, rest: Array, out: Array, low: int, high: int) -> None:
-    """``out += x W`` in columns ``low`` to ``high``; ``panels (P, K, width)`` are of those of W.
-
-    Shapes: ``x (b, K)``, ``out (b, n)``. ``rest (b, width)`` is to compute in, where ``width`` does
-    not divide the columns.
-    """
-    width = panels.shape[2]
-    whole = (high - low) // width
-    _add_panels(x, panels[:whole], out, low)
-    if whole < len(panels):
-        last, first, some = rest[: len(x)], low + whole * width, high - low - whole * width
-        for b in range(len(x)):
-            for j in range(some):
-                last[b, j] = out[b, first + j]
-        if 2 * some <= width:
-            _add_halves(x, panels[whole:], last, 0)
-        else:
-            _add_panels(x, panels[whole:], last, 0)
-        for b in range(len(x)):
-            for j in range(some):
-                out[b, first + j] = last[b, j]
 
 
 @kernel

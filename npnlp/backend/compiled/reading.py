@@ -46,9 +46,7 @@ def walk(
     :meth:`npnlp.layers.cell.Cell.bias_in_step`.
     """
     size, (step, states) = w_hh.shape[1], KINDS[kind]
-    bias = np.zeros((len(table), size), dtype=table.dtype)
-    if extra is not None:
-        bias[-1] = extra
+    bias = np.zeros((1, size), table.dtype) if extra is None else extra.reshape(1, size)
     codes = np.array([POOLINGS[pooling] for pooling in poolings])
     out = np.empty((block.stop - block.start, len(poolings) * size), dtype=table.dtype)
     trees.walk(prefixes, block.start, block.stop, step, codes, table, w_hh.T, bias, states, out)
@@ -77,9 +75,9 @@ def finish(
 ) -> None:  # fmt: skip
     """``softmax(y)``, where ``y = sums[rows] + x W + b``, which may go through more, is ``found``.
 
-    ``last`` are the weights ``(C, O)`` and the bias of a linear layer of what ReLU leaves of y.
-    What is found goes to ``found[rows]``, ``(n, C)``, or to two arrays ``(n,)``: of each row where
-    it is largest, the first of equals, and that number.
+    ``weights (K, O)``; ``last`` are the weights ``(C, O)`` and the bias of a linear layer of what
+    ReLU leaves of y. What is found goes to ``found[rows]``, ``(n, C)``, or to two arrays ``(n,)``:
+    of each row where it is largest, the first of equals, and that number.
     """
     kind = x.dtype
     if sums is None:
@@ -89,4 +87,5 @@ def finish(
         whole, (classes, shares) = np.empty((0, len(last_bias)), kind), found
     else:
         whole, classes, shares = found, np.empty(0, np.int64), np.empty(0, kind)
-    head.finish(x, weights, rows, sums, bias, weights_of_last.T, last_bias, whole, classes, shares)
+    arguments = x, weights.T, rows, sums, bias, weights_of_last, last_bias, whole, classes, shares
+    head.finish(*arguments)

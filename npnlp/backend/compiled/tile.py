@@ -139,12 +139,12 @@ def _turned(builder: Any, vectors: list[Any]) -> list[Any]:
     return now
 
 
-def make_tile(rows: int, parts: int = 1) -> Callable[..., None]:
+def make_tile(rows: int, parts: int = 1, anew: bool = False) -> Callable[..., None]:
     """``tile(x, i, weights, p, out, r, j)``: ``out[r:, j:] += x[i:i + R] weights[p]``.
 
-    ``R`` is ``rows``, and of the panel's columns it is the first of so many ``parts``. ``x (b, K)``
-    may have any strides, the columns of ``out (b, n)`` and of ``weights (P, K, width)`` lie
-    together. Nothing is checked.
+    ``R`` is ``rows``, and of the panel's columns it is the first of so many ``parts``. With
+    ``anew`` sums begin at zero, and what was in ``out`` is lost. ``x (b, K)`` may have any strides,
+    the columns of ``out (b, n)`` and of ``weights (P, K, width)`` lie together. Nothing is checked.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -153,7 +153,7 @@ def make_tile(rows: int, parts: int = 1) -> Callable[..., None]:
     ) -> tuple[Any, Any]:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             given = _given(context, builder, signature, arguments)
-            _add_tile(builder, rows, ROW // VECTOR // parts, *given)
+            _add_tile(builder, rows, ROW // VECTOR // parts, anew, *given)
             return context.get_dummy_value()
 
         return types.void(x, i, weights, p, out, r, j), generate
@@ -162,8 +162,8 @@ def make_tile(rows: int, parts: int = 1) -> Callable[..., None]:
 
 
 def _add_tile(
-    builder: Any, rows: int, vectors: int, x: Matrix, i: Any, weights: Matrix, p: Any, out: Matrix,
-    r: Any, j: Any,
+    builder: Any, rows: int, vectors: int, anew: bool, x: Matrix, i: Any, weights: Matrix, p: Any,
+    out: Matrix, r: Any, j: Any,
 ) -> None:  # fmt: skip
     """Generate the loop over k for ``rows`` times ``vectors`` vectors of sums."""
     add, mul, start = builder.add, builder.mul, builder.block
@@ -176,7 +176,8 @@ def _add_tile(
         for row in range(rows)
         for v in range(vectors)
     ]
-    sums = [out.load(address, out.vector) for address in out_at]
+    zeros = ir.Constant(out.vector, [0.0] * of_vector)
+    sums = [zeros if anew else out.load(address, out.vector) for address in out_at]
     builder.cbranch(builder.icmp_signed(">", x.shape[1], INDEX(0)), loop, done)
 
     builder.position_at_end(loop)

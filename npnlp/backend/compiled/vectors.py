@@ -2,8 +2,9 @@
 
 Before a compiler turns a loop into vectors it has to ask, of every two arrays, whether they
 overlap; and a row of a thread's units is often too short for what it makes of the loop. A formula
-of :func:`rowwise` is told in vectors from the start, reads all that it needs before it writes, and
-keeps what is between in registers. Each number of a row has the same bits wherever it stands.
+of :func:`rowwise` or :func:`picked` is told in vectors from the start, reads all that it needs
+before it writes, and keeps what is between in registers. Each number of a row has the same bits
+wherever it stands.
 """
 
 from __future__ import annotations
@@ -76,6 +77,10 @@ class Number:
         chosen = self.builder.select(asked, self.like(instead), self.like(otherwise))
         return Number(self.builder, chosen)
 
+    def larger(self, other: Any) -> Number:
+        """This where it is larger, and otherwise the other one."""
+        return self.where(">", other, self, other)
+
     def within(self, limit: float) -> Number:
         """The nearest number from ``-limit`` to ``limit``; what is not a number stays."""
         below = self.where(">", limit, limit, self)
@@ -118,16 +123,11 @@ def rowwise(formula: Callable[..., tuple[Any, ...]]) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
     def run(context: Any, given: Any, found: Any, low: Any, high: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            sources, targets = (
-                [Matrix(context, builder, kind, builder.extract_value(value, k))
-                 for k, kind in enumerate(kinds.types)]
-                for kinds, value in zip(signature.args[:2], arguments[:2], strict=True)
-            )  # fmt: skip
-            low, high = (
-                context.cast(builder, value, kind, types.intp)
-                for value, kind in zip(arguments[2:], signature.args[2:], strict=True)
-            )
-            _generate(builder, formula, sources, targets, low, high)
+            sources, targets = (_arrays(context, builder, signature, arguments, k) for k in (0, 1))
+            low, high = _places(context, builder, signature, arguments, 2)
+            own = _Columns(builder, formula, sources, targets, low, high)
+            with cgutils.for_range(builder, sources[0].shape[0]) as row:
+                own.compute([row.index] * len(sources), [row.index] * len(targets))
             return context.get_dummy_value()
 
         return types.void(given, found, low, high), generate
@@ -135,27 +135,102 @@ def rowwise(formula: Callable[..., tuple[Any, ...]]) -> Any:
     return run
 
 
-def _generate(
-    builder: Any, formula: Callable[..., tuple[Any, ...]], sources: list[Matrix],
-    targets: list[Matrix], low: Any, high: Any,
-) -> None:  # fmt: skip
-    """Whole vectors, and of each row what is left as one of which some places are masked."""
-    lanes = sources[0].vector.count
-    left = builder.srem(builder.sub(high, low), INDEX(lanes))
-    whole = builder.sub(high, left)
-    places = ir.Constant(ir.VectorType(INDEX, lanes), list(range(lanes)))
-    mask = builder.icmp_signed("<", places, everywhere(builder, left, places.type))
+def picked(formula: Callable[..., tuple[Any, ...]]) -> Any:
+    """``run(given, rows, found, target, first, last)``, in compiled functions: of rows looked up.
 
-    def compute(b: Any, j: Any, mask: Any) -> None:
-        given = [Number(builder, _load(array, array.at(b, j), mask)) for array in sources]
-        for array, number in zip(targets, formula(*given), strict=True):
-            _store(array, given[0].like(number), array.at(b, j), mask)
+    ``found[m][target[k]] = formula(given[0][rows[0][k]], given[1][rows[1][k]], ...)[m]``, whole
+    rows, for k from ``first`` to ``last``. ``given`` and ``found`` are as those of :func:`rowwise`,
+    ``rows`` is a tuple of an array ``(n,)`` for each that is given, and ``target (n,)``.
+    """
 
-    with cgutils.for_range(builder, sources[0].shape[0]) as row:
-        with cgutils.for_range_slice(builder, low, whole, INDEX(lanes)) as (j, _):
-            compute(row.index, j, None)
-        with builder.if_then(builder.icmp_signed(">", left, INDEX(0))):
-            compute(row.index, whole, mask)
+    @intrinsic  # type: ignore[untyped-decorator]
+    def run(
+        context: Any, given: Any, rows: Any, found: Any, target: Any, first: Any, last: Any
+    ) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            sources, picks, targets = (
+                _arrays(context, builder, signature, arguments, k) for k in (0, 1, 2)
+            )
+            at = Matrix(context, builder, signature.args[3], arguments[3])
+            first, last = _places(context, builder, signature, arguments, 4)
+            own = _Columns(builder, formula, sources, targets, INDEX(0), sources[0].shape[1])
+            with cgutils.for_range_slice(builder, first, last, INDEX(1)) as (k, _):
+                row = _entry(at, k)
+                own.compute([_entry(pick, k) for pick in picks], [row] * len(targets))
+            return context.get_dummy_value()
+
+        return types.void(given, rows, found, target, first, last), generate
+
+    return run
+
+
+def _arrays(context: Any, builder: Any, signature: Any, arguments: Any, k: int) -> list[Matrix]:
+    """The arrays of a tuple among the arguments."""
+    return [
+        Matrix(context, builder, kind, builder.extract_value(arguments[k], place))
+        for place, kind in enumerate(signature.args[k].types)
+    ]
+
+
+def _places(context: Any, builder: Any, signature: Any, arguments: Any, first: int) -> list[Any]:
+    """The whole numbers among the arguments, from one on."""
+    return [
+        context.cast(builder, value, kind, types.intp)
+        for value, kind in zip(arguments[first:], signature.args[first:], strict=True)
+    ]
+
+
+def _entry(array: Matrix, k: Any) -> Any:
+    """The whole number at a place, as a place."""
+    found = array.load(array.at(k), array.number)
+    return array.builder.sext(found, INDEX) if found.type.width < INDEX.width else found
+
+
+class _Columns:
+    """A formula at the columns from ``low`` to ``high`` of some rows.
+
+    They are whole vectors, and what is left as one of which some places are masked.
+    """
+
+    def __init__(
+        self, builder: Any, formula: Callable[..., tuple[Any, ...]], sources: list[Matrix],
+        targets: list[Matrix], low: Any, high: Any,
+    ) -> None:  # fmt: skip
+        self.builder, self.formula, self.sources, self.targets = builder, formula, sources, targets
+        self.lanes = sources[0].vector.count
+        self.low, self.left = low, builder.srem(builder.sub(high, low), INDEX(self.lanes))
+        self.whole = builder.sub(high, self.left)
+        places = ir.Constant(ir.VectorType(INDEX, self.lanes), list(range(self.lanes)))
+        self.mask = builder.icmp_signed("<", places, everywhere(builder, self.left, places.type))
+
+    def compute(self, rows: list[Any], target_rows: list[Any]) -> None:
+        """One row of each array."""
+        builder, start = self.builder, INDEX(0)
+        sources = [
+            (array, array.at(row, start)) for array, row in zip(self.sources, rows, strict=True)
+        ]
+        targets = [
+            (array, array.at(row, start))
+            for array, row in zip(self.targets, target_rows, strict=True)
+        ]
+
+        def vector(j: Any, mask: Any) -> None:
+            given = [
+                Number(builder, _load(array, _along(array, address, j), mask))
+                for array, address in sources
+            ]
+            for (array, address), number in zip(targets, self.formula(*given), strict=True):
+                _store(array, given[0].like(number), _along(array, address, j), mask)
+
+        with cgutils.for_range_slice(builder, self.low, self.whole, INDEX(self.lanes)) as (j, _):
+            vector(j, None)
+        with builder.if_then(builder.icmp_signed(">", self.left, INDEX(0))):
+            vector(self.whole, self.mask)
+
+
+def _along(array: Matrix, address: Any, j: Any) -> Any:
+    """The address of column j of a row that begins at ``address``."""
+    return array.builder.add(address, array.builder.mul(j, INDEX(array.bytes)))
 
 
 def _load(array: Matrix, address: Any, mask: Any) -> Any:

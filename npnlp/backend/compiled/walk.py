@@ -2,7 +2,8 @@
 
 What :mod:`npnlp.inference.walk` does in arrays as a whole, with the steps of
 :mod:`npnlp.layers.elman`, :mod:`npnlp.layers.gru` and :mod:`npnlp.layers.lstm`. It goes through a
-tree (:mod:`npnlp.backend.compiled.prefixes`) by depth, and keeps the states of two depths.
+tree (:mod:`npnlp.backend.compiled.prefixes`) by depth, and keeps the states of two depths. Of a
+depth it takes some nodes at once: their products are still near when the nodes below come to them.
 """
 
 from __future__ import annotations
@@ -10,14 +11,62 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.elementwise import columns, logistic, tanh
+from npnlp.backend.compiled import gru, lstm
+from npnlp.backend.compiled.elementwise import columns, relu_of, tanh_of
 from npnlp.backend.compiled.kernel import inner, kernel
-from npnlp.backend.compiled.prefixes import TREE, Prefixes, token_at
-from npnlp.backend.compiled.products import add_product, aligned, panels_of, room_for
+from npnlp.backend.compiled.prefixes import TREE, Prefixes, token_of
+from npnlp.backend.compiled.products import aligned, panels_of, put_product, room_for
+from npnlp.backend.compiled.vectors import Number, picked
 
 #: What a step is, and what is made of the hidden states of a sequence.
 ELMAN_TANH, ELMAN_RELU, GRU, LSTM = range(4)
 LAST, MEAN, MAX = range(3)
+#: Nodes whose products are taken at once.
+BLOCK = 128
+
+
+@picked
+def tanh_step(u: Number, q: Number) -> tuple[Number, ...]:
+    """``h`` from the input and the product."""
+    return (tanh_of(u + q),)
+
+
+@picked
+def relu_step(u: Number, q: Number) -> tuple[Number, ...]:
+    """The same with ReLU."""
+    return (relu_of(u + q),)
+
+
+@picked
+def gru_step(
+    u_r: Number, u_z: Number, u_n: Number, q_r: Number, q_z: Number, q_n: Number, b_n: Number,
+    h_before: Number,
+) -> tuple[Number, ...]:  # fmt: skip
+    """``h``; ``b_n`` is what the layer adds to the product of its last gate."""
+    *_, h = gru.step(u_r + q_r, u_z + q_z, u_n, q_n + b_n, h_before)
+    return (h,)
+
+
+@picked
+def lstm_step(
+    u_i: Number, u_f: Number, u_g: Number, u_o: Number, q_i: Number, q_f: Number, q_g: Number,
+    q_o: Number, c_before: Number,
+) -> tuple[Number, ...]:  # fmt: skip
+    """``h`` and ``c``."""
+    *_, c, _, h = lstm.step(u_i + q_i, u_f + q_f, u_g + q_g, u_o + q_o, c_before)
+    return h, c
+
+
+@picked
+def add_up(so_far: Number, h: Number) -> tuple[Number, ...]:
+    """A sum."""
+    return (so_far + h,)
+
+
+@picked
+def take_larger(so_far: Number, h: Number) -> tuple[Number, ...]:
+    """The maximum; what is not a number stays, since no state after it is one."""
+    return (so_far.larger(h),)
 
 
 @kernel
@@ -28,47 +77,74 @@ def walk(
     """Fill ``out (m, P H)`` with what each of ``poolings (P,)`` makes of sequences of some trees.
 
     They are those from place ``start`` to ``end``. ``table (G, V, H)`` is the input of each token,
-    projected; ``bias (G, H)`` is added to the product of a state with ``w_hh_t (H, G H)``.
+    projected; ``bias (1, H)`` is added to the last gate's product of a state with ``w_hh_t (H, G
+    H)``, where a cell has that.
     """
     groups, size, longest = len(table), table.shape[2], 0
     for r in range(start, end):
         longest = max(longest, prefixes.lengths[r])
-    panels, own = panels_of(w_hh_t, groups, 0, size), columns(0, size)
-    rest, product = room_for(TREE, panels), room_of_tree(groups, size, table)
-    now, before = room_of_tree(states, size, table), room_of_tree(states, size, table)
-    pooled = room_of_tree(len(poolings), size, table)
-    above = room_of_tree(len(poolings), size, table)
-    gates = np.empty((4, size), table.dtype)
+    panels = panels_of(w_hh_t, groups, 0, size)
+    rest, product = room_for(BLOCK, panels), rows_of(groups, size, table)
+    now, before = rows_of(states, size, table), rows_of(states, size, table)
+    pooled, above = room_to_pool(poolings, size, table), room_to_pool(poolings, size, table)
+    # Where a sequence ends, its last state is handed out, or is here but for a moment.
+    spare, last_at = rows_of(states, size, table), -1
+    for p in range(len(poolings)):
+        if poolings[p] == LAST:
+            last_at = p * size
     nodes, counts = np.empty((longest, 3, TREE), np.int32), np.empty((longest, 2), np.int64)
+    own, zeros = np.arange(TREE).astype(np.int32), np.zeros(TREE, np.int32)
     for low in range(start, end, TREE):
-        high, here_out = min(low + TREE, end), out[low - start : low - start + TREE]
+        high, given = min(low + TREE, end), out[low - start : low - start + TREE]
         find_nodes(prefixes, low, high, nodes, counts)
-        for s in range(states):
-            for j in own:
-                before[s, 0, j] = 0
+        ended = given[:, last_at : last_at + size] if last_at >= 0 else spare[0][:, :size]
+        product[:, 0, :] = 0  # the roots have states of zero above them, and nothing is pooled
+        before[:, 0, :] = 0
+        for p in range(len(poolings)):
+            above[0, p * size : (p + 1) * size] = -np.inf if poolings[p] == MAX else 0
         rows = 1
         for depth in range(longest):
             if rows == 0:
                 break
-            for g in range(groups):
-                for b in range(rows):
-                    for j in own:
-                        product[g, b, j] = bias[g, j]
+            here, inside, ends = nodes[depth], counts[depth, 0], TREE - counts[depth, 1]
+            k, e, parents = 0, TREE, here[1]
+            for first in range(0, rows, BLOCK):
+                last = min(first + BLOCK, rows)
                 if depth:
-                    add_product(before[0, :rows], panels[g], rest, product[g], 0, size)
-            inside, ends = counts[depth, 0], counts[depth, 1]
-            here = nodes[depth]
-            for first, last in ((0, inside), (TREE - ends, TREE)):
-                take_steps(kind, here, first, last, table, product, before, now, gates, own)
-                pool(poolings, here, first, last, depth, above, now[0], pooled, own)
-            hand_out(poolings, here, TREE - ends, depth, pooled, now[0], here_out, own)
+                    for g in range(groups):
+                        some = product[g, first:last]
+                        put_product(before[0, first:last], panels[g], rest, some, 0, size)
+                # Nodes are in the order of those above them, those that end from the right on.
+                left, right = k, e
+                while k < inside and parents[k] < last:
+                    k += 1
+                while e > ends and parents[e - 1] < last:
+                    e -= 1
+                take_steps(
+                    kind, here, own, zeros, table, product, bias, before, now[0], now[states - 1],
+                    left, k,
+                )  # fmt: skip
+                take_steps(
+                    kind, here, here[2], zeros, table, product, bias, before, ended,
+                    spare[states - 1], e, right,
+                )  # fmt: skip
+            pool(poolings, parents, own, above, now[0], pooled, 0, inside)
+            pool(poolings, parents, here[2], above, ended, given, ends, TREE)
+            take_means(poolings, here[2, ends:], depth, size, given)
             now, before, pooled, above, rows = before, now, above, pooled, inside
 
 
 @inner
-def room_of_tree(count: int, size: int, like: Array) -> Array:
+def rows_of(count: int, size: int, like: Array) -> Array:
     """``(count, TREE, size)``, aligned: a vector across two lines takes twice as long."""
     return aligned(count * TREE * size, like).reshape(count, TREE, size)
+
+
+@inner
+def room_to_pool(poolings: Array, size: int, like: Array) -> Array:
+    """``(TREE, P H)``, or little where nothing but a last state is asked for."""
+    rows = TREE if len(poolings) > 1 or poolings[0] != LAST else 1
+    return np.empty((rows, len(poolings) * size), like.dtype)
 
 
 @inner
@@ -80,95 +156,62 @@ def find_nodes(prefixes: Prefixes, low: int, high: int, nodes: Array, counts: Ar
     """
     for depth in range(len(counts)):
         counts[depth, 0] = counts[depth, 1] = 0
-    for r in range(low, high):
-        shared, last = prefixes.shared[r], prefixes.lengths[r] - 1
+    for r in columns(low, high):
+        key, shared, last = prefixes.keys[r], prefixes.shared[r], np.uint64(prefixes.lengths[r] - 1)
         # The node of a depth that was made last begins this sequence, if that shares so much.
-        above = counts[shared - 1, 0] - 1 if shared else 0
-        for depth in range(shared, last):
-            k = counts[depth, 0]
-            nodes[depth, 0, k], nodes[depth, 1, k] = token_at(prefixes, r, depth), above
-            counts[depth, 0], above = k + 1, k
+        above = counts[np.uint64(shared - 1), 0] - 1 if shared else 0
+        for depth in range(np.uint64(shared), last):
+            k = np.uint64(counts[depth, 0])
+            token = token_of(prefixes, key, r, np.int64(depth))
+            nodes[depth, 0, k], nodes[depth, 1, k] = token, above
+            counts[depth, 0], above = np.int64(k) + 1, np.int64(k)
         counts[last, 1] += 1
-        k = TREE - counts[last, 1]
-        nodes[last, 0, k], nodes[last, 1, k] = token_at(prefixes, r, last), above
-        nodes[last, 2, k] = r - low
+        k = np.uint64(TREE - counts[last, 1])
+        nodes[last, 0, k], nodes[last, 1, k] = token_of(prefixes, key, r, np.int64(last)), above
+        nodes[last, 2, k] = np.int64(r) - low
 
 
 @inner
 def take_steps(
-    kind: int, nodes: Array, first: int, last: int, table: Array, product: Array, before: Array,
-    now: Array, gates: Array, own: Array,
+    kind: int, nodes: Array, target: Array, zeros: Array, table: Array, product: Array, bias: Array,
+    before: Array, h: Array, c: Array, first: int, last: int,
 ) -> None:  # fmt: skip
-    """The states of some nodes; short loops, so that each has few arrays, as in ``gru.py``."""
-    for k in range(first, last):
-        token, parent, h = nodes[0, k], nodes[1, k], now[0, k]
-        if kind == ELMAN_TANH:
-            u, q = table[0, token], product[0, parent]
-            for j in own:
-                h[j] = tanh(u[j] + q[j])
-            continue
-        if kind == ELMAN_RELU:
-            u, q = table[0, token], product[0, parent]
-            for j in own:
-                h[j] = u[j] + q[j]
-                h[j] = 0 if h[j] < 0 else h[j]
-            continue
-        g = gates
-        for i in range(2):
-            u, q = table[i, token], product[i, parent]
-            for j in own:
-                g[i, j] = logistic(u[j] + q[j])
-        u, q = table[2, token], product[2, parent]
-        if kind == GRU:
-            for j in own:
-                g[2, j] = tanh(u[j] + g[0, j] * q[j])
-            for j in own:
-                h[j] = g[2, j] + g[1, j] * (before[0, parent, j] - g[2, j])
-            continue
-        for j in own:
-            g[2, j] = tanh(u[j] + q[j])
-        c, u, q = now[1, k], table[3, token], product[3, parent]
-        for j in own:
-            g[3, j] = logistic(u[j] + q[j])
-        for j in own:
-            c[j] = g[1, j] * before[1, parent, j] + g[0, j] * g[2, j]
-        for j in own:
-            h[j] = g[3, j] * tanh(c[j])
+    """The states of some nodes, in rows ``target (TREE,)``, from those of the nodes above."""
+    u, q, t, p = table, product, nodes[0], nodes[1]
+    if kind == ELMAN_TANH:
+        tanh_step((u[0], q[0]), (t, p), (h,), target, first, last)
+    elif kind == ELMAN_RELU:
+        relu_step((u[0], q[0]), (t, p), (h,), target, first, last)
+    elif kind == GRU:
+        gru_step((u[0], u[1], u[2], q[0], q[1], q[2], bias, before[0]),
+                 (t, t, t, p, p, p, zeros, p), (h,), target, first, last)  # fmt: skip
+    else:
+        lstm_step((u[0], u[1], u[2], u[3], q[0], q[1], q[2], q[3], before[1]),
+                  (t, t, t, t, p, p, p, p, p), (h, c), target, first, last)  # fmt: skip
 
 
 @inner
 def pool(
-    poolings: Array, nodes: Array, first: int, last: int, depth: int, above: Array, hidden: Array,
-    pooled: Array, own: Array,
+    poolings: Array, parents: Array, target: Array, above: Array, hidden: Array, pooled: Array,
+    first: int, last: int,
 ) -> None:  # fmt: skip
-    """What the poolings have of each node: its state, and the sum or the maximum down to it."""
+    """The sum or the maximum of the states down to each node, in rows ``target``."""
+    size = hidden.shape[1]
     for p in range(len(poolings)):
-        if poolings[p] == LAST:
-            continue
-        for k in range(first, last):
-            y, h, so_far = pooled[p, k], hidden[k], above[p, nodes[1, k]]
-            if depth == 0:
-                for j in own:
-                    y[j] = h[j]
-            elif poolings[p] == MEAN:
-                for j in own:
-                    y[j] = so_far[j] + h[j]
-            else:
-                for j in own:  # what is not a number stays
-                    y[j] = so_far[j] if so_far[j] > h[j] else h[j]
+        own = slice(p * size, (p + 1) * size)
+        given, rows = (above[:, own], hidden), (parents, target)
+        if poolings[p] == MEAN:
+            add_up(given, rows, (pooled[:, own],), target, first, last)
+        elif poolings[p] == MAX:
+            take_larger(given, rows, (pooled[:, own],), target, first, last)
 
 
 @inner
-def hand_out(
-    poolings: Array, nodes: Array, first: int, depth: int, pooled: Array, hidden: Array,
-    out: Array, own: Array,
-) -> None:  # fmt: skip
-    """The rows of the sequences that end at a depth."""
-    size = pooled.shape[2]
+def take_means(poolings: Array, rows: Array, depth: int, size: int, out: Array) -> None:
+    """Divide the sums of the sequences that end at a depth."""
     for p in range(len(poolings)):
-        share = pooled.dtype.type(1 / (depth + 1) if poolings[p] == MEAN else 1)
-        for k in range(first, TREE):
-            y = hidden[k] if poolings[p] == LAST else pooled[p, k]
-            row = out[nodes[2, k], p * size : (p + 1) * size]
-            for j in own:
-                row[j] = y[j] * share
+        if poolings[p] == MEAN:
+            share = out.dtype.type(1 / (depth + 1))
+            for row in rows:
+                for j in columns(p * size, (p + 1) * size):
+                    out[row, j] *= share
