@@ -24,6 +24,9 @@ from passes.recorder import RecordingBackend, cost_of_a_call, recording
 from passes.step_work import Operation, Product, Sweep, Tanh, work_of
 
 EMBEDDING = 100
+#: The steps of a round are so many times taken: the products that they are compared with are
+#: measured in far shorter pieces, which are seldom all disturbed.
+TIMES = 4
 #: Parts of the floor, and of what a step takes beyond it.
 FLOOR = ("products", "tanh", "elementwise", "gather", "optimizer")
 BEYOND = ("interpreter", "gather", "elementwise", "small_products", "optimizer")
@@ -112,8 +115,9 @@ def measure(
 ) -> dict[str, Any]:
     """The row of a case; ``make(backend)`` gives its :class:`Steps`.
 
-    Each round measures the rates, warms up, steps, and records steps; of each the best round
-    counts, since whatever else runs on the machine can only add. Medians of the step are there too.
+    Each round measures the rates, warms up, steps on all batches a few times, and records steps; of
+    each the best counts, since whatever else runs on the machine can only add. Medians of the step
+    are there too.
     What is beyond the floor is taken apart for NumPy alone, and empty for another ``backend``.
     ``cpu_share`` is the part of the time in which the process had a core.
     """
@@ -131,11 +135,11 @@ def measure(
             if each is not None:
                 each.warm_up()
         cpu = time.process_time()
-        of_round = steps.seconds()
-        cpu = (time.process_time() - cpu) / sum(of_round)
+        of_round = [steps.seconds() for _ in range(TIMES)]
+        cpu = (time.process_time() - cpu) / float(np.sum(of_round))
         seconds, calls = ({}, {}) if twin is None else twin.recorded(nothing)
         if number:  # the first warms up
-            taken.append(of_round)
+            taken += of_round
             running.append(cpu)
             parts.append(seconds)
     floors = [rates.floor(of_batch) for of_batch in work]
