@@ -67,7 +67,9 @@ def encode_plain_names(
     seen: no name has one inside, or a blank beside it, or a character that another may be put
     together with.
     """
-    points = code_points(f"{BEGIN}{(END + BEGIN).join(names)}{END}")
+    text = f"{BEGIN}{(END + BEGIN).join(names)}{END}"
+    # Two bytes are enough: what needs four has parts that are not below COMPOSED either.
+    points = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), dtype="<u2")
     ends = np.flatnonzero(points == ord(END))
     begins = np.concatenate([[0], ends[:-1] + 1])
     if (

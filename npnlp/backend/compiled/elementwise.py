@@ -108,18 +108,18 @@ def _wholes(real: Any) -> tuple[Reduction, list[float], float]:
 
 def _sum(coefficients: list[float], s: Number) -> Number:
     """``s (c_0 + s (c_1 + s (c_2 + ...)))``."""
-    total = s * coefficients[-1]
+    total: Any = coefficients[-1]
     for coefficient in reversed(coefficients[:-1]):
-        total = s * (total + coefficient)
-    return total
+        total = s * total + coefficient  # one instruction
+    found: Number = s * total
+    return found
 
 
 def tanh_of(x: Number) -> Number:
     """``tanh x``, to be generated."""
     by_halves, tail, largest = _halves(x.real)
     power, y = by_halves.of(x.within(largest))
-    s = y * y
-    tau = y + y * _sum(tail, s)
+    tau = y + y * _sum(tail, y * y)
     less, more = power - 1, power + 1
     return (less + more * tau) / (more + less * tau)
 

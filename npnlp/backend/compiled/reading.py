@@ -8,6 +8,7 @@ an array of so few sequences that it stays in the cache.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +19,11 @@ from npnlp.backend.compiled.prefixes import TREE, Prefixes, sort
 
 __all__ = ["KINDS", "add_linear", "add_ngrams", "blocks", "finish", "sort", "walk"]
 
-#: Of each kind of cell what a step of it is, and how many states it has.
-KINDS = {
-    "elman_tanh": (trees.ELMAN_TANH, 1),
-    "elman_relu": (trees.ELMAN_RELU, 1),
-    "gru": (trees.GRU, 1),
-    "lstm": (trees.LSTM, 2),
-}
+#: The walk of each kind of cell.
+KINDS: dict[str, Any] = {
+    "elman_tanh": trees.walk_elman_tanh, "elman_relu": trees.walk_elman_relu,
+    "gru": trees.walk_gru, "lstm": trees.walk_lstm,
+}  # fmt: skip
 POOLINGS = {"last": trees.LAST, "mean": trees.MEAN, "max": trees.MAX}
 #: What is made of the sequences of a block are about so many numbers.
 BLOCK_NUMBERS = 2**17
@@ -45,11 +44,11 @@ def walk(
     ``table (G, V, H)`` is the input of each token, projected; ``w_hh (G H, H)``; ``extra (H,)`` is
     :meth:`npnlp.layers.cell.Cell.bias_in_step`.
     """
-    size, (step, states) = w_hh.shape[1], KINDS[kind]
+    size = w_hh.shape[1]
     bias = np.zeros((1, size), table.dtype) if extra is None else extra.reshape(1, size)
     codes = np.array([POOLINGS[pooling] for pooling in poolings])
     out = np.empty((block.stop - block.start, len(poolings) * size), dtype=table.dtype)
-    trees.walk(prefixes, block.start, block.stop, step, codes, table, w_hh.T, bias, states, out)
+    KINDS[kind](prefixes, block.start, block.stop, codes, table, w_hh.T, bias, out)
     return out
 
 

@@ -3,26 +3,27 @@
 What :mod:`npnlp.inference.walk` does in arrays as a whole, with the steps of
 :mod:`npnlp.layers.elman`, :mod:`npnlp.layers.gru` and :mod:`npnlp.layers.lstm`. It goes through a
 tree (:mod:`npnlp.backend.compiled.prefixes`) by depth, and keeps the states of two depths. Of a
-depth it takes some nodes at once: their products are still near when the nodes below come to them.
+depth it takes some nodes at once: their states are still near when they are multiplied.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled import gru, lstm
 from npnlp.backend.compiled.elementwise import columns, relu_of, tanh_of
-from npnlp.backend.compiled.kernel import inner, kernel
+from npnlp.backend.compiled.kernel import distinct, inner, kernel
 from npnlp.backend.compiled.prefixes import TREE, Prefixes, token_of
 from npnlp.backend.compiled.products import aligned, panels_of, put_product, room_for
 from npnlp.backend.compiled.vectors import Number, picked
 
-#: What a step is, and what is made of the hidden states of a sequence.
-ELMAN_TANH, ELMAN_RELU, GRU, LSTM = range(4)
+#: What is made of the hidden states of a sequence.
 LAST, MEAN, MAX = range(3)
-#: Nodes whose products are taken at once.
-BLOCK = 128
+#: Nodes at once.
+BLOCK = 64
 
 
 @picked
@@ -69,69 +70,100 @@ def take_larger(so_far: Number, h: Number) -> tuple[Number, ...]:
     return (so_far.larger(h),)
 
 
-@kernel
-def walk(
-    prefixes: Prefixes, start: int, end: int, kind: int, poolings: Array, table: Array,
-    w_hh_t: Array, bias: Array, states: int, out: Array,
+@inner
+def tanh_steps(
+    nodes: Array, target: Array, zeros: Array, table: Array, product: Array, bias: Array,
+    before: Array, h: Array, c: Array, first: int, last: int,
 ) -> None:  # fmt: skip
+    """The states of some nodes, in rows ``target (TREE,)``, from those of the nodes above."""
+    tanh_step((table[0], product[0]), (nodes[0], nodes[1]), (h,), target, first, last)
+
+
+@inner
+def relu_steps(
+    nodes: Array, target: Array, zeros: Array, table: Array, product: Array, bias: Array,
+    before: Array, h: Array, c: Array, first: int, last: int,
+) -> None:  # fmt: skip
+    """The same with ReLU."""
+    relu_step((table[0], product[0]), (nodes[0], nodes[1]), (h,), target, first, last)
+
+
+@inner
+def gru_steps(
+    nodes: Array, target: Array, zeros: Array, table: Array, product: Array, bias: Array,
+    before: Array, h: Array, c: Array, first: int, last: int,
+) -> None:  # fmt: skip
+    """The same of a GRU."""
+    u, q, t, p = table, product, nodes[0], nodes[1]
+    gru_step((u[0], u[1], u[2], q[0], q[1], q[2], bias, before[0]),
+             (t, t, t, p, p, p, zeros, p), (h,), target, first, last)  # fmt: skip
+
+
+@inner
+def lstm_steps(
+    nodes: Array, target: Array, zeros: Array, table: Array, product: Array, bias: Array,
+    before: Array, h: Array, c: Array, first: int, last: int,
+) -> None:  # fmt: skip
+    """The same of an LSTM, which has a second state."""
+    u, q, t, p = table, product, nodes[0], nodes[1]
+    lstm_step((u[0], u[1], u[2], u[3], q[0], q[1], q[2], q[3], before[1]),
+              (t, t, t, t, p, p, p, p, p), (h, c), target, first, last)  # fmt: skip
+
+
+def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]:
     """Fill ``out (m, P H)`` with what each of ``poolings (P,)`` makes of sequences of some trees.
 
-    They are those from place ``start`` to ``end``. ``table (G, V, H)`` is the input of each token,
-    projected; ``bias (1, H)`` is added to the last gate's product of a state with ``w_hh_t (H, G
-    H)``, where a cell has that.
+    They are those from place ``start`` to ``end``. A cell has so many ``states``. ``table (G, V,
+    H)`` is the input of each token, projected; ``bias (1, H)`` is added to the last gate's product
+    of a state with ``w_hh_t (H, G H)``, where a cell has that.
     """
-    groups, size, longest = len(table), table.shape[2], 0
-    for r in range(start, end):
-        longest = max(longest, prefixes.lengths[r])
-    panels = panels_of(w_hh_t, groups, 0, size)
-    rest, product = room_for(BLOCK, panels), rows_of(groups, size, table)
-    now, before = rows_of(states, size, table), rows_of(states, size, table)
-    pooled, above = room_to_pool(poolings, size, table), room_to_pool(poolings, size, table)
-    # Where a sequence ends, its last state is handed out, or is here but for a moment.
-    spare, last_at = rows_of(states, size, table), -1
-    for p in range(len(poolings)):
-        if poolings[p] == LAST:
-            last_at = p * size
-    nodes, counts = np.empty((longest, 3, TREE), np.int32), np.empty((longest, 2), np.int64)
-    own, zeros = np.arange(TREE).astype(np.int32), np.zeros(TREE, np.int32)
-    for low in range(start, end, TREE):
-        high, given = min(low + TREE, end), out[low - start : low - start + TREE]
-        find_nodes(prefixes, low, high, nodes, counts)
-        ended = given[:, last_at : last_at + size] if last_at >= 0 else spare[0][:, :size]
-        product[:, 0, :] = 0  # the roots have states of zero above them, and nothing is pooled
-        before[:, 0, :] = 0
+
+    def trees(
+        prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
+        bias: Array, out: Array,
+    ) -> None:  # fmt: skip
+        groups, size, longest = len(table), table.shape[2], 0
+        for r in range(start, end):
+            longest = max(longest, prefixes.lengths[r])
+        panels = panels_of(w_hh_t, groups, 0, size)
+        rest = room_for(BLOCK, panels)
+        now, before = rows_of(states, size, table), rows_of(states, size, table)
+        product, following = rows_of(groups, size, table), rows_of(groups, size, table)
+        pooled, above = room_to_pool(poolings, size, table), room_to_pool(poolings, size, table)
+        # Where a sequence ends, its last state is handed out, or is here but for a moment.
+        spare, last_at = rows_of(states, size, table), -1
         for p in range(len(poolings)):
-            above[0, p * size : (p + 1) * size] = -np.inf if poolings[p] == MAX else 0
-        rows = 1
-        for depth in range(longest):
-            if rows == 0:
-                break
-            here, inside, ends = nodes[depth], counts[depth, 0], TREE - counts[depth, 1]
-            k, e, parents = 0, TREE, here[1]
-            for first in range(0, rows, BLOCK):
-                last = min(first + BLOCK, rows)
-                if depth:
+            if poolings[p] == LAST:
+                last_at = p * size
+        nodes, counts = np.empty((longest, 3, TREE), np.int32), np.empty((longest, 2), np.int64)
+        own, zeros = np.arange(TREE).astype(np.int32), np.zeros(TREE, np.int32)
+        for low in range(start, end, TREE):
+            high, given = min(low + TREE, end), out[low - start : low - start + TREE]
+            find_nodes(prefixes, low, high, nodes, counts)
+            ended = given[:, last_at : last_at + size] if last_at >= 0 else spare[0][:, :size]
+            product[:, 0, :] = 0  # the roots have states of zero above them, and nothing is pooled
+            before[:, 0, :] = 0
+            for p in range(len(poolings)):
+                above[0, p * size : (p + 1) * size] = -np.inf if poolings[p] == MAX else 0
+            for depth in range(longest):
+                inside, ends, here = counts[depth, 0], TREE - counts[depth, 1], nodes[depth]
+                h, c = now[0], now[states - 1]
+                for first in range(0, inside, BLOCK):
+                    last = min(first + BLOCK, inside)
+                    take_steps(here, own, zeros, table, product, bias, before, h, c, first, last)
                     for g in range(groups):
-                        some = product[g, first:last]
-                        put_product(before[0, first:last], panels[g], rest, some, 0, size)
-                # Nodes are in the order of those above them, those that end from the right on.
-                left, right = k, e
-                while k < inside and parents[k] < last:
-                    k += 1
-                while e > ends and parents[e - 1] < last:
-                    e -= 1
-                take_steps(
-                    kind, here, own, zeros, table, product, bias, before, now[0], now[states - 1],
-                    left, k,
-                )  # fmt: skip
-                take_steps(
-                    kind, here, here[2], zeros, table, product, bias, before, ended,
-                    spare[states - 1], e, right,
-                )  # fmt: skip
-            pool(poolings, parents, own, above, now[0], pooled, 0, inside)
-            pool(poolings, parents, here[2], above, ended, given, ends, TREE)
-            take_means(poolings, here[2, ends:], depth, size, given)
-            now, before, pooled, above, rows = before, now, above, pooled, inside
+                        some = following[g, first:last]
+                        put_product(h[first:last], panels[g], rest, some, 0, size)
+                take_steps(here, here[2], zeros, table, product, bias, before, ended,
+                           spare[states - 1], ends, TREE)  # fmt: skip
+                now, before, product, following = before, now, following, product
+                if len(pooled) > 1:
+                    pool(poolings, here[1], own, above, h, pooled, 0, inside)
+                    pool(poolings, here[1], here[2], above, ended, given, ends, TREE)
+                    take_means(poolings, here[2, ends:], depth, size, given)
+                    pooled, above = above, pooled
+
+    return inner(distinct(trees, take_steps.__name__))
 
 
 @inner
@@ -172,25 +204,6 @@ def find_nodes(prefixes: Prefixes, low: int, high: int, nodes: Array, counts: Ar
 
 
 @inner
-def take_steps(
-    kind: int, nodes: Array, target: Array, zeros: Array, table: Array, product: Array, bias: Array,
-    before: Array, h: Array, c: Array, first: int, last: int,
-) -> None:  # fmt: skip
-    """The states of some nodes, in rows ``target (TREE,)``, from those of the nodes above."""
-    u, q, t, p = table, product, nodes[0], nodes[1]
-    if kind == ELMAN_TANH:
-        tanh_step((u[0], q[0]), (t, p), (h,), target, first, last)
-    elif kind == ELMAN_RELU:
-        relu_step((u[0], q[0]), (t, p), (h,), target, first, last)
-    elif kind == GRU:
-        gru_step((u[0], u[1], u[2], q[0], q[1], q[2], bias, before[0]),
-                 (t, t, t, p, p, p, zeros, p), (h,), target, first, last)  # fmt: skip
-    else:
-        lstm_step((u[0], u[1], u[2], u[3], q[0], q[1], q[2], q[3], before[1]),
-                  (t, t, t, t, p, p, p, p, p), (h, c), target, first, last)  # fmt: skip
-
-
-@inner
 def pool(
     poolings: Array, parents: Array, target: Array, above: Array, hidden: Array, pooled: Array,
     first: int, last: int,
@@ -215,3 +228,44 @@ def take_means(poolings: Array, rows: Array, depth: int, size: int, out: Array) 
             for row in rows:
                 for j in columns(p * size, (p + 1) * size):
                     out[row, j] *= share
+
+
+_tanh, _relu, _gru, _lstm = (
+    _walker(tanh_steps, 1), _walker(relu_steps, 1), _walker(gru_steps, 1), _walker(lstm_steps, 2)
+)  # fmt: skip
+
+
+@kernel
+def walk_elman_tanh(
+    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
+    bias: Array, out: Array,
+) -> None:  # fmt: skip
+    """See :func:`_walker`, of :class:`npnlp.layers.elman.Elman`."""
+    _tanh(prefixes, start, end, poolings, table, w_hh_t, bias, out)
+
+
+@kernel
+def walk_elman_relu(
+    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
+    bias: Array, out: Array,
+) -> None:  # fmt: skip
+    """The same with ReLU."""
+    _relu(prefixes, start, end, poolings, table, w_hh_t, bias, out)
+
+
+@kernel
+def walk_gru(
+    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
+    bias: Array, out: Array,
+) -> None:  # fmt: skip
+    """The same of :class:`npnlp.layers.gru.GRU`."""
+    _gru(prefixes, start, end, poolings, table, w_hh_t, bias, out)
+
+
+@kernel
+def walk_lstm(
+    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
+    bias: Array, out: Array,
+) -> None:  # fmt: skip
+    """The same of :class:`npnlp.layers.lstm.LSTM`."""
+    _lstm(prefixes, start, end, poolings, table, w_hh_t, bias, out)
