@@ -61,6 +61,34 @@ def test_weights_arrive_where_they_belong(columns: int, inner: int, step: int, d
     np.testing.assert_array_equal(out[0], weight.T)
 
 
+@pytest.fixture(scope="module")
+def put() -> Any:
+    """``out = x W``, where ``out`` may have been anything before."""
+    import numba
+
+    from npnlp.backend.compiled.products import panels_of, put_product, room_for
+
+    def call(x: Any, weights: Any, out: Any) -> None:
+        panels = panels_of(weights, 1, 0, weights.shape[1])
+        put_product(x, panels[0], room_for(len(x), panels), out, 0, weights.shape[1])
+
+    return numba.njit(call)
+
+
+@given(rows=SIZES, inner=SIZES, columns=SIZES, dtype=TYPES)
+@settings(max_examples=60, deadline=None)
+def test_a_product_that_is_put_somewhere_is_numpys_and_leaves_nothing_of_before(
+    put: Any, rows: int, inner: int, columns: int, dtype: str
+) -> None:
+    x, weights = draw(0, rows, inner).astype(dtype), draw(1, inner, columns).astype(dtype)
+    out = np.full((rows, columns), np.nan, dtype)
+    put(x, weights, out)
+    close(out, x @ weights, np.abs(x) @ np.abs(weights))
+    added = NUMBA.affine(x, np.ascontiguousarray(weights.T), np.zeros(columns, dtype))
+    if x.size * columns > NUMBA.small_product:
+        np.testing.assert_array_equal(out, added)
+
+
 @given(rows=SIZES, inner=SIZES, columns=SIZES, turned=st.booleans(), dtype=TYPES)
 @settings(max_examples=60, deadline=None)
 def test_the_gradients_of_an_affine_map_are_numpys(

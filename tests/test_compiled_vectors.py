@@ -58,6 +58,45 @@ def test_columns_get_what_numpy_computes_and_others_stay(
         np.testing.assert_array_equal(array[:, high:], wanted[:, high:])
 
 
+@pytest.fixture(scope="module")
+def run_picked() -> Any:
+    """The formula on rows of x and y that are looked up: into rows of a, b and c."""
+    from npnlp.backend.compiled.vectors import picked
+
+    compiled = picked(mixed)
+
+    def call(
+        arrays: Any, of_x: Any, of_y: Any, found: Any, target: Any, first: int, last: int
+    ) -> None:  # fmt: skip
+        compiled(arrays, (of_x, of_y), found, target, first, last)
+
+    return numba.njit(error_model="numpy")(call)
+
+
+@given(
+    size=st.integers(1, 70), count=st.integers(1, 9),
+    cuts=st.tuples(*[st.integers(0, 9)] * 2), dtype=st.sampled_from(["float32", "float64"]),
+    places=st.sampled_from(["int32", "int64"]),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_rows_that_are_looked_up_get_what_numpy_computes_and_others_stay(
+    run_picked: Any, size: int, count: int, cuts: tuple[int, int], dtype: str, places: str
+) -> None:
+    first, last = sorted(min(cut, count) for cut in cuts)
+    random = np.random.default_rng(size + count)
+    x, y = draw(0, 4, size).astype(dtype), draw(1, 6, size).astype(dtype)
+    of_x, of_y = (random.integers(0, n, count).astype(places) for n in (4, 6))
+    target = random.permutation(12)[:count].astype(places)
+    found = tuple(draw(2 + k, 12, size).astype(dtype) for k in range(3))
+    expected = [array.copy() for array in found]
+    here = slice(first, last)
+    for array, value in zip(expected, mixed(x[of_x[here]], y[of_y[here]]), strict=True):
+        array[target[here]] = value
+    run_picked((x, y), of_x, of_y, found, target, first, last)
+    for array, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(array, wanted, rtol=8 * float(np.finfo(dtype).eps))
+
+
 def test_a_number_has_the_same_bits_wherever_it_stands(run: Any, dtype: np.dtype[Any]) -> None:
     columns = [np.full((1, 41), value, dtype=dtype) for value in (0.3, -1.7, 0, 0)]
     run(*columns, 0, 41)

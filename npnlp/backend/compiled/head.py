@@ -67,12 +67,7 @@ def finish(
             turn(x[low:high].T, turned[p, 1:])
             put_product(first, turned[p : p + 1], rest, here, 0, width)
             if len(sums):
-                for b in range(high - low):
-                    for j in columns(0, len(here)):
-                        more[b, j] = sums[rows[low + b], j]
-                for j in range(len(here)):
-                    for b in columns(0, width):
-                        here[j, b] += more[b, j]
+                add_turned(sums, rows[low:high], more, here)
             if last.shape[1]:
                 for j in range(len(here)):
                     for b in columns(0, width):
@@ -82,15 +77,25 @@ def finish(
         if last.shape[1]:
             put_product(second, y, rest, z[:count], 0, BLOCK)
         softmax(z)
-        if len(out):
-            for b in range(end - start):
-                for c in range(count):
-                    out[rows[start + b], c] = z[c, b]
-        else:
+        if not len(out):
             find_largest(z[:count], places, z[count])
-            for b in range(end - start):
-                row = rows[start + b]
+        for b in range(end - start):
+            row = rows[start + b]
+            for c in range(count if len(out) else 0):
+                out[row, c] = z[c, b]
+            if not len(out):
                 classes[row], shares[row] = places[b], z[count, b]
+
+
+@inner
+def add_turned(sums: Array, rows: Array, more: Array, y: Array) -> None:
+    """``y += sums[rows]^T``, ``y (O, width)``; ``more (width, O)`` is to turn in."""
+    for b in range(len(rows)):
+        for j in columns(0, len(y)):
+            more[b, j] = sums[rows[b], j]
+    for j in range(len(y)):
+        for b in columns(0, y.shape[1]):
+            y[j, b] += more[b, j]
 
 
 @inner
