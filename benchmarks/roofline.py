@@ -10,7 +10,7 @@ process, in turns with the steps:
 
 The step is the trainer's own, on batches of names as the main job makes them. Its floor is counted
 for each batch, and the figures are means over the batches; of each rate and each step the best
-round counts, and the median of the rounds is given beside it.
+measurement counts, and the median of the steps is given beside it.
 
 Where the rest goes is measured too. The same steps run on arrays that time every operation on them
 (:mod:`passes.recorder`), so that products, elementwise operations, gathers and the optimizer are

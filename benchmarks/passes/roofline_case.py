@@ -117,9 +117,8 @@ def measure(
 
     Each round measures the rates, warms up, steps on all batches a few times, and records steps; of
     each the best counts, since whatever else runs on the machine can only add. Medians of the step
-    are there too.
-    What is beyond the floor is taken apart for NumPy alone, and empty for another ``backend``.
-    ``cpu_share`` is the part of the time in which the process had a core.
+    are there too. What is beyond the floor is taken apart for NumPy alone, and empty for another
+    ``backend``. ``cpu_share`` is the part of the time in which the process had a core.
     """
     plain = backend.name == "numpy"
     steps, twin = make(backend), make(RecordingBackend()) if plain else None

@@ -81,9 +81,10 @@ def finish(
             find_largest(z[:count], places, z[count])
         for b in range(end - start):
             row = rows[start + b]
-            for c in range(count if len(out) else 0):
-                out[row, c] = z[c, b]
-            if not len(out):
+            if len(out):
+                for c in range(count):
+                    out[row, c] = z[c, b]
+            else:
                 classes[row], shares[row] = places[b], z[count, b]
 
 
