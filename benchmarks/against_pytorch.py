@@ -38,8 +38,8 @@ from npnlp.cli.options import add_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
+from npnlp.runs.run import environment
 from npnlp.text import SurnameDataset
-from npnlp.training.run import environment
 
 HIDDEN = 64
 #: Letters of both cases, digits, and what else is on a keyboard.

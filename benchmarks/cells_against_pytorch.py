@@ -14,8 +14,8 @@ from passes.epochs import MODULES, measure, own_epochs, report, torch, torch_epo
 from npnlp.backend import get_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv, write_json
+from npnlp.runs.run import environment
 from npnlp.text import SurnameDataset
-from npnlp.training.run import environment
 
 
 def main() -> int:

@@ -24,9 +24,9 @@ from npnlp.backend.threads import THREAD_VARIABLES
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv
+from npnlp.files.tensors import load_tensors
+from npnlp.runs.fingerprint import fingerprints
 from npnlp.text import read_table
-from npnlp.training.fingerprint import fingerprints
-from npnlp.training.tensors import load_tensors
 
 #: Kernels of OpenBLAS to ask for, besides the processor's own; another architecture has others.
 KERNELS = ("Haswell", "Sandybridge", "Nehalem", "Prescott")

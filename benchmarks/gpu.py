@@ -28,11 +28,11 @@ from passes.gpu_picture import draw
 from tqdm import tqdm
 
 from npnlp.backend import Backend
-from npnlp.backend.cupy_backend import CupyBackend
+from npnlp.backend.cuda.backend import CupyBackend
 from npnlp.cli.script import FAILED, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
-from npnlp.training.run import environment
+from npnlp.runs.run import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"lengths": [19], "batch_sizes": [64], "hidden_sizes": [64], "rounds": 3}

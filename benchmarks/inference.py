@@ -34,14 +34,14 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from npnlp.backend import get_backend
+from npnlp.classifier.building import make_classifier, model_settings
+from npnlp.classifier.classifier import Classifier
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv, write_json
+from npnlp.runs.run import environment
 from npnlp.text import SurnameDataset
 from npnlp.text.encoding import each_once
-from npnlp.training.assembly import make_classifier, model_settings
-from npnlp.training.classifier import Classifier
-from npnlp.training.run import environment
-from npnlp.training.training_recipes import RECIPES
+from npnlp.training.recipes import RECIPES
 
 PART = 2**18
 BATCHES = (64, 256, 512, 1024, 2048)

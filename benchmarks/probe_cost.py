@@ -17,10 +17,10 @@ from tqdm import tqdm
 from npnlp.backend import get_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
+from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset
-from npnlp.training.run import Run
+from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
-from npnlp.training.training_config import TrainingConfig
 
 BOUND = 1.03
 

@@ -41,8 +41,8 @@ from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
 from npnlp.layers import CELLS
+from npnlp.runs.run import environment
 from npnlp.text import SplitArrays, SurnameDataset
-from npnlp.training.run import environment
 
 #: A step should take no more than so many times its floor.
 BOUND = 2.5

@@ -27,13 +27,13 @@ from tqdm import tqdm
 
 from npnlp import plots
 from npnlp.backend import Random
+from npnlp.classifier.batches import batches
+from npnlp.classifier.evaluation import evaluate
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameDataset
-from npnlp.training.batches import batches
-from npnlp.training.evaluate import evaluate
 from npnlp.training.optimizers import Adam
 from npnlp.training.schedule import ReduceLROnPlateau
 

@@ -17,9 +17,9 @@ from npnlp import plots
 from npnlp.backend import get_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
+from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset
-from npnlp.training.run import Run
-from npnlp.training.training_config import TrainingConfig
+from npnlp.training.config import TrainingConfig
 
 KINDS = ("inverse", "none")
 

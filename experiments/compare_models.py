@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from npnlp.classifier.inspection import interval
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv
-from npnlp.plots import BLACK, BLUE, VERMILION, picture
-from npnlp.text import SurnameDataset
-from npnlp.training.comparison import (
+from npnlp.lab.comparison import (
     Entrant,
     Result,
     default_entrants,
@@ -33,8 +32,9 @@ from npnlp.training.comparison import (
     summary_rows,
     train,
 )
-from npnlp.training.inspection import interval
-from npnlp.training.training_recipes import RECIPES
+from npnlp.plots import BLACK, BLUE, VERMILION, picture
+from npnlp.text import SurnameDataset
+from npnlp.training.recipes import RECIPES
 
 NGRAMS = ("ngrams", "ngrams-balanced")
 PYTORCH = {f"pytorch-{name}": name for name in ("elman", "gru", "lstm")}

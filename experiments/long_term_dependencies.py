@@ -21,10 +21,10 @@ from npnlp import plots
 from npnlp.backend import get_backend
 from npnlp.cli.script import guarded, script_parser
 from npnlp.files import write_csv
-from npnlp.tasks import TASKS
-from npnlp.training.answers import WHEN, answer, cures
-from npnlp.training.lab import LabConfig, horizons, outcome, train_on, verdict
-from npnlp.training.recipes import RECIPES
+from npnlp.lab.cures import WHEN, answer, cures
+from npnlp.lab.tasks import TASKS
+from npnlp.lab.trial import LabConfig, horizons, outcome, train_on, verdict
+from npnlp.lab.variants import RECIPES
 
 QUICK: dict[str, Any] = {
     "tasks": ["adding", "first_token"], "cells": ["tanh", "gru", "attention"], "lengths": [5, 10],

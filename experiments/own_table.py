@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from npnlp import plots
 from npnlp.backend import get_backend
+from npnlp.classifier.evaluation import evaluate
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import fill_section, write_csv
+from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
-from npnlp.training.evaluate import evaluate
-from npnlp.training.run import Run
-from npnlp.training.training_config import TrainingConfig
+from npnlp.training.config import TrainingConfig
 
 
 def overlap(own: pd.DataFrame, reference: pd.DataFrame) -> dict[str, int]:

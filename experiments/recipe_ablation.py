@@ -17,9 +17,7 @@ from tqdm import tqdm
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv
-from npnlp.plots import BLACK, BLUE, VERMILION, picture
-from npnlp.text import SurnameDataset
-from npnlp.training.comparison import (
+from npnlp.lab.comparison import (
     answers_of,
     corrected,
     entrant_of,
@@ -29,7 +27,9 @@ from npnlp.training.comparison import (
     score,
     train,
 )
-from npnlp.training.training_recipes import RECIPES
+from npnlp.plots import BLACK, BLUE, VERMILION, picture
+from npnlp.text import SurnameDataset
+from npnlp.training.recipes import RECIPES
 
 WHOLE = "whole"
 #: What is changed, in the settings of recipes. One that changes nothing is left out.

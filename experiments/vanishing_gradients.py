@@ -20,10 +20,12 @@ from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
 from npnlp.backend import Random
+from npnlp.classifier.flow import write_flow
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv, write_json, write_table
 from npnlp.gradients.flow import COLUMNS
-from npnlp.gradients.starts import (
+from npnlp.lab import findings
+from npnlp.lab.starts import (
     STARTS,
     factor_rows,
     flow_on_random,
@@ -31,12 +33,10 @@ from npnlp.gradients.starts import (
     layer_at,
     singular_value_rows,
 )
+from npnlp.lab.vanishing import before_and_after, clipping_run
 from npnlp.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, picture
 from npnlp.text import SurnameDataset
-from npnlp.training import findings
-from npnlp.training.flow import write_flow
-from npnlp.training.training_config import TrainingConfig
-from npnlp.training.vanishing import before_and_after, clipping_run
+from npnlp.training.config import TrainingConfig
 
 DEFAULT, EXPLODING = "default, tanh", "exploding, ReLU"
 #: Starts on long random sequences, and of the surname model: what explodes is shown with clipping.

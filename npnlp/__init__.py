@@ -11,9 +11,9 @@ from npnlp.version import __version__
 
 if TYPE_CHECKING:
     from npnlp.backend import get_backend
+    from npnlp.classifier.classifier import Classifier
+    from npnlp.estimator.estimator import SurnameClassifierEstimator
     from npnlp.gradients import check_adjoint, check_gradients, jacobians
-    from npnlp.training.classifier import Classifier
-    from npnlp.training.estimator import SurnameClassifierEstimator
 
 __all__ = [
     "Classifier",
@@ -29,8 +29,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Classifier": "npnlp.training.classifier",
-    "SurnameClassifierEstimator": "npnlp.training.estimator",
+    "Classifier": "npnlp.classifier.classifier",
+    "SurnameClassifierEstimator": "npnlp.estimator.estimator",
     "check_adjoint": "npnlp.gradients",
     "check_gradients": "npnlp.gradients",
     "get_backend": "npnlp.backend",

@@ -13,7 +13,7 @@ import pytest
 from npnlp.backend import Backend, get_backend
 from npnlp.backend.threads import blas_threads
 from npnlp.errors import DeviceError
-from tests.strict import StrictBackend
+from tests.support.strict import StrictBackend
 
 BACKENDS = [
     "numpy", "strict", pytest.param("numba", marks=pytest.mark.peers),

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from npnlp.files import fill_section, markdown_table
-from npnlp.training.lab import horizons
+from npnlp.lab.trial import horizons
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from npnlp.files import fill_section, markdown_table
-from npnlp.training.comparison import paired_changes
-from npnlp.training.training_recipes import RECIPES
+from npnlp.lab.comparison import paired_changes
+from npnlp.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs/results"

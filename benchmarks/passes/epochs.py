@@ -17,8 +17,8 @@ from npnlp.backend import Backend, Random, get_backend
 from npnlp.errors import DeviceError
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameDataset
+from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
-from npnlp.training.training_config import TrainingConfig
 
 try:
     import torch

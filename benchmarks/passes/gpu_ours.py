@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Backend, Random
+from npnlp.classifier.batches import batches
 from npnlp.errors import InputError
 from npnlp.layers import CELLS, Packing
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays
-from npnlp.training.batches import batches
+from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
-from npnlp.training.training_config import TrainingConfig
 from passes.gpu_case import CLASSES, EMBEDDING, VOCABULARY, Case, Way, packed_tokens
 
 #: Batches of an epoch of captured steps: so rarely is anything copied to the device.

@@ -12,12 +12,12 @@ import numpy as np
 
 from npnlp.backend import Array, Backend, get_backend
 from npnlp.backend.threads import one_blas_thread
+from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset
-from npnlp.training.distributed import ALONE, Communicator, Shared
-from npnlp.training.mpi import Mpi
-from npnlp.training.run import Run
+from npnlp.training.config import TrainingConfig
+from npnlp.training.distributed.mpi import Mpi
+from npnlp.training.distributed.shared import ALONE, Communicator, Shared
 from npnlp.training.trainer import Trainer
-from npnlp.training.training_config import TrainingConfig
 
 #: By name: fields of the model, and the names in a batch of all ranks.
 MODELS: dict[str, tuple[dict[str, Any], int]] = {

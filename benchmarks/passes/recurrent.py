@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random
 from npnlp.layers import CELLS, Packing
-from npnlp.layers.recurrent import Recurrent
-from npnlp.layers.segments import Segmented
+from npnlp.layers.recurrent.recurrent import Recurrent
+from npnlp.layers.recurrent.segments import Segmented
 
 try:
     import torch

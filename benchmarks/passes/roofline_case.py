@@ -14,11 +14,11 @@ import numpy as np
 
 import npnlp
 from npnlp.backend import Backend, Random
+from npnlp.classifier.batches import Batch, batches
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays
-from npnlp.training.batches import Batch, batches
+from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
-from npnlp.training.training_config import TrainingConfig
 from passes.machine_rates import Rates
 from passes.recorder import RecordingBackend, cost_of_a_call, recording
 from passes.step_work import Operation, Product, Sweep, Tanh, work_of

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from npnlp.training.batches import Batch
+from npnlp.classifier.batches import Batch
 
 #: Read u and p and, of gated cells, the states before; write what backward needs and the states.
 FORWARD = {"elman": 2 + 1, "gru": 3 + 3 + 1 + 5, "lstm": 4 + 4 + 1 + 7}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.classifier.classifier import Classifier
 from npnlp.text.encoding import clean_names, encode_names
-from npnlp.training.classifier import Classifier
 
 try:
     import torch

@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from npnlp.lab.comparison import Answers, Result, answers_of, score
 from npnlp.text import SurnameDataset
-from npnlp.training.comparison import Answers, Result, answers_of, score
 
 BEGIN, END = "\x02", "\x03"
 ORDERS = (1, 4)

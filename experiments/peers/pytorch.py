@@ -10,11 +10,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from npnlp.exchange.torch_model import torch_model
+from npnlp.lab.comparison import Entrant, Result
 from npnlp.models import ClassifierConfig
 from npnlp.text import SurnameDataset
-from npnlp.training.comparison import Entrant, Result
+from npnlp.training.config import TrainingConfig
 from npnlp.training.schedule import EarlyStopping, ReduceLROnPlateau
-from npnlp.training.training_config import TrainingConfig
 
 
 class Rows:

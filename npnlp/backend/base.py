@@ -169,13 +169,13 @@ class Backend(ABC):
         return layout.number(tokens, starts, where)
 
     def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
-        """Fused kernels for such a cell (:mod:`npnlp.backend.recurrence`), or None."""
+        """Fused kernels for such a cell (:mod:`npnlp.backend.cuda.recurrence`), or None."""
         return None
 
     def recurrent_layer(self, kind: str, dtype: np.dtype[Any]) -> Any:
         """Such a layer, its loop and all products, in one call each way, or None.
 
-        See :mod:`npnlp.backend.compiled.recurrence`.
+        See :mod:`npnlp.backend.compiled.loops.recurrence`.
         """
         return None
 
@@ -184,14 +184,14 @@ class Backend(ABC):
         return None
 
     def reading(self, kind: str, dtype: Any) -> Any:
-        """Compiled passes over many sequences (:mod:`npnlp.backend.compiled.reading`), or None.
+        """Compiled passes over many sequences (``backend/compiled/inference/passes.py``), or None.
 
         ``kind`` is that of the recurrent layer.
         """
         return None
 
     def graphs(self) -> Any:
-        """Where work is captured to be launched as one (:mod:`npnlp.backend.graphs`), or None."""
+        """Where work is captured to be launched as one (``backend/cuda/graphs.py``), or None."""
         return None
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -23,7 +23,7 @@ def get_backend(name: str = "numpy") -> Backend:
     require_known("backend", name, BACKEND_NAMES)
     if name in ("numba", "scipy"):
         return _numba()
-    from npnlp.backend.cupy_backend import CupyBackend  # importing CuPy takes a second: only here
+    from npnlp.backend.cuda.backend import CupyBackend  # importing CuPy takes a second: only here
 
     if name == "cupy":
         return CupyBackend()

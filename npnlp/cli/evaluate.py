@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from npnlp.classifier.evaluation import evaluate
 from npnlp.cli.options import (
     Formatter,
     add_backend,
@@ -19,7 +20,6 @@ from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import CLASS_WEIGHTS, require_known_nationalities
 from npnlp.text.splits import SPLIT_BY, with_split
-from npnlp.training.evaluate import evaluate
 
 
 def add_to(commands: Any) -> None:

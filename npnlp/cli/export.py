@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from npnlp.classifier.classifier import Classifier
 from npnlp.cli.options import Formatter, add_save_dir
 from npnlp.errors import InputError
 from npnlp.exchange import LAYOUTS, needs, write_state_dict
-from npnlp.training.classifier import Classifier
 
 #: The file of each format, in the folder of the run.
 FILES = {"pytorch": "state_dict.safetensors", "onnx": "model.onnx"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from npnlp.classifier.flow import flow_and_parts, flow_layers, flow_rows, write_flow
 from npnlp.cli.options import (
     Formatter,
     add_backend,
@@ -21,7 +22,6 @@ from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
 from npnlp.text.splits import with_split
-from npnlp.training.flow import flow_and_parts, flow_layers, flow_rows, write_flow
 
 
 def add_to(commands: Any) -> None:

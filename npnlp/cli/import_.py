@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from npnlp.classifier.classifier import Classifier
 from npnlp.cli.options import Formatter
 from npnlp.errors import InputError
 from npnlp.exchange import Choices, read_state_dict
 from npnlp.files import write_atomic
-from npnlp.layers.cells import RESETS
-from npnlp.layers.elman import NONLINEARITIES
-from npnlp.layers.pooling import POOLINGS
+from npnlp.layers.pooling.by_name import POOLINGS
+from npnlp.layers.recurrent.cells import RESETS
+from npnlp.layers.recurrent.elman import NONLINEARITIES
 from npnlp.models import ClassifierConfig
-from npnlp.training.classifier import Classifier
 
 MODEL, VECTORIZER = "model.safetensors", "vectorizer.json"
 

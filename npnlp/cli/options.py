@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from npnlp.backend import BACKEND_NAMES, get_backend
-from npnlp.training.classifier import Classifier
+from npnlp.classifier.classifier import Classifier
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from npnlp.classifier.classifier import Prediction
 from npnlp.cli.options import Formatter, add_backend, add_save_dir, saved_classifier
 from npnlp.cli.predict_file import (
     csv_header,
@@ -20,7 +21,6 @@ from npnlp.cli.predict_file import (
 from npnlp.cli.unknown import note_unknown
 from npnlp.errors import InputError
 from npnlp.text.name_file import Names
-from npnlp.training.classifier import Prediction
 
 
 def add_to(commands: Any) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from npnlp.classifier.classifier import Classifier, require_top_k
 from npnlp.cli.unknown import Unknown
 from npnlp.errors import InputError
 from npnlp.files import replacing
 from npnlp.text import clean_name
 from npnlp.text.encoding import each_once
 from npnlp.text.name_file import Names, read_names
-from npnlp.training.classifier import Classifier, require_top_k
 
 #: What a field of a CSV is quoted for.
 SPECIAL = re.compile(r'[",\r\n]')

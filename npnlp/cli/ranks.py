@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from npnlp.errors import DeviceError, DivergenceError, InputError
-from npnlp.training.distributed import ALONE, Alone, Shared
+from npnlp.training.distributed.shared import ALONE, Alone, Shared
 
 #: How the launchers of Open MPI, MPICH and MVAPICH tell a process its rank and their number.
 LAUNCHERS = (
@@ -67,7 +67,7 @@ def joined(prefix: str, distributed: str | None) -> Iterator[Alone]:
             sys.exit(0)
         return
     try:
-        from npnlp.training.mpi import Mpi
+        from npnlp.training.distributed.mpi import Mpi
 
         mpi = Mpi()
         if mpi.size != size > 1:

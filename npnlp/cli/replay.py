@@ -13,9 +13,9 @@ from typing import Any
 from npnlp.backend import get_backend
 from npnlp.cli.options import Formatter, add_backend
 from npnlp.cli.script import DONE, FAILED
-from npnlp.training.blackbox import finding_of
-from npnlp.training.readings import Reading, read_step
-from npnlp.training.replay import read_replay
+from npnlp.diagnosis.finding import finding_of
+from npnlp.diagnosis.readings import Reading, read_step
+from npnlp.diagnosis.replay import read_replay
 
 
 def add_to(commands: Any) -> None:

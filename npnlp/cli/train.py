@@ -10,22 +10,22 @@ from typing import Any
 
 from npnlp.backend import get_backend
 from npnlp.backend.threads import blas_threads, measured_threads
+from npnlp.classifier.building import model_settings
+from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.evaluation import Evaluation
 from npnlp.cli.options import Formatter, add_backend, add_save_dir, add_surname_csv
 from npnlp.cli.ranks import add_distributed, joined
 from npnlp.cli.script import DONE, INTERRUPTED, ending, leave_output
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.errors import InputError
+from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
 from npnlp.text.splits import SPLIT_BY
-from npnlp.training.assembly import model_settings
-from npnlp.training.classifier import Classifier
-from npnlp.training.distributed import Alone
-from npnlp.training.evaluate import Evaluation
+from npnlp.training.config import TrainingConfig
+from npnlp.training.distributed.shared import Alone
 from npnlp.training.interrupt import Interrupted
-from npnlp.training.run import Run
-from npnlp.training.training_config import TrainingConfig
-from npnlp.training.training_recipes import RECIPES
+from npnlp.training.recipes import RECIPES
 
 SAMPLES = ("McMahan", "Nakamoto", "Wan", "Cho")
 QUICK = {"num_epochs": 2}

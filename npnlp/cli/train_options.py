@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from npnlp.layers.cells import RESETS
-from npnlp.layers.elman import NONLINEARITIES
+from npnlp.layers.recurrent.cells import RESETS
+from npnlp.layers.recurrent.elman import NONLINEARITIES
 from npnlp.models import MODEL_CELLS
 from npnlp.text.dataset import CLASS_WEIGHTS
+from npnlp.training.config import TrainingConfig
 from npnlp.training.optimizers import OPTIMIZERS
 from npnlp.training.schedule import SCHEDULES
-from npnlp.training.training_config import TrainingConfig
 
 DEFAULTS = TrainingConfig()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import sys
 
+from npnlp.classifier.classifier import Classifier, Prediction
 from npnlp.cli.script import one_line
 from npnlp.text.encoding import characters_of, clean_names
 from npnlp.text.name_file import Names
-from npnlp.training.classifier import Classifier, Prediction
 
 #: A note shows so many characters; so many names have a note of their own.
 CHARACTERS, NAMES = 20, 10

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from npnlp.classifier.classifier import Classifier
 from npnlp.cli.import_ import add_choices, choices_of
 from npnlp.cli.options import Formatter, add_surname_csv
 from npnlp.errors import InputError
 from npnlp.exchange import needs, read_state_dict
 from npnlp.exchange.differences import BOUNDS, Difference, Names, from_onnx, from_torch
 from npnlp.text import own_table_path, read_table
-from npnlp.training.classifier import Classifier
 
 
 def add_to(commands: Any) -> None:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
 from npnlp.exchange.peers import needs
 from npnlp.layers import SoftmaxCrossEntropy, pack_padded_sequence
 from npnlp.models import SurnameClassifier
-from npnlp.training.classifier import Classifier
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.classifier.classifier import Classifier
 from npnlp.exchange.onnx_graph import FLOATS, INTEGERS, Graph
 from npnlp.exchange.onnx_ngrams import ngram_bag
 from npnlp.exchange.onnx_recurrent import recurrent
 from npnlp.exchange.onnx_transformer import transformer
 from npnlp.files import write_atomic
+from npnlp.files.tensors import ENTRY, FORMAT_VERSION
 from npnlp.models import ClassifierConfig
-from npnlp.training.classifier import Classifier
-from npnlp.training.tensors import ENTRY, FORMAT_VERSION
 
 KIND = "npnlp onnx"
 ABOUT = (

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.exchange.onnx_graph import Graph
-from npnlp.layers.transformer import MAX_POSITIONS
+from npnlp.layers.attention.transformer import MAX_POSITIONS
 from npnlp.models import ClassifierConfig
 
 EPSILON = 1e-5
@@ -50,7 +50,7 @@ def _block(
     state: Mapping[str, NDArray[Any]],
     prefix: str,
 ) -> str:
-    """See npnlp/layers/transformer_block.py; h is ``(B, T, H)``."""
+    """See npnlp/layers/attention/transformer_block.py; h is ``(B, T, H)``."""
 
     def linear(x: str, name: str) -> str:
         weight, bias = state[f"{prefix}{name}.weight"], state[f"{prefix}{name}.bias"]
@@ -66,7 +66,7 @@ def _block(
 
 
 def _attention(graph: Graph, projected: str, present: str, heads: int) -> str:
-    """See npnlp/layers/dot_product.py: ``(B, T, H)`` of q, k, v side by side ``(B, T, 3 H)``."""
+    """``(B, T, H)`` of q, k, v side by side ``(B, T, 3 H)``; see ``dot_product.py``."""
     parts = []
     for part in graph.add("Split", projected, outputs=3, axis=2):
         apart = graph.add("Reshape", part, graph.integers(0, 0, heads, -1))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError
-from npnlp.layers.transformer import MAX_POSITIONS
+from npnlp.layers.attention.transformer import MAX_POSITIONS
 from npnlp.models.surname_classifier import KEYS
 
 #: How many blocks of H rows a weight of a cell has.

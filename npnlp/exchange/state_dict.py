@@ -13,20 +13,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from npnlp.classifier.classifier import KIND as CLASSIFIER
+from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError, short
 from npnlp.exchange.layouts import State, from_layout, require_seed, to_layout
 from npnlp.exchange.shapes import config_from_shapes
-from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.text import SurnameDataset, SurnameVectorizer
-from npnlp.training.classifier import KIND as CLASSIFIER
-from npnlp.training.classifier import Classifier
-from npnlp.training.tensors import (
+from npnlp.files.tensors import (
     checked_weights,
     read_tensors,
     require_kind,
     require_room,
     save_tensors,
 )
+from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.text import SurnameDataset, SurnameVectorizer
 
 KIND = "npnlp state dict"
 #: How a file begins that PyTorch's own ``torch.save`` wrote: an archive, or a bare pickle.

@@ -20,9 +20,9 @@ from torch.nn.functional import cross_entropy, dropout
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from npnlp.errors import InputError
-from npnlp.layers.transformer import MAX_POSITIONS
+from npnlp.layers.attention.transformer import MAX_POSITIONS
 from npnlp.models import ClassifierConfig
-from npnlp.models.reader import SPECIAL_TOKENS
+from npnlp.models.characters import SPECIAL_TOKENS
 
 VERSION = f"PyTorch {torch.__version__}"
 
@@ -104,7 +104,7 @@ class TorchClassifier(nn.Module):  # type: ignore[misc]
         return self.fc2(z)
 
     def _read(self, tokens: Any) -> Any:
-        """See :class:`npnlp.models.reader.CharacterReader`: ``(B, T, D)``."""
+        """See :class:`npnlp.models.characters.CharacterReader`: ``(B, T, D)``."""
         config = self.config
         if self.training and config.char_dropout:
             kept = torch.rand(tokens.shape, device=tokens.device) >= config.char_dropout
@@ -136,7 +136,7 @@ class TorchClassifier(nn.Module):  # type: ignore[misc]
 
 
 class AttentionPooling(nn.Module):  # type: ignore[misc]
-    """See :class:`npnlp.layers.attention_pooling.AttentionPooling`."""
+    """See :class:`npnlp.layers.pooling.attention.AttentionPooling`."""
 
     def __init__(self, features: int) -> None:
         super().__init__()

@@ -21,15 +21,15 @@ from npnlp.layers import (
     ReLU,
     SoftmaxCrossEntropy,
 )
-from npnlp.layers.attention import MultiHeadAttention
-from npnlp.layers.gru import GRU, GRUResetBefore
+from npnlp.layers.attention.attention import MultiHeadAttention
+from npnlp.layers.attention.transformer import TransformerEncoder
 from npnlp.layers.layer_norm import LayerNorm
-from npnlp.layers.lstm import LSTM
-from npnlp.layers.pooling import POOLINGS
-from npnlp.layers.recurrent import Recurrent
-from npnlp.layers.segments import Segmented
-from npnlp.layers.stack import RecurrentStack
-from npnlp.layers.transformer import TransformerEncoder
+from npnlp.layers.pooling.by_name import POOLINGS
+from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
+from npnlp.layers.recurrent.lstm import LSTM
+from npnlp.layers.recurrent.recurrent import Recurrent
+from npnlp.layers.recurrent.segments import Segmented
+from npnlp.layers.recurrent.stack import RecurrentStack
 from npnlp.layers.variational import VariationalDropout
 
 LENGTHS = np.array([3, 1, 5, 5, 2])

@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 
 from npnlp.gradients.shares import lags_of, shares_by_lag, sum_shares
 from npnlp.gradients.steps import relative_slopes, steps_of
-from npnlp.layers.attention import AttentionTrace
-from npnlp.layers.memory import RecurrentTrace
+from npnlp.layers.attention.attention import AttentionTrace
 from npnlp.layers.packing import Packing
+from npnlp.layers.recurrent.memory import RecurrentTrace
 
 Floats = NDArray[np.float64]
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from npnlp.gradients.flow import GradientFlow
 from npnlp.gradients.shares import lags_of, mean_by_lag, shares_by_lag, sum_shares
 from npnlp.gradients.steps import gate_outputs, relative_slopes, steps_of
-from npnlp.layers.memory import RecurrentTrace
+from npnlp.layers.recurrent.memory import RecurrentTrace
 
 Floats = NDArray[np.float64]
 

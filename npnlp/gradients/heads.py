@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.gradients.shares import lags_of, mean_by_lag
-from npnlp.layers.attention import AttentionTrace
+from npnlp.layers.attention.attention import AttentionTrace
 
 Floats = NDArray[np.float64]
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from npnlp.backend import Array
 from npnlp.gradients.steps import Steps, elman, relative_slopes, steps_of, sum_of
 from npnlp.layers import Packing
-from npnlp.layers.recurrent import Recurrent
+from npnlp.layers.recurrent.recurrent import Recurrent
 
 Floats = NDArray[np.float64]
 

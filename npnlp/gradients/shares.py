@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.layers.memory import RecurrentCache, RecurrentTrace
 from npnlp.layers.packing import Packing
+from npnlp.layers.recurrent.memory import RecurrentCache, RecurrentTrace
 
 
 def lags_of(packing: Packing) -> NDArray[np.int64]:

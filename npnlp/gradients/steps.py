@@ -37,12 +37,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError
-from npnlp.layers.elman import Elman
-from npnlp.layers.gates import Gated
-from npnlp.layers.gru import GRU, GRUResetBefore
-from npnlp.layers.lstm import LSTM
-from npnlp.layers.memory import RecurrentCache
-from npnlp.layers.recurrent import Recurrent
+from npnlp.layers.recurrent.elman import Elman
+from npnlp.layers.recurrent.gates import Gated
+from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
+from npnlp.layers.recurrent.lstm import LSTM
+from npnlp.layers.recurrent.memory import RecurrentCache
+from npnlp.layers.recurrent.recurrent import Recurrent
 
 Floats = NDArray[np.float64]
 #: Vectors ``(..., n)`` or matrices ``(n, n)``, by gate; n is H, or 1 where they are norms.

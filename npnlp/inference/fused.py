@@ -14,7 +14,7 @@ from npnlp.inference.reader import (
     columns_of_ngrams,
     first_linear,
 )
-from npnlp.layers.recurrent import Recurrent
+from npnlp.layers.recurrent.recurrent import Recurrent
 from npnlp.models import SurnameClassifier
 
 

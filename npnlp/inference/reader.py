@@ -16,7 +16,7 @@ from npnlp.inference.prefixes import Forest, Integers, chain
 from npnlp.inference.steps import Steps
 from npnlp.inference.walk import sum_ngrams, walk, walk_ngrams
 from npnlp.layers import Linear, softmax
-from npnlp.layers.stack import RecurrentStack
+from npnlp.layers.recurrent.stack import RecurrentStack
 from npnlp.models import SurnameClassifier
 
 #: The sums of one step of a tree are so many numbers: few enough to stay in a cache.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npnlp.backend import Array
-from npnlp.layers.products import ALL, forward_product
-from npnlp.layers.recurrent import Recurrent
+from npnlp.backend.tuned.products import ALL, forward_product
+from npnlp.layers.recurrent.recurrent import Recurrent
 
 States = Sequence[Array]
 
@@ -14,8 +14,8 @@ States = Sequence[Array]
 class Steps:
     """The steps of ``cell`` for up to ``batch`` rows at once.
 
-    (1) to (3) are those of :mod:`npnlp.layers.recurrent`. The first states are zero. Weights are
-    those that the cell has when this is made.
+    (1) to (3) are those of ``layers/recurrent/recurrent.py``. The first states are zero. Weights
+    are those that the cell has when this is made.
     """
 
     def __init__(self, cell: Recurrent, batch: int) -> None:

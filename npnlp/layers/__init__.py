@@ -8,22 +8,22 @@ Sizes, everywhere: ``T`` steps, ``B`` batch, ``D`` input features, ``H`` hidden,
 """
 
 from npnlp.layers.activation import ReLU
-from npnlp.layers.attention import MultiHeadAttention
+from npnlp.layers.attention.attention import MultiHeadAttention
+from npnlp.layers.attention.transformer import TransformerEncoder
 from npnlp.layers.base import Layer, LayerOptions
-from npnlp.layers.cells import CELLS
 from npnlp.layers.dropout import Dropout
-from npnlp.layers.elman import Elman
 from npnlp.layers.embedding import Embedding
 from npnlp.layers.flat import FlatParameters
-from npnlp.layers.gru import GRU, GRUResetBefore
 from npnlp.layers.layer_norm import LayerNorm
 from npnlp.layers.linear import Linear
 from npnlp.layers.loss import MeanSquaredError, SoftmaxCrossEntropy, softmax
-from npnlp.layers.lstm import LSTM
 from npnlp.layers.packing import Packing, pack_padded_sequence, pad_packed_sequence
-from npnlp.layers.pooling import POOLINGS
-from npnlp.layers.stack import RecurrentStack
-from npnlp.layers.transformer import TransformerEncoder
+from npnlp.layers.pooling.by_name import POOLINGS
+from npnlp.layers.recurrent.cells import CELLS
+from npnlp.layers.recurrent.elman import Elman
+from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
+from npnlp.layers.recurrent.lstm import LSTM
+from npnlp.layers.recurrent.stack import RecurrentStack
 from npnlp.layers.variational import VariationalDropout
 
 __all__ = [

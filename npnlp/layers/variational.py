@@ -9,7 +9,7 @@ from npnlp.backend import Array, Random
 from npnlp.errors import InputError
 from npnlp.layers.base import Layer, LayerOptions
 from npnlp.layers.packing import Packing
-from npnlp.layers.per_sequence import require_rows, spread
+from npnlp.layers.pooling.per_sequence import require_rows, spread
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, Unpack
 from npnlp.backend import Array, Random
 from npnlp.errors import InputError, require_known, short
 from npnlp.layers import CELLS, LayerOptions, Packing
-from npnlp.layers.cells import RESETS
+from npnlp.layers.attention.transformer import MAX_POSITIONS, TransformerEncoder
 from npnlp.layers.composite import Composite
-from npnlp.layers.elman import NONLINEARITIES
-from npnlp.layers.pooling import POOLINGS
-from npnlp.layers.recurrent import Recurrent
-from npnlp.layers.stack import RecurrentStack
-from npnlp.layers.transformer import MAX_POSITIONS, TransformerEncoder
+from npnlp.layers.pooling.by_name import POOLINGS
+from npnlp.layers.recurrent.cells import RESETS
+from npnlp.layers.recurrent.elman import NONLINEARITIES
+from npnlp.layers.recurrent.recurrent import Recurrent
+from npnlp.layers.recurrent.stack import RecurrentStack
 
 #: What the ``cell`` of a model may be.
 MODEL_CELLS = (*CELLS, "transformer")

@@ -13,9 +13,9 @@ from npnlp.backend.base import Learned
 from npnlp.errors import InputError
 from npnlp.layers import Dropout, FlatParameters, Layer, LayerOptions, Linear, Packing, ReLU
 from npnlp.layers.ngrams import NgramBag
+from npnlp.models.characters import CharacterReader
 from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.models.encoder import Encoder
-from npnlp.models.reader import CharacterReader
 
 #: What a model has besides its parameters, and what no step of training changes.
 KEYS = "ngrams.keys"

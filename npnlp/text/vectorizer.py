@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError, short
-from npnlp.plain_json import parse_json, require_version
+from npnlp.files.plain_json import parse_json, require_version
 from npnlp.text.content import read_bytes
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 

@@ -2,8 +2,8 @@
 
 The split lies on the device; an epoch's order and rates are copied there once, before its first
 step. A step packs its batch, goes forward and backward through the model's own layers, and updates
-the weights (:mod:`npnlp.backend.resident`, :mod:`npnlp.backend.update`). It is captured as a CUDA
-graph (:mod:`npnlp.backend.graphs`) for each shape: so many sequences, and room for so many rows.
+the weights (``backend/cuda/resident.py``, ``backend/cuda/update.py``). It is captured as a CUDA
+graph (``backend/cuda/graphs.py``) for each shape: so many sequences, and room for so many rows.
 
 A step that is not finite is noted on the device, and no later one changes the weights. The host
 looks at the end of the epoch. It then goes back to that step and takes it as a CPU would, which
@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.backend.resident import BatchBuffers, Resident
-from npnlp.backend.update import RATES, DeviceUpdate
+from npnlp.backend.cuda.resident import BatchBuffers, Resident
+from npnlp.backend.cuda.update import RATES, DeviceUpdate
+from npnlp.classifier.batches import Batch, batches
 from npnlp.layers import Packing
-from npnlp.training.batches import Batch, batches
 from npnlp.training.optimizers import SAFE_RATE, Adam
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from npnlp.backend import Array, Random
+from npnlp.classifier.batches import Batch
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.layers.soft_loss import Consistency, SoftCrossEntropy
 from npnlp.models import SurnameClassifier
-from npnlp.training.batches import Batch
 
 Probe = Callable[[Any], None]
 
@@ -44,7 +44,7 @@ class Objective(Protocol):
         self, model: SurnameClassifier, batch: Any, random: Random, probe: Probe | None
     ) -> Outcome:
         """Forward and backward; ``random`` is the stream of the dropout masks. ``batch`` is a
-        :class:`Batch`, or a rank's part of one (:mod:`npnlp.training.distributed`).
+        :class:`Batch`, or a rank's part of one (:mod:`npnlp.training.distributed.shared`).
         """
 
 

@@ -13,23 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
+from npnlp.classifier.batches import bucketed
+from npnlp.classifier.evaluation import evaluate
+from npnlp.classifier.flow import WIDTH, flow_layers, flow_rows, layer_of, thinned
 from npnlp.errors import DivergenceError, InputError
 from npnlp.gradients.flow import gradient_flow
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
 from npnlp.text.repeats import merged
-from npnlp.training.batches import bucketed
 from npnlp.training.captured import CapturedSteps, captured_steps
 from npnlp.training.clipping import clip_grad_norm, clipped, squared_norms
-from npnlp.training.distributed import ALONE, Alone, AnyBatch
-from npnlp.training.evaluate import evaluate
-from npnlp.training.flow import WIDTH, flow_layers, flow_rows, layer_of, thinned
+from npnlp.training.config import TrainingConfig
+from npnlp.training.distributed.shared import ALONE, Alone, AnyBatch
 from npnlp.training.objective import Objective, PlainObjective, SoftObjective
 from npnlp.training.optimizers import SAFE_RATE, make_optimizer
 from npnlp.training.progress import Progress
 from npnlp.training.schedule import EarlyStopping, ReduceLROnPlateau, one_cycle
-from npnlp.training.training_config import TrainingConfig
 
 #: What is noted of every batch, before the squared gradient norm of each parameter.
 LOGGED = ("loss_sum", "weight_sum", "correct", "grad_norm")
@@ -41,7 +41,7 @@ class Trainer:
     All state is in ``model``, ``optimizer``, ``schedule``, ``stopper``, ``best``, ``log`` and
     ``progress``; shuffles and dropout masks are functions of (seed, epoch, step). So
     :meth:`state` at any batch, given to :meth:`load_state` of a new trainer, continues to the
-    same bits. ``ranks`` share every batch (:mod:`npnlp.training.distributed`).
+    same bits. ``ranks`` share every batch (:mod:`npnlp.training.distributed.shared`).
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class Trainer:
                 "--clip-norm"
             )
         if suspicious:
-            from npnlp.training.blackbox import examine  # it imports this file
+            from npnlp.diagnosis.finding import examine  # it imports this file
 
             examine(self, batch.rows, float(loss), float(norm))
 
@@ -239,7 +239,7 @@ class Trainer:
             "names_per_second": rows / seconds,
         }
         if not math.isfinite(row["train_loss"]) or not math.isfinite(row["val_loss"]):
-            from npnlp.training.blackbox import examine_validation  # it imports this file
+            from npnlp.diagnosis.finding import examine_validation  # it imports this file
 
             examine_validation(self)
             raise DivergenceError(f"epoch {epoch + 1}: loss is {row['val_loss']} on val")

@@ -23,10 +23,10 @@ from typing import Any
 
 import npnlp.plots
 from npnlp.files import TEMPORARY
-from npnlp.training import card
+from npnlp.runs import card
 from tests.crash.operations import Operation, Watch
 from tests.crash.runs import contents, done
-from tests.tables import SMALL, refusal, run_main, write_table
+from tests.support.tables import SMALL, refusal, run_main, write_table
 
 CANNOT = 77
 NOBODY = 65534

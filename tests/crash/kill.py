@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from npnlp import files
+from npnlp.files import writing as files
 from tests.crash import scenarios
 from tests.crash.operations import Operation, Watch
 from tests.crash.runs import contents, forked

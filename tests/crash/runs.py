@@ -13,14 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
-from npnlp.training import card
-from npnlp.training.classifier import Classifier
-from npnlp.training.fingerprint import fingerprint
+from npnlp.files.tensors import load_tensors
+from npnlp.runs import card
+from npnlp.runs.fingerprint import fingerprint
+from npnlp.runs.run import Run
 from npnlp.training.interrupt import Interrupted
-from npnlp.training.run import Run
-from npnlp.training.tensors import load_tensors
-from tests.tables import FILES, make_run
+from tests.support.tables import FILES, make_run
 
 KINDS = {"model.safetensors": "npnlp classifier", "last.safetensors": "npnlp checkpoint"}
 #: What training, evaluating and reporting leave; pictures are drawn from these.

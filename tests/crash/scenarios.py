@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from npnlp.files import TEMPORARY
-from npnlp.training.folder_lock import NAME as LOCK_FILE
+from npnlp.files.folder_lock import NAME as LOCK_FILE
 from tests.crash.operations import Operation, Watch
 from tests.crash.runs import WRITTEN, Case, contents, digest, done, is_refused
 

@@ -2,8 +2,8 @@
 
     python tests/frozen/make_frozen.py
 
-Made once for each format version, into a folder ``vN`` of its own; tests/test_frozen.py reads all
-of them and never runs this. A folder that is there is refused: what is frozen stays as it is.
+Made once for each format version, into a folder ``vN`` of its own; tests/runs/test_frozen.py reads
+all of them and never runs this. A folder that is there is refused: what is frozen stays as it is.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 
 from npnlp.backend import get_backend
 from npnlp.backend.threads import one_blas_thread
+from npnlp.diagnosis.finding import diagnose
+from npnlp.diagnosis.replay import Replay, write_replay
 from npnlp.files import write_atomic, write_json
+from npnlp.files.tensors import FORMAT_VERSION
+from npnlp.runs.checkpoint import save_checkpoint, settings_of
+from npnlp.runs.run import Run, environment
 from npnlp.text import SurnameDataset
-from npnlp.training.blackbox import diagnose
-from npnlp.training.checkpoint import save_checkpoint, settings_of
-from npnlp.training.replay import Replay, write_replay
-from npnlp.training.run import Run, environment
-from npnlp.training.tensors import FORMAT_VERSION
-from npnlp.training.training_config import TrainingConfig
+from npnlp.training.config import TrainingConfig
 
 FOLDER = Path(__file__).parent / f"v{FORMAT_VERSION}"
 NAMES = ("Ramini", "Vamov", "Namoto", "O'Néill", "Ng", "Żółć", "von der Heide")

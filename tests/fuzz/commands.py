@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fuzz.targets import ROWS
-from tests.tables import ROOT, environment, tree, write_table
+from tests.support.tables import ROOT, environment, tree, write_table
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def server() -> Iterator[Server]:
 
 def serve() -> None:
     import npnlp.cli
-    import npnlp.training.card
+    import npnlp.runs.card
 
     for line in sys.stdin:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

@@ -24,21 +24,21 @@ import numpy as np
 import safetensors
 
 from npnlp.backend import get_backend
+from npnlp.classifier.classifier import Classifier
+from npnlp.diagnosis.readings import read_step
+from npnlp.diagnosis.replay import Replay, read_replay, write_replay
 from npnlp.errors import DivergenceError, InputError
 from npnlp.exchange import read_state_dict, write_state_dict
+from npnlp.files.tensor_file import read_tensor_file
 from npnlp.models import SurnameClassifier
+from npnlp.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
+from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, SurnameVectorizer, read_table
 from npnlp.text.table import SPLITS
-from npnlp.training.checkpoint import load_checkpoint, save_checkpoint, settings_of
-from npnlp.training.classifier import Classifier
+from npnlp.training.config import TrainingConfig
 from npnlp.training.history import plain_state
-from npnlp.training.readings import read_step
-from npnlp.training.replay import Replay, read_replay, write_replay
-from npnlp.training.run import Run
-from npnlp.training.tensor_file import read_tensor_file
-from npnlp.training.training_config import TrainingConfig
-from tests.exchange import bare
-from tests.tables import write_table
+from tests.support.exchange import bare
+from tests.support.tables import write_table
 
 #: Seconds of computing, so that a busy machine is not taken for a slow reader.
 SLOW = 1.0

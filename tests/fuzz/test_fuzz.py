@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from npnlp.errors import InputError
-from npnlp.training.tensor_file import LARGEST_FILE, LARGEST_HEADER
+from npnlp.files.tensor_file import LARGEST_FILE, LARGEST_HEADER
 from tests.fuzz.__main__ import NAMES, main, memory_folder
 from tests.fuzz.commands import Server, command_for, filled, server, wrong_command
 from tests.fuzz.memory import greedy, hollow
@@ -32,7 +32,7 @@ from tests.fuzz.mutations import (
     unpacked,
 )
 from tests.fuzz.targets import Target, targets, verdict
-from tests.tables import npnlp, tree
+from tests.support.tables import npnlp, tree
 
 TENSOR_NAMES = ("tensors", "model", "checkpoint", "replay", "import")
 #: Damaged files for each target in the ordinary run, besides those that are counted out.

@@ -11,18 +11,11 @@ import scipy
 from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: loaded here, and now
 
 from npnlp.backend.base import Array, Head, Learned
-from npnlp.backend.compiled import (
-    elementwise,
-    layout,
-    learning,
-    linear,
-    philox,
-    products,
-    reading,
-    recurrence,
-    sums,
-)
-from npnlp.backend.compiled.sharing import share
+from npnlp.backend.compiled import layout, learning, linear, philox, products, sums
+from npnlp.backend.compiled.inference import passes as reading
+from npnlp.backend.compiled.loops import recurrence
+from npnlp.backend.compiled.threads.sharing import share
+from npnlp.backend.compiled.vectors import elementwise
 from npnlp.backend.layout import Integers, Layout, Numbered
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.backend.plain import AdamNumbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.kernel import kernel
+from npnlp.backend.compiled.vectors.kernel import kernel
 
 
 @kernel

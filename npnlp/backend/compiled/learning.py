@@ -15,10 +15,10 @@ import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled import linear, products
-from npnlp.backend.compiled.elementwise import relu
-from npnlp.backend.compiled.kernel import inner, kernel
 from npnlp.backend.compiled.philox import dropout
 from npnlp.backend.compiled.sums import count_correct, softmax_losses, softmax_losses_backward
+from npnlp.backend.compiled.vectors.elementwise import relu
+from npnlp.backend.compiled.vectors.kernel import inner, kernel
 
 
 @inner

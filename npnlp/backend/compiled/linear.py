@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.elementwise import add, columns
-from npnlp.backend.compiled.kernel import kernel
+from npnlp.backend.compiled.vectors.elementwise import add, columns
+from npnlp.backend.compiled.vectors.kernel import kernel
 
 
 @kernel

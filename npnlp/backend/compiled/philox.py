@@ -19,7 +19,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.kernel import inner, kernel
+from npnlp.backend.compiled.vectors.kernel import inner, kernel
 
 A, B = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 C, D = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)

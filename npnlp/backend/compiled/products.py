@@ -1,4 +1,4 @@
-"""Matrix products inside compiled functions, from tiles (:mod:`npnlp.backend.compiled.tile`).
+"""Matrix products inside compiled functions, from tiles (``backend/compiled/vectors/tile.py``).
 
 BLAS copies both matrices at each call, so that they lie as it reads them. The loop over time
 multiplies with the same weights at every step: they are copied once, into panels of some columns,
@@ -12,9 +12,16 @@ from collections.abc import Callable
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.elementwise import columns
-from npnlp.backend.compiled.kernel import distinct, inner, kernel
-from npnlp.backend.compiled.tile import MOST_ROWS, ROW, VECTOR, copy_row, make_tile, turn_square
+from npnlp.backend.compiled.vectors.elementwise import columns
+from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
+from npnlp.backend.compiled.vectors.tile import (
+    MOST_ROWS,
+    ROW,
+    VECTOR,
+    copy_row,
+    make_tile,
+    turn_square,
+)
 
 #: Rows of a product, and rows that are summed over, at once: what is read of them again and again
 #: stays in the cache.

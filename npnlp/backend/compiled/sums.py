@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.elementwise import exp
-from npnlp.backend.compiled.kernel import inner, kernel
+from npnlp.backend.compiled.vectors.elementwise import exp
+from npnlp.backend.compiled.vectors.kernel import inner, kernel
 
 
 @kernel

@@ -1,0 +1,1 @@
+"""Predicting for many sequences, compiled."""

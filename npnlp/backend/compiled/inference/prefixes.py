@@ -1,0 +1,190 @@
+"""Sequences in an order in which those that begin alike stand together, a pass over their tokens.
+
+What :mod:`npnlp.inference.prefixes` finds in arrays as a whole, compiled. The trees are written as
+dictionaries are, by front coding: of each sequence how many tokens it begins with as the one before
+it does.
+
+    lee, lees, li        0 lee, 3 s, 1 i
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npnlp.backend.base import Array
+from npnlp.backend.compiled.vectors.kernel import inner, kernel
+
+#: Sequences of a tree: so few that its states stay in the cache, and so many that few prefixes are
+#: in two trees.
+TREE = 512
+#: Bits of the number that sequences are sorted by, and of a digit of it.
+KEY_BITS, DIGIT_BITS = 64, 11
+DIGITS = -(-KEY_BITS // DIGIT_BITS)
+#: What tokens are kept in where there are few: then those of many sequences lie near.
+SMALL = np.uint8
+MOST_SMALL = 2**8
+
+
+class Prefixes(NamedTuple):
+    """The trees of n sequences, ``TREE`` sequences a tree.
+
+    ``order (m,)`` are those that differ from each other, sorted; of each its length, ``lengths
+    (m,)``, and how many tokens it begins with as the one before it does, ``shared (m,)``: 0 where a
+    tree begins, and fewer than it has. ``repeats`` are the other sequences, equal to ``originals``.
+
+    Token t of the sequence at place r is ``tokens[first[r] + step * t]``. But many lie far from
+    each other, so ``keys (m,)`` hold those from ``begin`` on, each plus 1, in so many ``bits``:
+    the first of them ``top`` bits from the right.
+    """
+
+    order: Array
+    lengths: Array
+    shared: Array
+    keys: Array
+    first: Array
+    tokens: Array
+    step: int
+    begin: int
+    bits: int
+    top: int
+    repeats: Array
+    originals: Array
+
+
+def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefixes:
+    """The trees of sequences of ``tokens (N,)``, one after another, of these ``lengths (n,)``.
+
+    With ``reverse`` sequences are read from their ends. Those that agree in all that a key has room
+    for may come in any order, so that of such ones a repetition may be missed. Raises
+    ``IndexError`` for a token that is not below ``num_tokens``.
+    """
+    ends, bits = np.cumsum(lengths, dtype=np.int64), int(num_tokens).bit_length()
+    if ends[-1] != len(tokens) or lengths.min() < 1:
+        raise ValueError("lengths are not those of the sequences, or of none")
+    if tokens.min() < 0 or tokens.max() >= num_tokens:
+        raise IndexError("a token is out of range")
+    tokens = np.ascontiguousarray(tokens, dtype=SMALL if num_tokens <= MOST_SMALL else np.int32)
+    first, step = (ends - 1, -1) if reverse else (ends - lengths, 1)
+    keys, order = np.empty(len(lengths), dtype=np.uint64), np.empty(len(lengths), dtype=np.int64)
+    begin = fill_keys(tokens, lengths, first, step, bits, keys)
+    radix_sort(keys, order)
+    lengths, shared = lengths.take(order).astype(np.int64, copy=False), np.empty_like(order)
+    top = bits * (KEY_BITS // bits - 1)
+    prefixes = Prefixes(order, lengths, shared, keys, first.take(order), tokens, step, begin, bits,
+                        top, np.empty_like(order), np.empty_like(order))  # fmt: skip
+    count = front_code(prefixes)
+    again = len(order) - count
+    return prefixes._replace(
+        order=order[:count], lengths=lengths[:count], shared=shared[:count], keys=keys[:count],
+        first=prefixes.first[:count], repeats=prefixes.repeats[:again],
+        originals=prefixes.originals[:again],
+    )  # fmt: skip
+
+
+@inner
+def token_at(prefixes: Prefixes, r: int, t: int) -> Any:
+    """Token t of the sequence at place r of the order."""
+    return token_of(prefixes, prefixes.keys[r], r, t)
+
+
+@inner
+def token_of(prefixes: Prefixes, key: Any, r: Any, t: Any) -> Any:
+    """The same where its ``key`` is known; r and t are not below zero."""
+    moved = prefixes.bits * (t - prefixes.begin)
+    if 0 <= moved <= prefixes.top:
+        mask = np.uint64((1 << prefixes.bits) - 1)
+        return np.int64((key >> np.uint64(prefixes.top - moved)) & mask) - 1
+    return np.int64(prefixes.tokens[np.uint64(prefixes.first[r] + prefixes.step * t)])
+
+
+@kernel
+def fill_keys(
+    tokens: Array, lengths: Array, first: Array, step: int, bits: int, keys: Array
+) -> int:
+    """``keys (n,)``: the first tokens of each, from 1 on, but those that all begin with.
+
+    How many these are is returned. Token t of sequence i is ``tokens[first[i] + step t]``.
+    """
+    begin, alike = 0, True
+    while alike:
+        for i in range(len(first)):
+            place = step * begin
+            if lengths[i] <= begin or tokens[first[i] + place] != tokens[first[0] + place]:
+                alike = False
+                break
+        begin += alike
+    room = KEY_BITS // bits
+    for i in range(len(first)):
+        key, end = np.uint64(0), min(lengths[i], begin + room)
+        for t in range(begin, end):
+            key = (key << np.uint64(bits)) | np.uint64(tokens[first[i] + step * t] + 1)
+        keys[i] = key << np.uint64(bits * (begin + room - end))
+    return begin
+
+
+@kernel
+def radix_sort(keys: Array, order: Array) -> None:
+    """Sort ``keys`` in place, equal ones as they came; ``order`` is where each was.
+
+    A digit at a time, the last first, each time into as many places as that digit has values.
+    """
+    n, mask = len(keys), np.uint64(2**DIGIT_BITS - 1)
+    counts = np.zeros((DIGITS, 2**DIGIT_BITS), dtype=np.int64)
+    for i in range(n):
+        order[i] = i
+        for d in range(DIGITS):
+            counts[d, (keys[i] >> np.uint64(DIGIT_BITS * d)) & mask] += 1
+    now, other, places, moved = keys, np.empty_like(keys), order, np.empty_like(order)
+    swapped = False
+    for d in range(DIGITS):
+        shift = np.uint64(DIGIT_BITS * d)
+        if n == 0 or counts[d, (now[0] >> shift) & mask] == n:
+            continue
+        end = 0
+        for digit in range(counts.shape[1]):
+            counts[d, digit], end = end, end + counts[d, digit]
+        for i in range(n):
+            bucket = (now[i] >> shift) & mask
+            place = counts[d, bucket]
+            counts[d, bucket] += 1
+            other[place], moved[place] = now[i], places[i]
+        now, other, places, moved, swapped = other, now, moved, places, not swapped
+    if swapped:
+        for i in range(n):
+            keys[i], order[i] = now[i], places[i]
+
+
+@kernel
+def front_code(prefixes: Prefixes) -> int:
+    """Fill ``shared``; how many sequences differ from the one before them.
+
+    The arrays are those of all sequences on entry. The others are moved to ``repeats``.
+    """
+    order, lengths, shared, keys, first = prefixes[:5]
+    tokens, step, begin, bits, top, repeats, originals = prefixes[5:]
+    count, again = 0, 0
+    for r in range(len(order)):
+        # The last one that was kept; of the first sequence, itself.
+        last, same = max(count - 1, 0), begin
+        most, differ = min(lengths[r], lengths[last]), keys[r] ^ keys[last]
+        if differ == 0:
+            same = min(begin + KEY_BITS // bits, most)
+            here, there = first[r], first[last]
+            while same < most and tokens[here + step * same] == tokens[there + step * same]:
+                same += 1
+            if r > 0 and same == lengths[r] == lengths[last]:
+                repeats[again], originals[again], again = order[r], order[last], again + 1
+                continue
+        else:
+            shift = np.uint64(top)
+            while differ >> shift == 0:
+                shift -= np.uint64(bits)
+                same += 1
+        # A last token is a node of its own, and never one to go on from.
+        shared[count] = min(same, most - 1) if count % TREE else 0
+        order[count], lengths[count] = order[r], lengths[r]
+        keys[count], first[count] = keys[r], first[r]
+        count += 1
+    return count

@@ -1,0 +1,200 @@
+"""A recurrent layer over trees of prefixes, compiled: each prefix once.
+
+What :mod:`npnlp.inference.walk` does in arrays as a whole, with the steps of
+``layers/recurrent/elman.py``, ``layers/recurrent/gru.py`` and ``layers/recurrent/lstm.py``. It
+goes through a
+tree (``backend/compiled/inference/prefixes.py``) by depth, and keeps the states of two depths. Of a
+depth it takes some nodes at once: their states are still near when they are multiplied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from npnlp.backend.base import Array
+from npnlp.backend.compiled.inference.prefixes import TREE, Prefixes, token_of
+from npnlp.backend.compiled.inference.steps import gru_steps, lstm_steps, relu_steps, tanh_steps
+from npnlp.backend.compiled.products import aligned, panels_of, put_product, room_for
+from npnlp.backend.compiled.vectors.elementwise import columns
+from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
+from npnlp.backend.compiled.vectors.vectors import Number, picked
+
+#: What is made of the hidden states of a sequence.
+LAST, MEAN, MAX = range(3)
+#: Nodes at once.
+BLOCK = 64
+
+
+@picked
+def add_up(so_far: Number, h: Number) -> tuple[Number, ...]:
+    """A sum."""
+    return (so_far + h,)
+
+
+@picked
+def take_larger(so_far: Number, h: Number) -> tuple[Number, ...]:
+    """The maximum; what is not a number stays, since no state after it is one."""
+    return (so_far.larger(h),)
+
+
+def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]:
+    """Fill ``out (m, P H)`` with what each of ``poolings (P,)`` makes of sequences of some trees.
+
+    They are those from place ``start`` to ``end``. A cell has so many ``states``. ``table (G, V,
+    H)`` is the input of each token, projected; ``bias (1, H)`` is added to the last gate's product
+    of a state with ``w_hh_t (H, G H)``, where a cell has that.
+    """
+
+    def trees(
+        prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
+        bias: Array, out: Array,
+    ) -> None:  # fmt: skip
+        groups, size, longest = len(table), table.shape[2], 0
+        for r in range(start, end):
+            longest = max(longest, prefixes.lengths[r])
+        panels = panels_of(w_hh_t, groups, 0, size)
+        rest = room_for(BLOCK, panels)
+        now, before = rows_of(states, size, table), rows_of(states, size, table)
+        product, following = rows_of(groups, size, table), rows_of(groups, size, table)
+        pooled, above = room_to_pool(poolings, size, table), room_to_pool(poolings, size, table)
+        # Where a sequence ends, its last state is handed out, or is here but for a moment.
+        spare, last_at = rows_of(states, size, table), -1
+        for p in range(len(poolings)):
+            if poolings[p] == LAST:
+                last_at = p * size
+        nodes, counts = np.empty((longest, 3, TREE), np.int32), np.empty((longest, 2), np.int64)
+        own, zeros = np.arange(TREE).astype(np.int32), np.zeros(TREE, np.int32)
+        for low in range(start, end, TREE):
+            high, given = min(low + TREE, end), out[low - start : low - start + TREE]
+            find_nodes(prefixes, low, high, nodes, counts)
+            ended = given[:, last_at : last_at + size] if last_at >= 0 else spare[0][:, :size]
+            product[:, 0, :] = 0  # the roots have states of zero above them, and nothing is pooled
+            before[:, 0, :] = 0
+            for p in range(len(poolings)):
+                above[0, p * size : (p + 1) * size] = -np.inf if poolings[p] == MAX else 0
+            for depth in range(longest):
+                inside, ends, here = counts[depth, 0], TREE - counts[depth, 1], nodes[depth]
+                h, c = now[0], now[states - 1]
+                for first in range(0, inside, BLOCK):
+                    last = min(first + BLOCK, inside)
+                    take_steps(here, own, zeros, table, product, bias, before, h, c, first, last)
+                    for g in range(groups):
+                        some = following[g, first:last]
+                        put_product(h[first:last], panels[g], rest, some, 0, size)
+                take_steps(here, here[2], zeros, table, product, bias, before, ended,
+                           spare[states - 1], ends, TREE)  # fmt: skip
+                now, before, product, following = before, now, following, product
+                if len(pooled) > 1:
+                    pool(poolings, here[1], own, above, h, pooled, 0, inside)
+                    pool(poolings, here[1], here[2], above, ended, given, ends, TREE)
+                    take_means(poolings, here[2, ends:], depth, size, given)
+                    pooled, above = above, pooled
+
+    return inner(distinct(trees, take_steps.__name__))
+
+
+@inner
+def rows_of(count: int, size: int, like: Array) -> Array:
+    """``(count, TREE, size)``, aligned: a vector across two lines takes twice as long."""
+    return aligned(count * TREE * size, like).reshape(count, TREE, size)
+
+
+@inner
+def room_to_pool(poolings: Array, size: int, like: Array) -> Array:
+    """``(TREE, P H)``, or little where nothing but a last state is asked for."""
+    rows = TREE if len(poolings) > 1 or poolings[0] != LAST else 1
+    return np.empty((rows, len(poolings) * size), like.dtype)
+
+
+@inner
+def find_nodes(prefixes: Prefixes, low: int, high: int, nodes: Array, counts: Array) -> None:
+    """The nodes of each depth, those that go on from the left, and those that end from the right.
+
+    ``nodes (T, 3, TREE)``: the token, the node above, and of those that end the sequence; ``counts
+    (T, 2)``: how many of both.
+    """
+    for depth in range(len(counts)):
+        counts[depth, 0] = counts[depth, 1] = 0
+    for r in columns(low, high):
+        key, shared, last = prefixes.keys[r], prefixes.shared[r], np.uint64(prefixes.lengths[r] - 1)
+        # The node of a depth that was made last begins this sequence, if that shares so much.
+        above = counts[np.uint64(shared - 1), 0] - 1 if shared else 0
+        for depth in range(np.uint64(shared), last):
+            k = np.uint64(counts[depth, 0])
+            token = token_of(prefixes, key, r, np.int64(depth))
+            nodes[depth, 0, k], nodes[depth, 1, k] = token, above
+            counts[depth, 0], above = np.int64(k) + 1, np.int64(k)
+        counts[last, 1] += 1
+        k = np.uint64(TREE - counts[last, 1])
+        nodes[last, 0, k], nodes[last, 1, k] = token_of(prefixes, key, r, np.int64(last)), above
+        nodes[last, 2, k] = np.int64(r) - low
+
+
+@inner
+def pool(
+    poolings: Array, parents: Array, target: Array, above: Array, hidden: Array, pooled: Array,
+    first: int, last: int,
+) -> None:  # fmt: skip
+    """The sum or the maximum of the states down to each node, in rows ``target``."""
+    size = hidden.shape[1]
+    for p in range(len(poolings)):
+        own = slice(p * size, (p + 1) * size)
+        given, rows = (above[:, own], hidden), (parents, target)
+        if poolings[p] == MEAN:
+            add_up(given, rows, (pooled[:, own],), target, first, last)
+        elif poolings[p] == MAX:
+            take_larger(given, rows, (pooled[:, own],), target, first, last)
+
+
+@inner
+def take_means(poolings: Array, rows: Array, depth: int, size: int, out: Array) -> None:
+    """Divide the sums of the sequences that end at a depth."""
+    for p in range(len(poolings)):
+        if poolings[p] == MEAN:
+            share = out.dtype.type(1 / (depth + 1))
+            for row in rows:
+                for j in columns(p * size, (p + 1) * size):
+                    out[row, j] *= share
+
+
+_tanh, _relu, _gru, _lstm = (
+    _walker(tanh_steps, 1), _walker(relu_steps, 1), _walker(gru_steps, 1), _walker(lstm_steps, 2)
+)  # fmt: skip
+
+
+@kernel
+def walk_elman_tanh(
+    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
+    bias: Array, out: Array,
+) -> None:  # fmt: skip
+    """See :func:`_walker`, of :class:`npnlp.layers.recurrent.elman.Elman`."""
+    _tanh(prefixes, start, end, poolings, table, w_hh_t, bias, out)
+
+
+@kernel
+def walk_elman_relu(
+    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
+    bias: Array, out: Array,
+) -> None:  # fmt: skip
+    """The same with ReLU."""
+    _relu(prefixes, start, end, poolings, table, w_hh_t, bias, out)
+
+
+@kernel
+def walk_gru(
+    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
+    bias: Array, out: Array,
+) -> None:  # fmt: skip
+    """The same of :class:`npnlp.layers.recurrent.gru.GRU`."""
+    _gru(prefixes, start, end, poolings, table, w_hh_t, bias, out)
+
+
+@kernel
+def walk_lstm(
+    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
+    bias: Array, out: Array,
+) -> None:  # fmt: skip
+    """The same of :class:`npnlp.layers.recurrent.lstm.LSTM`."""
+    _lstm(prefixes, start, end, poolings, table, w_hh_t, bias, out)

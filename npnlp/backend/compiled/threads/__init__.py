@@ -1,0 +1,1 @@
+"""Threads that share the units or the sequences of a layer."""

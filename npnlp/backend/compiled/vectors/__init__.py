@@ -1,0 +1,1 @@
+"""Compiling: kernels, vectors of the processor, tiles of a product."""

@@ -1,0 +1,155 @@
+"""tanh, exp and the logistic function in plain arithmetic, which compilers turn into vector code.
+
+    x = m + y,  m = n ln(2) / 2,  n an integer,  |y| <= ln(2) / 4
+    tanh x = (a + tau) / (1 + a tau),  a = tanh m = (2^n - 1) / (2^n + 1),  tau = tanh y
+
+    exp x = 2^n (1 + epsilon),  x = n ln(2) + y,  |y| <= ln(2) / 2,  epsilon = exp y - 1
+
+``tau`` and ``epsilon`` are Taylor's series, which so near zero converge fast. No branch and no
+table: a vector of numbers goes through it like one number. tanh is within three units in the last
+place, exp within two, and both keep NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from npnlp.backend.base import Array
+from npnlp.backend.compiled.vectors.kernel import inner, kernel
+from npnlp.backend.compiled.vectors.vectors import Number, of_one
+
+#: So many terms of the series of tanh and of exp, by the bytes of a number.
+TERMS = {4: (4, 8), 8: (10, 14)}
+
+
+@inner
+def columns(low: int, high: int) -> Any:
+    """``range(low, high)`` of numbers that a compiler knows to be not below zero.
+
+    An index that may be is asked whether it counts from the end, and no vectors are made.
+    """
+    return range(np.uint64(low), np.uint64(high))
+
+
+@inner
+def copy(source: Any, target: Any, own: Any) -> None:
+    """``target = source``, both ``(b, H)``, in the columns ``own``."""
+    for b in range(len(source)):
+        for j in own:
+            target[b, j] = source[b, j]
+
+
+@inner
+def add(source: Any, target: Any, own: Any) -> None:
+    """``target += source``, both ``(b, H)``, in the columns ``own``."""
+    for b in range(len(source)):
+        for j in own:
+            target[b, j] += source[b, j]
+
+
+def series(terms: int) -> list[Fraction]:
+    """``tanh(y) / y`` in powers of ``y^2``, from ``tanh' = 1 - tanh^2``."""
+    found = [Fraction(1)]
+    for k in range(1, terms):
+        square = sum(found[i] * found[k - 1 - i] for i in range(k))
+        found.append(Fraction(-square, 2 * k + 1))
+    return found
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """``x = n unit + y``: what one computes n and y by, in a type of numbers.
+
+    ``rounding`` has no fraction: adding it rounds, and leaves n in the lowest bits. The unit is in
+    two parts; the first has so few bits that its product with n is exact.
+    """
+
+    rounding: float
+    per_unit: float
+    high: float
+    low: float
+
+    @classmethod
+    def by(cls, unit: Decimal, real: Any) -> Reduction:
+        """By multiples of ``unit``."""
+        fraction = np.finfo(real).nmant
+        short = 2 ** (fraction - 12)
+        high = round(unit * short) / short
+        return cls(1.5 * 2.0**fraction, float(1 / unit), high, float(unit - Decimal(high)))
+
+    def of(self, x: Number) -> tuple[Number, Number]:
+        """``2^n`` and y."""
+        moved = x * self.per_unit + self.rounding
+        n = moved - self.rounding
+        return moved.power_of_two(), (x - n * self.high) - n * self.low
+
+
+@cache
+def _halves(real: Any) -> tuple[Reduction, list[float], float]:
+    """By ln(2) / 2; the series after its first term; beyond the last number tanh rounds to 1."""
+    tail = [float(c) for c in series(TERMS[np.dtype(real).itemsize][0])[1:]]
+    largest = math.log(2) * (np.finfo(real).nmant + 3) / 2
+    return Reduction.by(Decimal(2).ln() / 2, real), tail, largest
+
+
+@cache
+def _wholes(real: Any) -> tuple[Reduction, list[float], float]:
+    """By ln(2); the series after two terms; below the last number 2^n has no exponent left."""
+    tail = [1 / math.factorial(k) for k in range(2, TERMS[np.dtype(real).itemsize][1] + 1)]
+    return Reduction.by(Decimal(2).ln(), real), tail, math.log(np.finfo(real).tiny) + 1
+
+
+def _sum(coefficients: list[float], s: Number) -> Number:
+    """``s (c_0 + s (c_1 + s (c_2 + ...)))``."""
+    total: Any = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        total = s * total + coefficient  # one instruction
+    found: Number = s * total
+    return found
+
+
+def tanh_of(x: Number) -> Number:
+    """``tanh x``, to be generated."""
+    by_halves, tail, largest = _halves(x.real)
+    power, y = by_halves.of(x.within(largest))
+    tau = y + y * _sum(tail, y * y)
+    less, more = power - 1, power + 1
+    return (less + more * tau) / (more + less * tau)
+
+
+def logistic_of(x: Number) -> Number:
+    """``1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2``, to be generated."""
+    return tanh_of(x * 0.5) * 0.5 + 0.5
+
+
+def relu_of(x: Number) -> Number:
+    """``max(x, 0)``, to be generated; what is not a number stays."""
+    return x.where("<", 0, 0.0, x)
+
+
+def exp_of(x: Number) -> Number:
+    """``exp x`` of what is not above 0, to be generated; what is too small becomes zero."""
+    by_wholes, tail, smallest = _wholes(x.real)
+    power, y = by_wholes.of(x)
+    found = power + power * (y + y * _sum(tail, y))
+    return x.where("<", smallest, 0, found)
+
+
+#: The same of one number, in compiled functions: of a float32 or a float64.
+tanh, logistic, exp = of_one(tanh_of), of_one(logistic_of), of_one(exp_of)
+
+
+@kernel
+def relu(x: Array, y: Array, active: Array) -> None:
+    """See :func:`npnlp.backend.plain.relu`; ``active`` is in the type of x."""
+    values, larger, ones = x.reshape(-1), y.reshape(-1), active.reshape(-1)
+    for i in range(len(values)):
+        larger[i] = 0 if values[i] <= 0 else values[i]  # what is not a number stays
+        ones[i] = 1 if values[i] > 0 else 0

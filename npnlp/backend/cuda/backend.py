@@ -1,0 +1,221 @@
+"""CuPy on a CUDA device: plain array operations, and a kernel where one saves many launches.
+
+The only importer of CuPy. What each kernel has to equal stands in :mod:`npnlp.backend.plain`; for a
+dtype that the kernels are not made for, that is what runs.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend.base import Array, Backend
+from npnlp.backend.cuda import recurrence
+from npnlp.backend.cuda.graphs import Graphs
+from npnlp.backend.cuda.kernel_source import REALS, Kernels, real_option
+from npnlp.backend.cuda.products import Namespace
+from npnlp.backend.cuda.why_not import Facts, diagnose
+from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.random import Random, keep_threshold
+from npnlp.errors import DeviceError
+
+#: Threads of a block where the kernel leaves it open; the others are named after their sources.
+BLOCK, SOFTMAX_THREADS, SEGMENT_THREADS, SEGMENT_COLUMNS = 256, 128, 256, 32
+#: Up to so many (rows times segments) each segment looks for its rows itself; beyond, they are
+#: sorted. It is one launch instead of some twenty, and its work grows with the product.
+LOOK_UP_TO = 2**26
+
+
+class CupyBackend(Backend):
+    """Arrays are ``cupy.ndarray`` in device memory.
+
+    Raises :class:`DeviceError` where CuPy is not installed or half-installed, or no device answers:
+    an import alone proves nothing, so arrays are made, compiled for, and multiplied on the device.
+    With ``fused`` False array calls do all the work, for comparison: no kernel is launched. With
+    ``captured`` False a step of training is launched kernel by kernel.
+    """
+
+    name = "cupy"
+
+    def __init__(self, reason: str = "", *, fused: bool = True, captured: bool = True) -> None:
+        self.reason, self.fused, self.captured = reason, fused, captured
+        cupy = _import_cupy()
+        _require_device(cupy)
+        self.kernels = Kernels(cupy)
+        self.xp = Namespace(cupy, self.kernels)
+
+    def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
+        """See :meth:`Backend.asarray`."""
+        return self.xp.asarray(host, dtype=dtype)  # type: ignore[no-any-return]
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """See :meth:`Backend.to_numpy`. Waits for the device."""
+        return np.asarray(self.xp.asnumpy(array))
+
+    def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
+        """See :meth:`Backend.segment_sum`. Rows are summed in an order that is always the same."""
+        xp, (rows, columns) = self.xp, values.shape
+        if not self._has_kernels(values):
+            one_hot = (xp.arange(size)[:, None] == segments[None, :]).astype(values.dtype)
+            return xp.dot(one_hot, values)  # type: ignore[no-any-return]
+        out = xp.empty((size, columns), dtype=values.dtype)
+        order, starts = self._segment_order(segments, rows, size)
+        kernel = self.kernels.get("segment_sum.cu", "segment_sum", real_option(values.dtype))
+        grid = (size, -(-columns // SEGMENT_COLUMNS))
+        arguments = (xp.ascontiguousarray(values), order, starts, out, np.int32(columns))
+        kernel(grid, (SEGMENT_THREADS,), arguments)
+        return out  # type: ignore[no-any-return]
+
+    def _segment_order(self, segments: Array, rows: int, size: int) -> tuple[Array, Array]:
+        """The rows of each segment one after another, and where each segment's begin."""
+        xp = self.xp
+        segments = xp.ascontiguousarray(segments, dtype=np.int64)
+        if rows * size > LOOK_UP_TO:
+            order = xp.argsort(segments, kind="stable")
+            starts = xp.searchsorted(segments.take(order), xp.arange(size + 1))
+            return order.astype(np.int32), starts.astype(np.int32)
+        order, starts = xp.empty(rows, dtype=np.int32), xp.empty(size + 1, dtype=np.int32)
+        kernel = self.kernels.get("segment_sum.cu", "segment_order")
+        kernel((size,), (SEGMENT_THREADS,), (segments, np.int32(rows), order, starts))
+        return order, starts
+
+    def keep_mask(self, random: Random, shape: tuple[int, ...], p: float) -> Array:
+        """See :meth:`Backend.keep_mask`. Made on the device, but for a part of a batch.
+
+        ``random.step`` may be an array on the device, of one uint64.
+        """
+        if not self.fused or random.share is not None:
+            return super().keep_mask(random, shape, p)
+        count = math.prod(shape)
+        keep = self.xp.empty(shape, dtype=bool)
+        if count:
+            seed, stream = random.key
+            step, clock = np.uint64(0), np.uint64(0)  # a pointer to nothing
+            if isinstance(random.step, int):
+                step = np.uint64(random.step & (2**64 - 1))
+            else:
+                clock = random.step
+            arguments = (
+                keep, np.int64(count), seed, stream, step, clock, np.uint32(keep_threshold(p)),
+            )  # fmt: skip
+            self.kernels.get("philox.cu", "keep_mask")(*_grid((count + 15) // 16), arguments)
+        return keep  # type: ignore[no-any-return]
+
+    def softmax_losses(self, logits: Array, targets: Array) -> tuple[Array, Array]:
+        """See :meth:`Backend.softmax_losses`."""
+        xp = self.xp
+        if not self._has_kernels(logits):
+            return super().softmax_losses(logits, targets)
+        logits = xp.ascontiguousarray(logits)
+        probabilities, losses = xp.empty_like(logits), xp.empty(len(logits), dtype=logits.dtype)
+        kernel = self.kernels.get("softmax.cu", "softmax_losses", real_option(logits.dtype))
+        places = xp.ascontiguousarray(targets, dtype=np.int64)
+        arguments = (logits, places, probabilities, losses, np.int32(logits.shape[1]))
+        kernel((len(logits),), (SOFTMAX_THREADS,), arguments)
+        return probabilities, losses
+
+    def softmax_losses_backward(
+        self, d_losses: Array | float, probabilities: Array, targets: Array
+    ) -> Array:
+        """See :meth:`Backend.softmax_losses_backward`."""
+        xp, dtype = self.xp, probabilities.dtype
+        if not self._has_kernels(probabilities):
+            return super().softmax_losses_backward(d_losses, probabilities, targets)
+        scale, scales = dtype.type(0), np.uint64(0)  # a pointer to nothing
+        stride = np.int32(getattr(d_losses, "ndim", 0))
+        if isinstance(d_losses, xp.ndarray):
+            scales = xp.ascontiguousarray(d_losses, dtype=dtype)
+        else:
+            scale = dtype.type(d_losses)
+        d_logits, columns = xp.empty_like(probabilities), np.int32(probabilities.shape[1])
+        kernel = self.kernels.get("softmax.cu", "softmax_losses_backward", real_option(dtype))
+        arguments = (
+            probabilities, xp.ascontiguousarray(targets, dtype=np.int64), scales, stride, scale,
+            d_logits, np.int64(d_logits.size), columns,
+        )  # fmt: skip
+        kernel(*_grid(d_logits.size), arguments)
+        return d_logits  # type: ignore[no-any-return]
+
+    def adam_step(
+        self, values: Array, grads: Array, moments: tuple[Array, Array], scratch: Array,
+        numbers: AdamNumbers,
+    ) -> None:  # fmt: skip
+        """See :meth:`Backend.adam_step`. One pass over the buffers; ``scratch`` is not used."""
+        arrays, dtype = (values, grads, *moments), values.dtype
+        if not all(self._has_kernels(a) and a.flags.c_contiguous for a in arrays):
+            super().adam_step(values, grads, moments, scratch, numbers)
+            return
+        kernel = self.kernels.get("adam.cu", "adam_step", real_option(dtype))
+        scalars = (dtype.type(number) for number in numbers)
+        kernel(*_grid(values.size), (*arrays, np.int64(values.size), *scalars))
+
+    def _has_kernels(self, array: Array) -> bool:
+        return self.fused and array.dtype.name in REALS and array.size > 0
+
+    def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
+        """See :meth:`Backend.recurrence`."""
+        return recurrence if self.fused and recurrence.supports(kind, dtype) else None
+
+    def graphs(self) -> Graphs | None:
+        """See :meth:`Backend.graphs`."""
+        return Graphs(self.xp) if self.fused and self.captured else None
+
+    def synchronize(self) -> None:
+        """See :meth:`Backend.synchronize`."""
+        self.xp.cuda.get_current_stream().synchronize()
+
+    def keep_memory(self) -> None:
+        """Nothing to do: CuPy's memory pool keeps what it is given back."""
+
+    def memory(self) -> tuple[int, int] | None:
+        """See :meth:`Backend.memory`."""
+        free, total = self.xp.cuda.runtime.memGetInfo()
+        return int(free), int(total)
+
+    def describe(self) -> dict[str, str]:
+        """See :meth:`Backend.describe`."""
+        runtime = self.xp.cuda.runtime
+        properties = runtime.getDeviceProperties(self.xp.cuda.Device().id)
+        driver, built = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion())
+        return {
+            "backend": self.name,
+            "numpy": np.__version__,
+            "cupy": self.xp.__version__,
+            "cuda": f"{built // 1000}.{built % 1000 // 10}",
+            "driver": f"for CUDA {driver // 1000}.{driver % 1000 // 10}",
+            "device": properties["name"].decode(),
+            "compute_capability": f"{properties['major']}.{properties['minor']}",
+        }
+
+
+def _grid(threads: int) -> tuple[tuple[int], tuple[int]]:
+    """The grid and the block of a kernel with a thread for each of so many elements."""
+    return (-(-threads // BLOCK),), (BLOCK,)
+
+
+def _import_cupy() -> Any:
+    try:
+        with warnings.catch_warnings():
+            # CuPy warns at import about what the device check below says with a remedy.
+            warnings.simplefilter("ignore")
+            import cupy
+        cupy.__version__  # noqa: B018  a folder that is left of CuPy can be imported too
+    except Exception as error:
+        raise DeviceError(diagnose(error, Facts.gather())) from error
+    return cupy
+
+
+def _require_device(cupy: Any) -> None:
+    try:
+        numbers = (cupy.arange(3) + 1).astype(np.float32)  # allocates, and compiles a kernel
+        works = int(numbers.sum()) == 6 and int(cupy.dot(numbers, numbers)) == 14  # cuBLAS
+    except Exception as error:
+        raise DeviceError(diagnose(error, Facts.gather(cupy))) from error
+    if not works:
+        raise DeviceError(
+            "backend cupy: the CUDA device gave a wrong sum; check it, or use --backend numpy"
+        )

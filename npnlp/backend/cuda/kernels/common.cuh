@@ -1,0 +1,173 @@
+// What the recurrences are made of: a matrix on chip, its products, and sums over lanes.
+//
+// Compile-time settings, chosen by npnlp/backend/cuda/recurrence.py:
+//     HIDDEN                         H
+//     STEPWISE                       a launch for each step: then no other setting matters
+//     PLACES                         sequences a block (or cluster): 1 or 4
+//     CLUSTER                        blocks that share them: 1; from compute capability 9.0 on also
+//                                    2, 4 or 8
+//     FORWARD_KEPT, BACKWARD_KEPT    chunks of a thread's weights that are in registers
+
+#ifndef REAL
+#define REAL float
+#endif
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#endif
+#ifndef CLUSTER
+#define CLUSTER 1
+#endif
+#ifndef PLACES
+#define PLACES 1
+#endif
+#if CLUSTER > 1  // what a kernel is launched as
+#define KERNEL __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS)
+#else
+#define KERNEL __launch_bounds__(THREADS)
+#endif
+typedef REAL real;
+
+struct alignas(4 * sizeof(real)) Four {
+    real x, y, z, w;
+};
+
+// Units of a block: whole warps; the threads of units >= H idle along.
+constexpr int UNITS = (HIDDEN + 8 * CLUSTER - 1) / (8 * CLUSTER) * 8;
+constexpr int THREADS = 4 * UNITS;
+constexpr unsigned ALL = 0xffffffffu;
+static_assert(PLACES == 1 || PLACES == 4, "the lanes below share out 1 or 4 sequences");
+
+#ifndef ON_SHIM  // the shim has its own
+__device__ __forceinline__ void cluster_barrier() {
+    asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;"
+                 ::: "memory");
+}
+// To the place in block `rank` that `address` is in this one; such addresses have 32 bits. Of floats
+// alone: with doubles, whose clusters nobody chooses, it must not be made.
+template <class Float>
+__device__ __forceinline__ void cluster_store(Float* address, int rank, Float value) {
+    static_assert(sizeof(Float) == 4, "clusters are for float");
+    unsigned place = static_cast<unsigned>(__cvta_generic_to_shared(address));
+    asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(place) : "r"(rank));
+    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(place), "f"(value) : "memory");
+}
+#endif
+
+// The blocks of a cluster tell each other what their own units are, and wait for each other.
+__device__ __forceinline__ void publish(real* address, real value) {
+    if constexpr (CLUSTER == 1) {
+        *address = value;
+    } else {
+#pragma unroll
+        for (int rank = 0; rank < CLUSTER; ++rank) cluster_store(address, rank, value);
+    }
+}
+__device__ __forceinline__ void end_of_step() {
+    if constexpr (CLUSTER == 1)
+        __syncthreads();
+    else
+        cluster_barrier();
+}
+
+__device__ __forceinline__ size_t at(size_t row, int unit) { return row * HIDDEN + unit; }
+
+// Zero in the rows that no step has, shared out over `threads` of which this one is `thread`.
+__device__ __forceinline__ void clear_rest(
+    real* array, int columns, size_t rows, const int* offsets, const int* sizes, int steps,
+    size_t thread, size_t threads) {
+    const size_t used = static_cast<size_t>(offsets[steps - 1] + sizes[steps - 1]);
+    for (size_t i = used * columns + thread; i < rows * columns; i += threads) array[i] = 0;
+}
+
+__device__ __forceinline__ void add(const Four& a, const Four& b, real& sum) {
+    sum = sum + a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w;
+}
+
+// Sums over 2 MASK neighbouring lanes, shared out: of LEFT sums, each step hands half of what a
+// lane has to the lane that keeps that half, so that lane l ends with those from
+// l * LEFT / (2 MASK) on, in sums[0], ... Where there are fewer sums than lanes, several lanes get
+// the same one. The order of additions is the same for any LEFT: a sequence's numbers do not depend
+// on PLACES.
+template <int LEFT, int MASK, int CELLS>
+__device__ __forceinline__ void scatter_sum(real (&sums)[CELLS], int lane) {
+    if constexpr (MASK > 0 && LEFT > 1) {
+        const bool upper = lane & MASK;
+#pragma unroll
+        for (int i = 0; i < LEFT / 2; ++i) {
+            const real give = upper ? sums[i] : sums[i + LEFT / 2];
+            const real keep = upper ? sums[i + LEFT / 2] : sums[i];
+            sums[i] = keep + __shfl_xor_sync(ALL, give, MASK);
+        }
+        scatter_sum<LEFT / 2, MASK / 2>(sums, lane);
+    } else if constexpr (MASK > 0) {
+        sums[0] += __shfl_xor_sync(ALL, sums[0], MASK);
+        scatter_sum<1, MASK / 2>(sums, lane);
+    }
+}
+
+// A thread's part of a matrix: ROWS rows by 4 columns a chunk; lane l has columns
+// 4 (LANES chunk + l) .. + 3, so that lanes read neighbouring fours of the vector. KEPT chunks are
+// in registers, the others in shared memory, where a thread reads again what it wrote itself.
+template <int ROWS, int COLUMNS, int LANES, int KEPT>
+struct Weights {
+    static constexpr int CHUNKS = (COLUMNS + 4 * LANES - 1) / (4 * LANES);
+    static constexpr int WIDTH = 4 * LANES * CHUNKS;  // columns, filled up with zeros
+
+    Four kept[ROWS][KEPT > 0 ? KEPT : 1];
+    Four* spare;
+
+    template <class Element>
+    __device__ __forceinline__ void load(Four* shared, int lane, Element element) {
+        spare = shared + threadIdx.x;
+#pragma unroll
+        for (int chunk = 0; chunk < CHUNKS; ++chunk) {
+            const int column = 4 * (LANES * chunk + lane);
+#pragma unroll
+            for (int row = 0; row < ROWS; ++row) {
+                const Four four = {element(row, column), element(row, column + 1),
+                                   element(row, column + 2), element(row, column + 3)};
+                if (chunk < KEPT)
+                    kept[row][chunk] = four;
+                else
+                    spare[((chunk - KEPT) * ROWS + row) * THREADS] = four;
+            }
+        }
+    }
+
+    // sums[p * STRIDE + row] += this thread's columns of row, times vector p, for all places.
+    template <int STRIDE>
+    __device__ __forceinline__ void multiply(
+        const real* vectors, int lane, real (&sums)[PLACES * STRIDE]) const {
+        const Four* fours = reinterpret_cast<const Four*>(vectors) + lane;
+#pragma unroll
+        for (int chunk = 0; chunk < KEPT; ++chunk)
+#pragma unroll
+            for (int p = 0; p < PLACES; ++p) {
+                const Four x = fours[(p * CHUNKS + chunk) * LANES];
+#pragma unroll
+                for (int row = 0; row < ROWS; ++row)
+                    add(kept[row][chunk], x, sums[p * STRIDE + row]);
+            }
+#pragma unroll 1  // or the compiler reads all of them ahead, and runs out of registers
+        for (int chunk = KEPT; chunk < CHUNKS; ++chunk) {
+            Four part[ROWS];
+#pragma unroll
+            for (int row = 0; row < ROWS; ++row)
+                part[row] = spare[((chunk - KEPT) * ROWS + row) * THREADS];
+#pragma unroll
+            for (int p = 0; p < PLACES; ++p) {
+                const Four x = fours[(p * CHUNKS + chunk) * LANES];
+#pragma unroll
+                for (int row = 0; row < ROWS; ++row) add(part[row], x, sums[p * STRIDE + row]);
+            }
+        }
+    }
+};
+
+// Shared memory: two buffers of PLACES vectors, then the weights that registers do not hold.
+__device__ __forceinline__ real* clear_buffers(int numbers) {
+    DYNAMIC_SHARED(Four, pool);
+    real* buffers = reinterpret_cast<real*>(pool);
+    for (int i = threadIdx.x; i < numbers; i += THREADS) buffers[i] = 0;
+    return buffers;
+}

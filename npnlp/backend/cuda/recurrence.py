@@ -1,0 +1,249 @@
+"""The loop over time on a CUDA device: one launch forward and one backward for a packed batch.
+
+Where the weights do not fit on chip it is one launch for each step (``kernels/stepwise.cuh``).
+
+What ``Recurrent`` of ``layers/recurrent/recurrent.py`` does in its two loops, on the same arrays,
+by
+``kernels/elman.cu``, ``gru.cu`` and ``lstm.cu``. Here is what the host decides: which kernel, how
+many sequences a block, and where the weights lie.
+
+A block has four threads a unit, and ``W_hh`` on chip. Half of a thread's registers are for weights,
+in *chunks* of 4 columns of each of its rows; those that remain are in shared memory. Where that is
+full, a cluster of blocks shares the units, from compute capability 9.0 on. On 8.0 an LSTM fits up
+to 128 units, a GRU up to 144, an Elman cell up to 256; on an H100 that is 384, 448 and 768. What is
+larger, and float64, goes step by step. That is a rule and no measurement: nobody has measured yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from npnlp.backend.base import Array
+from npnlp.backend.cuda.kernel_source import REALS, Kernels, real_option
+
+#: Of each kind: its source, the blocks of rows in W_hh, and what the compiler is told besides.
+KINDS: dict[str, tuple[str, int, tuple[str, ...]]] = {
+    "elman_tanh": ("elman.cu", 1, ()),
+    "elman_relu": ("elman.cu", 1, ("-DRELU",)),
+    "gru": ("gru.cu", 3, ()),
+    "lstm": ("lstm.cu", 4, ()),
+}
+#: The registers of a multiprocessor, and the most that a thread can name.
+REGISTERS, REGISTERS_OF_THREAD = 65536, 255
+THREADS_OF_BLOCK = 1024
+#: Bytes of shared memory that a block gets without asking for them.
+SHARED_UNASKED = 48 * 1024
+#: Blocks of a cluster; 8 is the most that every device with clusters can run.
+CLUSTERS = (1, 2, 4, 8)
+#: Four sequences a block once there are more than so many a multiprocessor: the product then uses
+#: each weight four times. Below, more blocks and shorter steps are better. Not yet measured.
+CROWDED = 2
+#: Lanes that share a row of the product: a chunk is 4 columns for each of them.
+FORWARD_LANES, BACKWARD_LANES, BACKWARD_TILE = 4, 16, 4
+#: Of a launch for one step: the side of a tile of sequences and units, and that of its block.
+STEP_TILE, STEP_SIDE = 32, 16
+NULL = np.uintp(0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled variant and its launch.
+
+    ``places`` sequences for each ``cluster`` of blocks, ``threads`` of a block, and its ``shared``
+    bytes forward and backward.
+    """
+
+    file: str
+    options: tuple[str, ...]
+    places: int
+    cluster: int
+    threads: int
+    shared: dict[str, int]
+
+    def fits(self, limits: Limits) -> bool:
+        """Whether a device can run it, and without spilling registers.
+
+        Above 512 threads the registers do not hold the sums of four sequences.
+        """
+        return (
+            self.threads <= THREADS_OF_BLOCK // (1 if self.places == 1 else 2)
+            and max(self.shared.values()) <= limits.shared
+            and (self.cluster == 1 or limits.clusters)
+        )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a block of a device can have; by default, on compute capability 8.0.
+
+    ``shared`` bytes; whether there are ``clusters``; and the device's ``multiprocessors``.
+    """
+
+    shared: int = 163 * 1024
+    clusters: bool = False
+    multiprocessors: int = 108
+
+
+@lru_cache(maxsize=256)
+def plan(
+    kind: str, hidden_size: int, places: int, cluster: int = 1, dtype: str = "float32"
+) -> Plan:
+    """How ``kind`` runs with ``places`` sequences (1 or 4) a cluster of so many blocks."""
+    file, gates, extra = KINDS[kind]
+    threads = 4 * (-(-hidden_size // (8 * cluster)) * 8)
+    quarters = -(-threads // 128) * 128  # a warp's registers are in one quarter of the file
+    registers = min(REGISTERS_OF_THREAD, REGISTERS // quarters // 8 * 8)
+    sizes = (f"-DHIDDEN={hidden_size}", f"-DPLACES={places}", f"-DCLUSTER={cluster}")
+    options, shared = [real_option(dtype), *sizes, *extra], {}
+    for name, rows, columns, lanes in (
+        ("forward", gates, hidden_size, FORWARD_LANES),
+        ("backward", BACKWARD_TILE, gates * hidden_size, BACKWARD_LANES),
+    ):
+        chunks = -(-columns // (4 * lanes))
+        kept = min(chunks, registers // 2 // (4 * rows))
+        buffers, spare = 2 * places * 4 * lanes * chunks, (chunks - kept) * rows * threads * 4
+        shared[name] = (buffers + spare) * np.dtype(dtype).itemsize
+        options.append(f"-D{name.upper()}_KEPT={kept}")
+    return Plan(file, tuple(options), places, cluster, threads, shared)
+
+
+@lru_cache(maxsize=256)
+def choose(
+    kind: str, hidden_size: int, batch: int, limits: Limits, dtype: str = "float32"
+) -> Plan | None:
+    """The plan for such a batch: the smallest cluster that holds the weights. None if none does."""
+    for cluster in CLUSTERS if dtype == "float32" else ():
+        one, four = (plan(kind, hidden_size, places, cluster) for places in (1, 4))
+        if one.fits(limits):
+            crowded = batch * cluster > CROWDED * limits.multiprocessors
+            return four if crowded and four.fits(limits) else one
+    return None
+
+
+def supports(kind: str, dtype: Any) -> bool:
+    """Whether these kernels run that cell; others take the loop of array operations."""
+    return kind in KINDS and np.dtype(dtype).name in REALS
+
+
+def step_options(kind: str, hidden_size: int, dtype: Any) -> tuple[str, ...]:
+    """What the compiler is told where each step is a launch."""
+    return (real_option(dtype), "-DSTEPWISE", f"-DHIDDEN={hidden_size}", *KINDS[kind][2])
+
+
+class Device:
+    """What a plan has to know of a CUDA device, and how a kernel is launched on it."""
+
+    def __init__(self, cupy: Any) -> None:
+        device = cupy.cuda.Device()
+        attributes = device.attributes
+        self.limits = Limits(
+            shared=int(attributes["MaxSharedMemoryPerBlockOptin"]),
+            clusters=int(device.compute_capability) >= 90,  # "90" is 9.0
+            multiprocessors=int(attributes["MultiProcessorCount"]),
+        )
+        self._kernels = Kernels(cupy)
+
+    def launch(self, chosen: Plan, name: str, blocks: int, arguments: Sequence[Any]) -> None:
+        """Hand ``blocks`` blocks of the kernel ``name`` to the current stream."""
+        kernel, shared = self._kernels.get(chosen.file, name, *chosen.options), chosen.shared[name]
+        if shared > max(SHARED_UNASKED, kernel.max_dynamic_shared_size_bytes):
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel((blocks,), (chosen.threads,), tuple(arguments), shared_mem=shared)
+
+    def launch_step(
+        self, file: str, options: tuple[str, ...], name: str, grid: tuple[int, int],
+        arguments: Sequence[Any],
+    ) -> None:  # fmt: skip
+        """Hand one step to the current stream."""
+        kernel = self._kernels.get(file, name, *options)
+        kernel(grid, (STEP_SIDE, STEP_SIDE), tuple(arguments))
+
+
+_devices: dict[int, Device] = {}
+
+
+def device_of(xp: Any) -> Device:
+    """The current device of CuPy."""
+    index = int(xp.cuda.runtime.getDevice())
+    if index not in _devices:
+        _devices[index] = Device(xp)
+    return _devices[index]
+
+
+def forward(
+    xp: Any, kind: str, memory: tuple[Array, ...], w_hh: Array, extra: Array | None,
+    initial: tuple[Array, ...] | None, offsets: Array, sizes: Array, batch: int, steps: int,
+) -> None:  # fmt: skip
+    """Fill ``memory``, whose first is ``u`` on entry, as the loop over steps does.
+
+    ``w_hh (G H, H)`` and ``u`` as that loop has them, the rows of gates halved
+    (``layers/recurrent/gates.py``); ``extra``, the GRU's ``b_hn (H,)``; ``initial``, sorted states
+    ``(B, H)``, or None for zeros; ``offsets`` and ``sizes (T,)`` int32, where the rows of a step
+    begin and how many they are. Arrays may have more rows than that: theirs of ``hidden`` (and of
+    ``delta`` in :func:`backward`) become zero.
+    """
+    bias = () if extra is None else (xp.ascontiguousarray(extra),)
+    arguments = [
+        *_memory(memory), xp.ascontiguousarray(w_hh), *bias,
+        *(_given(xp, initial) or [NULL] * (2 if kind == "lstm" else 1)),
+        offsets, sizes, np.int32(batch), np.int32(steps),
+    ]  # fmt: skip
+    _launch(xp, kind, "forward", w_hh, batch, arguments, range(steps))
+
+
+def backward(
+    xp: Any, kind: str, memory: tuple[Array, ...], w_hh: Array, d_hidden: Array | None,
+    d: tuple[Array, ...], delta: Array, kept: tuple[Array, ...] | None, offsets: Array,
+    sizes: Array, batch: int, steps: int, has_initial: bool,
+) -> None:  # fmt: skip
+    """Fill ``delta (N, deltas H)`` and, where given, ``kept``: ``dL/d`` of each row's states.
+
+    ``w_hh`` as it is, not halved; ``d_hidden (N, H)``, what the layer above gives, or None;
+    ``d``, sorted, ``dL/d`` of each sequence's last states ``(B, H)``: with ``has_initial`` they
+    become ``dL/d`` of the initial ones, in place.
+    """
+    arguments = [
+        *_memory(memory), xp.ascontiguousarray(w_hh),
+        NULL if d_hidden is None else xp.ascontiguousarray(d_hidden),
+        *_own(d), *_own((delta,)), *(_own(kept) if kept else [NULL] * len(d)),
+        offsets, sizes, np.int32(batch), np.int32(steps), np.int32(has_initial),
+    ]  # fmt: skip
+    to_initial = -1 if has_initial else 0
+    _launch(xp, kind, "backward", w_hh, batch, arguments, range(steps - 1, to_initial - 1, -1))
+
+
+def _launch(
+    xp: Any, kind: str, name: str, w_hh: Array, batch: int, arguments: Sequence[Any],
+    steps: Iterable[int],
+) -> None:  # fmt: skip
+    """All steps at once where the weights fit on chip, and in this order one by one elsewhere."""
+    device, hidden_size = device_of(xp), w_hh.shape[1]
+    chosen = choose(kind, hidden_size, batch, device.limits, w_hh.dtype.name)
+    if chosen is not None:
+        device.launch(chosen, name, -(-batch // chosen.places) * chosen.cluster, arguments)
+        return
+    options = step_options(kind, hidden_size, w_hh.dtype)
+    grid = -(-hidden_size // STEP_TILE), -(-batch // STEP_TILE)
+    for t in steps:
+        device.launch_step(KINDS[kind][0], options, f"{name}_step", grid, [*arguments, np.int32(t)])
+
+
+def _memory(memory: tuple[Array, ...]) -> list[Any]:
+    """The arrays, and how many rows they have: by that the gates (G, N, H) find the next gate."""
+    return [*_own(memory), np.int64(memory[0].shape[-2])]
+
+
+def _given(xp: Any, arrays: tuple[Array, ...] | None) -> list[Any]:
+    return [xp.ascontiguousarray(array) for array in arrays or ()]
+
+
+def _own(arrays: tuple[Array, ...]) -> list[Array]:
+    """Arrays that a kernel writes to: a copy would not do."""
+    if not all(array.flags.c_contiguous for array in arrays):
+        raise ValueError("a recurrence has to write to an array that is not contiguous")
+    return list(arrays)

@@ -1,0 +1,1 @@
+"""What predicting needs: a model with its vocabularies, batches, evaluation and metrics."""

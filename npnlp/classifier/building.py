@@ -1,0 +1,43 @@
+"""A classifier for a dataset: its sizes come from the vocabularies, its n-grams from train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from npnlp.backend import Backend, Random
+from npnlp.classifier.batches import ngrams_of
+from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.text import SurnameDataset
+
+#: What the data decides; the other fields of :class:`ClassifierConfig` are for the user to choose.
+DECIDED = ("num_embeddings", "num_classes", "padding_idx", "unk_idx", "num_ngrams")
+
+
+def model_settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Of ``given``, what :func:`make_classifier` takes."""
+    names = {field.name for field in fields(ClassifierConfig)} - set(DECIDED)
+    return {name: value for name, value in given.items() if name in names}
+
+
+def make_classifier(
+    dataset: SurnameDataset, settings: Mapping[str, Any], backend: Backend, seed: int
+) -> SurnameClassifier:
+    """An untrained model; ``settings`` are fields of :class:`ClassifierConfig`."""
+    vectorizer = dataset.get_vectorizer()
+    characters = vectorizer.char_vocab
+    orders = settings.get("ngram_orders", ())
+    keys = ngrams_of(dataset.arrays("train"), orders, len(characters))
+    config = ClassifierConfig(
+        num_embeddings=len(characters),
+        num_classes=len(vectorizer.nationality_vocab),
+        padding_idx=characters.mask_index,
+        unk_idx=characters.unk_index,
+        num_ngrams=len(keys),
+        **settings,
+    )
+    model = SurnameClassifier(config, backend=backend, random=Random(seed, "model"))
+    if model.ngrams is not None:
+        model.ngrams.keys = backend.asarray(keys)
+    return model

@@ -1,0 +1,201 @@
+"""Names in, nationalities out: a model together with its vocabularies, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend import Backend, get_backend
+from npnlp.classifier.batches import batches
+from npnlp.classifier.evaluation import EVALUATION_BATCH
+from npnlp.errors import InputError
+from npnlp.files.tensors import (
+    checked_weights,
+    load_tensors,
+    require_room,
+    save_tensors,
+)
+from npnlp.inference import can_read, largest, make_reader, read_one
+from npnlp.layers import softmax
+from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
+from npnlp.text.encoding import clean_names, encode_names, encode_plain_names
+
+KIND = "npnlp classifier"
+#: From so many names on it pays to prepare the model for many.
+MANY = 256
+#: Sequences longer than this share little with others, and have no place in a table beside them.
+LONGEST = 64
+#: A batch of long sequences has so many steps at most, so that memory does not grow with them.
+MOST_ROWS = 2**17
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable nationalities of a name, best first, as (nationality, probability)."""
+
+    surname: str
+    top: tuple[tuple[str, float], ...]
+
+    @property
+    def nationality(self) -> str:
+        """The most probable one."""
+        return self.top[0][0]
+
+    @property
+    def probability(self) -> float:
+        """Its probability."""
+        return self.top[0][1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {
+            "surname": self.surname,
+            "nationality": self.nationality,
+            "probability": self.probability,
+            "top": [{"nationality": name, "probability": p} for name, p in self.top],
+        }
+
+
+class Classifier:
+    """A trained model and its vectorizer.
+
+    ``Classifier.load("model.safetensors").predict(["Nakamoto"])[0].nationality``
+    """
+
+    def __init__(self, model: SurnameClassifier, vectorizer: SurnameVectorizer) -> None:
+        self.model = model
+        self.vectorizer = vectorizer
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, configuration and vocabularies."""
+        values = {
+            "config": self.model.config.to_dict(),
+            "vectorizer": self.vectorizer.to_serializable(),
+        }
+        save_tensors(path, KIND, self.model.state_dict(), values)
+
+    @classmethod
+    def load(cls, path: str | Path, backend: Backend | None = None) -> Self:
+        """Undo :meth:`save`; raises :class:`InputError` naming file and field where it cannot."""
+        state, values = load_tensors(path, KIND)
+        try:
+            config = ClassifierConfig.from_dict(values["config"])
+            vectorizer = SurnameVectorizer.from_serializable(values["vectorizer"])
+            sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
+            if sizes != (config.num_embeddings, config.num_classes):
+                raise InputError(f"vocabularies of {sizes} for a configuration of {config}")
+            state = checked_weights(state)
+            require_room(config, state)
+            model = SurnameClassifier(config, backend=backend or get_backend("numpy"))
+            model.load_state_dict(state)
+        except KeyError as error:
+            raise InputError(f"{path}: metadata lacks {error}") from error
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        return cls(model, vectorizer)
+
+    def unknown_characters(self, surname: str) -> str:
+        """The characters of a name that training has never seen; all of them look alike to it."""
+        return "".join(c for c in clean_name(surname) if c not in self.vectorizer.char_vocab)
+
+    def probabilities(self, surnames: Sequence[str]) -> NDArray[Any]:
+        """The probability of each class for each name ``(len(surnames), C)``.
+
+        A name alone, and many together, go a shorter way where the model allows it
+        (:func:`npnlp.inference.can_read`): the same numbers, but for the order of sums.
+        Raises :class:`InputError` for a name that is empty.
+        """
+        return self._probabilities(*self._encode(surnames))
+
+    def best(self, surnames: Sequence[str], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The ``top_k`` most probable classes of each name, best first, and their probabilities.
+
+        Both are ``(len(surnames), k)``; of equals the first class comes first. Raises
+        :class:`InputError` as :meth:`predict` does.
+        """
+        require_top_k(top_k)
+        tokens, lengths = self._encode(surnames)
+        if top_k > 1:
+            probabilities = self._probabilities(tokens, lengths)
+            classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+            return classes, np.take_along_axis(probabilities, classes, axis=1)
+        if len(lengths) >= MANY and can_read(self.model) and lengths.max() <= LONGEST:
+            best, shares = make_reader(self.model).best(tokens, lengths)
+        else:
+            best, shares = largest(self._probabilities(tokens, lengths))
+        return best[:, None], shares[:, None]
+
+    def _probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
+        """The shortest way for so many sequences of these lengths."""
+        readable = can_read(self.model)
+        if len(lengths) == 1 and readable and len(tokens) <= LONGEST:
+            return read_one(self.model, tokens)[None]
+        if len(lengths) < MANY or not readable:
+            return self.packed_probabilities(tokens, lengths)
+        read, short = make_reader(self.model).probabilities, lengths <= LONGEST
+        if short.all():
+            return read(tokens, lengths)
+        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
+        for rows, way in ((short, read), (~short, self.packed_probabilities)):
+            if rows.any():
+                out[rows] = way(tokens[np.repeat(rows, lengths)], lengths[rows])
+        return out
+
+    def _encode(self, surnames: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """All tokens, one name after another, and the length of each."""
+        vocab = self.vectorizer.char_vocab
+        if len(surnames) >= MANY:
+            encoded = encode_plain_names(surnames, vocab)
+            if encoded is not None:
+                return encoded
+        cleaned = clean_names(surnames)
+        if not all(cleaned):
+            place = cleaned.index("") + 1
+            raise InputError(f"name {place} is empty; give at least one character")
+        if len(cleaned) == 1:
+            tokens, length = self.vectorizer.vectorize(cleaned[0])
+            return tokens, np.array([length])
+        return encode_names(cleaned, vocab)
+
+    def packed_probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
+        """The same of tokens, one name after another, in packed batches."""
+        backend = self.model.backend
+        starts = np.cumsum(lengths) - lengths
+        targets = np.zeros(len(lengths), dtype=np.int64)
+        arrays = SplitArrays(tokens.astype(np.int64), starts, lengths, targets)
+        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
+        order = np.argsort(lengths, kind="stable")
+        size = max(1, min(EVALUATION_BATCH, MOST_ROWS // int(lengths.max(initial=1))))
+        for batch in batches(arrays, order, size, backend):
+            logits, _ = self.model.forward(**batch.inputs)
+            out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
+        return out
+
+    def predict(self, surnames: Sequence[str], top_k: int = 1) -> list[Prediction]:
+        """The ``top_k`` most probable nationalities of each name.
+
+        Raises :class:`InputError` for an empty name, or a ``top_k`` below 1; one above the number
+        of classes gives them all.
+        """
+        if isinstance(surnames, str):
+            raise InputError("surnames has to be a list of names; put the one name into a list")
+        classes, shares = self.best(surnames, top_k)
+        names = self.vectorizer.nationality_vocab.tokens
+        return [
+            Prediction(surname, tuple((names[c], p) for c, p in zip(of_name, row, strict=True)))
+            for surname, of_name, row in zip(
+                surnames, classes.tolist(), shares.tolist(), strict=True
+            )
+        ]
+
+
+def require_top_k(top_k: int) -> None:
+    """Raise :class:`InputError` where it is below 1."""
+    if top_k < 1:
+        raise InputError(f"top_k is {top_k}; it has to be at least 1")

@@ -1,0 +1,137 @@
+"""The gradient flow of a model: through each of its recurrent or attention layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.classifier.batches import batches
+from npnlp.classifier.evaluation import EVALUATION_BATCH
+from npnlp.files import write_table
+from npnlp.gradients import gates, heads
+from npnlp.gradients.flow import COLUMNS, GradientFlow, gradient_flow, merge
+from npnlp.layers import SoftmaxCrossEntropy
+from npnlp.layers.recurrent.memory import RecurrentTrace
+from npnlp.layers.recurrent.stack import RecurrentStack
+from npnlp.models import SurnameClassifier
+from npnlp.text import SplitArrays
+
+#: Columns of flow that is kept: the epoch, the number of the layer, then :data:`COLUMNS`.
+WIDTH = 2 + len(COLUMNS)
+#: Of so many epochs, and the last one, the gradient flow is kept at most.
+KEPT_EPOCHS = 256
+
+
+def flow_layers(model: SurnameClassifier) -> list[str]:
+    """The layers that gradient flow is kept of, by the names of ``gradient_flow.csv``."""
+    rnn = model.encoder.rnn
+    if isinstance(rnn, RecurrentStack):
+        return [_name(cell.suffix) for cell in rnn.all_cells]
+    return [_name(f"_l{number}") for number in range(len(rnn.blocks))]
+
+
+def layer_of(trace: Any) -> str:
+    """The name of the layer that ``trace`` is of."""
+    recurrent = isinstance(trace, RecurrentTrace)
+    return _name(trace.layer.suffix if recurrent else f"_l{trace.layer}")
+
+
+def _name(suffix: str) -> str:
+    return f"rnn.{suffix[1:]}"
+
+
+def flow_rows(
+    flows: dict[str, GradientFlow], layers: Sequence[str], epoch: int
+) -> NDArray[np.float64]:
+    """Rows of :data:`WIDTH`: the table of each layer, with the epoch and the layer's number."""
+    rows = [np.empty((0, WIDTH))]
+    for name, flow in flows.items():
+        table = flow.table()
+        place = np.broadcast_to([epoch, layers.index(name)], (len(table), 2))
+        rows.append(np.hstack([place, table]))
+    return np.concatenate(rows)
+
+
+def thinned(rows: NDArray[np.float64], epoch: int) -> NDArray[np.float64]:
+    """The rows of ``epoch``, the last, and of so many before that a long run stays small.
+
+    Up to ``KEPT_EPOCHS`` all are kept, up to twice as many every other one, and so on.
+    """
+    stride = 1 << (epoch // KEPT_EPOCHS).bit_length()
+    if stride == 1:
+        return rows
+    kept: NDArray[np.float64] = rows[(rows[:, 0] % stride == 0) | (rows[:, 0] == epoch)]
+    return kept
+
+
+def flow_of(
+    model: SurnameClassifier, split: SplitArrays, criterion: SoftmaxCrossEntropy
+) -> dict[str, GradientFlow]:
+    """Gradient flow of the mean loss over all rows of ``split``, dropout off, by layer.
+
+    Adds the gradient of that loss into ``model.grads``, which it sets to zero first.
+    """
+    flows: dict[str, list[GradientFlow]] = {name: [] for name in flow_layers(model)}
+    _backpropagate(
+        model, split, criterion, lambda trace: flows[layer_of(trace)].append(gradient_flow(trace))
+    )
+    return {name: merge(of_layer) for name, of_layer in flows.items()}
+
+
+def flow_and_parts(
+    model: SurnameClassifier, split: SplitArrays, criterion: SoftmaxCrossEntropy
+) -> tuple[dict[str, GradientFlow], list[dict[str, Any]]]:
+    """:func:`flow_of`, and from the same pass the flow by gate or by attention head.
+
+    The latter are rows of ``layer``, ``part`` (the gate's name, or the head's number) and the
+    columns of :data:`npnlp.gradients.gates.GATE_COLUMNS` or of
+    :data:`npnlp.gradients.heads.HEAD_COLUMNS`.
+    """
+    layers, recurrent = flow_layers(model), bool(model.encoder.cells)
+    flows: dict[str, list[GradientFlow]] = {name: [] for name in layers}
+    parts: dict[str, list[Any]] = {name: [] for name in layers}
+
+    def keep(trace: Any) -> None:
+        name, flow = layer_of(trace), gradient_flow(trace)
+        flows[name].append(flow)
+        part = gates.gate_flow(trace, flow) if recurrent else heads.head_flow(trace)
+        parts[name].append(part)
+
+    _backpropagate(model, split, criterion, keep)
+    join: Any = gates.merge if recurrent else heads.merge
+    rows = [
+        {"layer": name, "part": row["gate"] if recurrent else f"head {row['head']}"}
+        | {key: value for key, value in row.items() if key not in ("gate", "layer", "head")}
+        for name in layers
+        for row in join(parts[name]).rows()
+    ]
+    return {name: merge(of_layer) for name, of_layer in flows.items()}, rows
+
+
+def _backpropagate(
+    model: SurnameClassifier,
+    split: SplitArrays,
+    criterion: SoftmaxCrossEntropy,
+    keep: Callable[[Any], None],
+) -> None:
+    """The gradient of the mean loss over ``split``; ``keep`` is shown every layer."""
+    model.zero_grads()
+    order = np.argsort(split.lengths, kind="stable")
+    for batch in batches(split, order, EVALUATION_BATCH, model.backend):
+        logits, cache = model.forward(**batch.inputs)
+        _, loss = criterion.forward(logits, batch.targets)
+        share = len(batch.rows) / len(split)
+        model.backward(criterion.backward(share, loss), cache, keep)
+
+
+def write_flow(path: str | Path, flow: NDArray[np.float64], layers: Sequence[str]) -> None:
+    """Write ``gradient_flow.csv`` from rows of :data:`WIDTH`."""
+    rows = [
+        [int(epoch), layers[int(number)], int(lag), *rest]
+        for epoch, number, lag, *rest in flow.tolist()
+    ]
+    write_table(path, ["epoch", "layer", *COLUMNS], rows)

@@ -1,0 +1,194 @@
+"""The classifier by scikit-learn's conventions; scikit-learn itself is not needed."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend import get_backend
+from npnlp.backend.threads import one_blas_thread
+from npnlp.classifier.classifier import Classifier
+from npnlp.errors import InputError
+from npnlp.estimator.fit import fit_model
+from npnlp.estimator.given import as_classes, as_names, class_names
+from npnlp.models import ClassifierConfig, SurnameClassifier
+
+
+class NotFittedError(InputError, AttributeError):
+    """An estimator was asked before it was fitted, where there is no scikit-learn with its own."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class SurnameClassifierEstimator:
+    """Names to labels with ``fit``, ``predict``, ``predict_proba`` and ``score``.
+
+    ``SurnameClassifierEstimator(cell="gru").fit(names, labels).predict(["Nakamoto"])``
+
+    Parameters are kept as they are given and looked at by ``fit``, as scikit-learn asks; so
+    ``clone``, ``Pipeline``, ``cross_val_score`` and ``GridSearchCV`` take it. Those of the model
+    are :class:`ClassifierConfig`'s, those of training :class:`TrainingConfig`'s, and:
+
+    - ``recipe``: a name of :data:`npnlp.training.recipes.RECIPES`, whose settings stand
+      for all that are not given;
+    - ``validation_fraction``: the share of each class that is held out, to keep the epoch that is
+      best on it and to stop early; with 0 all rows are trained on, and their own loss is watched;
+    - ``backend``: ``"numpy"``, ``"cupy"``, ``"numba"`` or ``"auto"``;
+    - ``random_state``: the seed of weights, shuffles, dropout and held-out rows: the same one gives
+      the same bits. None draws a new one;
+    - ``verbose``: above 0, a line an epoch.
+
+    After ``fit``: ``classes_`` (sorted), ``n_features_in_`` (1), ``n_iter_`` (epochs),
+    ``model_`` and ``vectorizer_``. A fitted estimator can be pickled and copied; :meth:`save`
+    writes the file that :class:`Classifier` loads, in which nothing is executable.
+    """
+
+    recipe: str | None = None
+    cell: str = "elman"
+    num_layers: int = 1
+    bidirectional: bool = False
+    pooling: str = "last"
+    embedding_size: int = 100
+    rnn_hidden_size: int = 64
+    dropout: float = 0.5
+    rnn_dropout: float = 0.0
+    variational: bool = False
+    nonlinearity: str = "tanh"
+    reset: str = "after"
+    forget_bias: float | None = None
+    num_heads: int = 4
+    num_epochs: int = 100
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    early_stopping_criteria: int = 5
+    class_weights: str = "none"
+    optimizer: str = "adam"
+    momentum: float = 0.0
+    clip_norm: float | None = None
+    validation_fraction: float = 0.1
+    backend: str = "numpy"
+    random_state: Any = 1337
+    verbose: int = 0
+
+    #: What scikit-learn before 1.6 asks for in the place of tags.
+    _estimator_type: ClassVar[str] = "classifier"
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Learn from names ``X`` and their labels ``y``; the estimator itself.
+
+        Raises :class:`InputError` (a ``ValueError``) for names, labels or parameters that are not
+        what they have to be, and :class:`DivergenceError` where a number is not finite.
+        """
+        (classes, targets), names = as_classes(y), as_names(X)
+        if len(names) != len(targets):
+            raise InputError(
+                f"X has {len(names)} rows, but y has {len(targets)}; give each name a label"
+            )
+        fitted = fit_model(names, class_names(classes), targets, self.get_params())
+        self.classes_: NDArray[Any] = classes
+        self.n_features_in_ = 1
+        self.n_iter_ = fitted.epochs
+        self.vectorizer_ = fitted.vectorizer
+        self.model_ = fitted.model
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """The probability of each of ``classes_`` for each name ``(n, C)``."""
+        classifier = self.to_classifier()
+        with one_blas_thread():
+            return classifier.probabilities(as_names(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable label of each name ``(n,)``."""
+        best = self.predict_proba(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[best]
+        return labels
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The share of names whose label is predicted, weighted where weights are given."""
+        predicted, labels = self.predict(X), np.asarray(y).reshape(-1)
+        if len(predicted) != len(labels):
+            raise InputError(f"X has {len(predicted)} rows, but y has {len(labels)}")
+        right = predicted == labels
+        return float(np.average(right, weights=sample_weight))
+
+    def to_classifier(self) -> Classifier:
+        """The fitted model with its vectorizer; its labels are the texts of ``classes_``."""
+        if not hasattr(self, "model_"):
+            raise _not_fitted(type(self).__name__)
+        return Classifier(self.model_, self.vectorizer_)
+
+    def save(self, path: str | Path) -> None:
+        """Write ``model.safetensors``, which :meth:`Classifier.load` reads."""
+        self.to_classifier().save(path)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters by name; none of them holds any of its own, so ``deep`` is the same."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name; raises :class:`InputError` for one that does not exist."""
+        known = self.get_params()
+        for name in params:
+            if name not in known:
+                raise InputError(
+                    f"Invalid parameter {name!r} for {type(self).__name__}; choose of "
+                    f"{', '.join(known)}"
+                )
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The model as its configuration and plain arrays: its layers hold a module and views."""
+        state = dict(vars(self))
+        if "model_" in state:
+            model = state.pop("model_")
+            # A device may be missing where it is read again; NumPy gives the same numbers there.
+            backend = "numpy" if model.backend.name == "numpy" else "auto"
+            state["model"] = (model.config.to_dict(), model.state_dict(), backend)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        config, weights, backend = state.pop("model", (None, None, None))
+        vars(self).update(state)
+        if config is not None:
+            self.model_ = SurnameClassifier(
+                ClassifierConfig.from_dict(config), backend=get_backend(backend)
+            )
+            self.model_.load_state_dict(weights)
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self)).parameters
+        changed = ", ".join(
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value is not defaults[name].default and value != defaults[name].default
+        )
+        return f"{type(self).__name__}({changed})"
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn 1.6 and later asks before it takes an estimator."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(one_d_array=True, two_d_array=False, string=True),
+            non_deterministic=self.random_state is None,
+        )
+
+
+def _not_fitted(name: str) -> Exception:
+    """scikit-learn's own error where it is installed, so that its users can catch theirs."""
+    message = f"this {name} is not fitted yet; call fit first"
+    try:
+        from sklearn.exceptions import NotFittedError as Theirs
+    except ImportError:
+        return NotFittedError(message)
+    return Theirs(message)  # type: ignore[no-any-return]

@@ -1,0 +1,137 @@
+"""What the estimator's ``fit`` does, from plain names and the numbers of their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend import Random, get_backend
+from npnlp.backend.threads import one_blas_thread
+from npnlp.classifier.building import make_classifier, model_settings
+from npnlp.errors import InputError, require_known
+from npnlp.estimator.given import plain, require_number, seed_of
+from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.models.encoder import require_share, require_size
+from npnlp.text import SequenceVocabulary, SurnameDataset, SurnameVectorizer, Vocabulary
+from npnlp.training.config import TrainingConfig
+from npnlp.training.recipes import RECIPES
+from npnlp.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, the vectorizer it belongs to, and how many epochs it took."""
+
+    model: SurnameClassifier
+    vectorizer: SurnameVectorizer
+    epochs: int
+
+
+def fit_model(
+    names: list[str], labels: list[str], targets: NDArray[np.int64], params: Mapping[str, Any]
+) -> Fitted:
+    """Train on names whose labels are ``labels[targets]``, with an estimator's parameters.
+
+    Raises :class:`InputError` for a parameter that is not what it has to be, and
+    :class:`DivergenceError` where a number is not finite.
+    """
+    given = _with_recipe({name: plain(value) for name, value in params.items()})
+    config = _training_config(given)
+    held = held_out(targets, given["validation_fraction"], Random(config.seed, "validation"))
+    dataset = _dataset(names, labels, targets, held)
+    with one_blas_thread():
+        backend = get_backend(given["backend"])
+        model = make_classifier(dataset, model_settings(given), backend, config.seed)
+        train = dataset.arrays("train")
+        watched = dataset.arrays("val") if held.any() else train
+        trainer = Trainer(
+            model, train, watched, config, dataset.class_weights(config.class_weights)
+        )
+        while not trainer.finished:
+            row = trainer.run_epoch()
+            if given["verbose"]:
+                print(
+                    f"epoch {row['epoch'] + 1}: loss {row['train_loss']:.4f}, "
+                    f"watched {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}"
+                )
+        trainer.finish()
+    return Fitted(model, dataset.get_vectorizer(), len(trainer.progress.history))
+
+
+def _training_config(given: Mapping[str, Any]) -> TrainingConfig:
+    for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
+        require_size(name, given[name])
+    for name in ("learning_rate", "momentum", "clip_norm"):
+        require_number(name, given[name], optional=name == "clip_norm")
+    require_share("validation_fraction", given["validation_fraction"])
+    values = {**given, "seed": seed_of(given["random_state"]), "gradient_flow": False}
+    names = [field.name for field in fields(TrainingConfig) if field.name in values]
+    return TrainingConfig(**{name: values[name] for name in names})
+
+
+def _with_recipe(given: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, with the recipe's in place of those that are as they were by default.
+
+    Raises :class:`InputError` for a recipe that is not known.
+    """
+    name = given.get("recipe")
+    if name is None:
+        return given
+    require_known("recipe", name, RECIPES)
+    defaults = {f.name: f.default for kind in (ClassifierConfig, TrainingConfig)
+                for f in fields(kind)}  # fmt: skip
+    recipe = RECIPES[name]
+    kept = {key: value for key, value in given.items()
+            if key not in recipe or value != defaults[key]}  # fmt: skip
+    return {**recipe, **kept}
+
+
+def held_out(targets: NDArray[np.int64], fraction: float, random: Random) -> NDArray[np.bool_]:
+    """Which rows are for validation: ``fraction`` of each class, at least one row in all.
+
+    Shares are rounded so that the whole comes to ``fraction`` of all rows, the largest remainders
+    first, and each class keeps a row to train on. A fraction of 0 holds out none.
+
+    Raises :class:`InputError` where no class has a row to spare.
+    """
+    held = np.zeros(len(targets), dtype=bool)
+    if not fraction:
+        return held
+    counts = np.bincount(targets)
+    spare = np.maximum(counts - 1, 0)
+    shares = fraction * counts
+    take = np.minimum(np.floor(shares).astype(int), spare)
+    missing = max(1, round(fraction * len(targets))) - take.sum()
+    by_remainder = np.argsort(take - shares, kind="stable")
+    take[[label for label in by_remainder if take[label] < spare[label]][: max(missing, 0)]] += 1
+    if not take.any():
+        raise InputError(
+            "no class has two rows, so none can be held out; set validation_fraction=0"
+        )
+    order = random.permutation(len(targets))
+    for label, rows in enumerate(take):
+        held[order[targets[order] == label][:rows]] = True
+    return held
+
+
+def _dataset(
+    names: list[str], labels: list[str], targets: NDArray[np.int64], held: NDArray[np.bool_]
+) -> SurnameDataset:
+    """The names as a table whose characters are those of its train rows."""
+    import pandas as pd
+
+    frame = pd.DataFrame({
+        "surname": names,
+        "nationality": [labels[target] for target in targets],
+        "split": np.where(held, "val", "train"),
+    })  # fmt: skip
+    characters = SequenceVocabulary()
+    for name, out in zip(names, held, strict=True):
+        if not out:
+            characters.add_many(name)
+    classes = Vocabulary({label: place for place, label in enumerate(labels)})
+    return SurnameDataset(frame, SurnameVectorizer(characters, classes))

@@ -1,0 +1,126 @@
+"""Tensors and their description in a safetensors file: nothing in it is ever executed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from npnlp.errors import InputError, short
+from npnlp.files import write_atomic
+from npnlp.files.plain_json import parse_json, require_version
+from npnlp.files.tensor_file import LARGEST_HEADER, read_tensor_file
+from npnlp.models import ClassifierConfig
+from npnlp.models.surname_classifier import KEYS
+
+FORMAT_VERSION = 1
+#: One entry of the metadata holds all as JSON: the order of several would vary from run to run.
+ENTRY = "npnlp"
+#: A model may have so many times the numbers of the tensors that are to fill it, or so many; the
+#: first is for tensors that are missing, which are named once it is built.
+ROOM, SMALL = 4, 2**16
+
+State = dict[str, NDArray[Any]]
+
+
+def save_tensors(
+    path: str | Path, kind: str, tensors: Mapping[str, NDArray[Any]], values: Mapping[str, Any]
+) -> None:
+    """Write tensors, and plain values as JSON in the metadata, atomically.
+
+    ``kind`` says what the file is, so that one cannot be taken for another. Raises
+    :class:`InputError`, with the old file as it was, where :func:`load_tensors` would refuse it.
+    """
+    # safetensors writes the memory of a non-contiguous array as if it were contiguous.
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    described = {"format": kind, "format_version": FORMAT_VERSION, **values}
+    metadata = {ENTRY: json.dumps(described, ensure_ascii=False)}
+    content = safetensors.numpy.save(contiguous, metadata=metadata)
+    length = int.from_bytes(content[:8], "little")
+    if length > LARGEST_HEADER:
+        raise InputError(f"{path}: a header of {length:,} bytes; the limit is {LARGEST_HEADER:,}")
+    write_atomic(path, content)
+
+
+def load_tensors(path: str | Path, kind: str) -> tuple[State, dict[str, Any]]:
+    """Undo :func:`save_tensors`; raises :class:`InputError` for a file that is not of ``kind``."""
+    tensors, values = read_tensors(path)
+    return tensors, require_kind(path, values or {}, kind)
+
+
+def read_tensors(path: str | Path) -> tuple[State, dict[str, Any] | None]:
+    """The tensors of a file, and what this project wrote beside them; None where it did not.
+
+    Raises :class:`InputError`, naming the file and the tensor or field.
+    """
+    tensors, metadata = read_tensor_file(path)
+    if ENTRY not in metadata:
+        return tensors, None
+    try:
+        # The best loss before the first epoch is infinite.
+        values = parse_json(metadata[ENTRY], infinity=True)
+    except InputError as error:
+        raise InputError(f"{path}: damaged metadata: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: damaged metadata: {short(values)} is no table of fields")
+    return tensors, values
+
+
+def require_kind(path: str | Path, values: Mapping[str, Any], *kinds: str) -> dict[str, Any]:
+    """``values`` without what they say of the file.
+
+    Raises :class:`InputError` for another kind than ``kinds``, or for another format version, with
+    the version that this program reads.
+    """
+    left = dict(values)
+    found, version = left.pop("format", None), left.pop("format_version", None)
+    if type(found) is not str or found not in kinds:
+        said = found if type(found) is str and found.isprintable() else short(found)
+        what = "tensors of unknown origin" if found is None else f"{said:.60}"
+        raise InputError(f"{path}: holds {what}, not {' or '.join(kinds)}")
+    try:
+        require_version(version, FORMAT_VERSION)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return left
+
+
+def checked_weights(state: Mapping[str, NDArray[Any]]) -> State:
+    """``state`` as float32, but the keys of n-grams as they are.
+
+    Raises :class:`InputError` for a tensor that is not floating, or not finite in float32.
+    """
+    return {
+        name: tensor if name == KEYS else _weight(name, tensor) for name, tensor in state.items()
+    }
+
+
+def _weight(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
+    if tensor.dtype.kind != "f":
+        raise InputError(
+            f"tensor {short(name)} is of {tensor.dtype}, not of float16, float32 or float64; save "
+            "model.float().state_dict()"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        value = tensor.astype(np.float32)
+    if not np.isfinite(value).all():
+        raise InputError(f"tensor {short(name)} holds numbers that are not finite in float32")
+    return value
+
+
+def require_room(config: ClassifierConfig, state: Mapping[str, NDArray[Any]]) -> None:
+    """Raise :class:`InputError` where ``config`` is of a far larger model than ``state`` fills.
+
+    So that what a file makes the program allocate is a small multiple of the file.
+    """
+    numbers = sum(tensor.size for tensor in state.values())
+    if config.parameter_count > max(ROOM * numbers, SMALL):
+        raise InputError(
+            f"a configuration of {config.parameter_count:,} numbers, but its tensors hold "
+            f"{numbers:,}"
+        )

@@ -1,0 +1,146 @@
+"""Multi-head self-attention on packed sequences.
+
+    (1)  [q k v]_n = W_in x_n + b_in           all N packed rows in one product
+    (2)  q, k, v split into heads and padded   (B, heads, T, d) with d = E / heads
+    (3)  o = softmax(q k^T / sqrt(d)) v        of each head: npnlp/layers/attention/dot_product.py
+    (4)  o_n, the heads side by side           packed again (N, E)
+    (5)  y_n = W_out o_n + b_out
+
+Only (3) sees padded steps, and masks them: no padded row is projected. Backward is the same five
+lines from the last to the first; padding and packing undo each other. Source: Vaswani et al.,
+"Attention is all you need", 2017, section 3.2.2; equal to PyTorch's ``nn.MultiheadAttention``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Unpack
+
+from npnlp.backend import Array, Random
+from npnlp.errors import InputError
+from npnlp.layers.attention.dot_product import DotProductAttention, DotProductCache
+from npnlp.layers.base import LayerOptions
+from npnlp.layers.composite import Composite
+from npnlp.layers.linear import Linear, LinearCache
+from npnlp.layers.packing import Packing, pad_packed_sequence
+from npnlp.layers.pooling.per_sequence import require_rows
+
+
+@dataclass(frozen=True)
+class AttentionCache:
+    """``x (N, E)``, ``packing``, and the caches of (3) and (5)."""
+
+    x: Array
+    packing: Packing
+    heads: DotProductCache
+    out: LinearCache
+
+    @property
+    def weights(self) -> Array:
+        """``(B, heads, T, T)``: how each step (third axis) looks at all steps (last axis).
+
+        Each row sums to 1, B is in the caller's order, and what is past a sequence's end is 0.
+        """
+        return self.heads.weights
+
+
+@dataclass(frozen=True)
+class AttentionTrace:
+    """What a probe sees of a backward pass, by head.
+
+    ``cache`` of the forward pass; ``d_heads (N, heads, d)``, ``dL/do``, the gradient of each head's
+    output at each packed row; ``layer`` counts the layers of an encoder from 0.
+    """
+
+    cache: AttentionCache
+    d_heads: Array
+    layer: int = 0
+
+
+AttentionProbe = Callable[[AttentionTrace], None]
+
+
+class MultiHeadAttention(Composite):
+    """Self-attention with ``num_heads`` heads of ``embed_size / num_heads`` features each.
+
+    Parameters, in PyTorch's names, shapes and first values: ``in_proj_weight (3E, E)``, uniform in
+    ``+-sqrt(6 / 4E)`` (Glorot and Bengio, 2010), for q, k and v in this order; ``in_proj_bias
+    (3E,)`` of zeros; ``out_proj.weight (E, E)``, uniform in ``+-1/sqrt(E)``; ``out_proj.bias (E,)``
+    of zeros. ``dropout`` is the probability that an attention weight is dropped in training.
+
+    Raises :class:`InputError` where ``num_heads`` does not divide ``embed_size``.
+    """
+
+    def __init__(
+        self,
+        embed_size: int,
+        num_heads: int,
+        *,
+        dropout: float = 0.0,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**options)
+        if num_heads < 1 or embed_size % num_heads:
+            raise InputError(
+                f"num_heads is {num_heads}; it has to be a whole number above 0 that divides "
+                f"embed_size, {embed_size}"
+            )
+        self.embed_size, self.num_heads = embed_size, num_heads
+        bound = (6.0 / (3 * embed_size + embed_size)) ** 0.5
+        shape = (3 * embed_size, embed_size)
+        self.add_parameter("in_proj_weight", lambda random: random.uniform(shape, -bound, bound))
+        self.add_parameter("in_proj_bias", lambda random: random.uniform(shape[:1], 0.0, 0.0))
+        self.out_proj = self.add_layer(
+            "out_proj", Linear(embed_size, embed_size, **self.options_of("out_proj"))
+        )
+        self.out_proj.parameters["bias"][...] = 0
+        self.attention = self.add_layer(
+            "attention", DotProductAttention(dropout, **self.options_of("attention"))
+        )
+
+    def forward(
+        self, x: Array, random: Random | None = None, *, packing: Packing
+    ) -> tuple[Array, AttentionCache]:
+        """``y (N, E)`` of packed ``x (N, E)``; without ``random`` (evaluation) no dropout.
+
+        Raises :class:`InputError` where ``x`` is not packed by ``packing``.
+        """
+        require_rows(x, packing)
+        projected = self.backend.xp.dot(x, self.parameters["in_proj_weight"].T)  # (1)
+        projected += self.parameters["in_proj_bias"]
+        parts = self._split(projected, packing)  # (2)
+        q, k, v = parts[0], parts[1], parts[2]
+        o, heads = self.attention.forward(q, k, v, random, packing=packing)  # (3)
+        y, out = self.out_proj.forward(self._join(o[None], packing))  # (4), (5)
+        return y, AttentionCache(x, packing, heads, out)
+
+    def backward(
+        self, dy: Array, cache: AttentionCache, probe: AttentionProbe | None = None
+    ) -> Array:
+        """Add the gradients of all parameters; return ``dL/dx``. ``probe`` is shown each head's."""
+        xp, grads, packing = self.backend.xp, self.grads, cache.packing
+        d_joined = self.out_proj.backward(dy, cache.out)  # undoes (5)
+        if probe is not None:
+            probe(AttentionTrace(cache, d_joined.reshape(len(d_joined), self.num_heads, -1)))
+        d_o = self._split(d_joined, packing)[0]  # undoes (4)
+        d_parts = xp.stack(self.attention.backward(d_o, cache.heads))  # undoes (3)
+        d_projected = self._join(d_parts, packing)  # undoes (2)
+        grads["in_proj_bias"] += d_projected.sum(axis=0)  # undoes (1)
+        grads["in_proj_weight"] += xp.dot(d_projected.T, cache.x)  # undoes (1), towards W
+        d_x: Array = xp.dot(d_projected, self.parameters["in_proj_weight"])  # undoes (1), to x
+        return d_x
+
+    def _split(self, data: Array, packing: Packing) -> Array:
+        """The k blocks of columns of packed rows ``(N, k E)``, padded: ``(k, B, heads, T, d)``."""
+        padded = pad_packed_sequence(data, packing)
+        steps, batch, columns = padded.shape
+        blocks = columns // self.embed_size
+        parts = padded.reshape(steps, batch, blocks, self.num_heads, -1)
+        return parts.transpose(2, 1, 3, 0, 4)
+
+    def _join(self, parts: Array, packing: Packing) -> Array:
+        """The packed rows ``(N, k E)`` of ``(k, B, heads, T, d)``; past the end is left out."""
+        blocks, batch, _, steps, _ = parts.shape
+        flat = parts.transpose(3, 1, 0, 2, 4).reshape(steps * batch, blocks * self.embed_size)
+        return flat.take(packing.padded_rows(), axis=0)

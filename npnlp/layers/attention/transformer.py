@@ -1,0 +1,191 @@
+"""A pre-norm transformer encoder with learned positions, on packed sequences.
+
+    (1)  u_n = W_in x_n + b_in                 all N packed rows in one product
+    (2)  h_n = u_n + P[min(t_n, M - 1)]        t_n is the step of packed row n
+    (3)  h = dropout(h)
+    (4)  h = block_l(h), for each layer l      npnlp/layers/attention/transformer_block.py
+    (5)  hidden = LN(h)
+    (6)  h_last, b = hidden_{length_b}, b      each sequence's own last step
+
+Backward is the same six lines from the last to the first; a position's gradient is the sum over
+the rows that looked it up. From hidden_t to x_s is one step of attention, however far apart t and s
+are: what a recurrent layer needs t - s factors for. Source: Vaswani et al., "Attention is all you
+need", 2017; Xiong et al., "On layer normalization in the transformer architecture", 2020.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Unpack
+
+from npnlp.backend import Array, Random
+from npnlp.errors import InputError
+from npnlp.layers.attention.attention import AttentionProbe
+from npnlp.layers.attention.transformer_block import BlockCache, TransformerBlock
+from npnlp.layers.base import LayerOptions
+from npnlp.layers.composite import Composite
+from npnlp.layers.dropout import Dropout, DropoutCache
+from npnlp.layers.layer_norm import LayerNorm, LayerNormCache
+from npnlp.layers.linear import Linear, LinearCache
+from npnlp.layers.packing import Packing
+from npnlp.layers.pooling.per_sequence import require_rows
+
+#: How many positions are learned, unless said otherwise.
+MAX_POSITIONS = 64
+
+
+@dataclass(frozen=True)
+class TransformerCache:
+    """``tokens (N,)``, or None where x was packed rows; ``positions (N,)``, rows of P; ``packing``;
+    the caches of (1), (3), each block of (4), and (5).
+    """
+
+    tokens: Array | None
+    positions: Array
+    packing: Packing
+    input: LinearCache
+    dropout: DropoutCache
+    blocks: tuple[BlockCache, ...]
+    norm: LayerNormCache
+
+
+class TransformerEncoder(Composite):
+    """Packed sequences to hidden states, with the interface of a recurrent layer.
+
+    ``input_size`` is D, ``hidden_size`` is H, ``feedforward_size`` 4 H unless given. Steps from
+    ``max_positions - 1`` on share the last row of the position table: longer sequences run, but
+    those steps do not know their order.
+
+    Parameters: ``input.weight (H, D)``, ``input.bias (H,)``; ``position.weight (M, H)``, normal
+    with deviation 0.02 at first, M being ``max_positions``; and under the names of PyTorch's
+    ``nn.TransformerEncoder`` (``norm_first=True``, with a final norm)
+    ``layers.0.self_attn.in_proj_weight``, ..., ``norm.weight``, ``norm.bias``.
+
+    Raises :class:`InputError` for a size below 1, a ``num_heads`` that does not divide
+    ``hidden_size`` and a ``dropout`` outside ``[0, 1)``.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        num_heads: int = 4,
+        feedforward_size: int | None = None,
+        dropout: float = 0.1,
+        max_positions: int = MAX_POSITIONS,
+        **options: Unpack[LayerOptions],
+    ) -> None:
+        super().__init__(**options)
+        inner = 4 * hidden_size if feedforward_size is None else feedforward_size
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers,
+                 "feedforward_size": inner, "max_positions": max_positions}  # fmt: skip
+        for name, size in sizes.items():
+            if size < 1:
+                raise InputError(f"{name} is {size}; it has to be a whole number above 0")
+        self.hidden_size, self.max_positions = hidden_size, max_positions
+        add, of = self.add_layer, self.options_of
+        self.input = add("input", Linear(input_size, hidden_size, **of("input")))
+        shape = (max_positions, hidden_size)
+        self.add_parameter("position.weight", lambda random: 0.02 * random.normal(shape))
+        self.dropout = add("dropout", Dropout(dropout, **of("dropout")))
+        self.blocks: list[TransformerBlock] = []
+        for index in range(num_layers):
+            name = f"layers.{index}"
+            block = TransformerBlock(
+                hidden_size,
+                num_heads=num_heads,
+                feedforward_size=inner,
+                dropout=dropout,
+                **of(name),
+            )
+            self.blocks.append(add(name, block))
+        self.norm = add("norm", LayerNorm(hidden_size, **of("norm")))
+
+    def forward(
+        self,
+        x: Array,
+        *,
+        packing: Packing,
+        tokens: Array | None = None,
+        random: Random | None = None,
+    ) -> tuple[tuple[Array, Array], TransformerCache]:
+        """``(hidden (N, H), h_last (B, H))`` of packed ``x (N, D)``; h_last in the caller's order.
+
+        With ``tokens (N,)``, ``x (V, D)`` is a table and the input at packed row n is
+        ``x[tokens[n]]``: the table is projected once and then looked up. Without ``random``
+        (evaluation) nothing is dropped.
+        """
+        if tokens is None:
+            require_rows(x, packing)
+        else:
+            require_rows(tokens, packing, "tokens")
+        h, input_cache = self.input.forward(x)  # (1)
+        if tokens is not None:
+            h = h.take(tokens, axis=0)  # (1'), the look-up
+        positions = self.backend.asarray(packing.steps.clip(max=self.max_positions - 1))
+        h += self.parameters["position.weight"].take(positions, axis=0)  # (2)
+        stream = None if random is None else random.child("dropout")
+        h, dropout = self.dropout.forward(h, stream)  # (3)
+        blocks = []
+        for index, block in enumerate(self.blocks):
+            stream = None if random is None else random.child(f"layers.{index}")
+            h, cache = block.forward(h, stream, packing=packing)  # (4)
+            blocks.append(cache)
+        hidden, norm = self.norm.forward(h)  # (5)
+        h_last = hidden.take(packing.last_rows, axis=0)  # (6)
+        return (hidden, h_last), TransformerCache(
+            tokens, positions, packing, input_cache, dropout, tuple(blocks), norm
+        )
+
+    def backward(
+        self,
+        dy: tuple[Array | None, Array | None],
+        cache: TransformerCache,
+        probe: AttentionProbe | None = None,
+    ) -> Array:
+        """``dL/dx`` from ``dy``, the gradients of all hidden states and of the last ones.
+
+        Either part of ``dy`` may be None where nothing used that output. ``probe`` is shown the
+        gradient by head, once a layer, from the last layer to the first.
+        """
+        d_h = self.norm.backward(self._join_gradients(dy, cache), cache.norm)  # undoes (6), (5)
+        for index in reversed(range(len(self.blocks))):
+            block_probe = None if probe is None else _of_layer(probe, index)
+            d_h = self.blocks[index].backward(d_h, cache.blocks[index], block_probe)  # undoes (4)
+        d_h = self.dropout.backward(d_h, cache.dropout)  # undoes (3)
+        segment_sum = self.backend.segment_sum
+        d_positions = segment_sum(d_h, cache.positions, self.max_positions)
+        self.grads["position.weight"] += d_positions  # undoes (2)
+        if cache.tokens is not None:
+            d_h = segment_sum(d_h, cache.tokens, len(cache.input.x))  # undoes (1')
+        return self.input.backward(d_h, cache.input)  # undoes (1)
+
+    def top(self, h_last: Array) -> Array:
+        """The last states of the last layer: there are no others."""
+        return h_last
+
+    def top_backward(self, d: Array) -> Array:
+        """Undo :meth:`top`."""
+        return d
+
+    def _join_gradients(
+        self, dy: tuple[Array | None, Array | None], cache: TransformerCache
+    ) -> Array:
+        """``dL/dhidden (N, H)`` of both outputs together: undoes (6)."""
+        d_hidden, d_last = dy
+        if d_hidden is None:
+            joined = self.backend.zeros((cache.packing.rows, self.hidden_size), self.dtype)
+        elif d_last is None:
+            return d_hidden
+        else:
+            joined = d_hidden.copy()
+        if d_last is not None:
+            joined[cache.packing.last_rows] += d_last  # no row is named twice
+        return joined
+
+
+def _of_layer(probe: AttentionProbe, layer: int) -> AttentionProbe:
+    """``probe``, told which layer it is shown."""
+    return lambda trace: probe(replace(trace, layer=layer))

@@ -1,0 +1,1 @@
+"""One vector of each sequence, from the states of all its steps."""

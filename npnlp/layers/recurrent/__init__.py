@@ -1,0 +1,1 @@
+"""Recurrent layers: the loop over time, and the cells that it runs."""

@@ -1,0 +1,159 @@
+"""Backpropagation through time over long sequences, segment by segment.
+
+A recurrent layer has to remember every state (and a gated one its gates), ``T H`` numbers or some
+times that a sequence. Cut into segments of ``size`` steps, with the states carried on from one to
+the next,
+
+- *recomputation* keeps the states at the cuts alone and runs each segment forward once more when
+  its backward pass comes: ``T / size + size`` states, at the price of one more forward pass and
+  with the same gradient (Chen, Xu, Zhang and Guestrin, "Training deep nets with sublinear memory
+  cost", 2016). ``size`` near ``sqrt(T)`` needs least.
+- *truncation* lets no gradient pass a cut: that of every state at the beginning of a segment is
+  dropped. The forward pass is the same, the gradient is not (Williams and Peng, 1990).
+
+The layer's own loop does the work; a segment is a packed batch with initial states. An LSTM carries
+two of them over each cut, h and c; the other cells one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from npnlp.backend import Array
+from npnlp.errors import InputError
+from npnlp.layers.packing import Packing
+from npnlp.layers.recurrent.memory import RecurrentCache
+from npnlp.layers.recurrent.recurrent import Recurrent
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Packed rows ``start`` to ``end``: some steps of the sequences that are still running."""
+
+    start: int
+    end: int
+    packing: Packing
+
+
+#: The states of a cell at one step, each ``(b, H)``.
+States = tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class SegmentedCache:
+    """``x`` and ``tokens`` of the caller; ``states``, the initial states of each segment, each
+    ``(b, H)``, None for zeros; ``packing`` of the whole.
+    """
+
+    x: Array
+    tokens: Array | None
+    states: list[States | None]
+    packing: Packing
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held for backward, counted as :attr:`RecurrentCache.nbytes` counts them."""
+        return sum(state.nbytes for states in self.states for state in states or ())
+
+
+class Segmented:
+    """``layer`` run in segments of ``size`` steps; it returns each sequence's last states only.
+
+    Parameters and gradients are those of ``layer``. Raises :class:`InputError` for a ``size``
+    below 1.
+    """
+
+    def __init__(self, layer: Recurrent, size: int, *, truncate: bool = False) -> None:
+        if size < 1:
+            raise InputError(f"size of a segment is {size}; it has to be at least 1 step")
+        self.layer, self.size, self.truncate = layer, size, truncate
+        self.backend = layer.backend
+        self.parameters, self.grads = layer.parameters, layer.grads
+
+    def zero_grads(self) -> None:
+        """Set the layer's gradients to zero."""
+        self.layer.zero_grads()
+
+    def astype(self, dtype: Any) -> Self:
+        """A copy whose layer has another dtype."""
+        return type(self)(self.layer.astype(dtype), self.size, truncate=self.truncate)
+
+    def forward(
+        self, x: Array, *initial: Array | None, packing: Packing, tokens: Array | None = None
+    ) -> tuple[Any, SegmentedCache]:
+        """The last states, each ``(B, H)`` in the caller's order: ``h_last``, or for a cell with
+        several a tuple of them. Arguments as for :meth:`Recurrent.forward`.
+        """
+        given = tuple(packing.sort(state) for state in initial if state is not None)
+        now = given or None
+        shape = (len(packing.lengths), self.layer.hidden_size)
+        lasts = tuple(self.backend.zeros(shape, self.layer.dtype) for _ in self.layer.states)
+        at_cuts: list[States | None] = []
+        for segment in _segments(packing, self.size):
+            running = len(segment.packing.lengths)
+            if now is not None:  # a view would hold those that have ended too
+                now = tuple(state[:running].copy() for state in now)
+            at_cuts.append(now)
+            (_, *ends), _ = self._forward(x, tokens, segment, now)
+            now = tuple(ends)
+            for last, state in zip(lasts, now, strict=True):
+                last[:running] = state  # written over where a sequence goes on
+        found = tuple(packing.unsort(last) for last in lasts)
+        return found if len(found) > 1 else found[0], SegmentedCache(x, tokens, at_cuts, packing)
+
+    def backward(
+        self, d_last: Array | tuple[Array | None, ...], cache: SegmentedCache
+    ) -> tuple[Any, ...]:
+        """``(dL/dx, dL/dh0, ...)`` from the gradients of the last states; adds into the layer's.
+
+        ``d_last`` is that of ``h_last``, or a tuple of one for each state, None for zeros.
+        """
+        packing, layer = cache.packing, self.layer
+        given = d_last if isinstance(d_last, tuple) else (d_last,)
+        shape = (len(packing.lengths), layer.hidden_size)
+        d = tuple(  # of the states that each sequence has come to
+            self.backend.zeros(shape, layer.dtype) if state is None else packing.sort(state)
+            for state in (*given, *(None for _ in layer.states[len(given) :]))
+        )
+        d_x = self.backend.zeros(cache.x.shape, layer.dtype)
+        segments = _segments(packing, self.size, step=-1)
+        for segment, states in zip(segments, reversed(cache.states), strict=True):
+            _, again = self._forward(cache.x, cache.tokens, segment, states)
+            running = len(segment.packing.lengths)
+            d_part, *d_states = layer.backward((None, *(state[:running] for state in d)), again)
+            if cache.tokens is None:
+                d_x[segment.start : segment.end] = d_part
+            else:
+                d_x += d_part
+            for state, d_state in zip(d, d_states, strict=True):
+                if d_state is not None:
+                    state[:running] = 0 if self.truncate and segment.start else d_state
+        if cache.states[0] is None:
+            return (d_x, *(None for _ in d))
+        return (d_x, *(packing.unsort(state) for state in d))
+
+    def _forward(
+        self, x: Array, tokens: Array | None, segment: Segment, states: States | None
+    ) -> tuple[tuple[Array, ...], RecurrentCache]:
+        rows, given = slice(segment.start, segment.end), states or ()
+        if tokens is None:
+            return self.layer.forward(x[rows], *given, packing=segment.packing)
+        return self.layer.forward(x, *given, packing=segment.packing, tokens=tokens[rows])
+
+
+def _segments(packing: Packing, size: int, step: int = 1) -> Iterator[Segment]:
+    """The packed batch cut every ``size`` steps; rows of a segment lie one after another.
+
+    From the first to the last, or the other way with ``step`` -1. Neighbours in which the same
+    sequences run all the way share one packing: to count its steps costs as much as to run some.
+    """
+    part: Packing | None = None
+    for first in range(0, len(packing.batch_sizes), size)[::step]:
+        running = packing.batch_sizes[first]
+        lengths = (packing.longest_first[:running] - first).clip(max=size)
+        if part is None or lengths.tolist() != part.lengths.tolist():
+            part = Packing.of(lengths, packing.backend)
+        start = packing.offsets[first]
+        yield Segment(start, start + part.rows, part)

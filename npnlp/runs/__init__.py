@@ -1,0 +1,1 @@
+"""A run in a folder: checkpoint, report, model card and fingerprint."""

@@ -1,0 +1,158 @@
+"""``MODEL_CARD.md``: what a saved model is, what it was made from, and what it is not for.
+
+The same run gives the same bytes: no time, no path and no name of a person or a machine is in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from npnlp.classifier.evaluation import Evaluation
+from npnlp.classifier.inspection import outcomes
+from npnlp.files import markdown_table, write_atomic
+from npnlp.models import ClassifierConfig
+from npnlp.runs.card_figures import (
+    by_nationality,
+    calibration,
+    escaped,
+    results,
+    seen,
+    train_rows,
+)
+from npnlp.runs.card_text import LICENCES, NOT_FOR, TEMPLATE
+from npnlp.runs.checkpoint import settings_of
+from npnlp.text import own_table_path, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from npnlp.runs.run import Run
+
+
+def write_card(
+    path: str | Path,
+    run: Run,
+    evaluations: Mapping[str, Evaluation],
+    environment: Mapping[str, str],
+) -> None:
+    """Write the card of a finished run, atomically."""
+    write_atomic(path, model_card(run, evaluations, environment))
+
+
+def model_card(
+    run: Run, evaluations: Mapping[str, Evaluation], environment: Mapping[str, str]
+) -> str:
+    """The card of a finished run as Markdown; ``evaluations`` are those of ``run.evaluate()``."""
+    config = run.trainer.model.config
+    on_test = outcomes(run.trainer.model, run.dataset.arrays("test"))
+    sections = {
+        "classes": f"{config.num_classes}",
+        "model_name": escaped(run.model_file.name),
+        "model_file": json.dumps(run.model_file.name, ensure_ascii=False),
+        "not_for": NOT_FOR,
+        "model": _pairs(_model(config, str(run.trainer.model.dtype))),
+        "data": _pairs(_data(run)),
+        "balance": _balance(run),
+        "licence": LICENCES[is_own_table(run.dataset.surname_df)],
+        "training": _pairs(_training(run)),
+        "results": results(run, evaluations),
+        "by_nationality": by_nationality(run, evaluations),
+        "seen": seen(run, on_test),
+        "calibration": calibration(on_test),
+        "environment": _pairs(environment.items()),
+    }
+    return TEMPLATE.substitute(sections)
+
+
+def is_own_table(frame: pd.DataFrame) -> bool:
+    """Whether the rows, in any order and however split, are those of the table of npnlp."""
+    own = read_table(own_table_path())
+    pairs = [Counter(zip(f["nationality"], f["surname"], strict=True)) for f in (own, frame)]
+    return pairs[0] == pairs[1]
+
+
+def _pairs(rows: Iterable[tuple[str, Any]]) -> str:
+    return markdown_table(["property", "value"], [[k, escaped(str(value))] for k, value in rows])
+
+
+def _model(config: ClassifierConfig, dtype: str) -> list[tuple[str, str]]:
+    options = [f"{name} {value}" for name, value in config.cell_options.items()]
+    if config.cell == "transformer":
+        options.append(f"{config.num_heads} heads")
+    reading = ", ".join([
+        f"{config.cell} ({', '.join(options)})" if options else config.cell,
+        f"{config.rnn_hidden_size} hidden",
+        f"{config.num_layers} layer{'s' if config.num_layers > 1 else ''}",
+    ])  # fmt: skip
+    if config.cell != "transformer":
+        reading += ", both directions" if config.bidirectional else ", one direction"
+    if config.rnn_dropout:
+        reading += f", dropout {config.rnn_dropout} within"
+    drop = f"dropout {config.dropout}"
+    layers = [f"embedding of {config.embedding_size}", reading, f"pooling: {config.pooling}"]
+    if config.ngram_orders:
+        orders = ", ".join(map(str, config.ngram_orders))
+        layers.append(f"beside it {config.ngram_size} of a bag of n-grams, n = {orders}")
+    if config.hidden_layer:
+        layers += [drop, f"linear to {config.rnn_hidden_size}", "ReLU"]
+    layers += [drop, f"linear to {config.num_classes}", "softmax"]
+    return [
+        ("architecture", " → ".join(layers)),
+        ("parameters", f"{config.parameter_count:,} numbers, {dtype}"),
+        ("input", "a surname, letter by letter, in Unicode's composed form (NFC)"),
+        ("output", f"a probability for each of {config.num_classes} nationalities"),
+    ]
+
+
+def _data(run: Run) -> list[tuple[str, str]]:
+    found = run.audit
+    splits = ", ".join(f"{count:,} {split}" for split, count in found["rows_by_split"].items())
+    return [
+        ("rows", f"{found['rows']:,} ({splits})"),
+        ("nationalities", f"{found['classes']}"),
+        ("duplicate rows", f"{found['duplicate_rows']:,}"),
+        ("names with several nationalities", f"{found['names_with_several_nationalities']:,}"),
+        (
+            "test rows whose name stands in train too",
+            f"{found['test_names_in_train']:,}, of them "
+            f"{found['test_names_in_train_same_nationality']:,} with the same nationality",
+        ),
+        (
+            "different characters",
+            f"{found['characters']}, of them {len(found['characters_unknown_to_train'])} not in "
+            "train",
+        ),
+        ("longest name", f"{found['longest_name']} characters"),
+        ("SHA-256 of the rows in their order", settings_of(run.trainer, run.dataset)["data"]),
+    ]
+
+
+def _balance(run: Run) -> str:
+    names = run.dataset.get_vectorizer().nationality_vocab.tokens
+    sizes = {name: rows for name, rows in zip(names, train_rows(run), strict=True) if rows}
+    most, least = max(sizes, key=lambda n: sizes[n]), min(sizes, key=lambda n: sizes[n])
+    share = sizes[most] / sum(sizes.values())
+    return (
+        f"The largest nationality of train, {escaped(most)}, has {sizes[most]:,} rows "
+        f"({share:.1%}), the smallest, {escaped(least)}, {sizes[least]:,}: "
+        f"{sizes[most] / sizes[least]:.1f} times as many. Always answering "
+        f"{escaped(run.audit['majority_nationality'])} would be right on "
+        f"{run.audit['majority_accuracy_test']:.4f} of the test rows."
+    )
+
+
+def _training(run: Run) -> list[tuple[str, Any]]:
+    progress = run.trainer.progress
+    best = f"epoch {progress.best_epoch + 1}"
+    if progress.best_epoch < 0:
+        best = "the weights that it started from"
+    settings = [(name.replace("_", " "), value) for name, value in vars(run.trainer.config).items()]
+    return [
+        *settings,
+        ("epochs trained", len(progress.history)),
+        ("weights kept", f"{best}, by the loss on val"),
+    ]

@@ -1,0 +1,109 @@
+"""The figures of a model card, as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npnlp.classifier.evaluation import Evaluation
+from npnlp.classifier.inspection import (
+    Outcomes,
+    by_class,
+    expected_calibration_error,
+    interval,
+    reliability,
+)
+from npnlp.files import markdown_table
+
+if TYPE_CHECKING:
+    from npnlp.runs.run import Run
+
+#: Fewer test rows than this say little about a class.
+FEW = 30
+NOTHING = "–"
+
+
+def escaped(text: str) -> str:
+    """A text that Markdown shows as it is, in a table too."""
+    return re.sub(r"([\\`*_\[\]<>#|$~&])", r"\\\1", " ".join(text.split()))
+
+
+def train_rows(run: Run) -> list[int]:
+    """How many rows of train each class has."""
+    targets = run.dataset.arrays("train").targets
+    classes = run.trainer.model.config.num_classes
+    return [int(rows) for rows in np.bincount(targets, minlength=classes)]
+
+
+def _figure(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4f}"
+
+
+def results(run: Run, evaluations: Mapping[str, Evaluation]) -> str:
+    """Loss and scores of every split, and how far chance moves the accuracy."""
+    names = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
+    rows = [
+        [split, f"{found.confusion.sum():,}", *(_figure(found.metrics[name]) for name in names)]
+        for split, found in evaluations.items()
+    ]
+    test = evaluations["test"]
+    low, high = interval(test.metrics["accuracy"], int(test.confusion.sum()))
+    weighted = run.trainer.config.class_weights
+    kind = "a plain mean over rows" if weighted == "none" else f"weighted by class ({weighted})"
+    header = ["split", "rows", "loss", "accuracy", "balanced accuracy", "macro F1"]
+    table = markdown_table(header, rows)
+    return (
+        f"{table}\n\nThe loss is {kind}. By the number of test rows alone, the accuracy on names "
+        f"like these lies between {low:.3f} and {high:.3f} (95 %)."
+    )
+
+
+def by_nationality(run: Run, evaluations: Mapping[str, Evaluation]) -> str:
+    """Rows, scores and the worst mistake of each class on test."""
+    names = [escaped(name) for name in run.dataset.get_vectorizer().nationality_vocab.tokens]
+    scores = by_class(evaluations["test"].confusion)
+    rows = []
+    for name, in_train, found in zip(names, train_rows(run), scores, strict=True):
+        worst = NOTHING
+        if found.confused_with:
+            worst = f"{names[found.confused_with[0]]} ({found.confused_with[1]:,})"
+        figures = (_figure(value) for value in (found.precision, found.recall, found.f1))
+        rows.append([name, f"{in_train:,}", f"{found.rows:,}", *figures, worst])
+    header = ["nationality", "train rows", "test rows", "precision", "recall", "F1",
+              "most often taken for (rows)"]  # fmt: skip
+    few = sum(found.rows < FEW for found in scores)
+    return (
+        f"{markdown_table(header, rows)}\n\n{NOTHING}: nothing to count. Of {len(names)} "
+        f"nationalities, {few} have fewer than {FEW} test rows; their figures are uncertain."
+    )
+
+
+def seen(run: Run, found: Outcomes) -> str:
+    """Accuracy on test names that train has, as they are spelled, and on the others."""
+    known = set(run.dataset.frames["train"]["surname"])
+    stands = run.dataset.frames["test"]["surname"].isin(known).to_numpy(dtype=bool)
+    rows = [
+        [text, f"{which.sum():,}", _figure(found.right[which].mean() if which.any() else None)]
+        for text, which in (("stands in train too", stands), ("was never seen", ~stands))
+    ]
+    return markdown_table(["the name", "test rows", "accuracy"], rows)
+
+
+def calibration(found: Outcomes) -> str:
+    """How far the probabilities of test rows agree with how often they are right."""
+    bins = reliability(found)
+    rows = [
+        [f"{each.low:.1f} to {each.high:.1f}", f"{each.rows:,}", _figure(each.confidence),
+         _figure(each.accuracy)]
+        for each in bins
+    ]  # fmt: skip
+    mean, accuracy = found.confidence.mean(), found.right.mean()
+    return (
+        f"On test, the model gives its answers a probability of {mean:.4f} on average, and "
+        f"{accuracy:.4f} of them are right. Expected calibration error, over ten bins of equal "
+        f"width: {expected_calibration_error(bins):.4f}.\n\n"
+        f"{markdown_table(['probability', 'test rows', 'mean probability', 'accuracy'], rows)}"
+    )

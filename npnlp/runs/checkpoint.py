@@ -1,0 +1,104 @@
+"""``last.safetensors``: what resuming needs.
+
+docs/determinism.md says which settings may change at a resume, and what comes of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
+from typing import Any
+
+from npnlp.errors import InputError, short
+from npnlp.files.tensors import load_tensors, save_tensors
+from npnlp.models import ClassifierConfig
+from npnlp.runs.checkpoint_state import require_state
+from npnlp.text import SurnameDataset
+from npnlp.training.config import TrainingConfig
+from npnlp.training.history import plain_state, with_history
+from npnlp.training.trainer import Trainer
+from npnlp.version import __version__
+
+KIND = "npnlp checkpoint"
+#: Settings that may differ at a resume: they say when to stop, not which way to go. With a schedule
+#: that ends with the run, none may.
+FREE = ("num_epochs",)
+#: What decides the data, by a hash or as it is; the other settings are fields of the two configs.
+DATA = ("data", "vectorizer")
+#: A checkpoint from before a setting was there went on as its default does.
+DEFAULTS = {
+    field.name: field.default
+    for kind in (ClassifierConfig, TrainingConfig)
+    for field in fields(kind)
+    if field.default is not MISSING
+}
+
+
+def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
+    """What has to be the same for a resumed run to be the same run.
+
+    ``data`` is the SHA-256 of the rows in their order, wherever the table is kept.
+    """
+    free = () if trainer.config.schedule == "onecycle" else FREE
+    frame = dataset.surname_df[["nationality", "surname", "split"]]
+    content = "\n".join("\t".join(row) for row in frame.itertuples(index=False))
+    return {
+        "data": hashlib.sha256(content.encode()).hexdigest(),
+        "vectorizer": dataset.get_vectorizer().to_serializable(),
+        **trainer.model.config.to_dict(),
+        **{k: v for k, v in asdict(trainer.config).items() if k not in free},
+    }
+
+
+def save_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]) -> None:
+    """Write the state of ``trainer``."""
+    if not trainer.progress.computed_on:
+        note_machine(trainer, epoch=0, batch=0)
+    tensors, state = plain_state(trainer)
+    save_tensors(path, KIND, tensors, {"state": state, "settings": settings})
+
+
+def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]) -> None:
+    """Put ``trainer`` where the checkpoint was taken.
+
+    Another backend, or another version or number of threads of what computes, is no obstacle: it
+    is noted in ``progress.computed_on``. Raises :class:`InputError` where the run that wrote the
+    checkpoint had other settings, naming the first.
+    """
+    tensors, values = load_tensors(path, KIND)
+    saved = values.get("settings")
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: damaged checkpoint: settings are {short(saved)}")
+    for name, value in settings.items():
+        before = saved.get(name, DEFAULTS.get(name))
+        if (list(before) if isinstance(before, tuple) else before) != value:
+            raise InputError(f"{path}: {_difference(name, before, value)}")
+    try:
+        tensors, state = with_history(tensors, values.get("state"))
+        require_state(trainer, tensors, state)
+        trainer.load_state(tensors, state)
+    except InputError as error:
+        raise InputError(f"{path}: damaged checkpoint: {error}") from error
+    note_machine(trainer, trainer.progress.epoch, trainer.progress.batch)
+
+
+def note_machine(trainer: Trainer, epoch: int, batch: int) -> None:
+    """Add to ``progress.computed_on`` what computes from here on, where it is another."""
+    noted = trainer.progress.computed_on
+    now = {"npnlp": __version__, **trainer.model.backend.describe()}
+    place = {"from_epoch": epoch, "from_batch": batch}
+    if not noted or noted[-1] != now | {name: noted[-1].get(name) for name in place}:
+        noted.append(place | now)
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if name in DATA:
+        return (
+            f"that run had other data ({name} differs); resume with the same --surname-csv, or "
+            "choose another --save-dir"
+        )
+    return (
+        f"that run had {name} {short(before)}, this one {short(now)}; resume with the same "
+        "settings, or choose another --save-dir"
+    )

@@ -1,0 +1,113 @@
+"""What a checkpoint has to hold: the same things as the state of the trainer that is to go on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.classifier.flow import WIDTH
+from npnlp.errors import InputError, short
+from npnlp.training.history import History
+from npnlp.training.trainer import Trainer
+
+#: Columns of the history, before a norm for each parameter (:meth:`Trainer.run_epoch`).
+HISTORY = (
+    "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy",
+    "val_macro_f1", "grad_norm", "grad_norm_clipped", "grad_norm_max", "seconds",
+    "names_per_second",
+)  # fmt: skip
+#: Numbers that are infinite until the first epoch is done.
+INFINITE = ("state.schedule.best", "state.stopper.best")
+
+
+def require_state(
+    trainer: Trainer, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
+) -> None:
+    """Raise :class:`InputError`, naming tensor or field, for what ``trainer`` cannot go on from."""
+    own_tensors, own_values = trainer.state()
+    for name in sorted(own_tensors.keys() ^ tensors.keys()):
+        raise InputError(
+            f"tensor {name!r} {'is missing' if name in own_tensors else 'does not belong here'}"
+        )
+    for name, own in own_tensors.items():
+        _require_tensor(name, tensors[name], own)
+    _require_like("state", state, own_values)
+    _require_progress(trainer, state)
+    _require_history(trainer, state["progress"])
+    _require_machines(state["progress"]["computed_on"])
+    _require_flow(trainer, tensors["flow"], state["progress"]["epoch"])
+
+
+def _require_tensor(name: str, found: NDArray[Any], own: NDArray[Any]) -> None:
+    shape = (len(found), WIDTH) if name == "flow" and found.ndim else own.shape
+    if found.shape != shape or found.dtype != own.dtype:
+        raise InputError(
+            f"tensor {name!r} is {found.dtype} of shape {found.shape}, not {own.dtype} of {shape}"
+        )
+    if own.dtype.kind != "f" or name == "flow":
+        return
+    weights = name.startswith(("model.", "best."))
+    if not np.isfinite(found).all() if weights else np.isnan(found).any():
+        raise InputError(f"tensor {name!r} holds numbers that are not finite")
+
+
+def _require_like(name: str, found: Any, own: Any) -> None:
+    """The same fields, and of the same types; numbers of at least 0, or -1 for none."""
+    if isinstance(own, dict):
+        if not isinstance(found, dict) or found.keys() != own.keys():
+            raise InputError(f"field {name!r} is {short(found)}; it has to hold {', '.join(own)}")
+        for key, value in own.items():
+            _require_like(f"{name}.{key}", found[key], value)
+        return
+    right = type(found) is type(own) or (type(own) is float and type(found) is int)
+    if right and type(own) in (int, float):
+        right = found >= -1 and (math.isfinite(found) or name in INFINITE)
+    if not right:
+        raise InputError(f"field {name!r} is {short(found)}")
+
+
+def _require_progress(trainer: Trainer, state: Mapping[str, Any]) -> None:
+    progress = state["progress"]
+    epoch, batch = progress["epoch"], progress["batch"]
+    for name, value, low, high in (
+        ("steps", state["steps"], 0, 2**63),
+        ("learning_rate", state["learning_rate"], 0, math.inf),
+        ("schedule.learning_rate", state["schedule"]["learning_rate"], 0, math.inf),
+        ("progress.epoch", epoch, 0, 2**63),
+        ("progress.batch", batch, 0, trainer.batches_per_epoch + 1),
+        ("progress.best_epoch", progress["best_epoch"], -1, max(epoch, 0)),
+    ):
+        if not low <= value < high:
+            raise InputError(f"field 'state.{name}' is {short(value)}")
+
+
+def _require_history(trainer: Trainer, progress: Mapping[str, Any]) -> None:
+    history: History = progress["history"]
+    columns = {*HISTORY, *(f"grad_norm.{name}" for name in trainer.model.flat.parameters)}
+    if len(history) > progress["epoch"]:
+        raise InputError(
+            f"field 'history' has {len(history)} rows after {short(progress['epoch'])} epochs"
+        )
+    if history.columns and set(history.columns) != columns:
+        raise InputError("field 'history' has other columns")
+
+
+def _require_machines(noted: list[Any]) -> None:
+    for place, machine in enumerate(noted):
+        if not isinstance(machine, dict) or not all(
+            type(value) in (int, str) for value in machine.values()
+        ):
+            raise InputError(f"field 'state.progress.computed_on': {place} is {short(machine)}")
+
+
+def _require_flow(trainer: Trainer, flow: NDArray[Any], epoch: int) -> None:
+    """The epoch, the number of the layer and the lag, with which each row begins, are whole."""
+    limits = (epoch + 1, len(trainer.flow_layers), 2**31)
+    for column, limit in enumerate(limits):
+        numbers = flow[:, column]
+        if not ((numbers >= 0) & (numbers < limit) & (numbers == np.floor(numbers))).all():
+            raise InputError(f"tensor 'flow': column {column} has to be 0 to {limit - 1}")

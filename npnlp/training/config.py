@@ -1,0 +1,79 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npnlp.checks import (
+    require_at_least_one,
+    require_below_one,
+    require_not_negative,
+    require_positive,
+)
+from npnlp.errors import InputError, require_known
+from npnlp.training.schedule import SCHEDULES
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What decides the course of a training run, besides the model and the data.
+
+    With ``schedule`` "plateau" the rate is halved where the validation loss stands still, and the
+    best epoch is kept; with "onecycle" it rises over the first ``warm_up`` of all steps, falls to
+    zero at the end, and the last epoch is kept. ``bucket`` batches at a time are sorted by length
+    (0: none). ``merge_repeats`` makes one row of a name that occurs several times, with all its
+    labels. ``label_smoothing``, ``logit_adjustment`` and ``consistency`` are the eps, tau and alpha
+    of :mod:`npnlp.training.objective`; ``prior_correction`` is a tau that is taken off the logits
+    once training is done (Menon et al., 2021, equation 9).
+    """
+
+    num_epochs: int = 100
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    seed: int = 1337
+    early_stopping_criteria: int = 5
+    class_weights: str = "none"
+    optimizer: str = "adam"
+    momentum: float = 0.0
+    clip_norm: float | None = None
+    gradient_flow: bool = True
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    schedule: str = "plateau"
+    warm_up: float = 0.15
+    bucket: int = 0
+    merge_repeats: bool = False
+    label_smoothing: float = 0.0
+    logit_adjustment: float = 0.0
+    consistency: float = 0.0
+    prior_correction: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_at_least_one(self, "num_epochs", "batch_size", "early_stopping_criteria")
+        require_positive(self, "learning_rate", "clip_norm")
+        require_not_negative(
+            self, "weight_decay", "bucket", "logit_adjustment", "consistency", "prior_correction"
+        )
+        require_below_one(self, "beta2", "warm_up", "label_smoothing")
+        require_known("schedule", self.schedule, SCHEDULES)
+        if self.optimizer == "adam" and self.momentum:
+            raise InputError(f"momentum is {self.momentum}, but adam has none; use optimizer sgd")
+        if self.optimizer != "adam" and self.weight_decay:
+            raise InputError(f"weight_decay is {self.weight_decay}; only adam has it")
+        if self.soft and self.class_weights != "none":
+            raise InputError(
+                f"class_weights {self.class_weights!r} do not go with merged repeats, smoothing, "
+                "logit adjustment or consistency; use none"
+            )
+
+    @property
+    def soft(self) -> bool:
+        """Whether the objective has distributions as targets."""
+        parts = self.label_smoothing, self.logit_adjustment, self.consistency
+        return self.merge_repeats or any(parts)
+
+    @property
+    def optimizer_options(self) -> dict[str, float]:
+        """Those of :func:`make_optimizer`, besides the rate."""
+        names = ("momentum", "beta2", "weight_decay")
+        return {name: getattr(self, name) for name in names}

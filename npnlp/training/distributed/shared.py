@@ -1,0 +1,268 @@
+"""Data-parallel training: R processes (ranks) share the rows of every batch.
+
+    (1)  rank r takes rows r, r + R, r + 2 R, ... of the batch, sorted by length
+    (2)  g_r = gradient of the (weighted) mean loss of its rows, W_r the sum of their weights
+    (3)  g = sum_r W_r g_r / sum_r W_r             one sum over all ranks of one flat buffer
+    (4)  each rank clips g and takes the step
+
+So g is the gradient of the whole batch. Whatever is random depends on the place of a row in the
+batch and not on the rank that has it: a rank cuts its rows out of the mask of the whole batch. All
+ranks hold the same weights and decide alike; a run is the same for any R, up to rounding, and for
+the same R to the bit.
+
+The one batch of an epoch whose gradient flow is kept is rank 0's alone (the others have no row of
+it), so that the flow is that of the whole batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from npnlp.backend import Array, Backend, Random, get_backend
+from npnlp.backend.random import Share
+from npnlp.classifier.batches import Batch, batches
+from npnlp.errors import InputError
+from npnlp.layers import Packing
+from npnlp.models import SurnameClassifier
+from npnlp.text import SplitArrays
+from npnlp.training.history import plain_state, with_history
+from npnlp.training.interrupt import Interrupted
+from npnlp.training.objective import Objective, Outcome, Probe
+
+if TYPE_CHECKING:
+    from npnlp.training.trainer import Trainer
+
+Rows = NDArray[np.int64]
+
+
+class Communicator(Protocol):
+    """What connects the ranks."""
+
+    rank: int
+    size: int
+
+    def total(self, values: Array, backend: Backend) -> Array:
+        """The sum over all ranks of ``values (n,)``, in the order of ranks: on all the same bits.
+
+        The result may be overwritten by the next call.
+        """
+
+    def from_first(self, content: bytes) -> bytes:
+        """What rank 0 gave."""
+
+
+@dataclass(frozen=True, eq=False)
+class BatchShare:
+    """Where every ``size``-th row of a batch, from ``rank`` on, lies in the masks of the whole.
+
+    ``lengths (B,)`` are those of the whole batch, longest first, and ``packing`` is that of this
+    rank's rows. See :class:`npnlp.backend.random.Share`.
+    """
+
+    lengths: Rows
+    packing: Packing
+    rank: int
+    size: int
+    starts: tuple[int, ...] = (0,)
+
+    def from_steps(self, steps: tuple[int, ...]) -> Self:
+        """See :class:`Share`."""
+        return replace(self, starts=steps)
+
+    def place(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
+        """A row a sequence, a row a step, or ``(B, heads, T, T)``; see :class:`Share`.
+
+        Where every sequence has one step, a row a sequence and a row a step are the same. Raises
+        :class:`InputError` for another number of rows.
+        """
+        own, batch = slice(self.rank, None, self.size), len(self.lengths)
+        if len(shape) == 4:
+            longest = int(self.lengths[0])
+            wide = (batch, shape[1], longest, longest)
+            return wide, (own, slice(None), slice(shape[2]), slice(shape[3]))
+        if shape[0] == len(self.packing.lengths) and self.starts == (0,):
+            return (batch, *shape[1:]), own
+        count, rows = self.packed
+        if shape[0] != len(rows):
+            raise InputError(
+                f"a mask of shape {shape} has neither a row a sequence nor a row a step; a batch "
+                "with such masks cannot be shared"
+            )
+        return (count, *shape[1:]), rows
+
+    @cached_property
+    def packed(self) -> tuple[int, Rows]:
+        """How many rows a packed mask of the whole batch has, and which of them are this rank's."""
+        steps, places = self.packing.steps, self.packing.places
+        sizes = (self.lengths[:, None] > np.arange(self.lengths[0])).sum(axis=0)
+        ends = np.cumsum(sizes)
+        rows = (ends - sizes)[steps] + places * self.size + self.rank
+        count, parts = 0, []
+        for start in self.starts:
+            before = int(ends[min(start, len(ends)) - 1]) if start else 0
+            parts.append(rows[steps >= start] + (count - before))
+            count += int(ends[-1]) - before
+        return count, np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A batch of ``rows (B,)`` of which this rank has ``batch``, or nothing (None)."""
+
+    rows: Rows
+    batch: Batch | None
+    share: Share | None = None
+
+
+AnyBatch: TypeAlias = Batch | Part
+
+
+class Alone:
+    """One process: batches are its own, and nothing is sent."""
+
+    rank, size, first = 0, 1, True
+
+    def batches(
+        self,
+        split: SplitArrays,
+        order: Rows,
+        batch_size: int,
+        backend: Backend,
+        start: int,
+        undivided: int | None,
+    ) -> Iterator[AnyBatch]:
+        """Those of :func:`npnlp.classifier.batches.batches`; rank 0 has ``undivided`` to itself."""
+        return batches(split, order, batch_size, backend, start)
+
+    def objective(self, objective: Objective) -> Objective:
+        """``objective`` for what :meth:`batches` gives."""
+        return objective
+
+    def together(self, *partial: NDArray[Any]) -> list[NDArray[Any]]:
+        """Arrays on the host, each summed over all ranks, in float64."""
+        return list(partial)
+
+    def align(self, trainer: Trainer) -> None:
+        """Give the trainer of every rank the state of rank 0's."""
+
+    def agreed(self, check: Callable[[], None]) -> Callable[[], None]:
+        """``check``, which raises :class:`Interrupted`, made to raise on all ranks at once."""
+        return check
+
+
+ALONE = Alone()
+
+
+class Shared(Alone):
+    """The ranks that ``communicator`` connects."""
+
+    def __init__(self, communicator: Communicator) -> None:
+        self.communicator = communicator
+        self.rank, self.size = communicator.rank, communicator.size
+        self.first = self.rank == 0
+        self.asked = 0
+        self.stop = False
+
+    def batches(
+        self,
+        split: SplitArrays,
+        order: Rows,
+        batch_size: int,
+        backend: Backend,
+        start: int,
+        undivided: int | None,
+    ) -> Iterator[AnyBatch]:
+        """See :class:`Alone`: a :class:`Part` for each batch."""
+        firsts = range(start * batch_size, len(order), batch_size)
+        wholes = [_longest_first(split, order[first : first + batch_size]) for first in firsts]
+        own = [
+            rows[self.rank :: self.size][: None if number != undivided else 0]
+            for number, rows in enumerate(wholes, start)
+        ]
+        size = max(map(len, own), default=0)  # of all, but for the last batch
+        made = batches(split, np.concatenate(own), size, backend) if size else iter(())
+        for number, (rows, mine) in enumerate(zip(wholes, own, strict=True), start):
+            if number == undivided and self.first:
+                yield Part(rows, next(batches(split, rows, len(rows), backend)))
+            elif not len(mine):
+                yield Part(rows, None)
+            else:
+                batch = next(made)
+                lengths = split.lengths[rows]
+                yield Part(rows, batch, BatchShare(lengths, batch.packing, self.rank, self.size))
+
+    def objective(self, objective: Objective) -> Objective:
+        """See :class:`Alone`: (2) and (3)."""
+        return SharedObjective(objective, self)
+
+    def together(self, *partial: NDArray[Any]) -> list[NDArray[Any]]:
+        """See :class:`Alone`."""
+        flat = np.concatenate([array.ravel().astype(np.float64) for array in partial])
+        summed = self.communicator.total(flat, get_backend("numpy"))
+        ends = np.cumsum([array.size for array in partial])
+        return [
+            part.reshape(array.shape).astype(array.dtype)
+            for part, array in zip(np.split(summed, ends[:-1]), partial, strict=True)
+        ]
+
+    def align(self, trainer: Trainer) -> None:
+        """See :class:`Alone`."""
+        tensors, state = plain_state(trainer)
+        contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+        share = self.communicator.from_first
+        tensors = safetensors.numpy.load(share(safetensors.numpy.save(contiguous)))
+        plain = json.loads(share(json.dumps(state).encode()))
+        trainer.load_state(*with_history(tensors, plain))
+
+    def agreed(self, check: Callable[[], None]) -> Callable[[], None]:
+        """See :class:`Alone`: who is asked to stop tells the others with the next gradient."""
+
+        def together() -> None:
+            try:
+                check()
+            except Interrupted:
+                self.asked = 1
+            if self.stop:
+                raise Interrupted
+
+        return together
+
+
+class SharedObjective:
+    """The objective of a rank's rows; its gradient and its sums become those of the whole batch."""
+
+    def __init__(self, objective: Objective, ranks: Shared) -> None:
+        self.alone, self.ranks = objective, ranks
+
+    def __call__(
+        self, model: SurnameClassifier, batch: Any, random: Random, probe: Probe | None
+    ) -> Outcome:
+        """See :class:`Objective`; ``batch`` is a :class:`Part`."""
+        grads, backend = model.flat.grads, model.backend
+        message = backend.zeros((grads.size + 4,), grads.dtype)
+        if batch.batch is not None:
+            found = self.alone(model, batch.batch, random.within(batch.share), probe)  # (2)
+            message[:-4] = grads
+            message[:-4] *= found.weight_sum
+            message[-4] = found.loss_sum
+            message[-3] = found.weight_sum
+            message[-2] = found.correct
+        message[-1] = self.ranks.asked
+        summed = self.ranks.communicator.total(message, backend)
+        loss_sum, weight_sum, correct, asked = summed[-4:].copy()
+        self.ranks.stop = bool(asked)
+        backend.xp.divide(summed[:-4], weight_sum, out=grads)  # (3)
+        return Outcome(grads[:0], loss_sum, weight_sum, correct)
+
+
+def _longest_first(split: SplitArrays, rows: Rows) -> Rows:
+    """Rows in the order in which a batch of them is packed."""
+    return rows[np.argsort(-split.lengths[rows], kind="stable")]

@@ -1,0 +1,51 @@
+"""What the README shows is what happens."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_library_example_prints_what_the_readme_says() -> None:
+    (example,), (expected,) = blocks("python"), blocks("text")
+    done = subprocess.run(
+        [sys.executable, "-c", example], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == expected
+
+
+def test_the_tables_say_what_the_results_say() -> None:
+    tables = runpy.run_path(str(ROOT / "tools/readme_tables.py"))
+    for name in tables["TABLES"]:
+        section = f"<!-- {name} -->\n{tables['TABLES'][name]()}\n<!-- end of {name} -->"
+        assert section in README, f"run tools/readme_tables.py: {name} has changed"
+
+
+def test_every_link_and_picture_is_there() -> None:
+    targets = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert targets
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+def test_every_named_script_is_there() -> None:
+    for script in set(re.findall(r"(?:experiments|benchmarks|tools)/[\w/]+\.py", README)):
+        assert (ROOT / script).exists(), script
+
+
+def test_the_two_command_lines_install_run_and_test() -> None:
+    lines = [line for block in blocks("sh") for line in block.strip().splitlines()]
+    assert lines[0].endswith(".venv/bin/python experiments/surnames.py")
+    assert lines[1].endswith(".venv/bin/python -m pytest")
+    assert "python3 -m venv .venv" in lines[0]
+    assert "pip install '.[test]'" in lines[1]

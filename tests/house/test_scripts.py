@@ -1,0 +1,167 @@
+"""Every script runs with --quick, writes what it says, shows its defaults and refuses bad input."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.support.mpi import ALLOWED, MISSING
+from tests.support.tables import environment, refusal
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("benchmarks/*.py")])
+NEEDS_TORCH = {"against_pytorch.py", "cells_against_pytorch.py", "inference.py"}
+#: These measure a CUDA device; without one they say so in a line, with status 2, and write nothing.
+NEEDS_DEVICE = {"gpu.py"}
+#: These start ranks with mpiexec; without mpi4py or an MPI they say so in the same way.
+NEEDS_MPI = {"distributed.py"}
+WRITES = {
+    "surnames.py": ("model.safetensors", "history.csv", "learning_curves.png"),
+    "book_protocol.py": ("book_protocol.csv", "book_protocol_runs.csv", "book_protocol.png"),
+    "class_weights.py": ("class_weights.csv", "class_weights.png"),
+    "compare_models.py": (
+        "models.csv", "summary.csv", "by_nationality.csv", "compare_models.png",
+    ),
+    "recipe_ablation.py": (
+        "recipe_ablation_runs.csv", "recipe_ablation.csv", "recipe_ablation.png",
+    ),
+    "own_table.py": ("own_table.csv", "own_table_overlap.csv", "own_table.png"),
+    "against_pytorch.py": ("against_pytorch.csv", "environment.json"),
+    "cells_against_pytorch.py": ("cells_against_pytorch.csv", "environment.json"),
+    "sequence_lengths.py": ("sequence_lengths.csv", "sequence_lengths.png", "environment.json"),
+    "long_term_dependencies.py": (
+        "long_term_dependencies.csv", "memory_horizons.csv", "long_term_dependencies.png",
+    ),
+    "chain_rule.py": (
+        "chain_rule_products.csv", "chain_rule_products.png",
+        "chain_rule_derivatives.csv", "chain_rule_step_sizes.csv", "chain_rule_derivatives.png",
+        "chain_rule_descent.csv", "chain_rule_descent.png",
+        "chain_rule_elman_step.csv", "chain_rule_elman_step.png",
+    ),
+    "vanishing_gradients.py": (
+        *(f"vanishing_{name}.{kind}" for kind in ("csv", "png") for name in (
+            "starts", "factors", "jacobians", "surnames", "epochs", "clipping",
+        )), "vanishing_scores.csv", "sentences.json",
+    ),
+    "probe_cost.py": ("probe_cost.csv",),
+    "roofline.py": ("roofline.csv", "roofline.png", "environment.json"),
+    "inference.py": ("inference.csv", "environment.json"),
+    "determinism.py": ("determinism.csv",),
+    "gpu.py": ("gpu.csv", "gpu.png", "environment.json"),
+    "distributed.py": ("distributed.csv", "distributed.png", "environment.json"),
+}  # fmt: skip
+#: The option by which a script takes a table of surnames; the others take none.
+TABLE_OPTION = {
+    "surnames.py": "--surname-csv",
+    "book_protocol.py": "--surname-csv",
+    "class_weights.py": "--surname-csv",
+    "compare_models.py": "--surname-csv",
+    "recipe_ablation.py": "--surname-csv",
+    "own_table.py": "--reference",
+    "against_pytorch.py": "--surname-csv",
+    "cells_against_pytorch.py": "--surname-csv",
+    "vanishing_gradients.py": "--surname-csv",
+    "probe_cost.py": "--surname-csv",
+    "roofline.py": "--surname-csv",
+    "inference.py": "--surname-csv",
+    "distributed.py": "--surname-csv",
+    "determinism.py": "--surname-csv",
+}
+
+#: What their quick case takes is long, too.
+LONG = {"determinism.py"}
+
+
+def of_every_script(slow: Collection[str] = ()) -> pytest.MarkDecorator:
+    """A case for each script, those of ``slow`` left to the longer run."""
+    no_torch = importlib.util.find_spec("torch") is None
+    of_torch = [
+        pytest.mark.peers, pytest.mark.skipif(no_torch, reason="PyTorch is not installed"),
+    ]  # fmt: skip
+    return pytest.mark.parametrize(
+        "script",
+        [
+            pytest.param(
+                script,
+                marks=[
+                    *(of_torch if script.name in NEEDS_TORCH else []),
+                    *([pytest.mark.slow] if script.name in slow else []),
+                ],
+            )
+            for script in SCRIPTS
+        ],
+        ids=lambda script: script.name,
+    )
+
+
+every_script = of_every_script()
+
+
+def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(script), *arguments], capture_output=True, text=True, check=False,
+        env=environment(**ALLOWED),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A twentieth of the project's own table, every nationality in every split."""
+    frame = pd.read_csv(ROOT / "npnlp/data/surnames.csv", keep_default_na=False)
+    path = tmp_path / "small.csv"
+    frame.groupby(["nationality", "split"]).head(6).to_csv(path, index=False)
+    return path
+
+
+def test_each_script_is_known_here() -> None:
+    assert {script.name for script in SCRIPTS} == set(WRITES)
+
+
+@of_every_script(LONG)
+def test_quick_run_writes_its_files(script: Path, table: Path, tmp_path: Path) -> None:
+    option = TABLE_OPTION.get(script.name)
+    reads = [] if option is None else [option, str(table)]
+    done = run(script, "--quick", "--out", str(tmp_path / "out"), *reads)
+    if script.name in NEEDS_DEVICE and done.returncode == 2:
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"{script.name}: backend cupy: ")
+        assert not (tmp_path / "out").exists()
+        pytest.skip(line)
+    if script.name in NEEDS_MPI and MISSING:
+        refusal(done.stderr, "distributed.py: ", "pip install mpi4py")
+        assert not (tmp_path / "out").exists()
+        pytest.skip(MISSING)
+    assert done.returncode == 0, done.stderr
+    for name in WRITES[script.name]:
+        path = tmp_path / "out" / name
+        assert path.stat().st_size > 0
+        if path.suffix == ".csv":
+            assert len(pd.read_csv(path)) > 0
+        if path.suffix == ".png":
+            assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@every_script
+def test_help_shows_the_common_options_with_defaults(script: Path) -> None:
+    done = run(script, "--help")
+    assert done.returncode == 0
+    assert all(option in done.stdout for option in ("--out", "--seed", "--quick", "default: "))
+
+
+@every_script
+def test_bad_table_is_one_line_and_status_2(script: Path, tmp_path: Path) -> None:
+    option = TABLE_OPTION.get(script.name)
+    if option is None:
+        pytest.skip("reads no table")
+    missing = tmp_path / "missing.csv"
+    done = run(script, "--quick", "--out", str(tmp_path / "out"), option, str(missing))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert str(missing) in done.stderr
+    assert not (tmp_path / "out").exists()
