@@ -13,7 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.base import Array, Backend
+from npnlp.backend.operations import AdamStep, RecurrentPasses
 from npnlp.backend.threads import blas_in_use
+from npnlp.backend.tuned.adam import adam_step
+from npnlp.backend.tuned.loop import CELLS, TunedPasses
+from npnlp.backend.tuned.maps import AffineMaps
 
 # Up to here a segment sum is one product with a one-hot matrix, which BLAS does faster than a
 # sort and a reduction; beyond, the matrix would be mostly zeros to multiply with.
@@ -40,6 +44,7 @@ class NumpyBackend(Backend):
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
+        self._maps = AffineMaps(np, self.small_product)
 
     def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
         """See :meth:`Backend.asarray`."""
@@ -72,6 +77,18 @@ class NumpyBackend(Backend):
             out[present] = np.add.reduceat(values[order], starts, axis=0)
         return out
 
+    def recurrent_passes(
+        self, kind: str, hidden_size: int, dtype: np.dtype[Any]
+    ) -> RecurrentPasses | None:
+        """See :meth:`Backend.recurrent_passes`: the tuned loop, of any type."""
+        if kind not in CELLS:
+            return None
+        return TunedPasses(kind, hidden_size, self._maps, self.segment_sum)
+
+    def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
+        """See :meth:`Backend.adam_step`."""
+        return adam_step
+
     def synchronize(self) -> None:
         """Nothing to wait for: NumPy returns when it is done."""
 
@@ -103,6 +120,22 @@ class NumpyBackend(Backend):
             "blas": blas_in_use(),
             "device": platform.machine(),
         }
+
+
+class ReferenceBackend(NumpyBackend):
+    """NumPy with the door closed: nothing runs but the lines that are there to be read."""
+
+    name = "reference"
+
+    def recurrent_passes(
+        self, kind: str, hidden_size: int, dtype: np.dtype[Any]
+    ) -> RecurrentPasses | None:
+        """None: :mod:`npnlp.layers.recurrent.through_time` runs."""
+        return None
+
+    def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
+        """None: :class:`npnlp.training.optimizers.Adam` computes its formula."""
+        return None
 
 
 def _sum_by_product(values: Array, segments: Array, size: int) -> Array:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from npnlp.backend.base import Backend
-from npnlp.backend.numpy_backend import NumpyBackend
+from npnlp.backend.numpy_backend import NumpyBackend, ReferenceBackend
 from npnlp.errors import DeviceError, require_known
 
-BACKEND_NAMES = ("numpy", "cupy", "numba", "auto")
+BACKEND_NAMES = ("numpy", "cupy", "numba", "auto", "reference")
 
 
 def get_backend(name: str = "numpy") -> Backend:
-    """The backend called ``name``: ``"numpy"``, ``"cupy"``, ``"numba"``, or ``"auto"``.
+    """The backend called ``name``, one of ``BACKEND_NAMES``.
 
     ``auto`` takes CuPy where a computation on the device works and NumPy elsewhere; ``reason`` of
-    the backend says which and why.
+    the backend says which and why. ``reference`` is NumPy with nothing but the code that is there
+    to be read: the loop over time and the cells of ``layers/recurrent/``, several times as slow.
 
     Raises :class:`InputError` for another name and :class:`DeviceError` where ``"cupy"`` or
     ``"numba"`` was asked for and is not to be had.
     """
     if name == "numpy":
         return NumpyBackend()
+    if name == "reference":
+        return ReferenceBackend()
     require_known("backend", name, BACKEND_NAMES)
     if name in ("numba", "scipy"):
         return _numba()

@@ -79,7 +79,7 @@ def gate_flow(trace: RecurrentTrace, flow: GradientFlow | None = None) -> GateFl
     """
     layer, cache = trace.layer, trace.cache
     steps, lags = steps_of(layer, cache), lags_of(cache.packing)
-    deltas = layer.backend.to_numpy(layer.of_input(trace.delta)).astype(np.float64)
+    deltas = layer.backend.to_numpy(trace.delta).astype(np.float64)
     return GateFlow(
         gates=layer.gates,
         lags=lags,

@@ -2,19 +2,20 @@
 
     dL/dW_hh = sum over packed rows n of delta_n v_n^T = sum over lags k of S_k
 
-where ``v_n`` is what ``W_hh`` was multiplied with: ``h_{t-1}``, and where a cell says so by
-:meth:`Recurrent.operands` something else for some of its gates, such as ``r * h_{t-1}``.
+where ``delta_n`` is the gradient of the product with ``W_hh``, and ``v_n`` what it was multiplied
+with: ``h_{t-1}``, but for the candidate of :class:`GRUResetBefore`, where it is ``r * h_{t-1}``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.layers.packing import Packing
+from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
 from npnlp.layers.recurrent.memory import RecurrentCache, RecurrentTrace
 
 
@@ -28,18 +29,30 @@ def lags_of(packing: Packing) -> NDArray[np.int64]:
 
 def shares_by_lag(trace: RecurrentTrace, lags: NDArray[np.int64]) -> NDArray[Any]:
     """``S_k`` for lags 0 to K-1, ``(K, G H, H)`` on the host, in the dtype of the layer."""
-    layer, cache, host = trace.layer, trace.cache, trace.layer.backend.to_numpy
-    order = np.argsort(lags, kind="stable")
-    delta = host(trace.delta)[order]
+    layer, order = trace.layer, np.argsort(lags, kind="stable")
     ends = np.cumsum(np.bincount(lags)).tolist()
     shape = (len(ends), len(layer.gates) * layer.hidden_size, layer.hidden_size)
-    shares = np.empty(shape, dtype=delta.dtype)
-    for gates, columns, name, before in layer.operands():
-        operand = (_before(trace.cache) if before else host(cache.memory[name]))[order]
-        of_gates = delta[:, columns]
+    shares = np.empty(shape, dtype=layer.dtype)
+    for gates, delta, operand in _products(trace):
+        delta, operand = delta[order], operand[order]
         for lag, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-            np.dot(of_gates[start:end].T, operand[start:end], out=shares[lag, gates])
+            np.dot(delta[start:end].T, operand[start:end], out=shares[lag, gates])
     return shares
+
+
+def _products(trace: RecurrentTrace) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
+    """Rows of ``W_hh``, the gradient of their product, and what they were multiplied with."""
+    layer, cache, host = trace.layer, trace.cache, trace.layer.backend.to_numpy
+    delta, before = host(trace.delta), _before(cache)
+    if isinstance(layer, GRUResetBefore):
+        new = layer.block("new")
+        yield new, delta[:, new], host(cache.memory[1])  # m = r * h_before
+        yield slice(0, new.start), delta[:, : new.start], before
+        return
+    if isinstance(layer, GRU):  # r stands between q = W_hn h + b_hn and the sum
+        new = layer.block("new")
+        delta = np.concatenate([delta[:, : new.start], delta[:, new] * host(cache.memory[0])[0]], 1)
+    yield slice(None), delta, before
 
 
 def _before(cache: RecurrentCache) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 """The Jacobian of one step of every cell, gate by gate, and the chain rule's bound on it.
 
 With ``W_g`` the block of ``W_hh`` that belongs to gate g, and ``F_g`` the elementwise derivatives
-that ``Recurrent.slopes`` gives, ``J_t = d state_t / d state_{t-1}`` is
+of each cell, ``J_t = d state_t / d state_{t-1}`` is
 
     Elman       (1)  J = F W                                             F = phi'(a)
     GRU         (2)  J = z + F_r W_r + F_z W_z + F_q W_n                 F_q = dh/d(W_n h + b_n)
@@ -37,18 +37,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError
+from npnlp.layers.recurrent.cell import Cell
 from npnlp.layers.recurrent.elman import Elman
-from npnlp.layers.recurrent.gates import Gated
 from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
 from npnlp.layers.recurrent.lstm import LSTM
 from npnlp.layers.recurrent.memory import RecurrentCache
-from npnlp.layers.recurrent.recurrent import Recurrent
 
 Floats = NDArray[np.float64]
 #: Vectors ``(..., n)`` or matrices ``(n, n)``, by gate; n is H, or 1 where they are norms.
 Several = tuple[Floats, ...]
 Parts = dict[str, Floats]
 Formula = Callable[[Several, Several, Several], Parts]
+Derivatives = Callable[[Several, Several], tuple[Several, Several]]
 
 
 def elman(slopes: Several, carried: Several, weights: Several) -> Parts:
@@ -90,18 +90,51 @@ def lstm(slopes: Several, carried: Several, weights: Several) -> Parts:
     }
 
 
-#: The formula of each cell. A subclass of a cell has that of the cell, unless it is named itself.
-FORMULAS: dict[type[Recurrent], Formula] = {
-    Elman: elman, GRU: gru, GRUResetBefore: gru_reset_before, LSTM: lstm,
-}  # fmt: skip
+def slopes_of_elman(states: Several, memory: Several) -> tuple[Several, Several]:
+    """``F = phi'(a)`` of tanh."""
+    (h,) = states
+    return (1 - h * h,), ()
+
+
+def slopes_of_gru(states: Several, memory: Several) -> tuple[Several, Several]:
+    """``F_r, F_z, F_q`` and ``dh/da_n``; and z."""
+    (h,), ((r, z, n), q) = states, memory
+    d_n = (1 - z) * (1 - n * n)
+    d_q = d_n * r
+    # h - n is z (h_before - n)
+    return (d_q * q * (1 - r), (h - n) * (1 - z), d_q, d_n), (z,)
+
+
+def slopes_of_gru_reset_before(states: Several, memory: Several) -> tuple[Several, Several]:
+    """``F_r = dm/da_r, F_z, F_n``; and z, r."""
+    (h,), ((r, z, n), m) = states, memory
+    return (m * (1 - r), (h - n) * (1 - z), (1 - z) * (1 - n * n)), (z, r)
+
+
+def slopes_of_lstm(states: Several, memory: Several) -> tuple[Several, Several]:
+    """``F_i, F_f, F_g = dc/da`` and ``F_o = dh/da_o``; and s, f."""
+    (h, c), ((i, f, g, o), tanh_c) = states, memory
+    # c - i g is f c_before
+    slopes = (i * g * (1 - i), (c - i * g) * (1 - f), i * (1 - g * g), h * (1 - o))
+    return slopes, (o - h * tanh_c, f)
+
+
+#: Of each cell the formula, and the elementwise derivatives from its states and its memory. A
+#: subclass of a cell has those of the cell, unless it is named itself.
+FORMULAS: dict[type[Cell], tuple[Formula, Derivatives]] = {
+    Elman: (elman, slopes_of_elman),
+    GRU: (gru, slopes_of_gru),
+    GRUResetBefore: (gru_reset_before, slopes_of_gru_reset_before),
+    LSTM: (lstm, slopes_of_lstm),
+}
 
 
 @dataclass(frozen=True)
 class Steps:
     """What the Jacobians of many steps are made of, a row a step, on the host.
 
-    ``slopes``, towards each block of ``delta``, and ``carried``, the rest that ``Recurrent.slopes``
-    returns, each ``(N, H)``; ``weights``, of each gate ``(H, H)``.
+    ``slopes``, the ``F_g``, and ``carried``, the other factors of the formula, each ``(N, H)``;
+    ``weights``, of each gate ``(H, H)``.
     """
 
     formula: Formula
@@ -134,55 +167,51 @@ class Steps:
         return largest_singular_value(np.concatenate(self.weights))
 
 
-def steps_of(layer: Recurrent, cache: RecurrentCache) -> Steps:
+def steps_of(layer: Cell, cache: RecurrentCache) -> Steps:
     """Of all packed rows of a forward pass of ``layer``.
 
     Raises :class:`InputError` for a cell that :data:`FORMULAS` does not have.
     """
-    formula = next((FORMULAS[kind] for kind in type(layer).__mro__ if kind in FORMULAS), None)
-    if formula is None:
+    family = next((kind for kind in type(layer).__mro__ if kind in FORMULAS), None)
+    if family is None:
         known = ", ".join(kind.__name__ for kind in FORMULAS)
         raise InputError(
             f"no formula for the Jacobian of {type(layer).__name__}; there is one for {known}: "
             f"add one to npnlp.gradients.steps.FORMULAS"
         )
-    host, xp = layer.backend.to_numpy, layer.backend.xp
-    shape = (len(cache.hidden), layer.deltas * layer.hidden_size)
-    delta = xp.empty(shape, dtype=cache.hidden.dtype)
-    room = layer.room_for_slopes(len(delta), delta.dtype)
-    carried = layer.slopes(tuple(cache.memory.values()), delta, room)
-    return Steps(
-        formula,
-        tuple(np.split(host(delta), layer.deltas, axis=1)),
-        tuple(host(factor) for factor in carried),
-        gate_blocks(layer),
-    )
+    formula, derivatives = FORMULAS[family]
+    host = layer.backend.to_numpy
+    states, memory = tuple(map(host, cache.states)), tuple(map(host, cache.memory))
+    slopes, carried = derivatives(states, memory)
+    if isinstance(layer, Elman) and layer.nonlinearity == "relu":
+        slopes = (np.sign(states[0]),)
+    return Steps(formula, slopes, carried, gate_blocks(layer))
 
 
-def gate_blocks(layer: Recurrent) -> Several:
+def gate_blocks(layer: Cell) -> Several:
     """``W_hh`` by gate, in float64 on the host."""
     weight = layer.backend.to_numpy(layer.weight("weight_hh")).astype(np.float64)
     return tuple(np.split(weight, len(layer.gates)))
 
 
-def gate_outputs(layer: Recurrent, cache: RecurrentCache) -> NDArray[Any]:
+def gate_outputs(layer: Cell, cache: RecurrentCache) -> NDArray[Any]:
     """What each gate said, on the host: ``(G, N, H)``; of an Elman layer its states."""
     host = layer.backend.to_numpy
-    return host(cache.memory["gates"]) if isinstance(layer, Gated) else host(cache.hidden)[None]
+    return host(cache.hidden)[None] if isinstance(layer, Elman) else host(cache.memory[0])
 
 
-def relative_slopes(layer: Recurrent, cache: RecurrentCache, steps: Steps) -> NDArray[Any]:
+def relative_slopes(layer: Cell, cache: RecurrentCache, steps: Steps) -> NDArray[Any]:
     """The slope of each unit of each gate over the largest that it can have: ``(G, N, H)``.
 
     1 where it is not saturated. ``phi'(a)`` for Elman; for gates ``4 sigma (1 - sigma)`` and
-    ``1 - tanh^2``, both of which are ``1 - y^2`` of the tanh that they are computed with.
+    ``1 - tanh^2`` of the candidate.
     """
-    if not isinstance(layer, Gated):
+    if isinstance(layer, Elman):
         return steps.slopes[0][None]
-    # sigma is half of its tanh and a half; the candidate is a tanh itself.
-    factor = layer.backend.to_numpy(layer.halves())[:: layer.hidden_size].reshape(-1, 1, 1)
-    y: Any = (gate_outputs(layer, cache) - (1 - factor)) / factor
-    slopes: NDArray[Any] = 1 - y * y
+    y = gate_outputs(layer, cache)
+    slopes: NDArray[Any] = 4 * y * (1 - y)
+    place = layer.gates.index("candidate" if isinstance(layer, LSTM) else "new")
+    slopes[place] = 1 - y[place] * y[place]
     return slopes
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Array
+from npnlp.backend.tuned.loop import CELLS
+from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.inference.prefixes import Integers
 from npnlp.inference.reader import (
     Reader,
@@ -44,7 +46,9 @@ class FusedReader:
     def _project(self, cell: Recurrent) -> Array:
         """What the input is to each gate for each token: ``(G, V, H)``."""
         emb, gates = self._model.parameters["emb.weight"], len(cell.gates)
-        u = cell.backend.affine(emb, cell.weight("weight_ih"), cell.bias_of_input(), gates)
+        w_ih, _, b_ih, b_hh = cell.weights
+        bias = CELLS[cell.kind()](cell.hidden_size, np).bias_of_input(b_ih, b_hh)
+        u = AffineMaps(np, cell.backend.small_product).affine(emb, w_ih, bias, gates)
         return u.reshape(gates, len(emb), cell.hidden_size)
 
     def probabilities(self, tokens: Integers, lengths: Integers) -> Array:
@@ -77,7 +81,8 @@ class FusedReader:
                 rows = prefixes.order[block]
                 pooled = passes.walk(
                     cell.kind(), prefixes, block, model.config.poolings, self._tables[place],
-                    cell.weight("weight_hh"), cell.bias_in_step(),
+                    cell.weight("weight_hh"),
+                    CELLS[cell.kind()](cell.hidden_size, np).bias_in_step(cell.weight("bias_hh")),
                 )  # fmt: skip
                 if is_last:
                     passes.finish(pooled, weight, rows, sums, first, second, found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npnlp.backend import Array
+from npnlp.backend.tuned.loop import CELLS
 from npnlp.backend.tuned.products import ALL, forward_product
 from npnlp.layers.recurrent.recurrent import Recurrent
 
@@ -21,14 +22,16 @@ class Steps:
     def __init__(self, cell: Recurrent, batch: int) -> None:
         self.cell, self._xp = cell, cell.backend.xp
         gates, size = len(cell.gates), cell.hidden_size
-        weight = cell.scaled(cell.weight("weight_ih"))
-        bias = cell.scaled(cell.bias_of_input())
+        w_ih, w_hh, b_ih, b_hh = cell.weights
+        self._tuned = tuned = CELLS[cell.kind()](size, self._xp)
+        weight, bias = tuned.scaled(w_ih), tuned.scaled(tuned.bias_of_input(b_ih, b_hh))
         self._gated = gates > 1
         self._weight = weight.reshape(gates, size, -1).swapaxes(1, 2) if self._gated else weight.T
         self._bias = bias.reshape(gates, 1, size) if self._gated else bias
-        self._recur = forward_product(cell.scaled(cell.weight("weight_hh")), batch, cell.backend)
-        self._constants = cell.constants()
-        self._places = [cell.memory.index(name) for name in cell.states]
+        small = cell.backend.small_product
+        self._recur = forward_product(tuned.scaled(w_hh), batch, self._xp, small)
+        self._constants = tuned.constants(b_hh)
+        self._places = [tuned.arrays.index(name) for name in tuned.states]
 
     def project(self, x: Array) -> Array:
         """(1) of rows ``x (m, D)``: ``(m, H)``, or ``(G, m, H)`` of a cell with several gates."""
@@ -47,7 +50,7 @@ class Steps:
         Row m goes on from row ``parents[m]`` of ``before``, or from row m. A row is multiplied
         once, however many go on from it.
         """
-        cell, recur, hidden = self.cell, self._recur, before[0]
+        recur, hidden = self._recur, before[0]
         product = recur(hidden)  # (2)
         if parents is not None:
             product = product.take(parents, axis=-2)
@@ -58,6 +61,6 @@ class Steps:
         def known(x: Array, gates: slice = ALL) -> Array:
             return product[gates] if x is hidden else recur(x, gates)
 
-        now = [u, *(self._xp.empty(u.shape[-2:], u.dtype) for _ in cell.memory[1:])]
-        cell.step(now, before, known, *self._constants)  # (3)
+        now = [u, *(self._xp.empty(u.shape[-2:], u.dtype) for _ in self._tuned.arrays[1:])]
+        self._tuned.step(now, before, known, *self._constants)  # (3)
         return [now[place] for place in self._places]

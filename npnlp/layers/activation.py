@@ -10,7 +10,7 @@ from npnlp.layers.base import Layer
 
 @dataclass(frozen=True)
 class ReLUCache:
-    """``active``: 1 where the input was above zero, else 0."""
+    """``active``: where the input was above zero."""
 
     active: Array
 
@@ -23,8 +23,7 @@ class ReLU(Layer):
 
     def forward(self, x: Array) -> tuple[Array, ReLUCache]:
         """Apply to every element."""
-        y, active = self.backend.relu(x)  # (1)
-        return y, ReLUCache(active)
+        return self.backend.xp.maximum(x, 0), ReLUCache(x.real > 0)  # (1)
 
     def backward(self, dy: Array, cache: ReLUCache) -> Array:
         """Return ``dL/dx``."""

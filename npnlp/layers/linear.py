@@ -32,12 +32,20 @@ class Linear(Layer):
 
     def forward(self, x: Array) -> tuple[Array, LinearCache]:
         """Apply the layer to every row."""
-        w, b = self.parameters["weight"], self.parameters["bias"]
-        return self.backend.affine(x, w, b), LinearCache(x)  # (1) x W^T, (2) + b
+        weight, bias = self.parameters.values()
+        if passes := self.backend.linear_passes(self.dtype):
+            return passes.forward(x, weight, bias), LinearCache(x)
+        y: Array = self.backend.xp.dot(x, weight.T)  # (1)
+        y += bias  # (2)
+        return y, LinearCache(x)
 
     def backward(self, dy: Array, cache: LinearCache) -> Array:
         """Add ``dL/dW`` and ``dL/db``; return ``dL/dx``."""
-        grads, weight = self.grads, self.parameters["weight"]
-        return self.backend.affine_backward(
-            dy, cache.x, weight, grads["weight"], grads["bias"]
-        )  # undoes (2), (1)
+        weight, (d_weight, d_bias) = self.parameters["weight"], self.grads.values()
+        if passes := self.backend.linear_passes(self.dtype):
+            return passes.backward(dy, cache.x, weight, d_weight, d_bias)
+        dot, ones = self.backend.xp.dot, self.backend.xp.ones(len(dy), dtype=dy.dtype)
+        d_bias += dot(ones, dy)  # undoes (2): the sum of all rows, as a product
+        d_weight += dot(dy.T, cache.x)  # undoes (1), towards W
+        dx: Array = dot(dy, weight)  # undoes (1), towards x
+        return dx

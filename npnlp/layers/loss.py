@@ -23,6 +23,42 @@ class CrossEntropyCache(NamedTuple):
     weight_sum: Array | int
 
 
+class RowLosses:
+    """The cross-entropy of each row, ``l_b = log sum_c exp z_bc - z_b,y_b``, in array calls.
+
+    Backward: ``dL/dz_bc = dL/dl_b (softmax(z_b)_c - [c == y_b])``. See :class:`CrossEntropyPasses`.
+    """
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+
+    def forward(self, logits: Array, targets: Array) -> tuple[Array, Array]:
+        """``softmax(z) (B, C)`` and ``l (B,)``."""
+        # Softmax does not change when a row is shifted; its largest element keeps exp in range.
+        shifted = logits - logits.real.max(axis=1)[:, None]
+        exponentials = self.xp.exp(shifted)  # (1)
+        sums = exponentials.sum(axis=1)  # (2)
+        losses = self.xp.log(sums) - shifted.reshape(-1).take(self._places(targets, logits))  # (3)
+        return exponentials / sums[:, None], losses
+
+    def backward(self, d_losses: Array | float, probabilities: Array, targets: Array) -> Array:
+        """``dL/dz``, from ``dL/dl (B,)`` or one number for all rows."""
+        d_logits = probabilities.copy()  # undoes (3), (2), (1): the logarithm of the sum
+        d_logits.reshape(-1)[self._places(targets, d_logits)] -= 1  # undoes (3): the target
+        d_logits *= d_losses[:, None] if getattr(d_losses, "ndim", 0) else d_losses  # type: ignore[index]
+        return d_logits
+
+    def _places(self, targets: Array, logits: Array) -> Array:
+        """Where each row's target lies in the flat logits."""
+        places: Array = targets + self.xp.arange(0, logits.size, logits.shape[1])
+        return places
+
+
+def count_correct(logits: Array, targets: Array) -> Any:
+    """How many rows of ``logits (B, C)`` are largest at ``targets (B,)``, an integer array."""
+    return (logits.argmax(axis=1) == targets).sum()
+
+
 class SoftmaxCrossEntropy(Layer):
     """``L = sum_b w[y_b] l_b / sum_b w[y_b]`` with ``l_b = log sum_c exp z_bc - z_b,y_b``.
 
@@ -37,8 +73,8 @@ class SoftmaxCrossEntropy(Layer):
 
     def forward(self, logits: Array, targets: Array) -> tuple[Array, CrossEntropyCache]:
         """The loss (no axes) of ``logits (B, C)`` at ``targets (B,)`` integers in ``[0, C)``."""
-        # A backend does these in one go: sum exp z (1, 2), then its logarithm less z_y (3).
-        probabilities, losses = self.backend.softmax_losses(logits, targets)  # (1), (2), (3)
+        passes = self.backend.cross_entropy_passes(logits.dtype) or RowLosses(self.backend.xp)
+        probabilities, losses = passes.forward(logits, targets)  # (1), (2), (3)
         weights, weight_sum = None, len(targets)
         if self.class_weights is not None:
             weights = self.class_weights.take(targets)
@@ -53,9 +89,9 @@ class SoftmaxCrossEntropy(Layer):
         d_losses = d_loss / cache.weight_sum  # undoes (5)
         if cache.weights is not None:
             d_losses = d_losses * cache.weights  # undoes (4)
-        return self.backend.softmax_losses_backward(
-            d_losses, cache.probabilities, cache.targets
-        )  # undoes (3), (2), (1): p less one at the target, which is both parts of (3)
+        passes = self.backend.cross_entropy_passes(cache.probabilities.dtype)
+        passes = passes or RowLosses(self.backend.xp)
+        return passes.backward(d_losses, cache.probabilities, cache.targets)  # undoes (3), (2), (1)
 
 
 class SquaredErrorCache(NamedTuple):

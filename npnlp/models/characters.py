@@ -5,19 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array, Random
+from npnlp.backend.operations import LookedUp, Rows
 from npnlp.layers import Embedding, LayerOptions, Packing, VariationalDropout
 from npnlp.layers.composite import Composite
 from npnlp.models.classifier_config import ClassifierConfig
 
 #: Tokens below this are no characters: padding, unknown, beginning and end.
 SPECIAL_TOKENS = 4
-
-
-class Characters(NamedTuple):
-    """What an encoder takes: rows ``x (N, D)``, or a table with ``tokens (N,)`` that number it."""
-
-    x: Array
-    tokens: Array | None
 
 
 class ReaderCache(NamedTuple):
@@ -58,7 +52,7 @@ class CharacterReader(Composite):
         random: Random | None = None,
         *,
         packing: Packing,
-    ) -> tuple[Characters, ReaderCache]:
+    ) -> tuple[Rows, ReaderCache]:
         """``tokens (N,)``, or numbers in ``vocabulary (R,)``, rows of the embedding."""
         config, weight = self.config, self.emb.parameters["weight"]
         if random is not None and config.char_dropout:
@@ -66,14 +60,13 @@ class CharacterReader(Composite):
             tokens, vocabulary = self._drop_characters(tokens, random.child("characters")), None
         if random is None or not config.embedding_dropout:
             if vocabulary is None:
-                return Characters(weight, tokens), ReaderCache(slice(None), None)
-            return Characters(weight.take(vocabulary, axis=0), tokens), ReaderCache(
-                vocabulary, None
-            )
+                return LookedUp(weight, tokens), ReaderCache(slice(None), None)
+            table = weight.take(vocabulary, axis=0)
+            return LookedUp(table, tokens), ReaderCache(vocabulary, None)
         rows = tokens if vocabulary is None else vocabulary.take(tokens)
         e = weight.take(rows, axis=0)  # (2)
         e, dropout = self.dropout.forward(e, random.child("embedding"), packing=packing)  # (3)
-        return Characters(e, None), ReaderCache(rows, dropout)
+        return e, ReaderCache(rows, dropout)
 
     def backward(self, d_x: Array, cache: ReaderCache) -> None:
         """Add the gradient of the embedding; tokens are integers and have none."""

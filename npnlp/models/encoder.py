@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array, Random
+from npnlp.backend.operations import Rows
 from npnlp.errors import InputError, require_known, short
 from npnlp.layers import CELLS, LayerOptions, Packing
 from npnlp.layers.attention.transformer import MAX_POSITIONS, TransformerEncoder
@@ -176,14 +177,13 @@ class Encoder(Composite):
 
     def forward(
         self,
-        x: Array,
+        x: Rows,
         *,
         packing: Packing,
-        tokens: Array | None = None,
         random: Random | None = None,
     ) -> tuple[Array, EncoderCache]:
         """``y (B, F)`` in the caller's order; ``random`` is the stream of the dropout masks."""
-        (hidden, last), rnn = self.states(x, packing=packing, tokens=tokens, random=random)  # (1)
+        (hidden, last), rnn = self.states(x, packing=packing, random=random)  # (1)
         ys, pools = [], []
         for pool in self.pools:
             y, cache = pool.forward(hidden, last, packing=packing)  # (2)
@@ -204,16 +204,13 @@ class Encoder(Composite):
 
     def states(
         self,
-        x: Array,
+        x: Rows,
         *,
         packing: Packing,
-        tokens: Array | None = None,
         random: Random | None = None,
     ) -> tuple[tuple[Array, Array], Any]:
         """(1): all states of the last layer ``(N, F)`` and the last ones ``(B, F)``."""
-        (hidden, last, *_), cache = self.rnn.forward(
-            x, packing=packing, tokens=tokens, random=random
-        )
+        (hidden, last, *_), cache = self.rnn.forward(x, packing=packing, random=random)
         return (hidden, self.rnn.top(last)), cache
 
     def states_backward(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random
-from npnlp.backend.base import Learned
+from npnlp.backend.operations import Learned
 from npnlp.errors import InputError
 from npnlp.layers import Dropout, FlatParameters, Layer, LayerOptions, Linear, Packing, ReLU
 from npnlp.layers.ngrams import NgramBag
@@ -155,10 +155,8 @@ class SurnameClassifier(Layer):
         self, tokens: Array, packing: Packing, vocabulary: Array | None, random: Random | None
     ) -> tuple[Array, Any, Any, Any]:
         """(1) and (2), with the n-grams: ``(B, F)``, and the three caches."""
-        (x, numbers), reader = self.reader.forward(
-            tokens, vocabulary, random, packing=packing
-        )  # (1)
-        h, encoder = self.encoder.forward(x, packing=packing, tokens=numbers, random=random)  # (2)
+        x, reader = self.reader.forward(tokens, vocabulary, random, packing=packing)  # (1)
+        h, encoder = self.encoder.forward(x, packing=packing, random=random)  # (2)
         if self.ngrams is None:
             return h, reader, encoder, None
         whole = tokens if vocabulary is None else vocabulary.take(tokens)

@@ -50,8 +50,8 @@ def obstacle(trainer: Trainer) -> str:
     if not set(config.poolings) <= POOLINGS:
         return f"pooling {config.pooling}"
     cells = model.encoder.cells
-    fused = (model.backend.recurrence(c.kind(), c.hidden_size, c.dtype) for c in cells)
-    if not cells or any(kernels is None for kernels in fused):
+    passes = (model.backend.recurrent_passes(c.kind(), c.hidden_size, c.dtype) for c in cells)
+    if not cells or any(found is None for found in passes):
         return f"no kernel runs this {config.cell}"
     return ""
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 from npnlp.backend import Array, Random
 from npnlp.classifier.batches import Batch
 from npnlp.layers import SoftmaxCrossEntropy
+from npnlp.layers.loss import count_correct
 from npnlp.layers.soft_loss import Consistency, SoftCrossEntropy
 from npnlp.models import SurnameClassifier
 
@@ -67,7 +68,7 @@ class PlainObjective:
         _, loss = self.criterion.forward(logits, batch.targets)
         model.zero_grads()
         model.backward(self.criterion.backward(1.0, loss), cache, probe)
-        correct = model.backend.count_correct(logits, batch.targets)
+        correct = count_correct(logits, batch.targets)
         return Outcome(logits, loss.loss_sum, loss.weight_sum, correct)
 
 
@@ -124,5 +125,5 @@ class SoftObjective:
         for number, ((_, cache), gradient) in enumerate(zip(passes, gradients, strict=True)):
             model.backward(gradient, cache, None if number else probe)
         logits = passes[0][0]
-        correct = model.backend.count_correct(logits, batch.targets)
+        correct = count_correct(logits, batch.targets)
         return Outcome(logits, total * len(targets), len(targets), correct)

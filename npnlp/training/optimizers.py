@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
-from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.operations import AdamNumbers
 from npnlp.errors import InputError
 from npnlp.layers import FlatParameters
 
@@ -121,8 +121,13 @@ class Adam(Optimizer):
         numbers = self.numbers(self.steps, self.learning_rate)
         for value in self.decayed:
             value *= 1 - self.learning_rate * self.weight_decay
-        moments = (self.moments["first_sum"], self.moments["second_sum"])
-        self.backend.adam_step(self.flat.values, self.flat.grads, moments, self.scratch, numbers)
+        w, g, m, v = self.flat.values, self.flat.grads, *self.moments.values()
+        if step := self.backend.adam_step(w.dtype):
+            step(w, g, (m, v), self.scratch, numbers)
+            return
+        m[...] = numbers.b1 * m + g
+        v[...] = numbers.b2 * v + g * g
+        w -= numbers.rate * (m / (self.backend.xp.sqrt(v) + numbers.eps))
 
     def numbers(self, step: int, rate: float) -> AdamNumbers:
         """What step ``step``, counted from 1, is taken with at a learning rate ``rate``."""

@@ -1,7 +1,7 @@
 """CuPy on a CUDA device: plain array operations, and a kernel where one saves many launches.
 
-The only importer of CuPy. What each kernel has to equal stands in :mod:`npnlp.backend.plain`; for a
-dtype that the kernels are not made for, that is what runs.
+The only importer of CuPy. What each kernel has to equal stands in the layer that it is for; of a
+dtype that the kernels are not made for, the layer's own lines run.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ from npnlp.backend.cuda import recurrence
 from npnlp.backend.cuda.graphs import Graphs
 from npnlp.backend.cuda.kernel_source import REALS, Kernels, real_option
 from npnlp.backend.cuda.products import Namespace
+from npnlp.backend.cuda.recurrent_passes import KernelPasses
 from npnlp.backend.cuda.why_not import Facts, diagnose
-from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.operations import (
+    AdamNumbers,
+    AdamStep,
+    CrossEntropyPasses,
+    RecurrentPasses,
+    WorkGraphs,
+)  # fmt: skip
 from npnlp.backend.random import Random, keep_threshold
+from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.errors import DeviceError
 
 #: Threads of a block where the kernel leaves it open; the others are named after their sources.
@@ -47,6 +55,7 @@ class CupyBackend(Backend):
         _require_device(cupy)
         self.kernels = Kernels(cupy)
         self.xp = Namespace(cupy, self.kernels)
+        self._maps = AffineMaps(self.xp, self.small_product)
 
     def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
         """See :meth:`Backend.asarray`."""
@@ -105,62 +114,35 @@ class CupyBackend(Backend):
             self.kernels.get("philox.cu", "keep_mask")(*_grid((count + 15) // 16), arguments)
         return keep  # type: ignore[no-any-return]
 
-    def softmax_losses(self, logits: Array, targets: Array) -> tuple[Array, Array]:
-        """See :meth:`Backend.softmax_losses`."""
-        xp = self.xp
-        if not self._has_kernels(logits):
-            return super().softmax_losses(logits, targets)
-        logits = xp.ascontiguousarray(logits)
-        probabilities, losses = xp.empty_like(logits), xp.empty(len(logits), dtype=logits.dtype)
-        kernel = self.kernels.get("softmax.cu", "softmax_losses", real_option(logits.dtype))
-        places = xp.ascontiguousarray(targets, dtype=np.int64)
-        arguments = (logits, places, probabilities, losses, np.int32(logits.shape[1]))
-        kernel((len(logits),), (SOFTMAX_THREADS,), arguments)
-        return probabilities, losses
-
-    def softmax_losses_backward(
-        self, d_losses: Array | float, probabilities: Array, targets: Array
-    ) -> Array:
-        """See :meth:`Backend.softmax_losses_backward`."""
-        xp, dtype = self.xp, probabilities.dtype
-        if not self._has_kernels(probabilities):
-            return super().softmax_losses_backward(d_losses, probabilities, targets)
-        scale, scales = dtype.type(0), np.uint64(0)  # a pointer to nothing
-        stride = np.int32(getattr(d_losses, "ndim", 0))
-        if isinstance(d_losses, xp.ndarray):
-            scales = xp.ascontiguousarray(d_losses, dtype=dtype)
-        else:
-            scale = dtype.type(d_losses)
-        d_logits, columns = xp.empty_like(probabilities), np.int32(probabilities.shape[1])
-        kernel = self.kernels.get("softmax.cu", "softmax_losses_backward", real_option(dtype))
-        arguments = (
-            probabilities, xp.ascontiguousarray(targets, dtype=np.int64), scales, stride, scale,
-            d_logits, np.int64(d_logits.size), columns,
-        )  # fmt: skip
-        kernel(*_grid(d_logits.size), arguments)
-        return d_logits  # type: ignore[no-any-return]
-
-    def adam_step(
-        self, values: Array, grads: Array, moments: tuple[Array, Array], scratch: Array,
-        numbers: AdamNumbers,
-    ) -> None:  # fmt: skip
-        """See :meth:`Backend.adam_step`. One pass over the buffers; ``scratch`` is not used."""
-        arrays, dtype = (values, grads, *moments), values.dtype
-        if not all(self._has_kernels(a) and a.flags.c_contiguous for a in arrays):
-            super().adam_step(values, grads, moments, scratch, numbers)
-            return
-        kernel = self.kernels.get("adam.cu", "adam_step", real_option(dtype))
-        scalars = (dtype.type(number) for number in numbers)
-        kernel(*_grid(values.size), (*arrays, np.int64(values.size), *scalars))
-
     def _has_kernels(self, array: Array) -> bool:
         return self.fused and array.dtype.name in REALS and array.size > 0
 
-    def recurrence(self, kind: str, hidden_size: int, dtype: Any) -> Any:
-        """See :meth:`Backend.recurrence`."""
-        return recurrence if self.fused and recurrence.supports(kind, dtype) else None
+    def recurrent_passes(
+        self, kind: str, hidden_size: int, dtype: np.dtype[Any]
+    ) -> RecurrentPasses | None:
+        """See :meth:`Backend.recurrent_passes`."""
+        if not self.fused or not recurrence.supports(kind, dtype):
+            return None
+        return KernelPasses(kind, hidden_size, self._maps, self.segment_sum)
 
-    def graphs(self) -> Graphs | None:
+    def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
+        """See :meth:`Backend.cross_entropy_passes`."""
+        return KernelCrossEntropy(self) if self.fused and dtype.name in REALS else None
+
+    def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
+        """See :meth:`Backend.adam_step`. One pass over the buffers; ``scratch`` is not used."""
+        return self._adam_step if self.fused and dtype.name in REALS else None
+
+    def _adam_step(
+        self, values: Array, grads: Array, moments: tuple[Array, Array], scratch: Array,
+        numbers: AdamNumbers,
+    ) -> None:  # fmt: skip
+        real = values.dtype
+        kernel = self.kernels.get("adam.cu", "adam_step", real_option(real))
+        scalars = (real.type(number) for number in numbers)
+        kernel(*_grid(values.size), (values, grads, *moments, np.int64(values.size), *scalars))
+
+    def graphs(self) -> WorkGraphs | None:
         """See :meth:`Backend.graphs`."""
         return Graphs(self.xp) if self.fused and self.captured else None
 
@@ -190,6 +172,42 @@ class CupyBackend(Backend):
             "device": properties["name"].decode(),
             "compute_capability": f"{properties['major']}.{properties['minor']}",
         }
+
+
+class KernelCrossEntropy:
+    """See :class:`CrossEntropyPasses`; ``kernels/softmax.cu``."""
+
+    def __init__(self, backend: CupyBackend) -> None:
+        self.xp, self.kernels = backend.xp, backend.kernels
+
+    def forward(self, logits: Array, targets: Array) -> tuple[Array, Array]:
+        """See :meth:`CrossEntropyPasses.forward`."""
+        xp = self.xp
+        logits = xp.ascontiguousarray(logits)
+        probabilities, losses = xp.empty_like(logits), xp.empty(len(logits), dtype=logits.dtype)
+        kernel = self.kernels.get("softmax.cu", "softmax_losses", real_option(logits.dtype))
+        places = xp.ascontiguousarray(targets, dtype=np.int64)
+        arguments = (logits, places, probabilities, losses, np.int32(logits.shape[1]))
+        kernel((len(logits),), (SOFTMAX_THREADS,), arguments)
+        return probabilities, losses
+
+    def backward(self, d_losses: Array | float, probabilities: Array, targets: Array) -> Array:
+        """See :meth:`CrossEntropyPasses.backward`."""
+        xp, dtype = self.xp, probabilities.dtype
+        scale, scales = dtype.type(0), np.uint64(0)  # a pointer to nothing
+        stride = np.int32(getattr(d_losses, "ndim", 0))
+        if isinstance(d_losses, xp.ndarray):
+            scales = xp.ascontiguousarray(d_losses, dtype=dtype)
+        else:
+            scale = dtype.type(d_losses)
+        d_logits, columns = xp.empty_like(probabilities), np.int32(probabilities.shape[1])
+        kernel = self.kernels.get("softmax.cu", "softmax_losses_backward", real_option(dtype))
+        arguments = (
+            probabilities, xp.ascontiguousarray(targets, dtype=np.int64), scales, stride, scale,
+            d_logits, np.int64(d_logits.size), columns,
+        )  # fmt: skip
+        kernel(*_grid(d_logits.size), arguments)
+        return d_logits  # type: ignore[no-any-return]
 
 
 def _grid(threads: int) -> tuple[tuple[int], tuple[int]]:

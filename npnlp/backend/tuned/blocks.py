@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from npnlp.backend.base import Array
+from npnlp.backend.operations import Array
 
+#: What backward makes for many rows at once, it makes for so many: they stay in a core's cache,
+#: where those of a long sequence would have to come from main memory each time.
+BLOCK = 2048
 #: Narrower parts of a product are slower than the whole.
 NARROWEST = 32
 

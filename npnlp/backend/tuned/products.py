@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from npnlp.backend import Array, Backend
+from npnlp.backend.operations import Array
 from npnlp.backend.tuned.blocks import by_columns, columns_at_once
 
 ALL = slice(None)
@@ -32,15 +32,15 @@ class Operand(NamedTuple):
     before: bool = True
 
 
-def forward_product(w_hh: Array, batch: int, backend: Backend) -> Product:
+def forward_product(w_hh: Array, batch: int, xp: Any, small: int) -> Product:
     """``x W_hh[g]^T`` of each gate g, for up to ``batch`` rows: ``(G, b, H)``.
 
-    A cell of one gate gets ``(b, H)``.
+    A cell of one gate gets ``(b, H)``. ``small`` is :attr:`Backend.small_product`.
     """
-    xp, size = backend.xp, w_hh.shape[1]
+    size = w_hh.shape[1]
     blocks = xp.ascontiguousarray(w_hh.reshape(-1, size, size).swapaxes(1, 2))
     scratch = xp.empty(len(blocks) * batch * size, dtype=w_hh.dtype)
-    width, enough = columns_at_once(batch, size, size, backend.small_product)
+    width, enough = columns_at_once(batch, size, size, small)
     only, room, dot, matmul = blocks[0], scratch[:0], xp.dot, xp.matmul
     weights = results = by_columns(blocks, width)
     whole = scratch[: batch * size].reshape(batch, size)
@@ -75,12 +75,12 @@ def zeros_before(w_hh: Array, batch: int, states: int, xp: Any) -> tuple[list[Ar
     return [state] * states, lambda x, gates=ALL: zero[0] if len(zero) == 1 else zero[gates]
 
 
-def backward_product(w_hh: Array, batch: int, backend: Backend) -> Product:
+def backward_product(w_hh: Array, batch: int, xp: Any, small: int) -> Product:
     """``delta W_hh[gates]``, a sum over those gates, for up to ``batch`` rows: ``(b, H)``."""
-    xp, (rows, size) = backend.xp, w_hh.shape
+    rows, size = w_hh.shape
     scratch = xp.empty((batch, size), dtype=w_hh.dtype)
     blocks, dot, matmul = w_hh.reshape(-1, size, size), xp.dot, xp.matmul
-    width, enough = columns_at_once(batch, rows, size, backend.small_product)
+    width, enough = columns_at_once(batch, rows, size, small)
 
     def back(x: Array, gates: slice = ALL, out: Array | None = None) -> Any:
         y = scratch[: len(x)] if out is None else out

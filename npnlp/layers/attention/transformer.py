@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Unpack
 
 from npnlp.backend import Array, Random
+from npnlp.backend.operations import LookedUp, Rows
 from npnlp.errors import InputError
 from npnlp.layers.attention.attention import AttentionProbe
 from npnlp.layers.attention.transformer_block import BlockCache, TransformerBlock
@@ -105,23 +106,19 @@ class TransformerEncoder(Composite):
 
     def forward(
         self,
-        x: Array,
+        x: Rows,
         *,
         packing: Packing,
-        tokens: Array | None = None,
         random: Random | None = None,
     ) -> tuple[tuple[Array, Array], TransformerCache]:
         """``(hidden (N, H), h_last (B, H))`` of packed ``x (N, D)``; h_last in the caller's order.
 
-        With ``tokens (N,)``, ``x (V, D)`` is a table and the input at packed row n is
-        ``x[tokens[n]]``: the table is projected once and then looked up. Without ``random``
+        Of a :class:`LookedUp` the table is projected, and then looked up. Without ``random``
         (evaluation) nothing is dropped.
         """
-        if tokens is None:
-            require_rows(x, packing)
-        else:
-            require_rows(tokens, packing, "tokens")
-        h, input_cache = self.input.forward(x)  # (1)
+        tokens = x.tokens if isinstance(x, LookedUp) else None
+        require_rows(x, packing)
+        h, input_cache = self.input.forward(x.table if isinstance(x, LookedUp) else x)  # (1)
         if tokens is not None:
             h = h.take(tokens, axis=0)  # (1'), the look-up
         positions = self.backend.asarray(packing.steps.clip(max=self.max_positions - 1))

@@ -7,6 +7,7 @@ pass.
 from __future__ import annotations
 
 from npnlp.backend import Array
+from npnlp.backend.operations import Rows
 from npnlp.errors import InputError
 from npnlp.layers.packing import Packing
 
@@ -35,7 +36,7 @@ def padded_with_lowest(data: Array, packing: Packing) -> Array:
     return flat.reshape(steps, batch, *data.shape[1:])
 
 
-def require_rows(data: Array, packing: Packing, name: str = "x") -> None:
+def require_rows(data: Rows, packing: Packing, name: str = "x") -> None:
     """Raise :class:`InputError` where ``data`` has not one row for each packed row."""
     if len(data) != packing.rows:
         raise InputError(

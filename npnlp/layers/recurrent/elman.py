@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Unpack
 
 from npnlp.backend import Array
-from npnlp.backend.tuned.products import ALL, Product
+from npnlp.backend.operations import States
 from npnlp.errors import require_known
 from npnlp.layers.recurrent.cell import RecurrentOptions
 from npnlp.layers.recurrent.recurrent import Recurrent
@@ -19,12 +18,16 @@ class Elman(Recurrent):
 
     ``phi'`` in terms of ``h``: tanh ``1 - h^2``; ReLU 1 where ``h > 0``, else 0.
     The Jacobian of a step is ``dh_t/dh_{t-1} = diag(phi'(a_t)) W_hh``: a product of ``T`` of them
-    is what makes gradients vanish or explode. Source: Elman, 1990; equal to PyTorch's ``nn.RNN``.
+    is what makes gradients vanish or explode. Nothing but h has to be remembered.
+    Source: Elman, 1990; equal to PyTorch's ``nn.RNN``.
+
+    >>> elman = Elman(input_size=4, hidden_size=2)
+    >>> (hidden, last), cache = elman.forward(x, packing=packing)   # x (N, 4), hidden (N, 2)
+    >>> dx, _ = elman.backward((None, d_last), cache)               # adds to elman.grads
     """
 
     gates = ("hidden",)
-    memory = ("hidden",)
-    deltas = 1
+    known_as = "elman_{self.nonlinearity}"
 
     def __init__(
         self,
@@ -38,40 +41,22 @@ class Elman(Recurrent):
         require_known("nonlinearity", nonlinearity, NONLINEARITIES)
         self.nonlinearity = nonlinearity
 
-    def kind(self) -> str:
-        """See :meth:`Cell.kind`."""
-        return f"elman_{self.nonlinearity}"
-
-    def constants(self) -> tuple[Any, ...]:
-        """See :meth:`Cell.constants`: ``phi``, in place."""
-        if self.nonlinearity == "tanh":
-            return (self.backend.xp.tanh,)
-        maximum = self.backend.xp.maximum
-        return (lambda a, out: maximum(a, 0, out=out),)
-
-    def step(
-        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
-    ) -> None:
-        """See :meth:`Cell.step`."""
-        (a,), (h,), (phi,) = now, before, constants
-        a += recur(h)  # (1) a = u + W_hh h
-        phi(a, a)  # (2) phi(a), where a was
-
-    def slopes(self, memory: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
-        """See :meth:`Cell.slopes`: ``phi'(a)``."""
-        (h,) = memory
-        if self.nonlinearity == "tanh":
-            self.backend.xp.multiply(h, h, out=delta)
-            self.backend.xp.subtract(1, delta, out=delta)
-        else:
-            delta[...] = 0  # the imaginary parts, where there are any
-            self.backend.xp.sign(h.real, out=delta.real)
-        return ()
+    def step(self, u: Array, before: States) -> tuple[States, tuple[Array, ...]]:
+        """(1) to (3), undone below from (3) to (1)."""
+        (h_before,), xp = before, self.backend.xp
+        p = h_before @ self.weight("weight_hh").T + self.weight("bias_hh")  # (1)
+        a = u + p  # (2)
+        h = xp.tanh(a) if self.nonlinearity == "tanh" else xp.maximum(a, 0)  # (3)
+        return (h,), ()
 
     def step_backward(
-        self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
-    ) -> None:
-        """See :meth:`Cell.step_backward`."""
-        (d_h,) = d
-        delta *= d_h  # undoes (2)
-        back(delta, ALL, d_h)  # undoes (1)
+        self, d: States, now: States, before: States, memory: tuple[Array, ...]
+    ) -> tuple[Array, States]:
+        """``d_a`` stands for ``dL/da``, and so on; each line names what it undoes."""
+        (d_h,), (h,), (h_before,) = d, now, before
+        d_a = d_h * (1 - h * h if self.nonlinearity == "tanh" else h.real > 0)  # undoes (3)
+        d_u = d_p = d_a  # undoes (2)
+        self.d_weights.w_hh[...] += d_p.T @ h_before  # undoes (1): W_hh
+        self.d_weights.b_hh[...] += d_p.sum(axis=0)  # undoes (1): b_hh
+        d_h_before = d_p @ self.weight("weight_hh")  # undoes (1): h_before
+        return d_u, (d_h_before,)

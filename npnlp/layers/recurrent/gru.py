@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from npnlp.backend import Array
-from npnlp.backend.tuned.products import Operand, Product
-from npnlp.layers.recurrent.gates import Gated
+from npnlp.backend.operations import States
+from npnlp.layers.recurrent.recurrent import Recurrent
 
 
-class GRU(Gated):
+class GRU(Recurrent):
     """Gated recurrent unit, the reset gate after the product:
 
         r = sigma(W_ir x + b_ir + W_hr h + b_hr)        z = sigma(W_iz x + b_iz + W_hz h + b_hz)
@@ -18,171 +15,86 @@ class GRU(Gated):
         h_t = n + z * (h_{t-1} - n)
 
     ``dh_t/dh_{t-1}`` contains ``diag(z)``: where z is near 1, the gradient passes by all weights.
+    Remembered: ``gates (3, N, H)``, which are r, z and n, and ``q (N, H)``.
     Source: Cho et al., 2014, in the form of Chung et al., 2014, with the reset of cuDNN; equal to
     PyTorch's ``nn.GRU``.
+
+    >>> gru = GRU(input_size=4, hidden_size=2)
+    >>> (hidden, last), cache = gru.forward(x, packing=packing)     # x (N, 4), hidden (N, 2)
+    >>> dx, _ = gru.backward((None, d_last), cache)                 # adds to gru.grads
     """
 
     gates = ("reset", "update", "new")
-    candidate = "new"
-    memory = ("gates", "product", "hidden")
-    deltas = 4
-    scratch = 3
-    factors = 4
+    known_as = "gru"
 
-    def constants(self) -> tuple[Any, ...]:
-        """See :meth:`Cell.constants`: the bias inside of the reset."""
-        return (self.bias_in_step(),)
-
-    def kind(self) -> str:
-        """See :meth:`Cell.kind`."""
-        return "gru"
-
-    def bias_in_step(self) -> Array:
-        """See :meth:`Cell.bias_in_step`: that of q."""
-        return self.weight("bias_hh")[self.block("new")]
-
-    def bias_of_loop(self) -> Array:
-        """See :meth:`Cell.bias_of_loop`: that of q is added in each step."""
-        bias = self.weight("bias_hh").copy()
-        bias[self.block("new")] = 0
-        return bias
-
-    def step(
-        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
-    ) -> None:
-        """See :meth:`Cell.step`."""
-        xp = self.backend.xp
-        (a, q, h), (h_before,), (b_n,) = now, before, constants
-        (r, z, n), p = a, recur(h_before)  # (1)
-        self.open(p[:2], a[:2], xp)  # (2) r, z
-        q[...] = b_n  # (3) with the next line
-        q += p[2]
-        xp.multiply(r, q, out=h)  # (4) with the next two lines: n
-        n += h
-        xp.tanh(n, out=n)
-        xp.subtract(h_before, n, out=h)  # (5) h = n + z * (h_before - n)
-        h *= z
-        h += n
-
-    def slopes(self, memory: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
-        """See :meth:`Cell.slopes`.
-
-        ``dh/da_n = (1 - z)(1 - n^2)``, ``dh/dq = dh/da_n r``, ``dh/da_r = dh/dq q (1 - r)``,
-        ``dh/da_z = (h_before - n) z (1 - z)``, in the order r, z, q, n; returned: z, which is
-        ``dh/dh_before`` where it passes by the weights.
-        """
-        (r, z, n), q, h = memory
-        blocks = delta.reshape(len(delta), 4, self.hidden_size)
-        blocks[:, 1], blocks[:, 3] = d_z, d = slopes_of_update(z, n, h, scratch, self.backend.xp)
-        d *= r
-        blocks[:, 2] = d
-        d *= q
-        self.backend.xp.subtract(1, r, out=d_z)
-        d *= d_z
-        blocks[:, 0] = d
-        return (z,)
+    def step(self, u: Array, before: States) -> tuple[States, tuple[Array, ...]]:
+        """(1) to (5), undone below from (5) to (1)."""
+        xp, (h_before,) = self.backend.xp, before
+        p = h_before @ self.weight("weight_hh").T + self.weight("bias_hh")  # (1)
+        (u_r, u_z, u_n), (p_r, p_z, q) = self.by_gate(u), self.by_gate(p)
+        r = self.sigmoid(u_r + p_r)  # (2)
+        z = self.sigmoid(u_z + p_z)  # (3)
+        n = xp.tanh(u_n + r * q)  # (4)
+        h = n + z * (h_before - n)  # (5)
+        return (h,), (xp.stack([r, z, n]), q)
 
     def step_backward(
-        self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
-    ) -> None:
-        """See :meth:`Cell.step_backward`."""
-        (d_h,), (z, factors), size = d, slopes, self.hidden_size
-        factors.reshape(len(delta), 4, size)[...] = d_h[:, None]
-        delta *= factors  # undoes (5), (4), (3), (2)
-        d_h *= z  # undoes (5)
-        d_h += back(delta[:, : 3 * size], slice(0, 3))  # undoes (1)
-
-    def operands(self) -> tuple[Operand, ...]:
-        """See :meth:`Cell.operands`."""
-        return (Operand(columns=slice(0, 3 * self.hidden_size)),)
-
-    def of_input(self, delta: Array) -> Array:
-        """See :meth:`Cell.of_input`: r, z, n."""
-        size = self.hidden_size
-        parts = [delta[..., : 2 * size], delta[..., 3 * size :]]
-        joined: Array = self.backend.xp.concatenate(parts, axis=-1)
-        return joined
-
-    def of_product(self, delta: Array) -> Array:
-        """See :meth:`Cell.of_product`: r, z, q."""
-        return delta[..., : 3 * self.hidden_size]
+        self, d: States, now: States, before: States, memory: tuple[Array, ...]
+    ) -> tuple[Array, States]:
+        """``d_u`` stands for ``dL/du``, and so on; each line names what it undoes."""
+        (d_h,), (h_before,), ((r, z, n), q) = d, before, memory
+        d_n, d_z, d_h_before = d_h * (1 - z), d_h * (h_before - n), d_h * z  # undoes (5)
+        d_u_n = d_n * (1 - n * n)  # undoes (4): tanh
+        d_r, d_q = d_u_n * q, d_u_n * r  # undoes (4): r * q
+        d_u_z = d_z * z * (1 - z)  # undoes (3)
+        d_u_r = d_r * r * (1 - r)  # undoes (2)
+        d_p = self.side_by_side(d_u_r, d_u_z, d_q)
+        self.d_weights.w_hh[...] += d_p.T @ h_before  # undoes (1): W_hh
+        self.d_weights.b_hh[...] += d_p.sum(axis=0)  # undoes (1): b_hh
+        d_h_before = d_h_before + d_p @ self.weight("weight_hh")  # undoes (1): h_before
+        return self.side_by_side(d_u_r, d_u_z, d_u_n), (d_h_before,)
 
 
-class GRUResetBefore(Gated):
+class GRUResetBefore(Recurrent):
     """The GRU as first published, the reset gate before the product:
 
         r, z as in :class:`GRU`                         m = r * h_{t-1}
         n = tanh(W_in x + b_in + W_hn m + b_hn)         h_t = n + z * (h_{t-1} - n)
 
-    Two products a step, one after the other, where the other form has one. Source: Cho et al.,
-    "Learning phrase representations using RNN encoder-decoder", 2014, equations 5 to 8.
+    Two products a step, one after the other, where the other form has one. Remembered:
+    ``gates (3, N, H)``, which are r, z and n, and ``m (N, H)``. Source: Cho et al., "Learning
+    phrase representations using RNN encoder-decoder", 2014, equations 5 to 8.
     """
 
     gates = GRU.gates
-    candidate = GRU.candidate
-    memory = ("gates", "reset_hidden", "hidden")
-    deltas = 3
-    scratch = 3
-    factors = 3
+    known_as = "gru_reset_before"
 
-    def step(
-        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
-    ) -> None:
-        """See :meth:`Cell.step`."""
-        xp = self.backend.xp
-        (a, m, h), (h_before,), (r, z, n) = now, before, now[0]
-        self.open(recur(h_before, slice(0, 2)), a[:2], xp)  # (1), (2): r, z
-        xp.multiply(r, h_before, out=m)  # (3)
-        n += recur(m, slice(2, 3))[0]  # (4)
-        xp.tanh(n, out=n)  # (5)
-        xp.subtract(h_before, n, out=h)  # (6) h = n + z * (h_before - n)
-        h *= z
-        h += n
-
-    def slopes(self, memory: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
-        """See :meth:`Cell.slopes`.
-
-        ``dm/da_r = m (1 - r)``, ``dh/da_z`` and ``dh/da_n`` as in :class:`GRU`; returned: z, r.
-        """
-        (r, z, n), m, h = memory
-        blocks = delta.reshape(len(delta), 3, self.hidden_size)
-        blocks[:, 1], blocks[:, 2] = d, _ = slopes_of_update(z, n, h, scratch, self.backend.xp)
-        self.backend.xp.subtract(1, r, out=d)
-        d *= m
-        blocks[:, 0] = d
-        return z, r
+    def step(self, u: Array, before: States) -> tuple[States, tuple[Array, ...]]:
+        """(1) to (6), undone below from (6) to (1)."""
+        xp, (h_before,), rest = self.backend.xp, before, self.block("new").start
+        w_hh, b_hh, (u_r, u_z, u_n) = *self.weights[1::2], self.by_gate(u)
+        p_r, p_z = xp.split(h_before @ w_hh[:rest].T + b_hh[:rest], 2, axis=1)  # (1)
+        r, z = self.sigmoid(u_r + p_r), self.sigmoid(u_z + p_z)  # (2)
+        m = r * h_before  # (3)
+        p_n = m @ w_hh[rest:].T + b_hh[rest:]  # (4)
+        n = xp.tanh(u_n + p_n)  # (5)
+        h = n + z * (h_before - n)  # (6)
+        return (h,), (xp.stack([r, z, n]), m)
 
     def step_backward(
-        self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
-    ) -> None:
-        """See :meth:`Cell.step_backward`."""
-        (d_h,), (z, r, factors), size = d, slopes, self.hidden_size
-        blocks = factors.reshape(len(delta), 3, size)
-        blocks[:, 0] = 1
-        blocks[:, 1:] = d_h[:, None]
-        delta *= factors  # undoes (6), (5), (2): a_n, a_z
-        d_m = back(delta[:, 2 * size :], slice(2, 3))  # undoes (4)
-        blocks[:, 0] = d_m
-        blocks[:, 1:] = 1
-        delta *= factors  # undoes (3), (2): a_r
-        d_h *= z  # undoes (6)
-        d_m *= r  # undoes (3)
-        d_h += d_m
-        d_h += back(delta[:, : 2 * size], slice(0, 2))  # undoes (1)
-
-    def operands(self) -> tuple[Operand, ...]:
-        """See :meth:`Cell.operands`: two gates saw h, the third m."""
-        two, new = slice(0, 2 * self.hidden_size), self.block("new")
-        return Operand(two, two), Operand(new, new, "reset_hidden", before=False)
-
-
-def slopes_of_update(z: Array, n: Array, h: Array, scratch: Array, xp: Any) -> tuple[Array, Array]:
-    """``dh/da_z = (h_before - n) z (1 - z)`` and ``dh/da_n = (1 - z)(1 - n^2)``."""
-    rest, d_z, d_n = scratch
-    xp.subtract(1, z, out=rest)
-    xp.subtract(h, n, out=d_z)  # z (h_before - n)
-    d_z *= rest
-    xp.multiply(n, n, out=d_n)
-    xp.subtract(1, d_n, out=d_n)
-    d_n *= rest
-    return d_z, d_n
+        self, d: States, now: States, before: States, memory: tuple[Array, ...]
+    ) -> tuple[Array, States]:
+        """As in :class:`GRU`; the two products are undone one after the other."""
+        (d_h,), (h_before,), ((r, z, n), m) = d, before, memory
+        w_hh, rest, grads = self.weight("weight_hh"), self.block("new").start, self.d_weights
+        d_n, d_z, d_h_before = d_h * (1 - z), d_h * (h_before - n), d_h * z  # undoes (6)
+        d_u_n = d_n * (1 - n * n)  # undoes (5)
+        d_m = d_u_n @ w_hh[rest:]  # undoes (4): m
+        d_r, d_h_before = d_m * h_before, d_h_before + d_m * r  # undoes (3)
+        d_rz = self.side_by_side(d_r * r * (1 - r), d_z * z * (1 - z))  # undoes (2)
+        d_h_before = d_h_before + d_rz @ w_hh[:rest]  # undoes (1): h_before
+        d_u = self.side_by_side(d_rz, d_u_n)
+        grads.w_hh[rest:] += d_u_n.T @ m  # undoes (4): W_hn
+        grads.w_hh[:rest] += d_rz.T @ h_before  # undoes (1): W_hr, W_hz
+        grads.b_hh[...] += d_u.sum(axis=0)  # undoes (4), (1): b_hh
+        return d_u, (d_h_before,)

@@ -4,41 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from npnlp.backend import Array
+from npnlp.backend.operations import Rows, States
 from npnlp.layers.packing import Packing
-
-if TYPE_CHECKING:
-    from npnlp.layers.recurrent.recurrent import Recurrent
+from npnlp.layers.recurrent.cell import Cell
 
 
 class RecurrentCache(NamedTuple):
     """What backpropagation through time has to remember.
 
-    ``x (N, D)``, or the table ``(V, D)`` with ``tokens (N,)``; ``memory``, the cell's own arrays of
-    all packed rows, ``hidden (N, H)`` among them; ``initial``, the first states ``(B, H)`` in
-    sorted order, or None for zeros; ``packing``.
+    ``x (N, D)``, or the table to look rows up in; ``states``, all of them ``(N, H)`` each, and
+    ``memory``, the arrays that the cell names in its docstring, a row for each packed row;
+    ``initial``, the first states ``(B, H)``, longest sequence first, or None for zeros.
     """
 
-    x: Array
-    tokens: Array | None
-    memory: dict[str, Array]
-    initial: tuple[Array, ...] | None
+    x: Rows
+    states: States
+    memory: tuple[Array, ...]
+    initial: States | None
     packing: Packing
 
     @property
     def hidden(self) -> Array:
         """All hidden states ``(N, H)``."""
-        return self.memory["hidden"]
+        return self.states[0]
 
     @property
     def nbytes(self) -> int:
         """Bytes that forward made and holds for backward.
 
-        What the caller gave and holds anyway (``x``, ``tokens``, ``packing``) is not counted.
+        What the caller gave and holds anyway (``x``, ``packing``) is not counted.
         """
-        return sum(array.nbytes for array in (*self.memory.values(), *(self.initial or ())))
+        return sum(a.nbytes for a in (*self.states, *self.memory, *(self.initial or ())))
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,13 @@ class RecurrentTrace:
     """What a probe sees of a backward pass, a row for each packed row.
 
     ``layer`` and the ``cache`` of its forward pass; ``d_states``, of each state ``dL/dh_t (N, H)``
-    in all; ``delta (N, deltas H)``, the gradient of the cell's sums; ``from_above (N, H)``, the
-    part of ``dL/dh_t`` that the layer above gave at that step, or None where it gave none.
+    in all; ``delta (N, G H)``, ``dL/du``, the gradient of the cell's sums; ``from_above (N, H)``,
+    the part of ``dL/dh_t`` that the layer above gave at that step, or None where it gave none.
     """
 
-    layer: Recurrent
+    layer: Cell
     cache: RecurrentCache
-    d_states: tuple[Array, ...]
+    d_states: States
     delta: Array
     from_above: Array | None
 

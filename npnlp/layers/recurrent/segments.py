@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from npnlp.backend import Array
+from npnlp.backend.operations import LookedUp, Rows, States
 from npnlp.errors import InputError
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.memory import RecurrentCache
@@ -37,18 +38,14 @@ class Segment:
     packing: Packing
 
 
-#: The states of a cell at one step, each ``(b, H)``.
-States = tuple[Array, ...]
-
-
 @dataclass(frozen=True)
 class SegmentedCache:
-    """``x`` and ``tokens`` of the caller; ``states``, the initial states of each segment, each
-    ``(b, H)``, None for zeros; ``packing`` of the whole.
+    """``x`` of the caller; ``packing`` of the whole.
+
+    ``states``, the initial states of each segment, each ``(b, H)``, None for zeros.
     """
 
-    x: Array
-    tokens: Array | None
+    x: Rows
     states: list[States | None]
     packing: Packing
 
@@ -81,7 +78,7 @@ class Segmented:
         return type(self)(self.layer.astype(dtype), self.size, truncate=self.truncate)
 
     def forward(
-        self, x: Array, *initial: Array | None, packing: Packing, tokens: Array | None = None
+        self, x: Rows, *initial: Array | None, packing: Packing
     ) -> tuple[Any, SegmentedCache]:
         """The last states, each ``(B, H)`` in the caller's order: ``h_last``, or for a cell with
         several a tuple of them. Arguments as for :meth:`Recurrent.forward`.
@@ -96,12 +93,12 @@ class Segmented:
             if now is not None:  # a view would hold those that have ended too
                 now = tuple(state[:running].copy() for state in now)
             at_cuts.append(now)
-            (_, *ends), _ = self._forward(x, tokens, segment, now)
+            (_, *ends), _ = self._forward(x, segment, now)
             now = tuple(ends)
             for last, state in zip(lasts, now, strict=True):
                 last[:running] = state  # written over where a sequence goes on
         found = tuple(packing.unsort(last) for last in lasts)
-        return found if len(found) > 1 else found[0], SegmentedCache(x, tokens, at_cuts, packing)
+        return found if len(found) > 1 else found[0], SegmentedCache(x, at_cuts, packing)
 
     def backward(
         self, d_last: Array | tuple[Array | None, ...], cache: SegmentedCache
@@ -117,13 +114,15 @@ class Segmented:
             self.backend.zeros(shape, layer.dtype) if state is None else packing.sort(state)
             for state in (*given, *(None for _ in layer.states[len(given) :]))
         )
-        d_x = self.backend.zeros(cache.x.shape, layer.dtype)
+        d_x = self.backend.xp.zeros_like(
+            cache.x.table if isinstance(cache.x, LookedUp) else cache.x
+        )
         segments = _segments(packing, self.size, step=-1)
         for segment, states in zip(segments, reversed(cache.states), strict=True):
-            _, again = self._forward(cache.x, cache.tokens, segment, states)
+            _, again = self._forward(cache.x, segment, states)
             running = len(segment.packing.lengths)
             d_part, *d_states = layer.backward((None, *(state[:running] for state in d)), again)
-            if cache.tokens is None:
+            if not isinstance(cache.x, LookedUp):
                 d_x[segment.start : segment.end] = d_part
             else:
                 d_x += d_part
@@ -135,12 +134,11 @@ class Segmented:
         return (d_x, *(packing.unsort(state) for state in d))
 
     def _forward(
-        self, x: Array, tokens: Array | None, segment: Segment, states: States | None
+        self, x: Rows, segment: Segment, states: States | None
     ) -> tuple[tuple[Array, ...], RecurrentCache]:
-        rows, given = slice(segment.start, segment.end), states or ()
-        if tokens is None:
-            return self.layer.forward(x[rows], *given, packing=segment.packing)
-        return self.layer.forward(x, *given, packing=segment.packing, tokens=tokens[rows])
+        rows = slice(segment.start, segment.end)
+        part = LookedUp(x.table, x.tokens[rows]) if isinstance(x, LookedUp) else x[rows]
+        return self.layer.forward(part, *(states or ()), packing=segment.packing)
 
 
 def _segments(packing: Packing, size: int, step: int = 1) -> Iterator[Segment]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array, Random
+from npnlp.backend.operations import LookedUp, Rows
 from npnlp.errors import InputError, require_known
 from npnlp.layers.base import LayerOptions
 from npnlp.layers.composite import Composite
@@ -88,21 +89,20 @@ class RecurrentStack(Composite):
 
     def forward(
         self,
-        x: Array,
+        x: Rows,
         *initial: Array | None,
         packing: Packing,
-        tokens: Array | None = None,
         random: Random | None = None,
     ) -> tuple[tuple[Array, ...], StackCache]:
         """The states of the last layer, and the last states of all: ``((N, F), (K, B, H), ...)``.
 
         F is ``directions * H`` and K ``num_layers * directions``, in PyTorch's order; ``initial``
-        are ``(K, B, H)`` too. ``x`` and ``tokens`` are as for :meth:`Recurrent.forward`; ``random``
-        is the stream of the dropout masks, without it nothing is dropped.
+        are ``(K, B, H)`` too. ``x`` is as for :meth:`Recurrent.forward`; ``random`` is
+        the stream of the dropout masks, without it nothing is dropped.
         """
         if self.alone is not None:
             first = [None if state is None else state[0] for state in initial]
-            (x, *last), of_cell = self.alone.forward(x, *first, packing=packing, tokens=tokens)
+            (x, *last), of_cell = self.alone.forward(x, *first, packing=packing)
             return (x, *[state[None] for state in last]), StackCache([[of_cell]], [], packing)
         given = [state for state in initial if state is not None]
         caches: list[list[RecurrentCache]] = []
@@ -115,14 +115,13 @@ class RecurrentStack(Composite):
             outputs, of_layer = [], []
             for cell, turn in zip(layer, (_same, packing.reverse), strict=False):
                 first = [state[len(lasts)] for state in given]
-                source, numbers = (x, turn(tokens)) if tokens is not None else (turn(x), None)
                 (hidden, *last), cache = cell.forward(
-                    source, *first, packing=packing, tokens=numbers
+                    _turned(x, turn), *first, packing=packing
                 )  # (2)
                 outputs.append(turn(hidden))
                 of_layer.append(cache)
                 lasts.append(tuple(last))
-            x, tokens = self._beside(outputs), None
+            x = self._beside(outputs)
             caches.append(of_layer)
         stack = self.backend.xp.stack
         finals = (stack(states) for states in zip(*lasts, strict=True))
@@ -157,7 +156,7 @@ class RecurrentStack(Composite):
                 d_turned, *d_first = self.cells[k][direction].backward(
                     (d_hidden, *d_last), cache.cells[k][direction], probe
                 )  # undoes (2)
-                if cache.cells[k][direction].tokens is None:
+                if not isinstance(cache.cells[k][direction].x, LookedUp):
                     d_turned = turn(d_turned)
                 d_x = d_turned if d_x is None else d_x + d_turned
                 d_initial.insert(0, tuple(d_first))
@@ -186,7 +185,7 @@ class RecurrentStack(Composite):
         return d_n
 
     def _drop(
-        self, x: Array, k: int, packing: Packing, random: Random | None
+        self, x: Any, k: int, packing: Packing, random: Random | None
     ) -> tuple[Array, Any]:  # fmt: skip
         stream = random and random.child(f"layer{k}")
         if self.variational:
@@ -201,3 +200,8 @@ class RecurrentStack(Composite):
 
 def _same(x: Array) -> Array:
     return x
+
+
+def _turned(x: Rows, turn: Callable[[Array], Array]) -> Rows:
+    """Rows turned around; of a table that they are looked up in, the tokens."""
+    return LookedUp(x.table, turn(x.tokens)) if isinstance(x, LookedUp) else turn(x)

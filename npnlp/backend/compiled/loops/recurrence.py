@@ -1,6 +1,6 @@
-"""A recurrent layer in one compiled call each way: what ``Recurrent`` does in its parts.
+"""A recurrent layer in one compiled call each way: loop, projection and gradients.
 
-(:mod:`npnlp.layers.recurrent.recurrent`.) Threads share its units and meet at every step.
+Threads share its units and meet at every step.
 """
 
 from __future__ import annotations
@@ -9,70 +9,71 @@ from typing import Any
 
 import numpy as np
 
-from npnlp.backend.base import Array
 from npnlp.backend.compiled.loops import elman, gru, lstm
 from npnlp.backend.compiled.threads.sharing import share_meeting
+from npnlp.backend.operations import Array, LookedUp, PackedSteps, Rows, States, Weights
+from npnlp.backend.tuned.loop import TunedPasses
 
-#: The passes of each kind, how many states it has, and what they are told besides.
-KINDS: dict[str, tuple[Any, int, tuple[bool, ...]]] = {
-    "elman_tanh": (elman, 1, (False,)),
-    "elman_relu": (elman, 1, (True,)),
-    "gru": (gru, 1, ()),
-    "lstm": (lstm, 2, ()),
+#: The passes of each kind of cell, and what they are told besides.
+LOOPS: dict[str, tuple[Any, tuple[bool, ...]]] = {
+    "elman_tanh": (elman, (False,)),
+    "elman_relu": (elman, (True,)),
+    "gru": (gru, ()),
+    "lstm": (lstm, ()),
 }
 NO_TOKENS = np.empty(0, dtype=np.int64)
 
 
-def forward(
-    kind: str, x: Array, tokens: Array | None, w_ih: Array, w_hh: Array, bias: Array,
-    extra: Array | None, memory: tuple[Array, ...], initial: tuple[Array, ...] | None, sizes: Array,
-) -> None:  # fmt: skip
-    """Fill ``memory``, the cell's arrays of all packed rows, the first ``(N, H)`` or ``(G, N, H)``.
+class CompiledPasses(TunedPasses):
+    """As :class:`TunedPasses`, of a cell in :data:`LOOPS` and of float32 or float64."""
 
-    ``x (N, D)``, or a table ``(V, D)`` with ``tokens (N,)``; ``bias (G H,)`` of the sums, and
-    ``extra (H,)`` what the cell adds in each step; ``initial``, each ``(B, H)``, None for zeros;
-    ``sizes (T,)``, the rows of each step.
-    """
-    passes, states, options = KINDS[kind]
-    units, first = w_hh.shape[1], memory[0].reshape(-1, memory[0].shape[-2], w_hh.shape[1])
-    table = first if tokens is None else np.empty((len(first), len(x), units), dtype=w_hh.dtype)
-    arguments = (
-        _given(x), w_ih.T, bias.reshape(-1, units), _numbers(tokens), table, *_own(*memory), w_hh.T,
-        *(() if extra is None else (_given(extra),)), *_states(initial, states, w_hh), sizes,
-        *options,
-    )  # fmt: skip
-    each = first.shape[1] * len(w_hh) + x.size * len(first)
-    share_meeting(passes.forward, arguments, units, each)
+    def _forward(
+        self, x: Rows, weights: Weights, initial: States | None, steps: PackedSteps
+    ) -> tuple[Array, ...]:
+        (passes, options), cell = LOOPS[self.kind], self.cell
+        w_ih, w_hh, b_ih, b_hh = weights
+        rows, units, dtype = len(x), cell.hidden_size, w_hh.dtype
+        arrays = tuple(np.empty((rows, units), dtype=dtype) for _ in cell.arrays[1:])
+        first = np.empty((cell.gates, rows, units), dtype=dtype)
+        input_rows, tokens = _input(x)
+        table = first
+        if isinstance(x, LookedUp):
+            table = np.empty((cell.gates, len(input_rows), units), dtype=dtype)
+        bias, extra = cell.bias_of_input(b_ih, b_hh), cell.bias_in_step(b_hh)
+        whole = (first if cell.gates > 1 else first[0], *arrays)
+        arguments = (
+            input_rows, w_ih.T, bias.reshape(-1, units), tokens, table, *whole, w_hh.T,
+            *(() if extra is None else (_given(extra),)), *self._initial(initial, w_hh),
+            steps.runs[1], *options,
+        )  # fmt: skip
+        each = rows * len(w_hh) + input_rows.size * cell.gates
+        share_meeting(passes.forward, arguments, units, each)
+        return whole
 
+    def _backward(
+        self, d_hidden: Array | None, d: States, delta: Array, arrays: tuple[Array, ...],
+        x: Rows, weights: Weights, grads: Weights, initial: States | None, steps: PackedSteps,
+        traces: States | None,
+    ) -> Array:  # fmt: skip
+        (passes, options), w_hh = LOOPS[self.kind], weights.w_hh
+        d_w_ih, d_w_hh, d_b_ih, d_b_hh = _own(*grads)
+        input_rows, tokens = _input(x)
+        dx = np.empty((len(input_rows), weights.w_ih.shape[1]), dtype=w_hh.dtype)
+        d_table, none = delta, _no_rows(w_hh)
+        if isinstance(x, LookedUp):
+            d_table = np.zeros((len(dx), delta.shape[1]), dtype=delta.dtype)
+        arguments = (
+            *_own(*arrays), w_hh, none if d_hidden is None else _given(d_hidden),
+            *_own(*d, delta), *(_own(*traces) if traces else (none,) * len(d)),
+            steps.runs[1], steps.previous_rows, self._initial(initial, w_hh)[0], d_w_hh,
+            input_rows, tokens, d_table, weights.w_ih, d_w_ih, d_b_ih, d_b_hh, dx, *options,
+        )  # fmt: skip
+        each = 2 * (len(delta) * len(w_hh) + dx.size * self.cell.gates)
+        share_meeting(passes.backward, arguments, w_hh.shape[1], each)
+        return dx
 
-def backward(
-    kind: str, x: Array, tokens: Array | None, w_ih: Array, w_hh: Array, grads: tuple[Array, ...],
-    memory: tuple[Array, ...], initial: tuple[Array, ...] | None, sizes: Array, previous: Array,
-    d_hidden: Array | None, d: tuple[Array, ...], delta: Array, kept: tuple[Array, ...] | None,
-) -> Array:  # fmt: skip
-    """``dL/dx``; ``grads`` (of ``w_ih``, ``w_hh`` and both biases) are added to.
-
-    ``d`` are the gradients of the last states, each ``(B, H)``, and become those of the initial
-    ones. ``delta (N, .)`` is filled, and ``kept``, where given, with the gradients of the states at
-    all rows. ``d_hidden (N, H)`` or None; ``previous (N - B,)`` is the row before each row that is
-    no first step.
-    """
-    passes, states, options = KINDS[kind]
-    d_w_ih, d_w_hh, d_b_ih, d_b_hh = _own(*grads)
-    dx = np.empty((len(x), w_ih.shape[1]), dtype=w_ih.dtype)
-    d_table = delta
-    if tokens is not None:
-        d_table = np.zeros((len(x), delta.shape[1]), dtype=delta.dtype)
-    none = _no_rows(w_hh)
-    arguments = (
-        *_own(*memory), w_hh, none if d_hidden is None else _given(d_hidden), *_own(*d, delta),
-        *(_own(*kept) if kept else (none,) * states), sizes, previous,
-        _states(initial, states, w_hh)[0], d_w_hh, _given(x), _numbers(tokens), d_table, w_ih,
-        d_w_ih, d_b_ih, d_b_hh, dx, *options,
-    )  # fmt: skip
-    each = 2 * (len(delta) * len(w_hh) + dx.size * len(w_hh) // w_hh.shape[1])
-    share_meeting(passes.backward, arguments, w_hh.shape[1], each)
-    return dx
+    def _initial(self, given: States | None, w_hh: Array) -> tuple[Array, ...]:
+        return tuple(map(_given, given)) if given else (_no_rows(w_hh),) * len(self.cell.states)
 
 
 def _no_rows(w_hh: Array) -> Array:
@@ -80,12 +81,11 @@ def _no_rows(w_hh: Array) -> Array:
     return w_hh[:0]
 
 
-def _states(given: tuple[Array, ...] | None, states: int, w_hh: Array) -> tuple[Array, ...]:
-    return tuple(map(_given, given)) if given else (_no_rows(w_hh),) * states
-
-
-def _numbers(tokens: Array | None) -> Array:
-    return NO_TOKENS if tokens is None else np.ascontiguousarray(tokens, dtype=np.int64)
+def _input(x: Rows) -> tuple[Array, Array]:
+    """The rows or the table, and the tokens."""
+    if isinstance(x, LookedUp):
+        return _given(x.table), np.ascontiguousarray(x.tokens, dtype=np.int64)
+    return _given(x), NO_TOKENS
 
 
 _given = np.ascontiguousarray

@@ -1,0 +1,213 @@
+"""The door to everything fast: operations that a backend may compute as a whole.
+
+A layer asks its backend once for the operation that it is (:meth:`Backend.recurrent_passes`,
+:meth:`Backend.linear_passes`, ...). The answer is an object of a type below, or None, and then the
+layer's own lines run: the reference, which every such object has to equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend.random import Random
+
+#: An array of the backend in use. CuPy's arrays answer to the same names as NumPy's.
+Array: TypeAlias = NDArray[Any]
+#: The states of a cell, one array each: h, for the LSTM h and c.
+States: TypeAlias = tuple[Array, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class LookedUp:
+    """The rows ``table[tokens]``, not yet looked up: ``table (V, D)``, ``tokens (N,)``.
+
+    A layer that begins with a product multiplies the table, V rows instead of N, and then looks
+    the results up. The numbers are the same, since a product acts on each row alone. The gradient
+    of such an input is that of its table.
+    """
+
+    table: Array
+    tokens: Array
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """That of the table."""
+        return self.table.dtype
+
+
+#: What a layer reads: rows ``(N, D)``, or a table of them with tokens.
+Rows: TypeAlias = "Array | LookedUp"
+
+
+class Weights(NamedTuple):
+    """The parameters of a recurrent layer with G gates, or their gradients.
+
+    ``w_ih (G H, D)``, ``w_hh (G H, H)``, ``b_ih`` and ``b_hh (G H,)``.
+    """
+
+    w_ih: Array
+    w_hh: Array
+    b_ih: Array
+    b_hh: Array
+
+
+class PackedSteps(Protocol):
+    """Where the steps of packed sequences lie; see :class:`npnlp.layers.Packing`."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """``(B,)``, of all sequences; the order is not that of the rows."""
+
+    @property
+    def runs(self) -> NDArray[np.int32]:
+        """``(2, T)``: ``offsets`` and ``batch_sizes``."""
+
+    @property
+    def previous_rows(self) -> Array:
+        """``(N - B,)``: the row before each row of steps 1 to T - 1."""
+
+    @property
+    def rows(self) -> int:
+        """``N``."""
+
+    @property
+    def offsets(self) -> list[int]:
+        """``(T,)``: the first row of each step."""
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """``(T,)``: how many rows each step has."""
+
+    @property
+    def on_device(self) -> tuple[Array, Array, int, int]:
+        """``offsets`` and ``batch_sizes`` as int32 on the backend, B and T."""
+
+
+class Forward(NamedTuple):
+    """What a forward pass through time returns, and all that its backward pass needs of it.
+
+    ``states``, each ``(N, H)``, the hidden one first; ``memory``, the arrays that the cell names
+    in its docstring, ``(N, H)`` or ``(G, N, H)``.
+    """
+
+    states: States
+    memory: tuple[Array, ...]
+
+
+class Backward(NamedTuple):
+    """What a backward pass through time returns, besides adding to the gradients.
+
+    ``d_x``, of the rows or of the table; ``d_initial``, each ``(B, H)``. Where they were asked for:
+    ``d_states``, ``dL/d`` of each state at every row ``(N, H)``, and ``d_u (N, G H)``, that of the
+    input's part of the cell's sums.
+    """
+
+    d_x: Array
+    d_initial: States
+    d_states: States | None
+    d_u: Array | None
+
+
+class RecurrentPasses(Protocol):
+    """Both passes of a recurrent layer; see :mod:`npnlp.layers.recurrent.through_time`."""
+
+    def forward(
+        self, x: Rows, weights: Weights, initial: States | None, steps: PackedSteps
+    ) -> Forward:
+        """All states of packed sequences.
+
+        ``initial``, the first states ``(B, H)``, longest sequence first; None for zeros.
+        """
+
+    def backward(
+        self, d_hidden: Array | None, d_last: States, found: Forward, x: Rows, weights: Weights,
+        grads: Weights, initial: States | None, steps: PackedSteps, *, traced: bool,
+    ) -> Backward:  # fmt: skip
+        """Undo :meth:`forward`; ``grads`` are added to.
+
+        ``d_hidden (N, H)``, ``dL/dh`` that the layer above gives to every row, or None;
+        ``d_last``, ``dL/d`` of each sequence's last states ``(B, H)``, longest first: the pass
+        may write to them. ``traced`` asks for ``d_states`` and ``d_u``.
+        """
+
+
+class LinearPasses(Protocol):
+    """Both passes of :class:`npnlp.layers.Linear`."""
+
+    def forward(self, x: Array, weight: Array, bias: Array) -> Array:
+        """``x W^T + b``: ``(N, n)`` of ``x (N, D)``, ``weight (n, D)``, ``bias (n,)``."""
+
+    def backward(self, dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array) -> Array:
+        """``dL/dx = dy W``; ``dy^T x`` and ``sum_n dy_n`` are added to the gradients."""
+
+
+class CrossEntropyPasses(Protocol):
+    """Both passes of softmax and cross-entropy, row by row; see ``layers/loss.py``."""
+
+    def forward(self, logits: Array, targets: Array) -> tuple[Array, Array]:
+        """``softmax(z) (B, C)`` and the losses ``(B,)`` of ``logits (B, C)``, ``targets (B,)``."""
+
+    def backward(self, d_losses: Array | float, probabilities: Array, targets: Array) -> Array:
+        """``dL/dlogits`` from ``dL/dlosses``, ``(B,)`` or one number for all rows."""
+
+
+class Learned(NamedTuple):
+    """What a classifier's head finds: ``logits (B, C)`` and ``losses (B,)``.
+
+    Also how many rows are ``correct``, and ``d_h (B, F)``, the gradient of its input.
+    """
+
+    logits: Array
+    losses: Array
+    correct: Any
+    d_h: Array
+
+
+class ClassifierHead(Protocol):
+    """Dropout, linear layer, ReLU, dropout, linear layer and mean cross-entropy, both ways."""
+
+    def __call__(
+        self, h: Array, targets: Array, parameters: tuple[Array, ...], grads: tuple[Array, ...],
+        streams: tuple[Random, Random], p: float,
+    ) -> Learned:  # fmt: skip
+        """``h (B, F)``, ``targets (B,)``; weight and bias of each layer, and their gradients,
+        which are added to; the stream of each dropout, and its probability.
+        """
+
+
+class AdamNumbers(NamedTuple):
+    """What a step of Adam needs besides arrays; ``rate`` and ``eps`` hold the step's corrections.
+
+    With ``m^ = a m`` and ``v^ = b^2 v``, the change is ``(eta a / b) m / (sqrt(v) + eps / b)``.
+    """
+
+    b1: float
+    b2: float
+    rate: float
+    eps: float
+
+
+#: A step of Adam on flat buffers, in place: ``step(values, grads, (m, v), scratch, numbers)``, with
+#: ``scratch`` a buffer of the same size to compute in.
+AdamStep: TypeAlias = Callable[[Array, Array, tuple[Array, Array], Array, AdamNumbers], None]
+
+
+class WorkGraphs(Protocol):
+    """Where work for a device is captured, to be launched as one (``cuda/graphs.py``)."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """What is launched inside goes to the graphs' stream."""
+
+    def run(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Do ``work``, which has to launch the same for the same key, and nothing else."""
+
+    def __len__(self) -> int: ...

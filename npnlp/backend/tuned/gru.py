@@ -1,0 +1,165 @@
+"""The GRU of the tuned loop, both resets; the equations stand in ``layers/recurrent/gru.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from npnlp.backend.operations import Array
+from npnlp.backend.tuned.cell import TunedCell, open_gates
+from npnlp.backend.tuned.products import Operand, Product
+
+
+class GRU(TunedCell):
+    """The reset gate after the product: ``q = W_hn h + b_hn``, ``n = tanh(u_n + r q)``."""
+
+    gates = 3
+    candidate = 2
+    arrays = ("gates", "product", "hidden")
+    memory = ("gates", "product")
+    deltas = 4
+    scratch = 3
+    factors = 4
+
+    def constants(self, b_hh: Array) -> tuple[Any, ...]:
+        """The bias inside of the reset."""
+        return (self.bias_in_step(b_hh),)
+
+    def bias_in_step(self, b_hh: Array) -> Array:
+        """That of q."""
+        return b_hh[self.block(self.candidate)]
+
+    def bias_of_input(self, b_ih: Array, b_hh: Array) -> Array:
+        """That of q is added in each step."""
+        bias = b_hh.copy()
+        bias[self.block(self.candidate)] = 0
+        return b_ih + bias
+
+    def step(
+        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
+    ) -> None:
+        """(1) to (5)."""
+        xp = self.xp
+        (a, q, h), (h_before,), (b_n,) = now, before, constants
+        (r, z, n), p = a, recur(h_before)  # (1)
+        open_gates(p[:2], a[:2], xp)  # (2) r, z
+        q[...] = b_n  # (3) with the next line
+        q += p[2]
+        xp.multiply(r, q, out=h)  # (4) with the next two lines: n
+        n += h
+        xp.tanh(n, out=n)
+        xp.subtract(h_before, n, out=h)  # (5) h = n + z * (h_before - n)
+        h *= z
+        h += n
+
+    def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
+        """``dh/da_n = (1 - z)(1 - n^2)``, ``dh/dq = dh/da_n r``, ``dh/da_r = dh/dq q (1 - r)``,
+        ``dh/da_z = (h_before - n) z (1 - z)``, in the order r, z, q, n; returned: z, which is
+        ``dh/dh_before`` where it passes by the weights.
+        """
+        (r, z, n), q, h = arrays
+        blocks = delta.reshape(len(delta), 4, self.hidden_size)
+        blocks[:, 1], blocks[:, 3] = d_z, d = slopes_of_update(z, n, h, scratch, self.xp)
+        d *= r
+        blocks[:, 2] = d
+        d *= q
+        self.xp.subtract(1, r, out=d_z)
+        d *= d_z
+        blocks[:, 0] = d
+        return (z,)
+
+    def step_backward(
+        self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
+    ) -> None:
+        """From ``dL/dh`` to that before."""
+        (d_h,), (z, factors), size = d, slopes, self.hidden_size
+        factors.reshape(len(delta), 4, size)[...] = d_h[:, None]
+        delta *= factors  # undoes (5), (4), (3), (2)
+        d_h *= z  # undoes (5)
+        d_h += back(delta[:, : 3 * size], slice(0, 3))  # undoes (1)
+
+    def operands(self) -> tuple[Operand, ...]:
+        """Three of the four columns."""
+        return (Operand(columns=slice(0, 3 * self.hidden_size)),)
+
+    def of_input(self, delta: Array) -> Array:
+        """r, z, n."""
+        size = self.hidden_size
+        parts = [delta[..., : 2 * size], delta[..., 3 * size :]]
+        joined: Array = self.xp.concatenate(parts, axis=-1)
+        return joined
+
+    def of_product(self, delta: Array) -> Array:
+        """r, z, q."""
+        return delta[..., : 3 * self.hidden_size]
+
+
+class GRUResetBefore(TunedCell):
+    """The reset gate before the product: ``m = r h_before``, ``n = tanh(u_n + W_hn m + b_hn)``."""
+
+    gates = 3
+    candidate = 2
+    arrays = ("gates", "reset_hidden", "hidden")
+    memory = ("gates", "reset_hidden")
+    deltas = 3
+    scratch = 3
+    factors = 3
+
+    def step(
+        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
+    ) -> None:
+        """(1) to (5)."""
+        xp = self.xp
+        (a, m, h), (h_before,), (r, z, n) = now, before, now[0]
+        open_gates(recur(h_before, slice(0, 2)), a[:2], xp)  # (1), (2): r, z
+        xp.multiply(r, h_before, out=m)  # (3)
+        n += recur(m, slice(2, 3))[0]  # (4)
+        xp.tanh(n, out=n)  # (5)
+        xp.subtract(h_before, n, out=h)  # (6) h = n + z * (h_before - n)
+        h *= z
+        h += n
+
+    def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
+        """``dm/da_r = m (1 - r)``; ``dh/da_z``, ``dh/da_n`` as in :class:`GRU`; returned: z, r."""
+        (r, z, n), m, h = arrays
+        blocks = delta.reshape(len(delta), 3, self.hidden_size)
+        blocks[:, 1], blocks[:, 2] = d, _ = slopes_of_update(z, n, h, scratch, self.xp)
+        self.xp.subtract(1, r, out=d)
+        d *= m
+        blocks[:, 0] = d
+        return z, r
+
+    def step_backward(
+        self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
+    ) -> None:
+        """From ``dL/dh`` to that before."""
+        (d_h,), (z, r, factors), size = d, slopes, self.hidden_size
+        blocks = factors.reshape(len(delta), 3, size)
+        blocks[:, 0] = 1
+        blocks[:, 1:] = d_h[:, None]
+        delta *= factors  # undoes (6), (5), (2): a_n, a_z
+        d_m = back(delta[:, 2 * size :], slice(2, 3))  # undoes (4)
+        blocks[:, 0] = d_m
+        blocks[:, 1:] = 1
+        delta *= factors  # undoes (3), (2): a_r
+        d_h *= z  # undoes (6)
+        d_m *= r  # undoes (3)
+        d_h += d_m
+        d_h += back(delta[:, : 2 * size], slice(0, 2))  # undoes (1)
+
+    def operands(self) -> tuple[Operand, ...]:
+        """two gates saw h, the third m."""
+        two, new = slice(0, 2 * self.hidden_size), self.block(self.candidate)
+        return Operand(two, two), Operand(new, new, "reset_hidden", before=False)
+
+
+def slopes_of_update(z: Array, n: Array, h: Array, scratch: Array, xp: Any) -> tuple[Array, Array]:
+    """``dh/da_z = (h_before - n) z (1 - z)`` and ``dh/da_n = (1 - z)(1 - n^2)``."""
+    rest, d_z, d_n = scratch
+    xp.subtract(1, z, out=rest)
+    xp.subtract(h, n, out=d_z)  # z (h_before - n)
+    d_z *= rest
+    xp.multiply(n, n, out=d_n)
+    xp.subtract(1, d_n, out=d_n)
+    d_n *= rest
+    return d_z, d_n

@@ -1,0 +1,194 @@
+"""The recurrent passes of NumPy: both loops over time on arrays that are used again.
+
+They equal :mod:`npnlp.layers.recurrent.through_time`, whose numbers of equations these lines name;
+(3) is the cell's own mathematics after the product (2).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from npnlp.backend.operations import (
+    Array,
+    Backward,
+    Forward,
+    LookedUp,
+    PackedSteps,
+    Rows,
+    States,
+    Weights,
+)  # fmt: skip
+from npnlp.backend.tuned import blocks
+from npnlp.backend.tuned.cell import TunedCell
+from npnlp.backend.tuned.elman import Elman, ReLUElman
+from npnlp.backend.tuned.gru import GRU, GRUResetBefore
+from npnlp.backend.tuned.lstm import LSTM
+from npnlp.backend.tuned.maps import AffineMaps
+from npnlp.backend.tuned.products import (
+    backward_product,
+    forward_product,
+    nowhere,
+    zeros_before,
+)  # fmt: skip
+
+CELLS: dict[str, type[TunedCell]] = {
+    "elman_tanh": Elman, "elman_relu": ReLUElman, "gru": GRU, "gru_reset_before": GRUResetBefore,
+    "lstm": LSTM,
+}  # fmt: skip
+
+#: ``segment_sum(values, segments, size)`` of a backend.
+SegmentSum = Callable[[Array, Array, int], Array]
+
+
+class TunedPasses:
+    """Both passes of the cell called ``kind``; see :class:`RecurrentPasses`."""
+
+    def __init__(
+        self, kind: str, hidden_size: int, maps: AffineMaps, segment_sum: SegmentSum
+    ) -> None:
+        self.kind, self.maps, self.xp, self.segment_sum = kind, maps, maps.xp, segment_sum
+        self.cell = CELLS[kind](hidden_size, maps.xp)
+
+    def forward(
+        self, x: Rows, weights: Weights, initial: States | None, steps: PackedSteps
+    ) -> Forward:
+        """See :meth:`RecurrentPasses.forward`."""
+        cell = self.cell
+        arrays = dict(zip(cell.arrays, self._forward(x, weights, initial, steps), strict=True))
+        return Forward(
+            tuple(arrays[name] for name in cell.states), tuple(arrays[n] for n in cell.memory)
+        )
+
+    def backward(
+        self, d_hidden: Array | None, d_last: States, found: Forward, x: Rows, weights: Weights,
+        grads: Weights, initial: States | None, steps: PackedSteps, *, traced: bool,
+    ) -> Backward:  # fmt: skip
+        """See :meth:`RecurrentPasses.backward`."""
+        cell, hidden = self.cell, found.states[0]
+        named = dict(zip((*cell.memory, *cell.states), (*found.memory, *found.states), strict=True))
+        arrays = tuple(named[name] for name in cell.arrays)
+        delta = self.xp.empty((len(hidden), cell.deltas * cell.hidden_size), dtype=hidden.dtype)
+        traces = tuple(map(self.xp.empty_like, found.states)) if traced else None
+        d_x = self._backward(
+            d_hidden, d_last, delta, arrays, x, weights, grads, initial, steps, traces
+        )
+        return Backward(d_x, d_last, traces, cell.of_input(delta) if traced else None)
+
+    def _forward(
+        self, x: Rows, weights: Weights, initial: States | None, steps: PackedSteps
+    ) -> tuple[Array, ...]:
+        """The arrays of the cell."""
+        cell = self.cell
+        bias = cell.scaled(cell.bias_of_input(weights.b_ih, weights.b_hh))
+        u = self._project(x, cell.scaled(weights.w_ih), bias)  # (1)
+        shape = (u.shape[-2], cell.hidden_size)
+        arrays = u, *(self.xp.empty(shape, dtype=u.dtype) for _ in cell.arrays[1:])
+        self._run(arrays, weights, initial, steps)  # (2), (3)
+        return arrays
+
+    def _backward(
+        self, d_hidden: Array | None, d: States, delta: Array, arrays: tuple[Array, ...],
+        x: Rows, weights: Weights, grads: Weights, initial: States | None, steps: PackedSteps,
+        traces: States | None,
+    ) -> Array:  # fmt: skip
+        """``dL/dx``; ``delta``, ``d``, ``grads`` and ``traces`` are filled or added to."""
+        self._run_backward(d_hidden, d, delta, arrays, weights.w_hh, initial, steps, traces)
+        self._add_recurrent_grads(delta, grads.w_hh, arrays, initial, steps)
+        return self._undo_projection(delta, x, weights, grads)
+
+    def _project(self, x: Rows, weight: Array, bias: Array) -> Array:
+        """(1): ``(N, H)``, or ``(G, N, H)`` of a cell with several gates."""
+        if not isinstance(x, LookedUp):
+            return self.maps.affine(x, weight, bias, self.cell.gates)
+        u = self.maps.affine(x.table, weight, bias, self.cell.gates)
+        return u.take(x.tokens, axis=u.ndim - 2)  # (1'), the look-up
+
+    def _run(
+        self, arrays: tuple[Array, ...], weights: Weights, initial: States | None,
+        steps: PackedSteps,
+    ) -> None:  # fmt: skip
+        """(2) and (3) over all steps, filling ``arrays``, whose first is ``u``."""
+        cell, (first, *others), batch = self.cell, arrays, len(steps.lengths)
+        w_hh = cell.scaled(weights.w_hh)
+        recur = product = forward_product(w_hh, batch, self.xp, self.maps.small)
+        before: Sequence[Array] | None = initial
+        if before is None:
+            before, product = zeros_before(w_hh, batch, len(cell.states), self.xp)
+        places = [cell.arrays.index(name) for name in cell.states]
+        constants, step, gated = cell.constants(weights.b_hh), cell.step, first.ndim == 3
+        for start, size in zip(steps.offsets, steps.batch_sizes, strict=True):
+            rows = slice(start, start + size)
+            now = [first[:, rows] if gated else first[rows]]
+            if others:
+                now += [array[rows] for array in others]
+            if len(before[0]) > size:
+                before = [state[:size] for state in before]
+            step(now, before, product, *constants)  # (2), (3)
+            before, product = [now[place] for place in places] if others else now, recur
+
+    def _run_backward(
+        self, d_hidden: Array | None, d: States, delta: Array, arrays: tuple[Array, ...],
+        w_hh: Array, initial: States | None, steps: PackedSteps, traces: States | None,
+    ) -> None:  # fmt: skip
+        """Fill ``delta`` of every packed row; ``d`` become those of the initial states.
+
+        The gradients of the states of every packed row go into ``traces``, where that is given.
+        """
+        xp, cell, batch, dtype = self.xp, self.cell, len(d[0]), delta.dtype
+        offsets, sizes, wide = steps.offsets, steps.batch_sizes, cell.factors
+        back = backward_product(w_hh, batch, xp, self.maps.small)
+        room_rows = min(max(batch, blocks.BLOCK), steps.rows)
+        room = xp.empty((cell.scratch, room_rows, cell.hidden_size), dtype=dtype)
+        factors = xp.empty((batch, wide * cell.hidden_size), dtype=dtype)
+        # Row b of d waits, untouched, until the loop comes down to sequence b's last step.
+        ready, size = len(offsets), 0
+        step_backward, towards = cell.step_backward, back
+        for t in range(len(offsets) - 1, -1, -1):
+            start, end = offsets[t], offsets[t] + sizes[t]
+            if t < ready:  # the slopes of a block of steps, this one the last
+                ready = min(t, bisect_left(offsets, end - blocks.BLOCK))
+                base = offsets[ready]
+                rows = slice(base, end)
+                slopes = cell.slopes(
+                    [array[..., rows, :] for array in arrays], delta[rows], room[:, : end - base]
+                )
+            if size != sizes[t]:
+                size = sizes[t]
+                d_t, factors_t = [state[:size] for state in d], factors[:size]
+            if d_hidden is not None:
+                d_t[0] += d_hidden[start:end]
+            if traces is not None:
+                for trace, state in zip(traces, d_t, strict=True):
+                    trace[start:end] = state
+            here: Any = slopes and [slope[start - base : end - base] for slope in slopes]
+            if wide:
+                here.append(factors_t)
+            if t == 0 and initial is None:
+                towards = nowhere
+            step_backward(delta[start:end], here, d_t, towards)  # undoes (3), (2)
+
+    def _add_recurrent_grads(
+        self, delta: Array, grad: Array, arrays: tuple[Array, ...], initial: States | None,
+        steps: PackedSteps,
+    ) -> None:  # fmt: skip
+        cell, add_outer, first = self.cell, self.maps.add_outer, len(steps.lengths)
+        named = dict(zip(cell.arrays, arrays, strict=True))
+        for gates, columns, name, before in cell.operands():
+            later, rows = (delta[first:], steps.previous_rows) if before else (delta, None)
+            add_outer(grad[gates], later[:, columns], named[name], rows)  # undoes (2)
+            if before and initial is not None:
+                add_outer(grad[gates], delta[:first, columns], initial[0], None)
+
+    def _undo_projection(self, delta: Array, x: Rows, weights: Weights, grads: Weights) -> Array:
+        cell = self.cell
+        if isinstance(x, LookedUp):
+            delta = self.segment_sum(delta, x.tokens, len(x.table))  # undoes (1')
+            x = x.table
+        d_u, d_p = cell.of_input(delta), cell.of_product(delta)
+        sums = self.xp.zeros(len(weights.w_ih), dtype=delta.dtype)
+        d_x = self.maps.affine_backward(d_u, x, weights.w_ih, grads.w_ih, sums)  # undoes (1)
+        grads.b_ih[...] += sums
+        grads.b_hh[...] += sums if d_p is d_u else d_p.sum(axis=0)  # undoes (2)
+        return d_x
