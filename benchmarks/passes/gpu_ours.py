@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Backend, Random
+from npnlp.backend.operations import LookedUp
 from npnlp.classifier.batches import batches
 from npnlp.errors import InputError
 from npnlp.layers import CELLS, Packing
@@ -26,11 +27,11 @@ def our_way(case: Case, seed: int, backend: Backend) -> Way:
     layer = our_layer(case, seed, backend)
     packing = Packing.of(split.lengths, backend)
     tokens = backend.asarray(packed_tokens(split)[0])
-    table = backend.asarray(table_of(seed))
+    rows = LookedUp(backend.asarray(table_of(seed)), tokens)
     ones = backend.zeros((case.batch, case.hidden), np.float32) + 1
 
     def forward() -> Any:
-        return layer.forward(table, packing=packing, tokens=tokens)
+        return layer.forward(rows, packing=packing)
 
     def both() -> Any:
         _, cache = forward()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Backend, Random, get_backend
+from npnlp.backend.operations import LookedUp, Rows
 from npnlp.backend.threads import blas_threads
 from npnlp.errors import InputError
 from npnlp.layers import CELLS, Packing
@@ -123,15 +124,14 @@ class Ours(Side):
 
     def forward(self) -> Any:
         """All states."""
-        x, tokens, _ = self._input()
-        hidden = self.layer.forward(x, packing=self.packing, tokens=tokens)[0][0]
+        hidden = self.layer.forward(self._input()[0], packing=self.packing)[0][0]
         self.backend.synchronize()
         return hidden
 
     def both(self) -> Any:
         """All states and the gradient of the input; those of the parameters are in the layer."""
-        x, tokens, vocabulary = self._input()
-        (hidden, *last), cache = self.layer.forward(x, packing=self.packing, tokens=tokens)
+        x, vocabulary = self._input()
+        (hidden, *last), cache = self.layer.forward(x, packing=self.packing)
         self.layer.zero_grads()
         d_x = self.layer.backward((self.dy, *(None for _ in last)), cache)[0]
         if vocabulary is not None:
@@ -141,14 +141,15 @@ class Ours(Side):
         self.backend.synchronize()
         return hidden, d_x
 
-    def _input(self) -> tuple[Any, Any, Any]:
-        """Input and None twice; or rows that occur, where each step finds its own, their places."""
+    def _input(self) -> tuple[Rows, Any]:
+        """Input and None; or what to look up in the rows that occur, and their places."""
         if self.host_tokens is None:
-            return self.x, None, None
+            return self.x, None
         present = np.zeros(len(self.x), dtype=bool)
         present[self.host_tokens] = True
         vocabulary, numbers = np.flatnonzero(present), present.cumsum() - 1
-        return self.x.take(vocabulary, axis=0), numbers.take(self.host_tokens), vocabulary
+        rows = LookedUp(self.x.take(vocabulary, axis=0), numbers.take(self.host_tokens))
+        return rows, vocabulary
 
     def limited(self, threads: int) -> Any:
         """See :class:`Side`."""

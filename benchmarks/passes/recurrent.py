@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random
+from npnlp.backend.operations import LookedUp
 from npnlp.layers import CELLS, Packing
 from npnlp.layers.recurrent.recurrent import Recurrent
 from npnlp.layers.recurrent.segments import Segmented
@@ -56,7 +57,7 @@ def our_work(
         options.embedding_size, options.hidden_size, backend=backend, dtype=dtype, random=random
     )
     table, host_tokens = drawn(options, steps)
-    x, tokens = backend.asarray(table.astype(dtype)), backend.asarray(host_tokens)
+    x = LookedUp(backend.asarray(table.astype(dtype)), backend.asarray(host_tokens))
     packing = Packing.of(np.full(batch, steps), backend)
     h0 = backend.zeros((batch, options.hidden_size), dtype)
     ones = h0 + 1
@@ -66,7 +67,7 @@ def our_work(
         runner = Segmented(layer, size, truncate=way == "truncate")
 
     def forward() -> Any:
-        return runner.forward(x, h0, packing=packing, tokens=tokens)[1]
+        return runner.forward(x, h0, packing=packing)[1]
 
     def backward(cache: Any) -> Array:
         d_last = (None, ones) if way == "plain" else ones

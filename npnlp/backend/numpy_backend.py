@@ -44,7 +44,7 @@ class NumpyBackend(Backend):
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
-        self._maps = AffineMaps(np, self.small_product)
+        self._maps = AffineMaps(self.xp, self.small_product)
 
     def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
         """See :meth:`Backend.asarray`."""

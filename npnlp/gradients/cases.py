@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Array, Backend, Random
+from npnlp.backend.operations import LookedUp
 from npnlp.gradients.check import GradientReport, check_adjoint, check_gradients
 from npnlp.layers import (
     Dropout,
@@ -129,9 +130,8 @@ def cell_reports(inputs: Inputs, name: str, layer: Recurrent) -> Iterator[Gradie
     yield check_gradients(layer, *given, packing=packing, name=name)
     if name == "Elman relu":
         yield check_gradients(layer, *given, packing=packing, name=name, method="central")
-    table = inputs.normal("table", V, D)
-    looked_up = f"{name}, look-up"
-    yield check_gradients(layer, table, *initial, packing=packing, tokens=tokens, name=looked_up)
+    table = LookedUp(inputs.normal("table", V, D), tokens)
+    yield check_gradients(layer, table, *initial, packing=packing, name=f"{name}, look-up")
 
 
 def segments_report(inputs: Inputs, name: str, layer: Recurrent) -> GradientReport:
@@ -165,10 +165,8 @@ def stack_reports(inputs: Inputs) -> Iterator[GradientReport]:
             yield check_gradients(
                 stack, inputs.x(), *initial, packing=packing, random=inputs.random, name=name
             )
-    table, tokens = inputs.normal("table", V, D), inputs.tokens()
-    yield check_gradients(
-        stack, table, packing=packing, tokens=tokens, name="RecurrentStack gru, look-up"
-    )
+    table = LookedUp(inputs.normal("table", V, D), inputs.tokens())
+    yield check_gradients(stack, table, packing=packing, name="RecurrentStack gru, look-up")
 
 
 def pooling_reports(inputs: Inputs) -> Iterator[GradientReport]:
@@ -192,8 +190,8 @@ def attention_reports(inputs: Inputs) -> Iterator[GradientReport]:
     ), inputs)  # fmt: skip
     for method in ("complex", "central"):
         yield check_gradients(encoder, inputs.x(), packing=packing, random=random, method=method)
-    table, tokens, name = inputs.normal("table", V, D), inputs.tokens(), "TransformerEncoder"
-    yield check_gradients(encoder, table, packing=packing, tokens=tokens, name=f"{name}, look-up")
+    table = LookedUp(inputs.normal("table", V, D), inputs.tokens())
+    yield check_gradients(encoder, table, packing=packing, name="TransformerEncoder, look-up")
 
 
 def _moved(layer: Any, inputs: Inputs) -> Any:

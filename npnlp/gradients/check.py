@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random
+from npnlp.backend.operations import LookedUp
 from npnlp.errors import InputError
 
 COMPLEX_STEP = 1e-20
@@ -188,7 +189,7 @@ def _collect(layer: Differentiable, inputs: list[Any], returned: Any) -> dict[st
         if _is_floating(value):
             gradient = gradients[position] if position < len(gradients) else None
             if gradient is None:  # a missing gradient disagrees with every reference
-                found[f"input {position}"] = np.full(value.shape, np.nan)
+                found[f"input {position}"] = np.full(_array(value).shape, np.nan)
             else:
                 found[f"input {position}"] = layer.backend.to_numpy(gradient).copy()
     return found
@@ -198,7 +199,7 @@ def _variables(layer: Differentiable, inputs: list[Any]) -> Iterator[tuple[str, 
     yield from layer.parameters.items()
     for position, value in enumerate(inputs):
         if _is_floating(value):
-            yield f"input {position}", value
+            yield f"input {position}", _array(value)
 
 
 def _numerical(
@@ -262,6 +263,9 @@ def _scalar(outputs: Any, backend: Backend) -> complex:
 
 def _copy(value: Any, backend: Backend, dtype: Any) -> Any:
     """A contiguous copy; of ``dtype`` where the value is an array of floating numbers."""
+    if isinstance(value, LookedUp):
+        table, tokens = (_copy(part, backend, dtype) for part in (value.table, value.tokens))
+        return LookedUp(table, tokens)
     if not hasattr(value, "dtype"):
         return value
     kept = dtype if _is_floating(value) else value.dtype
@@ -269,7 +273,12 @@ def _copy(value: Any, backend: Backend, dtype: Any) -> Any:
 
 
 def _host(value: Any, backend: Backend) -> Any:
-    return backend.to_numpy(value).copy() if hasattr(value, "dtype") else value
+    return backend.to_numpy(_array(value)).copy() if hasattr(value, "dtype") else value
+
+
+def _array(value: Any) -> Any:
+    """What is nudged of an input: of rows looked up in a table, the table."""
+    return value.table if isinstance(value, LookedUp) else value
 
 
 def _is_floating(value: Any) -> bool:

@@ -119,14 +119,15 @@ def slopes_of_lstm(states: Several, memory: Several) -> tuple[Several, Several]:
     return slopes, (o - h * tanh_c, f)
 
 
-#: Of each cell the formula, and the elementwise derivatives from its states and its memory. A
-#: subclass of a cell has those of the cell, unless it is named itself.
-FORMULAS: dict[type[Cell], tuple[Formula, Derivatives]] = {
-    Elman: (elman, slopes_of_elman),
-    GRU: (gru, slopes_of_gru),
-    GRUResetBefore: (gru_reset_before, slopes_of_gru_reset_before),
-    LSTM: (lstm, slopes_of_lstm),
-}
+#: The formula of each cell. A subclass of a cell has that of the cell, unless it is named itself.
+FORMULAS: dict[type[Cell], Formula] = {
+    Elman: elman, GRU: gru, GRUResetBefore: gru_reset_before, LSTM: lstm,
+}  # fmt: skip
+#: The elementwise derivatives that the formula takes, from the states and the memory of a pass.
+SLOPES: dict[type[Cell], Derivatives] = {
+    Elman: slopes_of_elman, GRU: slopes_of_gru, GRUResetBefore: slopes_of_gru_reset_before,
+    LSTM: slopes_of_lstm,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -172,17 +173,18 @@ def steps_of(layer: Cell, cache: RecurrentCache) -> Steps:
 
     Raises :class:`InputError` for a cell that :data:`FORMULAS` does not have.
     """
-    family = next((kind for kind in type(layer).__mro__ if kind in FORMULAS), None)
-    if family is None:
+    families = type(layer).__mro__
+    formula = next((FORMULAS[family] for family in families if family in FORMULAS), None)
+    slopes_of = next((SLOPES[family] for family in families if family in SLOPES), None)
+    if formula is None or slopes_of is None:
         known = ", ".join(kind.__name__ for kind in FORMULAS)
         raise InputError(
             f"no formula for the Jacobian of {type(layer).__name__}; there is one for {known}: "
-            f"add one to npnlp.gradients.steps.FORMULAS"
+            f"add one to npnlp.gradients.steps.FORMULAS, and its derivatives to SLOPES"
         )
-    formula, derivatives = FORMULAS[family]
     host = layer.backend.to_numpy
     states, memory = tuple(map(host, cache.states)), tuple(map(host, cache.memory))
-    slopes, carried = derivatives(states, memory)
+    slopes, carried = slopes_of(states, memory)
     if isinstance(layer, Elman) and layer.nonlinearity == "relu":
         slopes = (np.sign(states[0]),)
     return Steps(formula, slopes, carried, gate_blocks(layer))

@@ -218,9 +218,8 @@ def above_its_bound(trace: RecurrentTrace) -> bool:
 
 def test_a_cell_without_a_formula_is_named() -> None:
     class Other(Recurrent):
-        gates, memory, deltas = ("hidden",), ("hidden",), 1
-        step, slopes = Elman.step, Elman.slopes
-        step_backward = Elman.step_backward
+        gates = ("hidden",)
+        step, step_backward = Elman.step, Elman.step_backward
 
     other = Other(D, H)
     with pytest.raises(InputError, match="Jacobian of Other; there is one for Elman, GRU"):

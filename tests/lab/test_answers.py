@@ -49,7 +49,7 @@ def test_the_jacobians_are_those_of_central_differences(cell: str) -> None:
     packing = Packing.of(np.array([7]), NUMPY)
     (_, *_), cache = layer.forward(x, *(s[None] for s in starts), packing=packing)
     for lag in range(1, 7):
-        states = [cache.memory[name][6 - lag] for name in layer.states]
+        states = [state[6 - lag] for state in cache.states]
         columns = []
         for place, state in enumerate(states):
             for unit in range(len(state)):

@@ -14,6 +14,7 @@ import safetensors
 import safetensors.numpy
 
 from npnlp.backend import Backend, Random, get_backend
+from npnlp.backend.operations import LookedUp
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
 from npnlp.gradients import check_adjoint, check_gradients
@@ -192,29 +193,29 @@ def test_characters_become_unknown_and_nothing_else_does(
     before = backend.to_numpy(plain(backend, names)["tokens"])
     inputs = (numbered if with_vocabulary else plain)(backend, names)
     inputs.setdefault("vocabulary", None)
-    (x, tokens), _ = reader.forward(**inputs, random=MASKS)
-    assert tokens is not None
-    after = backend.to_numpy(tokens)
-    assert x.shape == (9, 4)  # the table itself
+    rows, _ = reader.forward(**inputs, random=MASKS)
+    assert isinstance(rows, LookedUp)
+    after = backend.to_numpy(rows.tokens)
+    assert rows.table.shape == (9, 4)  # the table itself
     characters = before >= SPECIAL_TOKENS
     changed = before != after
     assert not changed[~characters].any()
     assert set(after[changed].tolist()) == {BASE.unk_idx}
     assert abs(changed[characters].mean() - p) < 0.02
 
-    (x, tokens), _ = reader.forward(**inputs)  # in evaluation
-    assert tokens is not None
+    rows, _ = reader.forward(**inputs)  # in evaluation
+    assert isinstance(rows, LookedUp)
     table = backend.to_numpy(reader.emb.parameters["weight"])
-    found = backend.to_numpy(x)[backend.to_numpy(tokens)]
+    found = backend.to_numpy(rows.table)[backend.to_numpy(rows.tokens)]
     np.testing.assert_array_equal(found, table[before])
 
 
 def test_another_number_may_mean_unknown() -> None:
     inputs = plain(NUMPY, [[2, 5, 6, 7, 8, 3]] * 20) | {"vocabulary": None}
-    (_, tokens), _ = reader_of(char_dropout=0.5, unk_idx=0).forward(**inputs, random=MASKS)
-    assert tokens is not None
-    assert 0 in tokens
-    assert 1 not in tokens
+    rows, _ = reader_of(char_dropout=0.5, unk_idx=0).forward(**inputs, random=MASKS)
+    assert isinstance(rows, LookedUp)
+    assert 0 in rows.tokens
+    assert 1 not in rows.tokens
 
 
 @pytest.mark.parametrize("with_vocabulary", [False, True])
@@ -225,8 +226,8 @@ def test_features_are_dropped_for_a_whole_name(with_vocabulary: bool, backend: B
     reader.emb.parameters["weight"][...] = 1.0
     inputs = (numbered if with_vocabulary else plain)(backend, names)
     inputs.setdefault("vocabulary", None)
-    (x, tokens), _ = reader.forward(**inputs, random=MASKS)
-    assert tokens is None
+    x, _ = reader.forward(**inputs, random=MASKS)
+    assert not isinstance(x, LookedUp)
     seen: dict[int, list[list[float]]] = {}
     rows = backend.to_numpy(x).tolist()
     for (_, b), row in zip(packed_order([len(n) for n in names]), rows, strict=True):

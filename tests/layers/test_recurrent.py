@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npnlp.backend import Backend, Random, get_backend
+from npnlp.backend.operations import LookedUp
 from npnlp.errors import InputError
 from npnlp.gradients import check_adjoint, check_gradients
 from npnlp.layers import Elman, Embedding, Packing
@@ -256,9 +257,8 @@ def test_looking_up_equals_embedding_first(
     d_table = backend.to_numpy(embedding.grads["weight"]).copy()
 
     problem.layer.zero_grads()
-    found, cache = problem.layer.forward(
-        embedding.parameters["weight"], h0, packing=problem.packing, tokens=tokens
-    )
+    rows = LookedUp(embedding.parameters["weight"], tokens)
+    found, cache = problem.layer.forward(rows, h0, packing=problem.packing)
     d_table_found, d_h0 = problem.layer.backward(dy, cache)
     for ours, theirs in zip(found, plain, strict=True):
         assert_close(ours, backend.to_numpy(theirs), backend=backend)
@@ -275,8 +275,9 @@ def test_look_up_gradients_by_complex_step(with_h0: bool, backend: Backend) -> N
     problem = Problem(elman(backend), [3, 1, 5, 5, 2], with_h0)
     tokens = backend.asarray(np.random.default_rng(0).integers(0, V, 16))
     inputs = [draw(5, V, D)] + [problem.h0] * with_h0
-    arrays = [backend.asarray(value) for value in inputs]
-    report = check_gradients(problem.layer, *arrays, packing=problem.packing, tokens=tokens)
+    arrays: list[Any] = [backend.asarray(value) for value in inputs]
+    arrays[0] = LookedUp(arrays[0], tokens)
+    report = check_gradients(problem.layer, *arrays, packing=problem.packing)
     assert report.passed, str(report)
 
 
@@ -366,7 +367,7 @@ def test_input_of_another_number_of_rows_is_refused() -> None:
     with pytest.raises(InputError, match="4 rows of input for a packing of 3 rows"):
         layer.forward(draw(0, 4, D), packing=packing)
     with pytest.raises(InputError, match="5 rows of input for a packing of 3 rows"):
-        layer.forward(draw(0, V, D), packing=packing, tokens=np.zeros(5, dtype=np.int64))
+        layer.forward(LookedUp(draw(0, V, D), np.zeros(5, dtype=np.int64)), packing=packing)
 
 
 def test_an_unknown_nonlinearity_is_refused_with_the_choices() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npnlp.backend import Array, Backend, Random, get_backend
+from npnlp.backend.operations import LookedUp
 from npnlp.errors import InputError
 from npnlp.gradients import check_adjoint, check_gradients
 from npnlp.layers import CELLS, Dropout, FlatParameters, Packing, pack_padded_sequence
@@ -408,7 +409,7 @@ def test_looking_up_is_the_same_as_rows_of_the_table(cell: str, backend: Backend
     table = draw(0, V, D)
     rows, cache = layer.forward(backend.asarray(table[tokens]), packing=packing)
     found, cache_found = layer.forward(
-        backend.asarray(table), packing=packing, tokens=backend.asarray(tokens)
+        LookedUp(backend.asarray(table), backend.asarray(tokens)), packing=packing
     )
     dy = tuple(backend.asarray(draw(7 + k, *y.shape)) for k, y in enumerate(rows))
     for ours, wanted in zip(found, rows, strict=True):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npnlp.backend import Array, Backend, Random
+from npnlp.backend.operations import LookedUp
 from npnlp.errors import InputError
 from npnlp.gradients import check_adjoint, check_gradients
 from npnlp.layers import FlatParameters, Packing
@@ -70,7 +71,7 @@ def test_gradients_through_a_table(backend: Backend) -> None:
     layer, packing = make(backend, num_layers=1), Packing.of(LENGTHS, backend)
     tokens = backend.asarray(np.array([0, 4, 1, 1, 0, 3, 1, 4, 4]))
     table = backend.asarray(draw(0, 5, 3))
-    report = check_gradients(layer, table, packing=packing, tokens=tokens, random=MASK)
+    report = check_gradients(layer, LookedUp(table, tokens), packing=packing, random=MASK)
     assert report.passed, str(report)
 
 
@@ -81,7 +82,9 @@ def test_a_table_is_the_same_as_its_rows(backend: Backend) -> None:
     found = []
     for x, looked_up in ((table, backend.asarray(tokens)), (table[tokens], None)):
         layer.zero_grads()
-        (hidden, last), cache = layer.forward(backend.asarray(x), packing=packing, tokens=looked_up)
+        rows: Any = backend.asarray(x)
+        rows = rows if looked_up is None else LookedUp(rows, looked_up)
+        (hidden, last), cache = layer.forward(rows, packing=packing)
         d_x = backend.to_numpy(layer.backward(dy, cache))
         if looked_up is None:
             d_x = np.array([d_x[tokens == token].sum(axis=0) for token in range(5)])
@@ -210,10 +213,10 @@ def test_bad_settings_are_named(changed: dict[str, Any], message: str) -> None:
         make(**changed)
 
 
-@pytest.mark.parametrize(("tokens", "name"), [(None, "x"), (np.zeros(4, dtype=int), "tokens")])
-def test_rows_of_another_packing_are_refused(tokens: Any, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} has 4 rows for a packing of 9 rows"):
-        make().forward(draw(0, 4, 3), packing=Packing.of(LENGTHS, NUMPY), tokens=tokens)
+@pytest.mark.parametrize("x", [draw(0, 4, 3), LookedUp(draw(0, 7, 3), np.zeros(4, dtype=int))])
+def test_rows_of_another_packing_are_refused(x: Any) -> None:
+    with pytest.raises(InputError, match="x has 4 rows for a packing of 9 rows"):
+        make().forward(x, packing=Packing.of(LENGTHS, NUMPY))
 
 
 def test_two_updates_through_one_buffer_equal_two_on_each_array(backend: Backend) -> None:

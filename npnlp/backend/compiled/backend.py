@@ -41,7 +41,7 @@ class CompiledBackend(NumpyBackend):
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
-        self._maps = self._compiled_maps = CompiledMaps(np, self.small_product)
+        self._maps = self._compiled_maps = CompiledMaps(self.xp, self.small_product)
         _one_thread_for_scipy()
 
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:

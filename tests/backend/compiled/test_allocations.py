@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 
 from npnlp.backend import Random, get_backend
-from npnlp.backend.plain import BLOCK
+from npnlp.backend.tuned.blocks import BLOCK
+from npnlp.backend.tuned.cell import TunedCell
+from npnlp.backend.tuned.elman import Elman as TunedElman
+from npnlp.backend.tuned.loop import CELLS
 from npnlp.layers import Elman, Packing
 from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
 from npnlp.layers.recurrent.lstm import LSTM
 from npnlp.layers.recurrent.recurrent import Recurrent
+from tests.support.door import WithCell
 
 BATCH, SIZE = 64, 64
 #: The smallest array that a step could make, a row a sequence, has 16 KiB. What is left are the
@@ -40,13 +44,25 @@ def traced() -> Iterator[None]:
         tracemalloc.stop()
 
 
-def watch(layer: Recurrent, name: str) -> list[int]:
-    """Bytes that were allocated at most, at a time, between one call of the method and the next."""
-    method: Callable[..., Any] = getattr(layer, name)
-    peaks: list[int] = []
+def watched_cell(right: type[TunedCell], peaks: dict[str, list[int]]) -> type[TunedCell]:
+    """``right``, noting in ``peaks`` what was allocated from one call of a method to the next.
+
+    Bytes, the most at a time.
+    """
+
+    class Watched(right):  # type: ignore[misc, valid-type]
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            for name, found in peaks.items():
+                setattr(self, name, watched(getattr(self, name), found))
+
+    return Watched
+
+
+def watched(method: Callable[..., Any], peaks: list[int]) -> Callable[..., Any]:
     before: list[int] = []
 
-    def watched(*arguments: Any) -> Any:
+    def call(*arguments: Any) -> Any:
         now, peak = tracemalloc.get_traced_memory()
         if before:
             peaks.append(peak - before[0])
@@ -54,8 +70,7 @@ def watch(layer: Recurrent, name: str) -> list[int]:
         tracemalloc.reset_peak()
         return method(*arguments)
 
-    setattr(layer, name, watched)
-    return peaks
+    return call
 
 
 def passes(layer: Recurrent) -> None:
@@ -69,9 +84,10 @@ def passes(layer: Recurrent) -> None:
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 def test_no_array_is_made_inside_the_loop(kind: Callable[..., Recurrent]) -> None:
-    layer = kind(random=Random(0, "layer"))
-    passes(layer)  # what is made once, such as the rows of each step, is made here
-    found = {name: watch(layer, name) for name in ("step", "step_backward")}
+    found: dict[str, list[int]] = {"step": [], "step_backward": []}
+    cell = watched_cell(CELLS[kind().kind()], found)
+    passes(kind(random=Random(0, "layer")))  # what is made once is made here
+    layer = kind(random=Random(0, "layer"), backend=WithCell(cell))
     with traced():
         passes(layer)
     for name, peaks in found.items():
@@ -80,12 +96,12 @@ def test_no_array_is_made_inside_the_loop(kind: Callable[..., Recurrent]) -> Non
 
 
 def test_an_array_made_inside_the_loop_would_be_found() -> None:
-    class Wasteful(Elman):
+    class Wasteful(TunedElman):
         def step(self, now: Any, before: Any, recur: Any, *constants: Any) -> None:
             now[0][...] = constants[0](now[0] + recur(before[0]))
 
-    layer = Wasteful(SIZE, SIZE, random=Random(0, "layer"))
-    found = watch(layer, "step")
+    found: dict[str, list[int]] = {"step": []}
+    backend = WithCell(watched_cell(Wasteful, found))
     with traced():
-        passes(layer)
-    assert max(found) > BOUND
+        passes(Elman(SIZE, SIZE, random=Random(0, "layer"), backend=backend))
+    assert max(found["step"]) > BOUND

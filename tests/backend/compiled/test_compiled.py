@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 import npnlp
 from npnlp.backend import Backend, get_backend
-from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.operations import AdamNumbers, LookedUp
 from npnlp.layers import GRU, LSTM, Elman, GRUResetBefore, Packing, SoftmaxCrossEntropy
 from npnlp.layers.recurrent.memory import RecurrentTrace
+from tests.support.door import adam_step, cross_entropy, is_compiled
 from tests.support.reference import draw
 from tests.support.tables import environment, read_json, train_small
 
@@ -61,7 +62,7 @@ def passes(
     traces: list[RecurrentTrace] = []
     d = layer.backward((d_hidden, *last), cache, traces.append if probed else None)
     found = {"y": y, "d": [part for part in d if part is not None]}
-    found["memory"] = list(cache.memory.values())
+    found["memory"] = [*cache.memory, *cache.states]
     found["grads"] = list(layer.grads.values())
     found["probed"] = [array for trace in traces for array in (trace.delta, *trace.d_states)]
     return {f"{name} {i}": array for name, part in found.items() for i, array in enumerate(part)}
@@ -126,9 +127,10 @@ def test_what_is_not_a_number_stays_in_its_sequence_and_is_not_hidden(cell: str)
 
 
 def test_what_has_no_compiled_loop_goes_by_numpy() -> None:
-    for kind, dtype in (("", "float32"), ("elman_tanh", "complex128"), ("lstm", "float16")):
-        assert NUMBA.recurrent_layer(kind, np.dtype(dtype)) is None
-    assert NUMBA.recurrent_layer("gru", np.dtype("float64")) is not None
+    for cell, other in (("elman", "complex128"), ("lstm", "float16"), ("gru", "int64")):
+        assert not is_compiled(CELLS[cell](3, 4, backend=NUMBA), other)
+    assert is_compiled(CELLS["gru"](3, 4, backend=NUMBA), "float64")
+    assert NUMBA.recurrent_passes("", 4, np.dtype("float32")) is None
     found, expected = (passes(b, "lstm", [3, 5], 8, "complex128") for b in (NUMBA, NUMPY))
     check(found, expected, 1e-14)
     values, segments = draw(0, 9, 4) + 1j, np.arange(9) % 3
@@ -141,7 +143,7 @@ def test_a_gradient_never_goes_to_a_copy(cell: str) -> None:
     layer, packing = CELLS[cell](3, 20, backend=NUMBA), Packing.of(np.array([2, 1]), NUMBA)
     (hidden, *last), cache = layer.forward(draw(0, 3, 3).astype(np.float32), packing=packing)
     layer.grads["weight_hh_l0"] = grad = np.asfortranarray(layer.grads["weight_hh_l0"])
-    if NUMBA.recurrent_layer(layer.kind(), layer.dtype) is None:
+    if not is_compiled(layer):
         layer.backward((hidden, *last), cache)
         assert np.abs(grad).sum() > 0
         return
@@ -154,10 +156,10 @@ def test_a_gradient_never_goes_to_a_copy(cell: str) -> None:
 def test_a_token_that_is_not_in_the_table_is_refused(cell: str, token: int) -> None:
     layer, packing = CELLS[cell](3, 20, backend=NUMBA), Packing.of(np.array([2, 1]), NUMBA)
     table, tokens = draw(0, 4, 3).astype(np.float32), np.array([0, token, 1])
-    if NUMBA.recurrent_layer(layer.kind(), layer.dtype) is None:
+    if not is_compiled(layer):
         pytest.skip(f"{cell} has no compiled loop: NumPy looks its tokens up")
     with pytest.raises(IndexError, match="token is out of range"):
-        layer.forward(table, packing=packing, tokens=tokens)
+        layer.forward(LookedUp(table, tokens), packing=packing)
 
 
 def tanh_of(x: Any) -> Any:
@@ -200,7 +202,7 @@ def test_a_place_that_is_not_there_is_refused(place: int) -> None:
     with pytest.raises(IndexError, match="segment"):
         NUMBA.segment_sum(values, places, 3)
     with pytest.raises(IndexError, match="target"):
-        NUMBA.softmax_losses(values, places)
+        cross_entropy(NUMBA, values).forward(values, places)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 18, 300])
@@ -227,7 +229,7 @@ def test_adam_equals_numpys_over_many_steps(size: int, dtype: np.dtype[Any]) -> 
         for step in range(8):
             grads = (10.0 ** draw(9, size) * draw(10 + step, size)).astype(dtype)
             numbers = AdamNumbers(0.9, 0.999, rate=1e-2, eps=1e-8)
-            backend.adam_step(values, grads, (first, second), np.empty_like(values), numbers)
+            adam_step(backend, values, grads, (first, second), numbers)
         states.append((values, first, second))
     for found, expected in zip(*states, strict=True):
         assert np.abs(found - expected).max() <= BOUND[dtype.name] / 10 * np.abs(expected).max()

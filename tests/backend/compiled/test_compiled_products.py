@@ -14,10 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npnlp.backend import get_backend
+from npnlp.backend import Backend, get_backend
+from npnlp.backend.operations import LookedUp
 from npnlp.backend.threads import blas_threads, threads_now
+from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.errors import InputError
 from npnlp.layers import CELLS, Elman, Packing
+from tests.support.door import is_compiled
 from tests.support.reference import draw
 from tests.support.tables import environment
 
@@ -38,6 +41,13 @@ def close(found: Any, expected: Any, terms: Any) -> None:
     assert np.abs(found - expected).max() <= BOUND[found.dtype.name] * np.abs(terms).max()
 
 
+def maps(backend: Backend) -> AffineMaps:
+    """The affine maps of the recurrent passes of a backend."""
+    passes: Any = backend.recurrent_passes("gru", 4, np.dtype("float32"))
+    assert isinstance(passes.maps, AffineMaps)
+    return passes.maps
+
+
 @given(rows=SIZES, inner=SIZES, columns=SIZES, groups=st.integers(1, 4), dtype=TYPES)
 @settings(max_examples=60, deadline=None)
 def test_an_affine_map_is_numpys(
@@ -45,7 +55,7 @@ def test_an_affine_map_is_numpys(
 ) -> None:
     x, bias = draw(0, rows, inner).astype(dtype), draw(1, groups * columns).astype(dtype)
     weight = draw(2, groups * columns, inner).astype(dtype)
-    found, expected = (b.affine(x, weight, bias, groups) for b in (NUMBA, NUMPY))
+    found, expected = (maps(b).affine(x, weight, bias, groups) for b in (NUMBA, NUMPY))
     close(found, expected, np.abs(x) @ np.abs(weight.T) + np.abs(bias))
 
 
@@ -84,7 +94,7 @@ def test_a_product_that_is_put_somewhere_is_numpys_and_leaves_nothing_of_before(
     out = np.full((rows, columns), np.nan, dtype)
     put(x, weights, out)
     close(out, x @ weights, np.abs(x) @ np.abs(weights))
-    added = NUMBA.affine(x, np.ascontiguousarray(weights.T), np.zeros(columns, dtype))
+    added = maps(NUMBA).affine(x, np.ascontiguousarray(weights.T), np.zeros(columns, dtype), 1)
     if x.size * columns > NUMBA.small_product:
         np.testing.assert_array_equal(out, added)
 
@@ -101,7 +111,8 @@ def test_the_gradients_of_an_affine_map_are_numpys(
     results = []
     for backend in (NUMBA, NUMPY):
         d_weight, d_bias = weight.copy(), dy[0].copy()
-        results.append((backend.affine_backward(dy, x, weight, d_weight, d_bias), d_weight, d_bias))
+        d_x = maps(backend).affine_backward(dy, x, weight, d_weight, d_bias)
+        results.append((d_x, d_weight, d_bias))
     terms = (np.abs(dy) @ np.abs(weight), np.abs(dy.T) @ np.abs(x) + np.abs(weight),
              2 * np.abs(dy).sum(axis=0))  # fmt: skip
     for found, expected, sums in zip(*results, terms, strict=True):
@@ -120,9 +131,9 @@ def test_a_sum_of_outer_products_is_numpys(
     start = draw(2, left, right).astype(dtype)
     sums = [start.copy(), start.copy()]
     for backend, out in zip((NUMBA, NUMPY), sums, strict=True):
-        backend.add_outer(out, wide, table, places)
+        maps(backend).add_outer(out, wide, table, places)
     turned = np.asfortranarray(start)
-    NUMBA.add_outer(turned, wide, np.asfortranarray(table), places)
+    maps(NUMBA).add_outer(turned, wide, np.asfortranarray(table), places)
     np.testing.assert_allclose(turned, sums[1], rtol=0, atol=1e-3)
     seen = table if places is None else table[places]
     close(sums[0], sums[1], np.abs(wide.T) @ np.abs(seen) + np.abs(start))
@@ -132,12 +143,13 @@ def test_a_sum_of_outer_products_is_numpys(
 def test_a_row_that_is_not_there_is_refused(place: int) -> None:
     out, left, right = (np.ones(shape, dtype=np.float32) for shape in ((2, 2), (2, 2), (3, 2)))
     with pytest.raises(IndexError, match="row"):
-        NUMBA.add_outer(out, left, right, np.array([0, place]))
+        maps(NUMBA).add_outer(out, left, right, np.array([0, place]))
 
 
 def test_a_sum_written_to_a_part_leaves_the_rest() -> None:
     whole = np.zeros((4, 9), dtype=np.float32)
-    NUMBA.add_outer(whole[1:3], np.ones((5, 2), np.float32), np.ones((5, 9), np.float32))
+    left, right = np.ones((5, 2), np.float32), np.ones((5, 9), np.float32)
+    maps(NUMBA).add_outer(whole[1:3], left, right, None)
     assert whole.tolist() == [[0] * 9, [5] * 9, [5] * 9, [0] * 9]
 
 
@@ -167,17 +179,17 @@ def test_threads_share_work_and_change_no_bit(
     x, dy = (draw(k, packing.rows, n).astype(dtype) for k, n in enumerate((64, 96)))
     first = [draw(k, len(lengths), 96).astype(dtype) for k, _ in enumerate(layer.states)]
     tokens = np.random.default_rng(0).integers(0, 50, packing.rows) if looked_up else None
-    x = x[:50] if looked_up else x
+    rows: Any = x if tokens is None else LookedUp(x[:50], tokens)
     results = []
     for count in (1, 2, 3):
         with blas_threads(count):
             assert threads_now() == count
-            (hidden, *last), cache = layer.forward(x, *first, packing=packing, tokens=tokens)
+            (hidden, *last), cache = layer.forward(rows, *first, packing=packing)
             layer.zero_grads()
             d = layer.backward((dy, *last), cache)
         results.append([hidden, *last, *d, *(grad.copy() for grad in layer.grads.values())])
     assert threads_now() == 1
-    if NUMBA.recurrent_layer(layer.kind(), dtype) is None:
+    if not is_compiled(layer):
         pytest.skip(f"{cell} has no compiled loop: its products are those of NumPy's BLAS")
     for result in results[1:]:
         for found, expected in zip(result, results[0], strict=True):
@@ -247,7 +259,7 @@ STORED = """
 import sys
 import numba
 import numpy as np
-from npnlp.backend import get_backend
+from npnlp.backend import Backend, get_backend
 backend, (x, weight) = get_backend("numba"), np.random.default_rng(0).normal(size=(2, 128, 128))
 ways = {"first": weight, "second": np.asfortranarray(weight)}
 for way in sys.argv[1:]:
@@ -273,7 +285,7 @@ def test_what_two_processes_compiled_is_not_mixed_up(tmp_path: Path) -> None:
 
 SHORT = """
 import numpy as np
-from npnlp.backend import get_backend
+from npnlp.backend import Backend, get_backend
 from npnlp.backend.compiled.vectors.tile import MOST_ROWS
 x, w = np.random.default_rng(0).normal(size=(2, 70, 70))
 for kind, bound in (("f4", 1e-4), ("f8", 1e-12)):

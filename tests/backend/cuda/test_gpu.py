@@ -10,7 +10,7 @@ import pytest
 
 from npnlp.backend import Backend, Random, get_backend
 from npnlp.backend.cuda import recurrence
-from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.operations import AdamNumbers, LookedUp
 from npnlp.errors import DeviceError
 from npnlp.layers import GRU, LSTM, Elman, GRUResetBefore, Packing
 from npnlp.models import ClassifierConfig, SurnameClassifier
@@ -19,6 +19,7 @@ from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
 from tests.backend.cuda.test_kernels_recurrence import ShimDevice
 from tests.support.cupy_on_shim import CupyOnShim, declared
+from tests.support.door import adam_step, cross_entropy
 from tests.support.reference import assert_close, draw
 from tests.support.shim import require_compiler
 
@@ -54,7 +55,7 @@ def test_a_layer_is_numpys_through_its_kernels(
         packing = Packing.of(lengths, backend)
         table = backend.asarray(draw(1, 6, 5).astype(np.float32))
         outputs, cache = layer.forward(
-            table, *states, packing=packing, tokens=backend.asarray(tokens)
+            LookedUp(table, backend.asarray(tokens)), *states, packing=packing
         )
         above = backend.asarray(draw(2, 16, 16).astype(np.float32))
         gradients = layer.backward((above, *outputs[1:]), cache)
@@ -87,9 +88,10 @@ def test_softmax_losses_are_numpys(device: Backend, classes: int) -> None:
     targets, d_losses = np.arange(9) % classes, draw(1, 9).astype(np.float32)
 
     def on(backend: Backend) -> list[Any]:
-        found, losses = backend.softmax_losses(backend.asarray(logits), backend.asarray(targets))
+        passes = cross_entropy(backend, logits)
+        found, losses = passes.forward(backend.asarray(logits), backend.asarray(targets))
         backward = [
-            backend.softmax_losses_backward(given, found, backend.asarray(targets))
+            passes.backward(given, found, backend.asarray(targets))
             for given in (backend.asarray(d_losses), 0.25)
         ]
         return [backend.to_numpy(array) for array in (found, losses, *backward)]
@@ -104,8 +106,7 @@ def test_adam_is_numpys(device: Backend) -> None:
         for step in range(5):
             grads = backend.asarray(draw(5 + step, 999).astype(np.float32))
             numbers = AdamNumbers(0.9, 0.999, 1e-2, 1e-8)
-            scratch = backend.zeros((999,), np.float32)
-            backend.adam_step(values, grads, (moments[0], moments[1]), scratch, numbers)
+            adam_step(backend, values, grads, (moments[0], moments[1]), numbers)
         return [backend.to_numpy(array) for array in (values, *moments)]
 
     for found, expected in zip(on(device), on(NUMPY), strict=True):

@@ -10,10 +10,11 @@ import pytest
 from npnlp.backend import Random, get_backend
 from npnlp.backend.cuda import backend as module
 from npnlp.backend.cuda.kernel_source import kernel_source, real_option
-from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.operations import AdamNumbers
 from npnlp.layers import Dropout, FlatParameters, Linear, SoftmaxCrossEntropy
 from npnlp.training.optimizers import Adam
 from tests.support.cupy_on_shim import CupyOnShim, declared
+from tests.support.door import adam_step, cross_entropy
 from tests.support.reference import draw
 from tests.support.shim import compiled
 
@@ -102,7 +103,7 @@ def test_adam_equals_numpy_over_many_steps(
             grads = (scale * draw(10 + step, size)).astype(dtype)
             a, b = 0.1 / (1 - 0.9**step), (1e-3 / (1 - 0.999**step)) ** 0.5
             numbers = AdamNumbers(0.9, 0.999, rate=1e-2 * a / b, eps=1e-8 / b)
-            backend.adam_step(values, grads, (first, second), np.empty_like(values), numbers)
+            adam_step(backend, values, grads, (first, second), numbers)
         states[backend.name] = [values, first, second]
     for found, expected in zip(states["cupy"], states["numpy"], strict=True):
         np.testing.assert_allclose(found, expected, rtol=BOUND[dtype.name], atol=0)
@@ -139,7 +140,7 @@ def test_softmax_equals_numpy(
 def test_softmax_of_logits_that_are_not_finite_is_not_finite(shim: CupyOnShim) -> None:
     logits = np.zeros((3, 18), dtype=np.float32)
     logits[0, 3], logits[1, 3], logits[2, 0] = np.nan, np.inf, 1e30
-    losses = shim.softmax_losses(logits, np.zeros(3, dtype=np.int64))[1]
+    losses = cross_entropy(shim, logits).forward(logits, np.zeros(3, dtype=np.int64))[1]
     assert np.isnan(losses[:2]).all()
     assert losses[2] == 0
 
@@ -170,8 +171,9 @@ def test_every_kernel_gives_the_same_bits_in_any_order_of_threads(
 
     def all_of_it() -> list[Any]:
         order = shim._segment_order(segments, 500, 20)
-        probabilities, losses = shim.softmax_losses(logits, segments[:9])
-        backward = shim.softmax_losses_backward(0.5, probabilities, segments[:9])
+        passes = cross_entropy(shim, logits)
+        probabilities, losses = passes.forward(logits, segments[:9])
+        backward = passes.backward(0.5, probabilities, segments[:9])
         return [*order, shim.segment_sum(values, segments, 20), probabilities, losses, backward]
 
     first = all_of_it()
@@ -207,7 +209,7 @@ def test_a_mistake_in_a_reduction_is_caught(
 
     def found() -> Any:
         if file == "softmax.cu":
-            return shim.softmax_losses(values, segments)[1]
+            return cross_entropy(shim, values).forward(values, segments)[1]
         return shim.segment_sum(values, segments, 4)
 
     expected, get = found(), shim.kernels.get
@@ -229,10 +231,8 @@ def test_dtypes_without_a_kernel_are_computed_plainly(shim: CupyOnShim) -> None:
         NUMPY.segment_sum(values, segments, 7),
         BOUND["float64"],
     )
-    for found, expected in zip(
-        shim.softmax_losses(values, segments % 4), NUMPY.softmax_losses(values, segments % 4),
-        strict=True,
-    ):  # fmt: skip
+    results = (cross_entropy(b, values).forward(values, segments % 4) for b in (shim, NUMPY))
+    for found, expected in zip(*results, strict=True):
         close(found, expected, 0.0)
     assert shim.kernels.launched == []
 

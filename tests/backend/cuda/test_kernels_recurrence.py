@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from npnlp.backend import get_backend
 from npnlp.backend.cuda import recurrence
 from npnlp.backend.cuda.recurrence import STEP_SIDE, Limits, Plan, choose, plan, supports
+from npnlp.backend.tuned.loop import TunedPasses
 from npnlp.layers import GRU, LSTM, Elman, Packing
-from npnlp.layers.recurrent.memory import RecurrentTrace
 from tests.support.reference import draw
 from tests.support.shim import KernelError, compiled
 
@@ -83,6 +83,12 @@ def on_shim(device: ShimDevice, chosen: Plan | None) -> Iterator[None]:
 SHIM = ShimDevice()
 
 
+def tuned(layer: Any) -> TunedPasses:
+    passes = NUMPY.recurrent_passes(layer.kind(), layer.hidden_size, layer.dtype)
+    assert isinstance(passes, TunedPasses)
+    return passes
+
+
 class Case:
     """A layer, a batch, and everything that NumPy says of them."""
 
@@ -120,14 +126,19 @@ class Case:
 
     def numbers(self, layer: Any) -> list[Any]:
         """What NumPy says, in the dtype of ``layer``."""
-        traces: list[RecurrentTrace] = []
-        given = [state.astype(layer.dtype) for state in self.initial]
-        above = None if self.d_hidden is None else self.d_hidden.astype(layer.dtype)
-        last = (state.astype(layer.dtype) for state in self.d_last)
-        _, cache = layer.forward(self.x.astype(layer.dtype), *given, packing=self.packing)
-        _, *d_initial = layer.backward((above, *last), cache, traces.append)
-        found = [*cache.memory.values(), traces[0].delta, *traces[0].d_states]
-        return found + (d_initial if given else [])
+        packing, dtype, passes = self.packing, layer.dtype, tuned(layer)
+
+        def sort(states: Any) -> Any:
+            return tuple(packing.sort(state.astype(dtype)) for state in states)
+
+        x, initial = self.x.astype(dtype), sort(self.initial) or None
+        above = None if self.d_hidden is None else self.d_hidden.astype(dtype)
+        arrays = passes._forward(x, layer.weights, initial, packing)
+        delta = np.empty((len(x), passes.cell.deltas * layer.hidden_size), dtype)
+        d, traces = sort(self.d_last), tuple(np.empty_like(arrays[-1]) for _ in layer.states)
+        passes._backward(above, d, delta, arrays, x, layer.weights, layer.d_weights, initial,
+                         packing, traces)  # fmt: skip
+        return [*arrays, delta, *traces, *(packing.unsort(state) for state in d if initial)]
 
     def run(self, device: ShimDevice = SHIM, kept: bool = True) -> list[Any]:
         """The same from the kernels; what they leave unwritten is NaN."""
@@ -145,12 +156,15 @@ class Case:
             array if array is None else np.concatenate([array, array[: self.spare_rows]])
             for array in (self.x, self.d_hidden)
         )
-        memory = (layer._project(x, None), *(empty.copy() for _ in layer.memory[1:]))
-        delta = np.full((rows, layer.deltas * layer.hidden_size), np.nan, like.dtype)
+        passes, (w_ih, _, b_ih, b_hh) = tuned(layer), layer.weights
+        cell = passes.cell
+        u = passes._project(x, cell.scaled(w_ih), cell.scaled(cell.bias_of_input(b_ih, b_hh)))
+        memory = (u, *(empty.copy() for _ in cell.arrays[1:]))
+        delta = np.full((rows, cell.deltas * layer.hidden_size), np.nan, like.dtype)
         d = tuple(packing.sort(state) for state in self.d_last)
         keep = tuple(empty.copy() for _ in layer.states) if kept else None
         with on_shim(device, self.plan):
-            recurrence.forward(np, self.kind, memory, layer.scaled(w_hh), extra, states, *common)
+            recurrence.forward(np, self.kind, memory, cell.scaled(w_hh), extra, states, *common)
             recurrence.backward(
                 np, self.kind, memory, w_hh, above, d, delta, keep, *common,
                 states is not None,
@@ -160,7 +174,7 @@ class Case:
 
     @property
     def expected_kept(self) -> list[Any]:
-        first = len(self.layer.memory) + 1
+        first = len(tuned(self.layer).cell.arrays) + 1
         return self.expected[first : first + len(self.layer.states)]
 
     def error(self, found: Sequence[Any]) -> float:
@@ -293,13 +307,13 @@ def test_rows_and_steps_to_spare_change_no_bit_and_become_zero(variant: Variant)
     """A captured launch is for more rows and steps than most batches have."""
     case = Case(variant, [5, 3, 5, 1, 2])
     tight, spare = case.run(), 7
-    rows, deltas = case.packing.rows, 1 + len(case.layer.memory)
+    rows, arrays = case.packing.rows, len(tuned(case.layer).cell.arrays)
     case.spare_rows, case.spare_steps = spare, 4
     loose = case.run()
     for number, (few, many) in enumerate(zip(tight, loose, strict=True)):
-        of_rows = number < deltas + len(case.layer.states)
+        of_rows = number < 1 + arrays + len(case.layer.states)
         np.testing.assert_array_equal(many[..., :rows, :] if of_rows else many, few)
-    for array in (loose[len(case.layer.memory) - 1], loose[len(case.layer.memory)]):
+    for array in (loose[arrays - 1], loose[arrays]):
         np.testing.assert_array_equal(array[rows:], np.zeros((spare, array.shape[1])))
 
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from npnlp.backend import get_backend
 from npnlp.backend.cuda.resident import Resident
 from npnlp.backend.cuda.update import CHUNK, DeviceUpdate
-from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.operations import AdamNumbers
 from npnlp.classifier.batches import batches
 from npnlp.text import SplitArrays
 from tests.support.cupy_on_shim import CupyOnShim, declared
+from tests.support.door import adam_step
 from tests.support.reference import draw
 from tests.support.shim import compiled
 
@@ -129,7 +130,7 @@ class Step:
             grads *= min(1.0, self.clip / (norm + 1e-6))
         values[: self.first] *= 0.75
         numbers = AdamNumbers(0.9, 0.99, 1e-2, 1e-8)
-        NUMPY.adam_step(values, grads, (moments[0], moments[1]), np.empty_like(values), numbers)
+        adam_step(NUMPY, values, grads, (moments[0], moments[1]), numbers)
         return [values, self.buffers[1], *moments]
 
 
@@ -152,7 +153,7 @@ def test_without_decay_and_clipping_it_is_adams_kernel_to_the_bit(shim: CupyOnSh
     step.update.rates[2, 2] = 1
     values, grads, *moments = (array.copy() for array in step.buffers)
     numbers = AdamNumbers(0.9, 0.99, 1e-2, 1e-8)
-    shim.adam_step(values, grads, (moments[0], moments[1]), np.empty_like(values), numbers)
+    adam_step(shim, values, grads, (moments[0], moments[1]), numbers)
     for found, right in zip(step.run(), (values, grads, *moments), strict=True):
         np.testing.assert_array_equal(found, right)
 
