@@ -166,7 +166,7 @@ class RecordingBackend(NumpyBackend):
 
     def adam_step(self, dtype: Any) -> Any:
         """See :meth:`Backend.adam_step`."""
-        step = super().adam_step(dtype)
+        step: Any = super().adam_step(dtype)
 
         def recorded(*arguments: Any) -> None:
             given = plain(arguments)

@@ -64,3 +64,10 @@ def is_compiled(layer: Recurrent, dtype: Any = None) -> bool:
     dtype = np.dtype(dtype or layer.dtype)
     found = layer.backend.recurrent_passes(layer.kind(), layer.hidden_size, dtype)
     return isinstance(found, CompiledPasses)
+
+
+def maps(backend: Backend) -> AffineMaps:
+    """The affine maps of the recurrent passes of a backend."""
+    passes: Any = backend.recurrent_passes("gru", 4, np.dtype("float32"))
+    assert isinstance(passes.maps, AffineMaps)
+    return passes.maps

@@ -90,8 +90,8 @@ def wrap(value: Any) -> Any:
     """A result of NumPy as strict arrays, also where it has no axes."""
     if isinstance(value, np.ndarray | np.generic):
         return StrictArray(np.asarray(value))
-    if isinstance(value, tuple):
-        return tuple(wrap(item) for item in value)
+    if isinstance(value, tuple | list):
+        return type(value)(wrap(item) for item in value)
     return value
 
 

@@ -14,13 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npnlp.backend import Backend, get_backend
+from npnlp.backend import get_backend
 from npnlp.backend.operations import LookedUp
 from npnlp.backend.threads import blas_threads, threads_now
-from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.errors import InputError
 from npnlp.layers import CELLS, Elman, Packing
-from tests.support.door import is_compiled
+from tests.support.door import is_compiled, maps
 from tests.support.reference import draw
 from tests.support.tables import environment
 
@@ -39,13 +38,6 @@ def close(found: Any, expected: Any, terms: Any) -> None:
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
     assert np.abs(found - expected).max() <= BOUND[found.dtype.name] * np.abs(terms).max()
-
-
-def maps(backend: Backend) -> AffineMaps:
-    """The affine maps of the recurrent passes of a backend."""
-    passes: Any = backend.recurrent_passes("gru", 4, np.dtype("float32"))
-    assert isinstance(passes.maps, AffineMaps)
-    return passes.maps
 
 
 @given(rows=SIZES, inner=SIZES, columns=SIZES, groups=st.integers(1, 4), dtype=TYPES)

@@ -156,6 +156,7 @@ class Case:
             array if array is None else np.concatenate([array, array[: self.spare_rows]])
             for array in (self.x, self.d_hidden)
         )
+        assert x is not None
         passes, (w_ih, _, b_ih, b_hh) = tuned(layer), layer.weights
         cell = passes.cell
         u = passes._project(x, cell.scaled(w_ih), cell.scaled(cell.bias_of_input(b_ih, b_hh)))
