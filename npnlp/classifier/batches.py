@@ -17,6 +17,8 @@ from npnlp.text import SplitArrays
 #: Batches are packed together up to this many padded steps in all, which take some megabytes:
 #: enough to share the overhead, and to come back to cold memory seldom.
 TOGETHER = 2**18
+#: How many rows are looked at together where none is trained on.
+EVALUATION_BATCH = 512
 
 
 class Batch(NamedTuple):
@@ -60,6 +62,17 @@ def batches(
         yield from _pack(split, chunk.reshape(-1, batch_size), backend)
     if start * batch_size < len(order) and whole < len(order):
         yield from _pack(split, order[whole:][None], backend)
+
+
+def by_length(
+    split: SplitArrays, backend: Backend, batch_size: int | None = None
+) -> Iterator[Batch]:
+    """All rows once, the shortest names first, so that a batch has little packing to do.
+
+    ``batch_size`` at a time, by default :data:`EVALUATION_BATCH`.
+    """
+    order = np.argsort(split.lengths, kind="stable")
+    return batches(split, order, batch_size or EVALUATION_BATCH, backend)
 
 
 def ngrams_of(split: SplitArrays, orders: Sequence[int], num_tokens: int) -> NDArray[np.int64]:

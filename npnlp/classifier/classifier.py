@@ -11,15 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Backend, get_backend
-from npnlp.classifier.batches import batches
-from npnlp.classifier.evaluation import EVALUATION_BATCH
+from npnlp.classifier.batches import EVALUATION_BATCH, by_length
+from npnlp.classifier.weights import checked_weights, require_room
 from npnlp.errors import InputError
-from npnlp.files.tensors import (
-    checked_weights,
-    load_tensors,
-    require_room,
-    save_tensors,
-)
+from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.inference import can_read, largest, make_reader, read_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
@@ -170,9 +165,8 @@ class Classifier:
         targets = np.zeros(len(lengths), dtype=np.int64)
         arrays = SplitArrays(tokens.astype(np.int64), starts, lengths, targets)
         out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
-        order = np.argsort(lengths, kind="stable")
         size = max(1, min(EVALUATION_BATCH, MOST_ROWS // int(lengths.max(initial=1))))
-        for batch in batches(arrays, order, size, backend):
+        for batch in by_length(arrays, backend, size):
             logits, _ = self.model.forward(**batch.inputs)
             out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
         return out

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.classifier.batches import batches
-from npnlp.classifier.evaluation import EVALUATION_BATCH
+from npnlp.classifier.batches import by_length
 from npnlp.layers import softmax
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
@@ -28,8 +27,7 @@ def outcomes(model: SurnameClassifier, split: SplitArrays) -> Outcomes:
     backend = model.backend
     right = np.empty(len(split), dtype=bool)
     confidence = np.empty(len(split))
-    order = np.argsort(split.lengths, kind="stable")
-    for batch in batches(split, order, EVALUATION_BATCH, backend):
+    for batch in by_length(split, backend):
         logits, _ = model.forward(**batch.inputs)
         right[batch.rows] = backend.to_numpy(logits.argmax(axis=1) == batch.targets)
         confidence[batch.rows] = backend.to_numpy(softmax(logits, backend.xp).max(axis=1))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from npnlp.errors import DeviceError, DivergenceError, InputError
-from npnlp.training.distributed.shared import ALONE, Alone, Shared
+from npnlp.training.distributed.shared import Shared
+from npnlp.training.ranks import ALONE, Alone
 
 #: How the launchers of Open MPI, MPICH and MVAPICH tell a process its rank and their number.
 LAUNCHERS = (

@@ -18,13 +18,15 @@ from npnlp.cli.ranks import add_distributed, joined
 from npnlp.cli.script import DONE, INTERRUPTED, ending, leave_output
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.errors import InputError
+from npnlp.runs.checkpoint import align
+from npnlp.runs.report import write_report
 from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
 from npnlp.text.splits import SPLIT_BY
 from npnlp.training.config import TrainingConfig
-from npnlp.training.distributed.shared import Alone
 from npnlp.training.interrupt import Interrupted
+from npnlp.training.ranks import Alone
 from npnlp.training.recipes import RECIPES
 
 SAMPLES = ("McMahan", "Nakamoto", "Wan", "Cho")
@@ -116,7 +118,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
     try:
         with training.lock if ranks.first else nullcontext():
             _start(training, options, say)
-            ranks.align(training.trainer)
+            align(training.trainer)
             with _threads(options, say):
                 if not ranks.first:
                     training.follow()
@@ -224,7 +226,7 @@ def _finish(training: Run, say: Callable[..., None]) -> None:
     from npnlp.plots import draw_run  # Matplotlib takes a while to import: only when needed
 
     evaluations = training.evaluate()
-    training.report(evaluations)
+    write_report(training, evaluations)
     pictures = draw_run(training.save_dir)
     progress = training.trainer.progress
     why = "no better validation loss" if progress.stopped_early else "all done"

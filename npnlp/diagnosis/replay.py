@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from npnlp.models.surname_classifier import KEYS
 from npnlp.text import SplitArrays
 from npnlp.training.config import TrainingConfig
 from npnlp.training.optimizers import Optimizer, make_optimizer
-from npnlp.training.trainer import Trainer
+from npnlp.training.step_record import Replay
 
 KIND = "npnlp replay"
 #: The splits a step can be of; on ``val`` it is a forward pass alone, dropout off.
@@ -35,58 +35,6 @@ PLAIN: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("batch", (int,)),
     ("split", (str,)),
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Replay:
-    """Everything that a step is a function of; all arrays are on the host.
-
-    ``weights`` and ``moments`` (the optimizer's) are those before the step. ``tokens (N,)`` holds
-    the names of the batch one after another, ``lengths (B,)`` says where each ends, ``targets
-    (B,)`` are the classes and ``rows (B,)`` the places in the split; ``names`` are the names, or
-    none. ``epoch`` and ``batch`` count from 1, ``steps`` is how many updates went before.
-    """
-
-    weights: Mapping[str, NDArray[Any]]
-    moments: Mapping[str, NDArray[Any]]
-    class_weights: NDArray[Any] | None
-    tokens: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    targets: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    config: ClassifierConfig
-    training: TrainingConfig
-    learning_rate: float
-    steps: int
-    epoch: int
-    batch: int
-    split: str = "train"
-    names: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, trainer: Trainer, rows: NDArray[np.int64], split: str, batch: int) -> Replay:
-        """The step that ``trainer`` takes, or would take, with these rows of ``split``."""
-        data = trainer.train if split == "train" else trainer.val
-        to_numpy = trainer.model.backend.to_numpy
-        weights = trainer.criterion.class_weights
-        ends = data.starts[rows] + data.lengths[rows]
-        names = [data.tokens[a:b] for a, b in zip(data.starts[rows], ends, strict=True)]
-        return cls(
-            weights=trainer.model.state_dict(),
-            moments=trainer.optimizer.state_dict(),
-            class_weights=None if weights is None else to_numpy(weights).copy(),
-            tokens=np.concatenate(names),
-            lengths=data.lengths[rows],
-            targets=data.targets[rows],
-            rows=rows,
-            config=trainer.model.config,
-            training=trainer.config,
-            learning_rate=trainer.optimizer.learning_rate,
-            steps=trainer.optimizer.steps,
-            epoch=trainer.progress.epoch + 1,
-            batch=batch,
-            split=split,
-        )
 
 
 class Rebuilt:

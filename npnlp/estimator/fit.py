@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from npnlp.backend import Random, get_backend
 from npnlp.backend.threads import one_blas_thread
 from npnlp.classifier.building import make_classifier, model_settings
+from npnlp.diagnosis.finding import examine
 from npnlp.errors import InputError, require_known
 from npnlp.estimator.given import plain, require_number, seed_of
 from npnlp.models import ClassifierConfig, SurnameClassifier
@@ -48,9 +49,8 @@ def fit_model(
         model = make_classifier(dataset, model_settings(given), backend, config.seed)
         train = dataset.arrays("train")
         watched = dataset.arrays("val") if held.any() else train
-        trainer = Trainer(
-            model, train, watched, config, dataset.class_weights(config.class_weights)
-        )
+        weights = dataset.class_weights(config.class_weights)
+        trainer = Trainer(model, train, watched, config, weights, examine=examine)
         while not trainer.finished:
             row = trainer.run_epoch()
             if given["verbose"]:

@@ -10,6 +10,7 @@ import numpy as np
 from npnlp.backend import Random, get_backend
 from npnlp.classifier.evaluation import evaluate
 from npnlp.classifier.flow import flow_of
+from npnlp.diagnosis.finding import examine
 from npnlp.gradients.flow import GradientFlow
 from npnlp.lab.starts import HIDDEN, INPUTS, Start
 from npnlp.layers import MeanSquaredError, Packing, SoftmaxCrossEntropy
@@ -34,7 +35,7 @@ def trainer_at(dataset: SurnameDataset, start: Start, config: TrainingConfig) ->
     random = Random(config.seed, "model")
     model = SurnameClassifier(shape, random=random)
     start.set(model.encoder.cells[0], random.child("start"))
-    return Trainer(model, dataset.arrays("train"), dataset.arrays("val"), config)
+    return Trainer(model, dataset.arrays("train"), dataset.arrays("val"), config, examine=examine)
 
 
 def before_and_after(

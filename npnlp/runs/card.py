@@ -25,12 +25,11 @@ from npnlp.runs.card_figures import (
 )
 from npnlp.runs.card_text import LICENCES, NOT_FOR, TEMPLATE
 from npnlp.runs.checkpoint import settings_of
+from npnlp.runs.run import Run
 from npnlp.text import own_table_path, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from npnlp.runs.run import Run
 
 
 def write_card(

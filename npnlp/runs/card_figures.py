@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +16,7 @@ from npnlp.classifier.inspection import (
     reliability,
 )
 from npnlp.files import markdown_table
-
-if TYPE_CHECKING:
-    from npnlp.runs.run import Run
+from npnlp.runs.run import Run
 
 #: Fewer test rows than this say little about a class.
 FEW = 30

@@ -6,17 +6,20 @@ docs/determinism.md says which settings may change at a resume, and what comes o
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
+
 from npnlp.errors import InputError, short
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.models import ClassifierConfig
-from npnlp.runs.checkpoint_state import require_state
+from npnlp.runs.checkpoint_state import plain_state, require_state, with_history
 from npnlp.text import SurnameDataset
 from npnlp.training.config import TrainingConfig
-from npnlp.training.history import plain_state, with_history
 from npnlp.training.trainer import Trainer
 from npnlp.version import __version__
 
@@ -81,6 +84,17 @@ def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]
     except InputError as error:
         raise InputError(f"{path}: damaged checkpoint: {error}") from error
     note_machine(trainer, trainer.progress.epoch, trainer.progress.batch)
+
+
+def align(trainer: Trainer) -> None:
+    """Give the trainer of every rank the state of rank 0's."""
+    if trainer.ranks.size == 1:
+        return
+    tensors, state = plain_state(trainer)
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    send = trainer.ranks.from_first
+    tensors = safetensors.numpy.load(send(safetensors.numpy.save(contiguous)))
+    trainer.load_state(*with_history(tensors, json.loads(send(json.dumps(state).encode()))))
 
 
 def note_machine(trainer: Trainer, epoch: int, batch: int) -> None:

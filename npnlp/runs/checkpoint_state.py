@@ -1,4 +1,4 @@
-"""What a checkpoint has to hold: the same things as the state of the trainer that is to go on."""
+"""The state of a trainer as a checkpoint holds it, and what it has to be to go on from it."""
 
 from __future__ import annotations
 
@@ -111,3 +111,27 @@ def _require_flow(trainer: Trainer, flow: NDArray[Any], epoch: int) -> None:
         numbers = flow[:, column]
         if not ((numbers >= 0) & (numbers < limit) & (numbers == np.floor(numbers))).all():
             raise InputError(f"tensor 'flow': column {column} has to be 0 to {limit - 1}")
+
+
+def plain_state(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """:meth:`Trainer.state` as tensors and plain values: its history is a tensor, too."""
+    tensors, state = trainer.state()
+    tensors["history"], state["history"] = state["progress"].pop("history").to_tensor()
+    return tensors, state
+
+
+def with_history(
+    tensors: Mapping[str, NDArray[Any]], state: Any
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Undo :func:`plain_state`."""
+    if not isinstance(state, dict) or not isinstance(state.get("progress"), dict):
+        raise InputError(f"field 'state' is {short(state)}")
+    if "history" not in tensors or "history" not in state:
+        raise InputError("tensor or field 'history' is missing")
+    try:
+        history = History.from_tensor(tensors["history"], state["history"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"field 'history': {error}") from error
+    rest = {name: tensor for name, tensor in tensors.items() if name != "history"}
+    values = {name: value for name, value in state.items() if name != "history"}
+    return rest, values | {"progress": state["progress"] | {"history": history}}

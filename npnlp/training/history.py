@@ -1,4 +1,4 @@
-"""The history of a run: a row an epoch, kept so that a long run stays small.
+"""Where a run stands, and its history: a row an epoch, kept so that a long run stays small.
 
 A row of some thirty numbers takes 8 bytes a number here, a tenth of what it takes as a dict.
 """
@@ -8,15 +8,11 @@ from __future__ import annotations
 import io
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from npnlp.errors import InputError, short
-
-if TYPE_CHECKING:
-    from npnlp.training.trainer import Trainer
 
 #: Columns of whole numbers.
 WHOLE = ("epoch",)
@@ -113,25 +109,16 @@ class History:
         return made
 
 
-def plain_state(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """:meth:`Trainer.state` as tensors and plain values: its history is a tensor, too."""
-    tensors, state = trainer.state()
-    tensors["history"], state["history"] = state["progress"].pop("history").to_tensor()
-    return tensors, state
+@dataclass
+class Progress:
+    """Where a run stands; plain values, so that a checkpoint can hold them.
 
+    ``computed_on`` says from which epoch and batch on which backend and library computed.
+    """
 
-def with_history(
-    tensors: Mapping[str, NDArray[Any]], state: Any
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Undo :func:`plain_state`."""
-    if not isinstance(state, dict) or not isinstance(state.get("progress"), dict):
-        raise InputError(f"field 'state' is {short(state)}")
-    if "history" not in tensors or "history" not in state:
-        raise InputError("tensor or field 'history' is missing")
-    try:
-        history = History.from_tensor(tensors["history"], state["history"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"field 'history': {error}") from error
-    rest = {name: tensor for name, tensor in tensors.items() if name != "history"}
-    kept = {name: value for name, value in state.items() if name != "history"}
-    return rest, kept | {"progress": state["progress"] | {"history": history}}
+    epoch: int = 0
+    batch: int = 0
+    stopped_early: bool = False
+    best_epoch: int = -1
+    history: History = field(default_factory=History)
+    computed_on: list[dict[str, Any]] = field(default_factory=list)

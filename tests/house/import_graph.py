@@ -7,9 +7,11 @@ that is written out. A file is named by its path below the package.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import PurePosixPath
 
+PACKAGE = "npnlp"
 #: For each file, the files that it imports.
 Graph = dict[str, set[str]]
 
@@ -31,21 +33,24 @@ def _name(node: ast.AST) -> str:
     return str(getattr(node, "id", getattr(node, "attr", "")))
 
 
-def graph_of(sources: Mapping[str, str], package: str = "npnlp") -> Graph:
-    """The imports between the files whose ``sources`` these are, by path below ``package``."""
-    files = {_module(path, package): path for path in sources}
-    graph: Graph = {}
-    for path, source in sources.items():
-        found = {
-            files.get(f"{module}.{member}") or files.get(module) or ""
-            for module, member in imports(ast.parse(source))
-        }
-        graph[path] = found - {"", path}
-    return graph
+def graph_of(sources: Mapping[str, str]) -> Graph:
+    """The imports between the files whose ``sources`` these are, by path below the package."""
+    return {path: imported(source, sources) - {path} for path, source in sources.items()}
 
 
-def _module(path: str, package: str) -> str:
-    parts = PurePosixPath(package, path).with_suffix("").parts
+def imported(source: str, paths: Collection[str]) -> set[str]:
+    """Those of the files ``paths`` that ``source`` imports."""
+    files = {_module(path): path for path in paths}
+    found = (
+        files.get(f"{module}.{member}") or files.get(module)
+        for module, member in imports(ast.parse(source))
+    )
+    return {path for path in found if path is not None}
+
+
+@cache
+def _module(path: str) -> str:
+    parts = PurePosixPath(PACKAGE, path).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 

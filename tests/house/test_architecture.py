@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 import npnlp
-from tests.house.import_graph import by_folder, circles, graph_of, imports, room_of, upward
+from tests.house.import_graph import (
+    Graph,
+    by_folder,
+    circles,
+    graph_of,
+    imported,
+    imports,
+    room_of,
+    upward,
+)
 
 ROOT = Path(npnlp.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -40,25 +49,8 @@ ROOMS: list[set[str]] = [
     {"errors", "version"},
 ]
 GRAPH = graph_of(SOURCES)
-#: Breaches that are still to be mended.
-KNOWN_UPWARD = {
-    ("classifier/evaluation.py", "training/distributed/shared.py"),
-    ("files/tensors.py", "models/__init__.py"),
-    ("files/tensors.py", "models/surname_classifier.py"),
-    ("training/trainer.py", "diagnosis/finding.py"),
-}
-KNOWN_CIRCLES = [
-    ["classifier", "diagnosis", "training"],
-    ["layers/recurrent/memory.py", "layers/recurrent/recurrent.py"],
-    ["classifier/evaluation.py", "classifier/flow.py", "diagnosis/finding.py",
-     "diagnosis/readings.py", "diagnosis/replay.py", "training/captured.py",
-     "training/distributed", "training/history.py", "training/progress.py", "training/trainer.py"],
-    ["classifier/evaluation.py", "classifier/flow.py", "diagnosis/finding.py",
-     "diagnosis/readings.py", "diagnosis/replay.py", "training/captured.py",
-     "training/distributed/shared.py", "training/history.py", "training/progress.py",
-     "training/trainer.py"],
-    ["runs/card.py", "runs/card_figures.py", "runs/run.py"],
-]  # fmt: skip
+#: A breach that is still to be mended.
+KNOWN_CIRCLES = [["layers/recurrent/memory.py", "layers/recurrent/recurrent.py"]]
 
 each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -77,7 +69,7 @@ def test_every_part_has_its_place() -> None:
 
 
 def test_no_file_imports_a_higher_room() -> None:
-    assert set(upward(GRAPH, ROOMS)) == KNOWN_UPWARD
+    assert upward(GRAPH, ROOMS) == []
 
 
 @pytest.mark.parametrize("depth", [9, 2, 1], ids=["files", "folders of a room", "rooms"])
@@ -91,6 +83,11 @@ def test_pictures_are_drawn_from_files() -> None:
     assert {room_of(path) for path in GRAPH["plots.py"]} == {"files"}
 
 
+def planted(path: str, line: str) -> Graph:
+    """The graph with one more line in a file."""
+    return GRAPH | {path: GRAPH[path] | imported(line, SOURCES)}
+
+
 UPWARD = [
     ("backend/base.py", "from npnlp.layers import Linear"),
     ("layers/linear.py", "from npnlp.models import SurnameClassifier"),
@@ -102,7 +99,7 @@ UPWARD = [
     ("models/encoder.py", "from npnlp import Classifier"),
     ("text/table.py", "import npnlp"),
     ("classifier/evaluation.py", "from npnlp.training.trainer import Trainer"),
-    ("training/trainer.py", "from npnlp.diagnosis import readings"),
+    ("training/trainer.py", "from npnlp.diagnosis.finding import examine"),
     ("training/trainer.py", "if TYPE_CHECKING:\n    from npnlp.runs.run import Run"),
     ("plots.py", "from npnlp.runs.run import Run"),
     ("files/writing.py", "from npnlp.backend import Backend"),
@@ -112,14 +109,13 @@ UPWARD = [
 
 @pytest.mark.parametrize(("path", "line"), UPWARD)
 def test_an_upward_import_would_be_found(path: str, line: str) -> None:
-    planted = graph_of(SOURCES | {path: f"{SOURCES[path]}\n{line}\n"})
-    found = set(upward(planted, ROOMS)) - KNOWN_UPWARD
+    found = upward(planted(path, line), ROOMS)
     assert found
     assert {here for here, _ in found} == {path}
 
 
 CIRCLES = [
-    ("from npnlp.runs.run import Run", "runs/card_text.py", "runs/run.py"),
+    ("from npnlp.runs.run import Run", "runs/checkpoint.py", "runs/run.py"),
     ("if TYPE_CHECKING:\n    from npnlp.training.trainer import Trainer",
      "training/schedule.py", "training/trainer.py"),
     ("def f():\n    from npnlp.training.trainer import Trainer",
@@ -131,8 +127,7 @@ CIRCLES = [
 
 @pytest.mark.parametrize(("line", "path", "through"), CIRCLES)
 def test_a_circle_would_be_found(line: str, path: str, through: str) -> None:
-    planted = graph_of(SOURCES | {path: f"{SOURCES[path]}\n{line}\n"})
-    assert [found for found in circles(planted) if {path, through} <= set(found)]
+    assert [found for found in circles(planted(path, line)) if {path, through} <= set(found)]
 
 
 def test_a_circle_of_folders_would_be_found() -> None:

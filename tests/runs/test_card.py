@@ -22,7 +22,8 @@ from npnlp.classifier.inspection import (
 )
 from npnlp.runs.card import is_own_table, model_card, write_card
 from npnlp.runs.card_figures import escaped
-from npnlp.runs.run import Run, environment
+from npnlp.runs.report import environment
+from npnlp.runs.run import Run
 from npnlp.text import SPLITS, SurnameDataset, own_table_path
 from npnlp.training.config import TrainingConfig
 from tests.support.tables import CLASSES, Row, make_run, small_rows

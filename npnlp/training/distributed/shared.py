@@ -16,31 +16,23 @@ it), so that the flow is that of the whole batch.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random, get_backend
-from npnlp.backend.random import Share
-from npnlp.classifier.batches import Batch, batches
+from npnlp.classifier.batches import batches
 from npnlp.errors import InputError
 from npnlp.layers import Packing
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
-from npnlp.training.history import plain_state, with_history
 from npnlp.training.interrupt import Interrupted
 from npnlp.training.objective import Objective, Outcome, Probe
-
-if TYPE_CHECKING:
-    from npnlp.training.trainer import Trainer
-
-Rows = NDArray[np.int64]
+from npnlp.training.ranks import Alone, AnyBatch, Part, Rows
 
 
 class Communicator(Protocol):
@@ -64,7 +56,8 @@ class BatchShare:
     """Where every ``size``-th row of a batch, from ``rank`` on, lies in the masks of the whole.
 
     ``lengths (B,)`` are those of the whole batch, longest first, and ``packing`` is that of this
-    rank's rows. See :class:`npnlp.backend.random.Share`.
+    rank's rows. See
+    :class:`npnlp.backend.random.Share`.
     """
 
     lengths: Rows
@@ -74,11 +67,11 @@ class BatchShare:
     starts: tuple[int, ...] = (0,)
 
     def from_steps(self, steps: tuple[int, ...]) -> Self:
-        """See :class:`Share`."""
+        """See :class:`npnlp.backend.random.Share`."""
         return replace(self, starts=steps)
 
     def place(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
-        """A row a sequence, a row a step, or ``(B, heads, T, T)``; see :class:`Share`.
+        """A row a sequence, a row a step, or ``(B, heads, T, T)``.
 
         Where every sequence has one step, a row a sequence and a row a step are the same. Raises
         :class:`InputError` for another number of rows.
@@ -111,54 +104,6 @@ class BatchShare:
             parts.append(rows[steps >= start] + (count - before))
             count += int(ends[-1]) - before
         return count, np.concatenate(parts)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A batch of ``rows (B,)`` of which this rank has ``batch``, or nothing (None)."""
-
-    rows: Rows
-    batch: Batch | None
-    share: Share | None = None
-
-
-AnyBatch: TypeAlias = Batch | Part
-
-
-class Alone:
-    """One process: batches are its own, and nothing is sent."""
-
-    rank, size, first = 0, 1, True
-
-    def batches(
-        self,
-        split: SplitArrays,
-        order: Rows,
-        batch_size: int,
-        backend: Backend,
-        start: int,
-        undivided: int | None,
-    ) -> Iterator[AnyBatch]:
-        """Those of :func:`npnlp.classifier.batches.batches`; rank 0 has ``undivided`` to itself."""
-        return batches(split, order, batch_size, backend, start)
-
-    def objective(self, objective: Objective) -> Objective:
-        """``objective`` for what :meth:`batches` gives."""
-        return objective
-
-    def together(self, *partial: NDArray[Any]) -> list[NDArray[Any]]:
-        """Arrays on the host, each summed over all ranks, in float64."""
-        return list(partial)
-
-    def align(self, trainer: Trainer) -> None:
-        """Give the trainer of every rank the state of rank 0's."""
-
-    def agreed(self, check: Callable[[], None]) -> Callable[[], None]:
-        """``check``, which raises :class:`Interrupted`, made to raise on all ranks at once."""
-        return check
-
-
-ALONE = Alone()
 
 
 class Shared(Alone):
@@ -213,14 +158,9 @@ class Shared(Alone):
             for part, array in zip(np.split(summed, ends[:-1]), partial, strict=True)
         ]
 
-    def align(self, trainer: Trainer) -> None:
+    def from_first(self, content: bytes) -> bytes:
         """See :class:`Alone`."""
-        tensors, state = plain_state(trainer)
-        contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-        share = self.communicator.from_first
-        tensors = safetensors.numpy.load(share(safetensors.numpy.save(contiguous)))
-        plain = json.loads(share(json.dumps(state).encode()))
-        trainer.load_state(*with_history(tensors, plain))
+        return self.communicator.from_first(content)
 
     def agreed(self, check: Callable[[], None]) -> Callable[[], None]:
         """See :class:`Alone`: who is asked to stop tells the others with the next gradient."""

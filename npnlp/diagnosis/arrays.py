@@ -14,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
-from npnlp.diagnosis.replay import Rebuilt, Replay
+from npnlp.diagnosis.replay import Rebuilt
 from npnlp.layers import Layer, Packing, SoftmaxCrossEntropy
 from npnlp.layers.recurrent.memory import RecurrentTrace
 from npnlp.layers.recurrent.recurrent import Recurrent
 from npnlp.layers.recurrent.stack import StackCache
 from npnlp.training.clipping import clip_grad_norm, squared_norms
+from npnlp.training.step_record import Replay
 
 #: In which order the layers' backward passes add into the gradients of their parameters.
 BACKWARD = ("weight_hh", "bias_ih", "bias_hh", "weight_ih", "bias", "weight")
 
 
 @dataclass(frozen=True)
-class Reading:
+class ArrayCheck:
     """An array of a step, and the first number in it that is not finite.
 
     ``where`` is "weight" (before the step), "activation", "loss", "gradient", "gradient norm" or
@@ -47,10 +48,10 @@ class Reading:
     row: int | None = None
 
 
-def read_step(replay: Replay, backend: Backend) -> list[Reading]:
+def check_step(replay: Replay, backend: Backend) -> list[ArrayCheck]:
     """Every array of the step in the order of computation; of a step on ``val``, to the loss."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return _Repetition(replay, backend).readings
+        return _Repetition(replay, backend).checks
 
 
 def _backward_order(name: str) -> int:
@@ -59,10 +60,10 @@ def _backward_order(name: str) -> int:
 
 
 class _Repetition:
-    """A step that notes all its arrays in ``readings``."""
+    """A step that notes all its arrays in ``checks``."""
 
     def __init__(self, replay: Replay, backend: Backend) -> None:
-        self.readings: list[Reading] = []
+        self.checks: list[ArrayCheck] = []
         self.backend = backend
         parts = Rebuilt(replay, backend)
         self.rows, model, batch = parts.rows, parts.model, parts.batch
@@ -89,9 +90,9 @@ class _Repetition:
         squares = host(squared_norms(model.flat, backend))
         norm = clip_grad_norm(model.flat.grads, replay.training.clip_norm, backend)
         self.note("gradient norm", "all parameters", norm)
-        if self.readings[-1].value:
+        if self.checks[-1].value:
             bad = [p for p, s in zip(model.parameters, squares, strict=True) if not np.isfinite(s)]
-            self.readings[-1] = replace(self.readings[-1], parameter=bad[0] if bad else None)
+            self.checks[-1] = replace(self.checks[-1], parameter=bad[0] if bad else None)
         parts.optimizer.step()
         for name, value in model.parameters.items():
             self.note("update", name.partition(".")[0], value, name)
@@ -105,14 +106,14 @@ class _Repetition:
         rows: NDArray[np.int64] | None = None,
         steps: NDArray[np.int64] | None = None,
         said: NDArray[np.int64] | None = None,
-    ) -> Reading:
-        """Add a reading; ``rows`` and ``steps`` say what the array's first axis stands for.
+    ) -> ArrayCheck:
+        """Add a check; ``rows`` and ``steps`` say what the array's first axis stands for.
 
         The steps of a gradient are computed from the last to the first. ``said`` are the steps to
         name, where a layer that runs from the end counts its own otherwise.
         """
         host = np.atleast_1d(self.backend.to_numpy(array))
-        reading = Reading(where, layer, parameter, float(np.fmax.reduce(np.abs(host), axis=None)))
+        check = ArrayCheck(where, layer, parameter, float(np.fmax.reduce(np.abs(host), axis=None)))
         bad = ~np.isfinite(host)
         if bad.any():
             first = np.flatnonzero(bad.reshape(len(host), -1).any(axis=1))
@@ -120,18 +121,18 @@ class _Repetition:
                 first = first[steps[first] == steps[first].max()]
             n = int(first[0])
             index = (n, *(int(i) for i in np.argwhere(bad[n])[0]))
-            reading = replace(
-                reading,
+            check = replace(
+                check,
                 value=str(host[index]),
                 index=index if parameter else (),
                 step=None if steps is None else int((steps if said is None else said)[n]),
                 row=None if rows is None else int(rows[n]),
             )
-        self.readings.append(reading)
-        return reading
+        self.checks.append(check)
+        return check
 
     def note_parameters(self, where: str, layer: str, arrays: Mapping[str, Array]) -> None:
-        """Add a reading of each parameter, or of its gradient."""
+        """Add a check of each parameter, or of its gradient."""
         names = list(arrays) if where == "weight" else sorted(arrays, key=_backward_order)
         for name in names:
             self.note(where, layer, arrays[name], f"{layer}.{name}")
@@ -141,38 +142,38 @@ class _Repetition:
     ) -> None:
         """Add the embedding table: of its bad rows, the one that the batch uses first."""
         table = emb.parameters["weight"]
-        reading = self.note("weight", "emb", table, "emb.weight")
+        check = self.note("weight", "emb", table, "emb.weight")
         bad = ~np.isfinite(self.backend.to_numpy(table)).all(axis=1)
         uses = np.flatnonzero(bad[used])
         if len(uses):
             n = int(uses[0])
             row = self.backend.to_numpy(table)[used[n]]
             column = int(np.flatnonzero(~np.isfinite(row))[0])
-            self.readings[-1] = replace(
-                reading, value=str(row[column]), index=(int(used[n]), column),
+            self.checks[-1] = replace(
+                check, value=str(row[column]), index=(int(used[n]), column),
                 step=int(steps[n]), row=int(rows[n]),
             )  # fmt: skip
 
     def note_first_uses(self, layer: str, packing: Packing) -> None:
-        """Add to readings of recurrent weights the step at which they first enter."""
-        for place, reading in enumerate(self.readings):
-            if (reading.where, reading.layer) == ("weight", layer) and reading.value:
-                step = int("weight_hh" in str(reading.parameter))
+        """Add to checks of recurrent weights the step at which they first enter."""
+        for place, check in enumerate(self.checks):
+            if (check.where, check.layer) == ("weight", layer) and check.value:
+                step = int("weight_hh" in str(check.parameter))
                 if step < len(packing.offsets):
                     row = int(self.rows[packing.places[packing.offsets[step]]])
-                    self.readings[place] = replace(reading, step=step, row=row)
+                    self.checks[place] = replace(check, step=step, row=row)
 
     def note_loss(
         self, loss: Array, logits: Array, targets: Array, criterion: SoftmaxCrossEntropy
     ) -> None:
         """Add the loss; where it is not finite, the row whose own loss is not."""
-        reading = self.note("loss", "loss", loss)
-        if not reading.value:
+        check = self.note("loss", "loss", loss)
+        if not check.value:
             return
         for n, row in enumerate(self.rows):
             _, own = criterion.forward(logits[n : n + 1], targets[n : n + 1])
             if not np.isfinite(float(own.loss_sum)):
-                self.readings[-1] = replace(reading, row=int(row))
+                self.checks[-1] = replace(check, row=int(row))
                 return
 
 
