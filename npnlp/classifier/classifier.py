@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Backend, get_backend
+from npnlp.checks import require_whole
 from npnlp.classifier.batches import EVALUATION_BATCH, by_length
 from npnlp.classifier.weights import checked_weights, require_room
 from npnlp.errors import InputError
@@ -114,7 +115,7 @@ class Classifier:
         Both are ``(len(surnames), k)``; of equals the first class comes first. Raises
         :class:`InputError` as :meth:`predict` does.
         """
-        require_top_k(top_k)
+        require_whole("top_k", top_k)
         tokens, lengths = self._encode(surnames)
         if top_k > 1:
             probabilities = self._probabilities(tokens, lengths)
@@ -187,9 +188,3 @@ class Classifier:
                 surnames, classes.tolist(), shares.tolist(), strict=True
             )
         ]
-
-
-def require_top_k(top_k: int) -> None:
-    """Raise :class:`InputError` where it is below 1."""
-    if top_k < 1:
-        raise InputError(f"top_k is {top_k}; it has to be at least 1")

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from npnlp.classifier.classifier import Classifier, require_top_k
+from npnlp.checks import require_whole
+from npnlp.classifier.classifier import Classifier
 from npnlp.cli.unknown import Unknown
 from npnlp.errors import InputError
 from npnlp.files import replacing
@@ -82,7 +83,7 @@ def opened_for(target: str) -> Iterator[Write]:
 
 def csv_header(classifier: Classifier, top_k: int) -> str:
     """The columns of :func:`csv_lines`."""
-    require_top_k(top_k)
+    require_whole("top_k", top_k)
     count = min(top_k, len(classifier.vectorizer.nationality_vocab))
     ends = ["", *(f"_{place}" for place in range(2, count + 1))]
     return ",".join(["surname", *(f"nationality{end},probability{end}" for end in ends)]) + "\n"

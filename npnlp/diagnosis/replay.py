@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Backend, Random, get_backend
+from npnlp.checks import require_positive
 from npnlp.classifier.batches import Batch, batches
 from npnlp.errors import InputError, short
 from npnlp.files.tensors import load_tensors, save_tensors
@@ -163,8 +163,7 @@ def _check(replay: Replay) -> None:
     for name, least in (("steps", 0), ("epoch", 1), ("batch", 1)):
         value = getattr(replay, name)
         _require(least <= value < 2**63, f"{name} is {short(value)}")
-    rate = replay.learning_rate
-    _require(0 < rate < math.inf, f"learning_rate is {rate}; it has to be finite and above 0")
+    require_positive("learning_rate", replay.learning_rate)
     _require(replay.split in STEP_SPLITS, f"split is {short(replay.split)}")
 
 

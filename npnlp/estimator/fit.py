@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Random, get_backend
 from npnlp.backend.threads import one_blas_thread
+from npnlp.checks import require_fraction
 from npnlp.classifier.building import make_classifier, model_settings
 from npnlp.diagnosis.finding import examine
 from npnlp.errors import InputError, require_known
-from npnlp.estimator.given import plain, require_number, seed_of
+from npnlp.estimator.given import plain, seed_of
 from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.models.encoder import require_share, require_size
 from npnlp.text import SequenceVocabulary, SurnameDataset, SurnameVectorizer, Vocabulary
 from npnlp.training.config import TrainingConfig
 from npnlp.training.recipes import RECIPES
@@ -63,11 +63,7 @@ def fit_model(
 
 
 def _training_config(given: Mapping[str, Any]) -> TrainingConfig:
-    for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
-        require_size(name, given[name])
-    for name in ("learning_rate", "momentum", "clip_norm"):
-        require_number(name, given[name], optional=name == "clip_norm")
-    require_share("validation_fraction", given["validation_fraction"])
+    require_fraction("validation_fraction", given["validation_fraction"])
     values = {**given, "seed": seed_of(given["random_state"]), "gradient_flow": False}
     names = [field.name for field in fields(TrainingConfig) if field.name in values]
     return TrainingConfig(**{name: values[name] for name in names})

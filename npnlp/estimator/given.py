@@ -96,12 +96,6 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def require_number(name: str, value: Any, optional: bool = False) -> None:
-    """Raise :class:`InputError` where ``value`` is no number; None passes where it is optional."""
-    if type(value) not in (int, float) and not (optional and value is None):
-        raise InputError(f"{name} is {value!r}; it has to be a number")
-
-
 def seed_of(random_state: Any) -> int:
     """A seed from what scikit-learn calls ``random_state``.
 

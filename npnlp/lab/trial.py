@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Array, Backend, Random
-from npnlp.checks import require_at_least_one, require_positive
+from npnlp.checks import require_positive, require_whole
 from npnlp.errors import InputError
 from npnlp.lab.tasks import TASKS, Task
 from npnlp.lab.variants import DEFAULT_RECIPE, RECIPES, Recipe
@@ -40,9 +40,10 @@ class LabConfig:
     check_size: int = 1024
 
     def __post_init__(self) -> None:
-        sizes = ("batch_size", "hidden_size", "check_every", "check_size")
-        require_at_least_one(self, "budget", *sizes)
-        require_positive(self, "learning_rate", "clip_norm")
+        for name in ("budget", "batch_size", "hidden_size", "check_every", "check_size"):
+            require_whole(name, getattr(self, name))
+        require_positive("learning_rate", self.learning_rate)
+        require_positive("clip_norm", self.clip_norm)
 
 
 class Lab:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npnlp.checks import (
-    require_at_least_one,
-    require_below_one,
+    require_fraction,
     require_not_negative,
     require_positive,
+    require_whole,
 )
 from npnlp.errors import InputError, require_known
 from npnlp.training.schedule import SCHEDULES
@@ -49,12 +49,16 @@ class TrainingConfig:
     prior_correction: float = 0.0
 
     def __post_init__(self) -> None:
-        require_at_least_one(self, "num_epochs", "batch_size", "early_stopping_criteria")
-        require_positive(self, "learning_rate", "clip_norm")
-        require_not_negative(
-            self, "weight_decay", "bucket", "logit_adjustment", "consistency", "prior_correction"
-        )
-        require_below_one(self, "beta2", "warm_up", "label_smoothing")
+        for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
+            require_whole(name, getattr(self, name))
+        require_whole("bucket", self.bucket, least=0)
+        require_positive("learning_rate", self.learning_rate)
+        if self.clip_norm is not None:
+            require_positive("clip_norm", self.clip_norm)
+        for name in ("weight_decay", "logit_adjustment", "consistency", "prior_correction"):
+            require_not_negative(name, getattr(self, name))
+        for name in ("momentum", "beta2", "warm_up", "label_smoothing"):
+            require_fraction(name, getattr(self, name))
         require_known("schedule", self.schedule, SCHEDULES)
         if self.optimizer == "adam" and self.momentum:
             raise InputError(f"momentum is {self.momentum}, but adam has none; use optimizer sgd")

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
 from npnlp.backend.plain import AdamNumbers
-from npnlp.errors import InputError
+from npnlp.checks import require_fraction, require_not_negative, require_positive
+from npnlp.errors import require_known
 from npnlp.layers import FlatParameters
 
 OPTIMIZERS = ("adam", "sgd")
@@ -23,8 +24,7 @@ class Optimizer(ABC):
     """Changes ``flat.values`` by ``flat.grads``. ``moments`` is all it has to remember."""
 
     def __init__(self, flat: FlatParameters, backend: Backend, learning_rate: float) -> None:
-        if not learning_rate > 0:
-            raise InputError(f"learning_rate is {learning_rate}; it has to be above 0")
+        require_positive("learning_rate", learning_rate)
         self.flat = flat
         self.backend = backend
         self.learning_rate = learning_rate
@@ -64,8 +64,7 @@ class SGD(Optimizer):
         momentum: float = 0.0,
     ) -> None:
         super().__init__(flat, backend, learning_rate)
-        if not 0 <= momentum < 1:
-            raise InputError(f"momentum is {momentum}; it has to be at least 0 and below 1")
+        require_fraction("momentum", momentum)
         self.momentum = momentum
         if momentum:
             self.moments["momentum"] = self._buffer()
@@ -107,8 +106,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(flat, backend, learning_rate)
-        if not weight_decay >= 0:
-            raise InputError(f"weight_decay is {weight_decay}; it has to be at least 0")
+        require_not_negative("weight_decay", weight_decay)
         decayed = [value for value in flat.parameters.values() if value.ndim > 1]
         self.weight_decay, self.decayed = weight_decay, decayed if weight_decay else []
         self.betas = betas
@@ -144,9 +142,8 @@ def make_optimizer(
     weight_decay: float = 0.0,
 ) -> Optimizer:
     """The optimizer called ``name``, one of ``OPTIMIZERS``."""
+    require_known("optimizer", name, OPTIMIZERS)
     if name == "adam":
         betas = (0.9, beta2)
         return Adam(flat, backend, learning_rate, betas=betas, weight_decay=weight_decay)
-    if name == "sgd":
-        return SGD(flat, backend, learning_rate, momentum)
-    raise InputError(f"optimizer {name!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
+    return SGD(flat, backend, learning_rate, momentum)
