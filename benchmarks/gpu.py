@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 from npnlp.backend import Backend
 from npnlp.backend.cuda.backend import CupyBackend
-from npnlp.cli.script import FAILED, guarded, script_parser
+from npnlp.cli.failure import FAILED
+from npnlp.cli.script import guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
 from npnlp.runs.report import environment

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from npnlp.classifier.classifier import Classifier
-from npnlp.cli.options import Formatter
 from npnlp.errors import InputError
 from npnlp.exchange import Choices, read_state_dict
 from npnlp.files import write_atomic
@@ -20,17 +18,16 @@ from npnlp.models import ClassifierConfig
 MODEL, VECTORIZER = "model.safetensors", "vectorizer.json"
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "import",
-        formatter_class=Formatter,
-        help="take over a PyTorch state dict",
-        description="Take over a state dict that safetensors.torch.save_file wrote: of a model "
-        "with emb, an encoder (nn.RNN, nn.GRU, nn.LSTM or the seed's class around nn.RNNCell, "
-        "below any one name), fc1 and fc2. What its names and shapes do not say, options say.",
-    )
-    parser.set_defaults(run=run)
+HELP = "take over a PyTorch state dict"
+DESCRIPTION = (
+    "Take over a state dict that safetensors.torch.save_file wrote: of a model with emb, an "
+    "encoder (nn.RNN, nn.GRU, nn.LSTM or the seed's class around nn.RNNCell, below any one name), "
+    "fc1 and fc2. What its names and shapes do not say, options say."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     parser.add_argument("file", type=Path, metavar="FILE", help="the state dict, as safetensors")
     parser.add_argument(
         "--save-dir", type=Path, required=True, metavar="DIR",

@@ -6,10 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from npnlp.classifier.classifier import Prediction
-from npnlp.cli.options import Formatter, add_backend, add_save_dir, saved_classifier
+from npnlp.cli.options import add_backend, add_save_dir, saved_classifier
 from npnlp.cli.predict_file import (
     csv_header,
     csv_lines,
@@ -22,17 +21,15 @@ from npnlp.cli.unknown import note_unknown
 from npnlp.errors import InputError
 from npnlp.text.name_file import Names
 
+HELP = "predict the nationality of names"
+DESCRIPTION = (
+    "Predict the nationality of names with a saved model. Names that are arguments make a table; "
+    "a file of any length (--input) makes a CSV with a row a name, in order."
+)
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "predict",
-        formatter_class=Formatter,
-        help="predict the nationality of names",
-        description="Predict the nationality of names with a saved model. Names that are arguments "
-        "make a table; a file of any length (--input) makes a CSV with a row a name, in order.",
-    )
-    parser.set_defaults(run=run, parser=parser)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
         help="a surname; - reads names from standard input, one a line",

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from npnlp.errors import DeviceError, DivergenceError, InputError
+from npnlp.cli.failure import failure_of, one_line
+from npnlp.errors import InputError
 from npnlp.training.distributed.shared import Shared
 from npnlp.training.ranks import ALONE, Alone
 
@@ -20,15 +21,6 @@ LAUNCHERS = (
     ("PMI_RANK", "PMI_SIZE"),
     ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
 )
-#: What has a remedy, and what its status is; all else is an error of the program.
-EXPECTED = {
-    InputError: 2,
-    DeviceError: 2,
-    OSError: 2,
-    MemoryError: 2,
-    DivergenceError: 1,
-    KeyboardInterrupt: 130,
-}
 
 
 def add_distributed(parser: Any) -> None:
@@ -85,22 +77,18 @@ def joined(prefix: str, distributed: str | None) -> Iterator[Alone]:
     except BaseException as error:
         if mpi.size == 1 or (isinstance(error, SystemExit) and not error.code):
             raise
-        if isinstance(error, (*EXPECTED, SystemExit)) and mpi.all_leave():
+        failure = failure_of(error)
+        if (failure or isinstance(error, SystemExit)) and mpi.all_leave():
             if mpi.rank == 0:
                 raise
             sys.exit(0)
-        print(f"{prefix}: rank {mpi.rank} of {mpi.size}: {_described(error)}; all ranks end",
+        message, status = failure or (_place_of(error), 1)
+        print(f"{prefix}: rank {mpi.rank} of {mpi.size}: {one_line(message)}; all ranks end",
               file=sys.stderr, flush=True)  # fmt: skip
-        mpi.abort(next((EXPECTED[kind] for kind in EXPECTED if isinstance(error, kind)), 1))
+        mpi.abort(status)
 
 
-def _described(error: BaseException) -> str:
-    """The message in one line; of an error of the program, also where it was."""
-    message = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.filename:
-        message = f"{error.filename}: {error.strerror}"
-    if isinstance(error, tuple(EXPECTED)):
-        return message or type(error).__name__
+def _place_of(error: BaseException) -> str:
+    """An error of the program, and where it was."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}, line {frame.lineno}"
-    return f"{type(error).__name__}: {message} ({place})"
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"

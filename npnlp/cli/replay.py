@@ -8,26 +8,23 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from npnlp.backend import get_backend
-from npnlp.cli.options import Formatter, add_backend
-from npnlp.cli.script import DONE, FAILED
+from npnlp.cli.failure import DONE, FAILED
+from npnlp.cli.options import add_backend
 from npnlp.diagnosis.arrays import ArrayCheck, check_step
 from npnlp.diagnosis.finding import finding_of
 from npnlp.diagnosis.replay import read_replay
 
+HELP = "repeat the step at which training met a NaN or an infinity"
+DESCRIPTION = (
+    "Repeat the step in a replay file, and say which number in it is first not finite. Status 1 "
+    "if there is one, 0 if all is finite."
+)
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "replay",
-        formatter_class=Formatter,
-        help="repeat the step at which training met a NaN or an infinity",
-        description="Repeat the step in a replay file, and say which number in it is first not "
-        "finite. Status 1 if there is one, 0 if all is finite.",
-    )
-    parser.set_defaults(run=run)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     parser.add_argument(
         "file", type=Path, metavar="FILE",
         help="replay.safetensors, in the folder of a run that stopped so",

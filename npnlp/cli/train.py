@@ -13,9 +13,10 @@ from npnlp.backend.threads import blas_threads, measured_threads
 from npnlp.classifier.building import model_settings
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.evaluation import Evaluation
-from npnlp.cli.options import Formatter, add_backend, add_save_dir, add_surname_csv
+from npnlp.cli.failure import DONE, INTERRUPTED
+from npnlp.cli.options import add_backend, add_save_dir, add_surname_csv
 from npnlp.cli.ranks import add_distributed, joined
-from npnlp.cli.script import DONE, INTERRUPTED, ending, leave_output
+from npnlp.cli.script import ending, leave_output
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.errors import InputError
 from npnlp.runs.checkpoint import align
@@ -33,15 +34,12 @@ SAMPLES = ("McMahan", "Nakamoto", "Wan", "Cho")
 QUICK = {"num_epochs": 2}
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "train",
-        formatter_class=Formatter,
-        help="train the surname classifier",
-        description="Train the surname classifier, evaluate it, draw it, save it and try it.",
-    )
-    parser.set_defaults(run=run, parser=parser)
+HELP = "train the surname classifier"
+DESCRIPTION = "Train the surname classifier, evaluate it, draw it, save it and try it."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     add = parser.add_argument
     data = parser.add_argument_group("data")
     add_surname_csv(data)

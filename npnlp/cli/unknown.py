@@ -6,7 +6,7 @@ import re
 import sys
 
 from npnlp.classifier.classifier import Classifier, Prediction
-from npnlp.cli.script import one_line
+from npnlp.cli.failure import one_line
 from npnlp.text.encoding import characters_of, clean_names
 from npnlp.text.name_file import Names
 

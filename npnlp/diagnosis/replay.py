@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from npnlp.backend import Backend, Random, get_backend
 from npnlp.checks import require_positive
 from npnlp.classifier.batches import Batch, batches
+from npnlp.classifier.building import make_criterion
 from npnlp.errors import InputError, short
 from npnlp.files.tensors import load_tensors, save_tensors
-from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.models.surname_classifier import KEYS
 from npnlp.text import SplitArrays
@@ -44,12 +44,7 @@ class Rebuilt:
         dtype = next(value.dtype for name, value in replay.weights.items() if name != KEYS)
         self.model = SurnameClassifier(replay.config, backend=backend, dtype=dtype)
         self.model.load_state_dict(replay.weights)
-        weights = replay.class_weights
-        self.criterion = SoftmaxCrossEntropy(
-            None if weights is None else backend.asarray(weights, dtype=dtype),
-            backend=backend,
-            dtype=dtype,
-        )
+        self.criterion = make_criterion(self.model, replay.class_weights)
         training = replay.training
         self.optimizer: Optimizer = make_optimizer(
             training.optimizer, self.model.flat, backend, replay.learning_rate,

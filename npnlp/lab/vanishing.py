@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Random, get_backend
+from npnlp.classifier.building import make_criterion
 from npnlp.classifier.evaluation import evaluate
 from npnlp.classifier.flow import flow_of
 from npnlp.diagnosis.finding import examine
 from npnlp.gradients.flow import GradientFlow
 from npnlp.lab.starts import HIDDEN, INPUTS, Start
-from npnlp.layers import MeanSquaredError, Packing, SoftmaxCrossEntropy
+from npnlp.layers import MeanSquaredError, Packing
 from npnlp.models import ClassifierConfig, SequenceModel, SurnameClassifier
 from npnlp.models.sequence_model import SequenceConfig
 from npnlp.text import SurnameDataset
@@ -44,7 +45,7 @@ def before_and_after(
     """Train; the gradient flow on ``test`` before and with the best weights, and their accuracy."""
     trainer = trainer_at(dataset, start, config)
     model, test = trainer.model, dataset.arrays("test")
-    criterion = SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype)
+    criterion = make_criterion(model)
     (before,) = flow_of(model, test, criterion).values()
     while not trainer.finished:
         trainer.run_epoch()

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
+from npnlp.classifier.building import make_criterion
 from npnlp.classifier.flow import WIDTH, flow_layers
 from npnlp.errors import DivergenceError
-from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
 from npnlp.text.repeats import merged
@@ -42,15 +42,14 @@ class Updater:
         ranks: Alone = ALONE,
         examine: Examine | None = None,
     ) -> None:
-        backend, dtype, classes = model.backend, model.dtype, model.config.num_classes
+        backend, classes = model.backend, model.config.num_classes
         backend.keep_memory()
         self.model, self.config, self.ranks, self.examine = model, config, ranks, examine
         self.train = merged(train, classes) if config.merge_repeats else train
         self.splits = {"train": self.train}
         counts = np.maximum(np.bincount(train.targets, minlength=classes), 1)
         self.log_prior = np.log(counts / counts.sum())
-        weights = None if class_weights is None else backend.asarray(class_weights, dtype=dtype)
-        self.criterion = SoftmaxCrossEntropy(weights, backend=backend, dtype=dtype)
+        self.criterion = make_criterion(model, class_weights)
         objective: Objective = PlainObjective(self.criterion)
         if config.soft:
             objective = SoftObjective(
