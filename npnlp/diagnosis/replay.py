@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Backend, Random, get_backend
-from npnlp.checks import require_positive
+from npnlp.checks import from_fields, require_positive, require_whole
 from npnlp.classifier.batches import Batch, batches
 from npnlp.classifier.building import make_criterion
-from npnlp.errors import InputError, short
+from npnlp.errors import InputError, require_known
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.models.surname_classifier import KEYS
@@ -27,14 +27,8 @@ KIND = "npnlp replay"
 #: The splits a step can be of; on ``val`` it is a forward pass alone, dropout off.
 STEP_SPLITS = ("train", "val")
 ARRAYS = ("tokens", "lengths", "targets", "rows")
-#: Plain values of a replay, and the types they may have.
-PLAIN: tuple[tuple[str, tuple[type, ...]], ...] = (
-    ("learning_rate", (float, int)),
-    ("steps", (int,)),
-    ("epoch", (int,)),
-    ("batch", (int,)),
-    ("split", (str,)),
-)
+#: Plain values of a replay.
+PLAIN = ("learning_rate", "steps", "epoch", "batch", "split")
 
 
 class Rebuilt:
@@ -71,7 +65,7 @@ def write_replay(path: str | Path, replay: Replay) -> None:
         "config": replay.config.to_dict(),
         "training": asdict(replay.training),
         "names": list(replay.names),
-        **{name: getattr(replay, name) for name, _ in PLAIN},
+        **{name: getattr(replay, name) for name in PLAIN},
     }
     save_tensors(path, KIND, tensors, values)
 
@@ -94,10 +88,8 @@ def _assemble(tensors: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) ->
     def below(prefix: str) -> dict[str, NDArray[Any]]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-    plain: dict[str, Any] = {name: values[name] for name, _ in PLAIN}
+    plain: dict[str, Any] = {name: values[name] for name in PLAIN}
     arrays: dict[str, Any] = {name: tensors[f"batch.{name}"] for name in ARRAYS}
-    for name, kinds in PLAIN:
-        _require(type(plain[name]) in kinds, f"{name} is {short(plain[name])}")
     names = values["names"]
     _require(type(names) is list and all(type(n) is str for n in names), "names are no texts")
     return Replay(
@@ -106,22 +98,10 @@ def _assemble(tensors: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) ->
         class_weights=tensors.get("class_weights"),
         **arrays,
         config=ClassifierConfig.from_dict(values["config"]),
-        training=_training(values["training"]),
+        training=from_fields(TrainingConfig, values["training"], "training"),
         names=tuple(names),
         **plain,
     )
-
-
-def _training(values: Any) -> TrainingConfig:
-    _require(isinstance(values, dict), "training is no table of fields")
-    known = {field.name for field in fields(TrainingConfig)}
-    unknown = next((name for name in values if name not in known), None)
-    _require(unknown is None, f"training has an unknown field {short(unknown)}")
-    for field in fields(TrainingConfig):
-        value, kind = values[field.name], type(field.default)
-        allowed = {float: (float, int), type(None): (float, int, type(None))}.get(kind, (kind,))
-        _require(type(value) in allowed, f"{field.name} is {short(value)}")
-    return TrainingConfig(**values)
 
 
 def _check(replay: Replay) -> None:
@@ -146,20 +126,18 @@ def _check(replay: Replay) -> None:
     for name, array in replay.moments.items():
         _require(array.shape == (count,), f"moment {name!r} has shape {array.shape}")
     if replay.class_weights is not None:
-        shares = replay.class_weights
+        own = replay.class_weights
         _require(
-            shares.shape == (config.num_classes,) and shares.dtype.name in dtypes,
-            f"class_weights are {shares.dtype} of shape {shares.shape}",
+            own.shape == (config.num_classes,) and own.dtype.name in dtypes,
+            f"class_weights are {own.dtype} of shape {own.shape}",
         )
         _require(
-            np.isfinite(shares).all() and (shares >= 0).all(),
-            "class_weights are not finite, or below 0",
+            np.isfinite(own).all() and (own >= 0).all(), "class_weights are not finite, or below 0"
         )
     for name, least in (("steps", 0), ("epoch", 1), ("batch", 1)):
-        value = getattr(replay, name)
-        _require(least <= value < 2**63, f"{name} is {short(value)}")
+        require_whole(name, getattr(replay, name), least)
     require_positive("learning_rate", replay.learning_rate)
-    _require(replay.split in STEP_SPLITS, f"split is {short(replay.split)}")
+    require_known("split", replay.split, STEP_SPLITS)
 
 
 def _require(condition: bool | np.bool_, message: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from npnlp.checks import require_flag, require_fraction, require_whole
+from npnlp.checks import from_fields, require_flag, require_fraction, require_whole
 from npnlp.errors import InputError, short
 from npnlp.models.encoder import EncoderConfig
 
@@ -107,13 +107,4 @@ class ClassifierConfig(EncoderConfig):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Undo :meth:`to_dict`; raises :class:`InputError` for a missing or unknown field."""
-        if not isinstance(values, Mapping):
-            raise InputError(f"configuration is {short(values)}; it has to be a table of fields")
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known, key=str)
-        if unknown:
-            raise InputError(f"configuration has an unknown field {short(unknown[0])}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"configuration is incomplete: {error}") from error
+        return from_fields(cls, values, "configuration")

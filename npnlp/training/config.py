@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npnlp.checks import (
+    require_flag,
     require_fraction,
     require_not_negative,
     require_positive,
     require_whole,
 )
 from npnlp.errors import InputError, require_known
+from npnlp.text.dataset import CLASS_WEIGHTS
+from npnlp.training.optimizers import OPTIMIZERS
 from npnlp.training.schedule import SCHEDULES
 
 
@@ -59,7 +62,12 @@ class TrainingConfig:
             require_not_negative(name, getattr(self, name))
         for name in ("momentum", "beta2", "warm_up", "label_smoothing"):
             require_fraction(name, getattr(self, name))
+        require_whole("seed", self.seed, least=None)
+        for name in ("gradient_flow", "merge_repeats"):
+            require_flag(name, getattr(self, name))
+        require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("schedule", self.schedule, SCHEDULES)
+        require_known("class_weights", self.class_weights, CLASS_WEIGHTS)
         if self.optimizer == "adam" and self.momentum:
             raise InputError(f"momentum is {self.momentum}, but adam has none; use optimizer sgd")
         if self.optimizer != "adam" and self.weight_decay:
