@@ -23,11 +23,11 @@ from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
 from npnlp.text.encoding import clean_names, encode_names, encode_plain_names
 
 KIND = "npnlp classifier"
-#: From so many names on it pays to prepare the model for many.
+#: From this many names on it pays to prepare the model for many.
 MANY = 256
-#: Sequences longer than this share little with others, and have no place in a table beside them.
+#: Sequences longer than this have few prefixes in common with others: they go in packed batches.
 LONGEST = 64
-#: A batch of long sequences has so many steps at most, so that memory does not grow with them.
+#: The most steps of a batch of long sequences, so that memory does not grow with their length.
 MOST_ROWS = 2**17
 
 
@@ -103,7 +103,7 @@ class Classifier:
     def probabilities(self, surnames: Sequence[str]) -> NDArray[Any]:
         """The probability of each class for each name ``(len(surnames), C)``.
 
-        A name alone, and many together, go a shorter way where the model allows it
+        A single name, and many names, go a shorter way where the model allows it
         (:func:`npnlp.inference.can_read`): the same numbers, but for the order of sums.
         Raises :class:`InputError` for a name that is empty.
         """
@@ -122,13 +122,13 @@ class Classifier:
             classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
             return classes, np.take_along_axis(probabilities, classes, axis=1)
         if len(lengths) >= MANY and can_read(self.model) and lengths.max() <= LONGEST:
-            best, shares = make_reader(self.model).best(tokens, lengths)
+            best, probability = make_reader(self.model).best(tokens, lengths)
         else:
-            best, shares = largest(self._probabilities(tokens, lengths))
-        return best[:, None], shares[:, None]
+            best, probability = largest(self._probabilities(tokens, lengths))
+        return best[:, None], probability[:, None]
 
     def _probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
-        """The shortest way for so many sequences of these lengths."""
+        """By the shortest way for that many sequences of these lengths."""
         readable = can_read(self.model)
         if len(lengths) == 1 and readable and len(tokens) <= LONGEST:
             return read_one(self.model, tokens)[None]
@@ -180,11 +180,11 @@ class Classifier:
         """
         if isinstance(surnames, str):
             raise InputError("surnames has to be a list of names; put the one name into a list")
-        classes, shares = self.best(surnames, top_k)
+        classes, probabilities = self.best(surnames, top_k)
         names = self.vectorizer.nationality_vocab.tokens
         return [
             Prediction(surname, tuple((names[c], p) for c, p in zip(of_name, row, strict=True)))
             for surname, of_name, row in zip(
-                surnames, classes.tolist(), shares.tolist(), strict=True
+                surnames, classes.tolist(), probabilities.tolist(), strict=True
             )
         ]

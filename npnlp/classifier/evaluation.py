@@ -1,4 +1,4 @@
-"""Running a model over a whole split: every row, dropout off."""
+"""A model on every row of a split, dropout off."""
 
 from __future__ import annotations
 

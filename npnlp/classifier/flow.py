@@ -19,12 +19,12 @@ from npnlp.layers.recurrent.stack import RecurrentStack
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
 
-#: Columns of flow that is kept: the epoch, the number of the layer, then :data:`COLUMNS`.
+#: Columns of recorded flow: the epoch, the number of the layer, then :data:`COLUMNS`.
 WIDTH = 2 + len(COLUMNS)
 
 
 def flow_layers(model: SurnameClassifier) -> list[str]:
-    """The layers that gradient flow is kept of, by the names of ``gradient_flow.csv``."""
+    """The layers that gradient flow is recorded of, by the names of ``gradient_flow.csv``."""
     rnn = model.encoder.rnn
     if isinstance(rnn, RecurrentStack):
         return [_name(cell.suffix) for cell in rnn.all_cells]
@@ -76,7 +76,7 @@ def flow_and_parts(
     flows: dict[str, list[GradientFlow]] = {name: [] for name in layers}
     parts: dict[str, list[Any]] = {name: [] for name in layers}
 
-    def keep(trace: Any) -> None:
+    def show(trace: Any) -> None:
         name, flow = layer_of(trace), gradient_flow(trace)
         flows[name].append(flow)
         part = gates.gate_flow(trace, flow) if recurrent else heads.head_flow(trace)
@@ -86,8 +86,8 @@ def flow_and_parts(
     for batch in by_length(split, model.backend):
         logits, cache = model.forward(**batch.inputs)
         _, loss = criterion.forward(logits, batch.targets)
-        of_all = len(batch.rows) / len(split)
-        model.backward(criterion.backward(of_all, loss), cache, keep)
+        fraction = len(batch.rows) / len(split)
+        model.backward(criterion.backward(fraction, loss), cache, show)
     join: Any = gates.merge if recurrent else heads.merge
     rows = [
         {"layer": name, "part": row["gate"] if recurrent else f"head {row['head']}"}

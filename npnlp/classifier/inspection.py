@@ -106,8 +106,10 @@ def expected_calibration_error(bins: list[Bin]) -> float:
     return sum(each.rows * abs(each.accuracy - each.confidence) for each in bins) / rows
 
 
-def interval(share: float, rows: int, z: float = 1.96) -> tuple[float, float]:
-    """Where the true share lies, 95 times in 100, given one of ``rows`` (Wilson, 1927)."""
-    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2) / (1 + z * z / rows)
+def interval(fraction: float, rows: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a fraction that was counted among ``rows`` (Wilson, 1927)."""
+    middle = (fraction + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = (
+        z * math.sqrt(fraction * (1 - fraction) / rows + (z / (2 * rows)) ** 2) / (1 + z * z / rows)
+    )
     return middle - half, middle + half

@@ -13,8 +13,8 @@ from npnlp.files.tensors import State
 from npnlp.models import ClassifierConfig
 from npnlp.models.surname_classifier import KEYS
 
-#: A model may have so many times the numbers of the tensors that are to fill it, or so many; the
-#: first is for tensors that are missing, which are named once it is built.
+#: A model may have ``ROOM`` times as many numbers as the tensors that are to fill it, or ``SMALL``:
+#: which tensors are missing is said once it is built.
 ROOM, SMALL = 4, 2**16
 
 

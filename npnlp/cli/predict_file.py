@@ -94,12 +94,12 @@ def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]
     classes, best = classifier.best(names, top_k)
     labels = _fields(classifier.vectorizer.nationality_vocab.tokens)
     rows, left = _fields(names), classes.shape[1]
-    for of_place, shares in zip(classes.T.tolist(), best.T.tolist(), strict=True):
+    for of_place, probabilities in zip(classes.T.tolist(), best.T.tolist(), strict=True):
         left -= 1
         end = "" if left else "\n"
         rows = [
-            f"{row},{labels[c]},{share:.6f}{end}"
-            for row, c, share in zip(rows, of_place, shares, strict=True)
+            f"{row},{labels[c]},{probability:.6f}{end}"
+            for row, c, probability in zip(rows, of_place, probabilities, strict=True)
         ]
     return rows
 

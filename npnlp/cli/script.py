@@ -54,7 +54,7 @@ def script_parser(description: str | None, out: str) -> argparse.ArgumentParser:
 
 
 def leave_output() -> None:
-    """Let standard output go nowhere, after whoever read it has left."""
+    """Let standard output go nowhere, once its reader has closed it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
             return
         try:
             print(line, flush=True)
-        except BrokenPipeError:  # whoever read along has left; the training is to be finished
+        except BrokenPipeError:  # the reader has closed the pipe; training goes on
             leave_output()
         except OSError as error:
             raise OSError(error.errno, error.strerror, "standard output") from error

@@ -10,7 +10,7 @@ from npnlp.cli.failure import one_line
 from npnlp.text.encoding import characters_of, clean_names
 from npnlp.text.name_file import Names
 
-#: A note shows so many characters; so many names have a note of their own.
+#: The most characters that a note shows, and the most names that have a note of their own.
 CHARACTERS, NAMES = 20, 10
 
 

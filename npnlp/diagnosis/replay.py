@@ -1,4 +1,4 @@
-"""``replay.safetensors``: one step of training, whole, so that it can be repeated elsewhere."""
+"""``replay.safetensors``: one step of training, so that it can be repeated elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from npnlp.training.optimizers import Optimizer, make_optimizer
 from npnlp.training.step_record import Replay
 
 KIND = "npnlp replay"
-#: The splits a step can be of; on ``val`` it is a forward pass alone, dropout off.
+#: The splits a step can be of; on ``val`` it is only a forward pass, dropout off.
 STEP_SPLITS = ("train", "val")
 ARRAYS = ("tokens", "lengths", "targets", "rows")
 #: Plain values of a replay.

@@ -81,15 +81,15 @@ def _with_recipe(given: dict[str, Any]) -> dict[str, Any]:
     defaults = {f.name: f.default for kind in (ClassifierConfig, TrainingConfig)
                 for f in fields(kind)}  # fmt: skip
     recipe = RECIPES[name]
-    kept = {key: value for key, value in given.items()
+    chosen = {key: value for key, value in given.items()
             if key not in recipe or value != defaults[key]}  # fmt: skip
-    return {**recipe, **kept}
+    return {**recipe, **chosen}
 
 
 def held_out(targets: NDArray[np.int64], fraction: float, random: Random) -> NDArray[np.bool_]:
     """Which rows are for validation: ``fraction`` of each class, at least one row in all.
 
-    Shares are rounded so that the whole comes to ``fraction`` of all rows, the largest remainders
+    Numbers are rounded so that they add up to ``fraction`` of all rows, the largest remainders
     first, and each class keeps a row to train on. A fraction of 0 holds out none.
 
     Raises :class:`InputError` where no class has a row to spare.
@@ -99,10 +99,10 @@ def held_out(targets: NDArray[np.int64], fraction: float, random: Random) -> NDA
         return held
     counts = np.bincount(targets)
     spare = np.maximum(counts - 1, 0)
-    shares = fraction * counts
-    take = np.minimum(np.floor(shares).astype(int), spare)
+    wanted = fraction * counts
+    take = np.minimum(np.floor(wanted).astype(int), spare)
     missing = max(1, round(fraction * len(targets))) - take.sum()
-    by_remainder = np.argsort(take - shares, kind="stable")
+    by_remainder = np.argsort(take - wanted, kind="stable")
     take[[label for label in by_remainder if take[label] < spare[label]][: max(missing, 0)]] += 1
     if not take.any():
         raise InputError(

@@ -244,21 +244,21 @@ def nationality_rows(results: Sequence[Result], dataset: SurnameDataset) -> list
 
 
 def corrected(probabilities: NDArray[Any], log_prior: NDArray[Any], tau: float) -> NDArray[Any]:
-    """The probabilities with ``tau`` times the logarithm of the classes' shares off the logits.
+    """The probabilities once ``tau`` times ``log_prior`` is taken off the logits.
 
     It is what ``prior_correction`` does to a trained model; a negative ``tau`` undoes it.
     """
     changed = probabilities * np.exp(-tau * log_prior)
-    shares: NDArray[Any] = changed / changed.sum(axis=1, keepdims=True)
-    return shares
+    normalized: NDArray[Any] = changed / changed.sum(axis=1, keepdims=True)
+    return normalized
 
 
 def log_prior_of(dataset: SurnameDataset) -> NDArray[Any]:
-    """The logarithm of each class's share of train, as the trainer takes it."""
+    """The logarithm of each class's frequency in train, as the trainer takes it."""
     classes = len(dataset.get_vectorizer().nationality_vocab)
     counts = np.maximum(np.bincount(dataset.arrays("train").targets, minlength=classes), 1)
-    shares: NDArray[Any] = np.log(counts / counts.sum())
-    return shares
+    logarithms: NDArray[Any] = np.log(counts / counts.sum())
+    return logarithms
 
 
 def paired_changes(

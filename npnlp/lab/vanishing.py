@@ -66,7 +66,7 @@ def clipping_run(
 ) -> list[dict[str, Any]]:
     """SGD on random sequences with random targets: a row a step, until something is not finite.
 
-    Each row has the loss, and the norm of the whole gradient before and after clipping to
+    Each row has the loss, and the norm of the gradient before and after clipping to
     ``max_norm`` (None clips nothing).
     """
     backend = get_backend("numpy")

@@ -41,7 +41,7 @@ DEFAULTS = {
 def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
     """What has to be the same for a resumed run to be the same run.
 
-    ``data`` is the SHA-256 of the rows in their order, wherever the table is kept.
+    ``data`` is the SHA-256 of the rows in their order, whatever file they are in.
     """
     free = () if trainer.config.schedule == "onecycle" else FREE
     frame = dataset.surname_df[["nationality", "surname", "split"]]

@@ -86,7 +86,7 @@ class Run:
 
     @property
     def replay_file(self) -> Path:
-        """Where the step is kept that a number was not finite in."""
+        """Where the step goes in which a number was not finite."""
         return self.save_dir / "replay.safetensors"
 
     @property
@@ -112,7 +112,7 @@ class Run:
         trainer, settings = self.trainer, settings_of(self.trainer, self.dataset)
 
         def save(better: bool = False) -> None:
-            """All that follows from the checkpoint is written again by whoever resumes from it."""
+            """A resumed run writes again what follows from its checkpoint."""
             self.lock.require()
             if better:
                 self.classifier.save(self.model_file)
@@ -170,10 +170,10 @@ class Run:
             mend = "train again, or resume from a checkpoint with finite weights"
         try:
             write_replay(self.replay_file, step)
-            kept = f"npnlp replay {self.replay_file} repeats the step"
+            hint = f"npnlp replay {self.replay_file} repeats the step"
         except OSError as failure:
-            kept = f"{self.replay_file} was not written: {failure.strerror}"
-        return DivergenceError(f"{finding}; {mend}; {kept}", finding, step)
+            hint = f"{self.replay_file} was not written: {failure.strerror}"
+        return DivergenceError(f"{finding}; {mend}; {hint}", finding, step)
 
     def evaluate(self) -> dict[str, Evaluation]:
         """The best weights on every split, all rows, dropout off."""

@@ -3,7 +3,8 @@
 The split lies on the device; an epoch's order and rates are copied there once, before its first
 step. A step packs its batch, goes forward and backward through the model's own layers, and updates
 the weights (``backend/cuda/resident.py``, ``backend/cuda/update.py``). It is captured as a CUDA
-graph (``backend/cuda/graphs.py``) for each shape: so many sequences, and room for so many rows.
+graph (``backend/cuda/graphs.py``) for each shape: the number of sequences, and of packed rows that
+there is room for.
 
 A step that is not finite is noted on the device, and no later one changes the weights. The host
 looks at the end of the epoch. It then goes back to that step and takes it as a CPU would, which
@@ -63,7 +64,7 @@ def captured_steps(updater: Updater) -> CapturedSteps | None:
 
 
 def capacity_for(rows: int) -> int:
-    """Room for a batch of so many packed rows."""
+    """Room for a batch of ``rows`` packed rows."""
     step = max(FINEST, (1 << rows.bit_length() - 1) // PARTS)
     return -(-rows // step) * step
 
@@ -99,7 +100,7 @@ class CapturedSteps:
         """The epoch from ``progress.batch`` on; how many rows of the split that were."""
         progress = self.updater.progress
         first, size = progress.batch, self.updater.config.batch_size
-        with self.graphs.in_use(), self._whole_at_the_end():
+        with self.graphs.in_use(), self._consistent_at_the_end():
             self.begin(order)
             while progress.batch < len(self.rates) or self._went_back():
                 if self.doubtful or self._eager(progress.batch):
@@ -111,7 +112,7 @@ class CapturedSteps:
         return len(order) - first * size
 
     def begin(self, order: NDArray[np.int64]) -> None:
-        """Copy to the device what is of this epoch alone. Nothing after that has to be."""
+        """Copy the epoch's order and rates to the device; after that, nothing is copied."""
         updater, asarray = self.updater, self.backend.asarray
         adam, first, size = updater.optimizer, updater.progress.batch, updater.config.batch_size
         assert isinstance(adam, Adam)
@@ -199,7 +200,7 @@ class CapturedSteps:
         self.doubtful = False
 
     @contextmanager
-    def _whole_at_the_end(self) -> Iterator[None]:
+    def _consistent_at_the_end(self) -> Iterator[None]:
         """However it ends, ``progress`` and the optimizer's steps say what the weights are."""
         try:
             yield

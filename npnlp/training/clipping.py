@@ -1,4 +1,4 @@
-"""The norm of the whole gradient, and cutting it down."""
+"""The norm of the gradient of all parameters together, and clipping it."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ class TrainingConfig:
     """What decides the course of a training run, besides the model and the data.
 
     With ``schedule`` "plateau" the rate is halved where the validation loss stands still, and the
-    best epoch is kept; with "onecycle" it rises over the first ``warm_up`` of all steps, falls to
-    zero at the end, and the last epoch is kept. ``bucket`` batches at a time are sorted by length
-    (0: none). ``merge_repeats`` makes one row of a name that occurs several times, with all its
-    labels. ``label_smoothing``, ``logit_adjustment`` and ``consistency`` are the eps, tau and alpha
-    of :mod:`npnlp.training.objective`; ``prior_correction`` is a tau that is taken off the logits
+    weights of the best epoch are used; with "onecycle" it rises over the first ``warm_up`` of all
+    steps and falls to zero at the end, and those of the last epoch are used. ``bucket`` batches at
+    a time are sorted by length (0: none). ``merge_repeats`` makes one row of a name that occurs
+    several times, with all its labels. ``label_smoothing``, ``logit_adjustment`` and
+    ``consistency`` are the eps, tau and alpha of :mod:`npnlp.training.objective`; ``prior_correction`` is a tau that is taken off the logits
     once training is done (Menon et al., 2021, equation 9).
     """
 

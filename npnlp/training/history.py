@@ -1,6 +1,6 @@
-"""Where a run stands, and its history: a row an epoch, kept so that a long run stays small.
+"""Where a run stands, and its history: a row an epoch.
 
-A row of some thirty numbers takes 8 bytes a number here, a tenth of what it takes as a dict.
+A long run stays small: a number takes 8 bytes here, a tenth of what it takes in a dict.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class History:
         return np.array(self._numbers).reshape(len(self), len(self.columns))
 
     def to_csv(self) -> bytes:
-        """The rows as CSV, every digit of a float kept; made row by row, so that little is held."""
+        """The rows as CSV with every digit of a float, made row by row to save memory."""
         text = io.BytesIO()
         text.write(",".join(self.columns).encode() + b"\n")
         for row in self:
@@ -75,13 +75,13 @@ class History:
         So the tensors of two equal runs are equal.
         """
         table = self.table()
-        kept = [place for place, name in enumerate(self.columns) if name not in CLOCK]
+        stored = [place for place, name in enumerate(self.columns) if name not in CLOCK]
         clock = {
             name: table[:, place].tolist()
             for place, name in enumerate(self.columns)
             if name in CLOCK
         }
-        return table[:, kept], {"columns": list(self.columns), **clock}
+        return table[:, stored], {"columns": list(self.columns), **clock}
 
     @classmethod
     def from_tensor(cls, tensor: NDArray[Any], values: Mapping[str, Any]) -> History:
@@ -89,8 +89,8 @@ class History:
         columns = values["columns"]
         if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
             raise ValueError(f"its columns are {columns!r:.40}")
-        kept = [name for name in columns if name not in CLOCK]
-        if len(set(columns)) < len(columns) or tensor.shape[1:] != (len(kept),):
+        stored = [name for name in columns if name not in CLOCK]
+        if len(set(columns)) < len(columns) or tensor.shape[1:] != (len(stored),):
             raise ValueError(f"a table of shape {tensor.shape} for columns {columns!r:.40}")
         if tensor.dtype != np.float64:
             raise ValueError(f"a table of {tensor.dtype}, not of float64")
@@ -100,7 +100,7 @@ class History:
                 raise ValueError(f"{name} is not a list of {len(tensor)} numbers")
             if not all(type(number) in (int, float) for number in numbers):
                 raise ValueError(f"{name} holds what is no number")
-        parts = dict(zip(kept, tensor.T, strict=True))
+        parts = dict(zip(stored, tensor.T, strict=True))
         parts |= {name: values[name] for name in columns if name in CLOCK}
         table = np.array([parts[name] for name in columns], dtype=np.float64).T
         made = cls()

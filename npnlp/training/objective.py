@@ -4,7 +4,7 @@ The plain objective is the (class-weighted) cross-entropy. The other one is made
 may be there or not:
 
     (1)  q_b = (1 - eps) y_b + eps / C                     label smoothing
-    (2)  z' = z + tau log pi                               logit adjustment, pi the class shares
+    (2)  z' = z + tau log pi                               logit adjustment, pi the frequencies
     (3)  L = sum_b w_b CE(q_b, z'_b) / B                   w_b: how often the name stands there
     (4)  L = (L_1 + L_2) / 2 + alpha S(z_1, z_2) / 2       consistency of two dropout passes
 
@@ -74,7 +74,7 @@ class PlainObjective:
 class SoftObjective:
     """(1) to (4), with distributions as targets.
 
-    ``log_prior (C,)`` are the logarithms of the classes' shares; ``smoothing`` is eps,
+    ``log_prior (C,)`` are the logarithms of the classes' frequencies; ``smoothing`` is eps,
     ``adjustment`` tau, and ``consistency`` alpha, which at 0 leaves the second pass out.
     """
 
@@ -111,7 +111,7 @@ class SoftObjective:
             for logits, _ in passes
         ]
         total: Any = sum(loss for loss, _ in found) / len(passes)
-        gradients = [self.loss.backward(1 / len(passes), kept) for _, kept in found]  # undoes (3)
+        gradients = [self.loss.backward(1 / len(passes), cache) for _, cache in found]  # undoes (3)
         if self.consistency:
             (first, _), (second, _) = passes
             divergence, apart = self.divergence.forward(first, second, weights)  # (4)

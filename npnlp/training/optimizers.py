@@ -1,4 +1,4 @@
-"""Optimizers, as a few operations on the whole parameter buffer."""
+"""Optimizers, as a few operations on one buffer of all parameters."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ class Adam(Optimizer):
     w <- w - eta m^ / (sqrt(v^) + eps)       m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
 
     With ``weight_decay``, ``w <- (1 - eta decay) w`` before it, for what has more than one axis:
-    biases and gains are left alone (Loshchilov and Hutter, "Decoupled weight decay
+    biases and gains do not decay (Loshchilov and Hutter, "Decoupled weight decay
     regularization", 2019, algorithm 2).
 
-    The moments are kept as the plain sums ``m / (1 - b1)`` and ``v / (1 - b2)``; what that
+    The moments are stored as the plain sums ``m / (1 - b1)`` and ``v / (1 - b2)``; what that
     changes goes, with the corrections, into two numbers a step.
     """
 

@@ -16,7 +16,7 @@ from npnlp.training.objective import Outcome
 
 #: What is noted of every batch, before the squared gradient norm of each parameter.
 LOGGED = ("loss_sum", "weight_sum", "correct", "grad_norm")
-#: Of so many epochs, and the last one, the gradient flow is kept at most.
+#: The gradient flow of at most this many epochs is kept, and that of the last one.
 KEPT_EPOCHS = 256
 
 
@@ -57,12 +57,13 @@ def add_flow(
 
 
 def thinned(rows: NDArray[np.float64], epoch: int) -> NDArray[np.float64]:
-    """The rows of ``epoch``, the last, and of so many before that a long run stays small.
+    """The rows that are kept once ``epoch`` is done: a long run keeps those of fewer epochs.
 
-    Up to ``KEPT_EPOCHS`` all are kept, up to twice as many every other one, and so on.
+    Up to ``KEPT_EPOCHS`` epochs all are, up to twice as many every other one, and so on; and those
+    of ``epoch``.
     """
     stride = 1 << (epoch // KEPT_EPOCHS).bit_length()
     if stride == 1:
         return rows
-    kept: NDArray[np.float64] = rows[(rows[:, 0] % stride == 0) | (rows[:, 0] == epoch)]
-    return kept
+    few: NDArray[np.float64] = rows[(rows[:, 0] % stride == 0) | (rows[:, 0] == epoch)]
+    return few

@@ -22,7 +22,7 @@ class Replay:
     the names of the batch one after another, ``lengths (B,)`` says where each ends, ``targets
     (B,)`` are the classes and ``rows (B,)`` the places in the split; ``names`` are the names, or
     none. ``epoch`` and ``batch`` count from 1, ``steps`` is how many updates went before. A step on
-    ``split`` "val" is a forward pass alone, dropout off.
+    ``split`` "val" is only a forward pass, dropout off.
     """
 
     weights: Mapping[str, NDArray[Any]]

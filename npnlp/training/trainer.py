@@ -1,4 +1,4 @@
-"""Training, epoch after epoch: steps, evaluation, and what of it is kept."""
+"""Training, epoch after epoch: its steps, an evaluation, and the best weights."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ class Trainer(Updater):
     def run_epoch(self, on_batch: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Train for an epoch (the rest of one, after a resume) and evaluate; the history's row.
 
-        ``on_batch`` is called after every step, when :meth:`state` is whole; what it raises ends
-        the epoch there. Raises :class:`DivergenceError` where a number is not finite, before it
-        changes the weights.
+        ``on_batch`` is called after every step, when :meth:`state` may be taken; what it raises
+        ends the epoch there. Raises :class:`DivergenceError` where a number is not finite, before
+        it changes the weights.
         """
         progress = self.progress
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said in one line

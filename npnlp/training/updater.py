@@ -100,7 +100,7 @@ class Updater:
         note_batch(self.log[progress.batch], found, norm, squares)
 
     def rate_of(self, step: int) -> float:
-        """The learning rate of the step that has so many before it."""
+        """The learning rate of the step that ``step`` others have gone before."""
         if self.config.schedule != "onecycle":
             return self.optimizer.learning_rate
         done = step / (self.batches_per_epoch * self.config.num_epochs)

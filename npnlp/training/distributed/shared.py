@@ -5,13 +5,13 @@
     (3)  g = sum_r W_r g_r / sum_r W_r             one sum over all ranks of one flat buffer
     (4)  each rank clips g and takes the step
 
-So g is the gradient of the whole batch. Whatever is random depends on the place of a row in the
-batch and not on the rank that has it: a rank cuts its rows out of the mask of the whole batch. All
-ranks hold the same weights and decide alike; a run is the same for any R, up to rounding, and for
-the same R to the bit.
+So g is the gradient of the full batch. Dropout depends on the place of a row in the batch and not
+on the rank that has it: a rank cuts its rows out of the mask of the full batch. All ranks hold the
+same weights and decide alike; a run is the same for any R up to rounding, and for the same R to the
+bit.
 
-The one batch of an epoch whose gradient flow is kept is rank 0's alone (the others have no row of
-it), so that the flow is that of the whole batch.
+Rank 0 takes the one batch of an epoch whose gradient flow is recorded without the others, so that
+the flow is that of the full batch.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Communicator(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class BatchShare:
-    """Where every ``size``-th row of a batch, from ``rank`` on, lies in the masks of the whole.
+    """Where a rank's rows, every ``size``-th from ``rank`` on, lie in the masks of a full batch.
 
-    ``lengths (B,)`` are those of the whole batch, longest first, and ``packing`` is that of this
+    ``lengths (B,)`` are those of the full batch, longest first, and ``packing`` is that of this
     rank's rows. See
     :class:`npnlp.backend.random.Share`.
     """
@@ -93,7 +93,7 @@ class BatchShare:
 
     @cached_property
     def packed(self) -> tuple[int, Rows]:
-        """How many rows a packed mask of the whole batch has, and which of them are this rank's."""
+        """How many rows a packed mask of the full batch has, and which of them are this rank's."""
         steps, places = self.packing.steps, self.packing.places
         sizes = (self.lengths[:, None] > np.arange(self.lengths[0])).sum(axis=0)
         ends = np.cumsum(sizes)
@@ -127,14 +127,14 @@ class Shared(Alone):
     ) -> Iterator[AnyBatch]:
         """See :class:`Alone`: a :class:`Part` for each batch."""
         firsts = range(start * batch_size, len(order), batch_size)
-        wholes = [_longest_first(split, order[first : first + batch_size]) for first in firsts]
+        full = [_longest_first(split, order[first : first + batch_size]) for first in firsts]
         own = [
             rows[self.rank :: self.size][: None if number != undivided else 0]
-            for number, rows in enumerate(wholes, start)
+            for number, rows in enumerate(full, start)
         ]
         size = max(map(len, own), default=0)  # of all, but for the last batch
         made = batches(split, np.concatenate(own), size, backend) if size else iter(())
-        for number, (rows, mine) in enumerate(zip(wholes, own, strict=True), start):
+        for number, (rows, mine) in enumerate(zip(full, own, strict=True), start):
             if number == undivided and self.first:
                 yield Part(rows, next(batches(split, rows, len(rows), backend)))
             elif not len(mine):
@@ -163,7 +163,7 @@ class Shared(Alone):
         return self.communicator.from_first(content)
 
     def agreed(self, check: Callable[[], None]) -> Callable[[], None]:
-        """See :class:`Alone`: who is asked to stop tells the others with the next gradient."""
+        """See :class:`Alone`: a rank that is asked to stop tells the others with its gradient."""
 
         def together() -> None:
             try:
@@ -177,10 +177,10 @@ class Shared(Alone):
 
 
 class SharedObjective:
-    """The objective of a rank's rows; its gradient and its sums become those of the whole batch."""
+    """The objective of a rank's rows; its gradient and its sums become those of the full batch."""
 
     def __init__(self, objective: Objective, ranks: Shared) -> None:
-        self.alone, self.ranks = objective, ranks
+        self.own, self.ranks = objective, ranks
 
     def __call__(
         self, model: SurnameClassifier, batch: Any, random: Random, probe: Probe | None
@@ -189,7 +189,7 @@ class SharedObjective:
         grads, backend = model.flat.grads, model.backend
         message = backend.zeros((grads.size + 4,), grads.dtype)
         if batch.batch is not None:
-            found = self.alone(model, batch.batch, random.within(batch.share), probe)  # (2)
+            found = self.own(model, batch.batch, random.within(batch.share), probe)  # (2)
             message[:-4] = grads
             message[:-4] *= found.weight_sum
             message[-4] = found.loss_sum
