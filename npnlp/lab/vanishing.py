@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Random, get_backend
-from npnlp.classifier.building import make_criterion
+from npnlp.classifier.building import make_classifier, make_criterion
 from npnlp.classifier.evaluation import evaluate
 from npnlp.classifier.flow import flow_of
 from npnlp.diagnosis.finding import examine
 from npnlp.gradients.flow import GradientFlow
 from npnlp.lab.starts import HIDDEN, INPUTS, Start
 from npnlp.layers import MeanSquaredError, Packing
-from npnlp.models import ClassifierConfig, SequenceModel, SurnameClassifier
+from npnlp.models import SequenceModel
 from npnlp.models.sequence_model import SequenceConfig
 from npnlp.text import SurnameDataset
 from npnlp.training.clipping import clip_grad_norm, clipped
@@ -26,16 +26,9 @@ from npnlp.training.trainer import Trainer
 
 def trainer_at(dataset: SurnameDataset, start: Start, config: TrainingConfig) -> Trainer:
     """A trainer whose surname model begins at ``start``; the rest is as ``npnlp train`` has it."""
-    vectorizer = dataset.get_vectorizer()
-    shape = ClassifierConfig(
-        num_embeddings=len(vectorizer.char_vocab),
-        num_classes=len(vectorizer.nationality_vocab),
-        padding_idx=vectorizer.char_vocab.mask_index,
-        nonlinearity=start.nonlinearity,
-    )
-    random = Random(config.seed, "model")
-    model = SurnameClassifier(shape, random=random)
-    start.set(model.encoder.cells[0], random.child("start"))
+    settings = {"nonlinearity": start.nonlinearity}
+    model = make_classifier(dataset, settings, get_backend("numpy"), config.seed)
+    start.set(model.encoder.cells[0], Random(config.seed, "model").child("start"))
     return Trainer(model, dataset.arrays("train"), dataset.arrays("val"), config, examine=examine)
 
 

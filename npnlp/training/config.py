@@ -26,8 +26,9 @@ class TrainingConfig:
     steps and falls to zero at the end, and those of the last epoch are used. ``bucket`` batches at
     a time are sorted by length (0: none). ``merge_repeats`` makes one row of a name that occurs
     several times, with all its labels. ``label_smoothing``, ``logit_adjustment`` and
-    ``consistency`` are the eps, tau and alpha of :mod:`npnlp.training.objective`; ``prior_correction`` is a tau that is taken off the logits
-    once training is done (Menon et al., 2021, equation 9).
+    ``consistency`` are the eps, tau and alpha of :mod:`npnlp.training.objective`. With
+    ``prior_correction`` tau, ``tau log pi`` is taken off the logits once training is done, pi the
+    classes' frequencies (Menon et al., 2021, equation 9).
     """
 
     num_epochs: int = 100
