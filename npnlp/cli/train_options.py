@@ -45,7 +45,7 @@ def add_model(group: Any) -> None:
     add("--variational", action=argparse.BooleanOptionalAction, default=False,
         help="between layers, drop the same units at all steps of a name")  # fmt: skip
     add("--embedding-dropout", type=float, default=0.0, metavar="P",
-        help="fraction of the embedding dropped, the same for all characters of a name")  # fmt: skip
+        help="fraction of the embedding dropped, the same for all steps of a name")  # fmt: skip
     add("--char-dropout", type=float, default=0.0, metavar="P",
         help="fraction of characters that training makes unknown")  # fmt: skip
     add("--hidden-layer", action=argparse.BooleanOptionalAction, default=True,
@@ -92,7 +92,7 @@ def add_training(group: Any) -> None:
         help="of adam: weights, biases aside, shrink by ETA times this at every step")  # fmt: skip
     add("--schedule", choices=SCHEDULES, default=DEFAULTS.schedule,
         help="of the learning rate: halved where the validation loss stands still, with the "
-        "weights of the best epoch; or up and down to zero over all epochs, with the last ones")  # fmt: skip
+        "best weights kept; or up and down to zero over all epochs, with the last ones kept")  # fmt: skip
     add("--warm-up", type=float, default=DEFAULTS.warm_up, metavar="FRACTION",
         help="of onecycle: the fraction of the run in which the rate rises")  # fmt: skip
     add(
@@ -100,7 +100,7 @@ def add_training(group: Any) -> None:
         type=int,
         default=DEFAULTS.bucket,
         metavar="N",
-        help="sort N batches at a time by length, so that a batch holds names of like length (0: no)",
+        help="sort N batches at a time by length, so that names of like length meet (0: do not)",
     )
     add("--merge-repeats", action=argparse.BooleanOptionalAction, default=False,
         help="one row for a name that occurs several times, with all its labels")  # fmt: skip
@@ -121,5 +121,5 @@ def add_training(group: Any) -> None:
         type=float,
         default=DEFAULTS.prior_correction,
         metavar="TAU",
-        help="after training, take TAU times the logarithm of the classes' frequencies off the logits",
+        help="after training, take TAU times the logarithm of those frequencies off the logits",
     )
