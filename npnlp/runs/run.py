@@ -152,11 +152,7 @@ class Run:
 
     def follow(self) -> None:
         """Train to the end beside rank 0, which saves."""
-        with interruptible() as check:
-            check = self.trainer.ranks.agreed(check)
-            while not self.trainer.finished:
-                self.trainer.run_epoch(check)
-                check()
+        self._train(bars=False, save=lambda better: None)
 
     def _keep_step(self, error: DivergenceError) -> DivergenceError:
         """Write ``replay_file``; the error with the name of the row and that of the file."""
