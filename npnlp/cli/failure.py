@@ -1,10 +1,21 @@
-"""What went wrong, as one line with a status: 1 a check failed, 2 bad input, 130 interrupted."""
+"""What went wrong, as one line with a status; of several processes, which one says it.
+
+Status 1: a check failed. 2: bad input, or no such device. 130: interrupted.
+"""
 
 from __future__ import annotations
+
+import os
 
 from npnlp.errors import DeviceError, DivergenceError, InputError
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+#: How the launchers of Open MPI, MPICH and MVAPICH tell a process its rank and their number.
+LAUNCHERS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
+)
 
 
 def failure_of(error: BaseException) -> tuple[str, int] | None:
@@ -26,3 +37,11 @@ def failure_of(error: BaseException) -> tuple[str, int] | None:
 def one_line(message: str) -> str:
     """The message with its line ends and runs of blanks as single blanks."""
     return " ".join(message.split())
+
+
+def launched() -> tuple[int, int]:
+    """The rank of this process and their number, as the launcher says; 0 and 1 without one."""
+    for rank, size in LAUNCHERS:
+        if os.environ.get(rank, "").isdigit() and os.environ.get(size, "").isdigit():
+            return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1

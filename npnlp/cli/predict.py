@@ -19,7 +19,7 @@ from npnlp.cli.predict_file import (
 )
 from npnlp.cli.unknown import note_unknown
 from npnlp.errors import InputError
-from npnlp.text.name_file import Names
+from npnlp.text.name_file import Names, read_names
 
 HELP = "predict the nationality of names"
 DESCRIPTION = (
@@ -92,16 +92,8 @@ def _names(given: Sequence[str]) -> list[str]:
             continue
         if sys.stdin is None:
             raise InputError("standard input is closed; give names as arguments")
-        try:
-            content = sys.stdin.buffer.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            row = error.object.count(b"\n", 0, error.start) + 1
-            raise InputError(f"standard input: row {row}: not UTF-8") from error
-        lines = content.splitlines()
-        for row, line in enumerate(lines, start=1):
-            if not line.strip():
-                raise InputError(f"standard input: row {row}: empty; give one name a line")
-        names += lines
+        for part in read_names(sys.stdin.buffer, "standard input"):
+            names += part.names
     return names
 
 

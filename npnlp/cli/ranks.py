@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -10,17 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from npnlp.cli.failure import failure_of, one_line
+from npnlp.cli.failure import failure_of, launched, one_line
 from npnlp.errors import InputError
 from npnlp.training.distributed.shared import Shared
 from npnlp.training.ranks import ALONE, Alone
-
-#: How the launchers of Open MPI, MPICH and MVAPICH tell a process its rank and their number.
-LAUNCHERS = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("PMI_RANK", "PMI_SIZE"),
-    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
-)
 
 
 def add_distributed(parser: Any) -> None:
@@ -29,14 +21,6 @@ def add_distributed(parser: Any) -> None:
         "--distributed", choices=["mpi"],
         help="share every batch among the processes that mpiexec started",
     )  # fmt: skip
-
-
-def launched() -> tuple[int, int]:
-    """The rank of this process and their number, as the launcher says; 0 and 1 without one."""
-    for rank, size in LAUNCHERS:
-        if os.environ.get(rank, "").isdigit() and os.environ.get(size, "").isdigit():
-            return int(os.environ[rank]), int(os.environ[size])
-    return 0, 1
 
 
 @contextmanager

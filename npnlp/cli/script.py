@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from npnlp.backend.threads import one_blas_thread
-from npnlp.cli.failure import BAD_INPUT, DONE, INTERRUPTED, failure_of, one_line
+from npnlp.cli.failure import (
+    BAD_INPUT,
+    DONE,
+    INTERRUPTED,
+    failure_of,
+    launched,
+    one_line,
+)
 from npnlp.cli.options import Formatter
-from npnlp.cli.ranks import launched
 from npnlp.text import own_table_path
 
 #: What a process is that has nothing to do but the command.
