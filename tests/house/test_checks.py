@@ -40,7 +40,7 @@ def test_a_value_out_of_range_is_refused(
     for value in good:
         check("size", value)
     for value in bad:
-        with pytest.raises(InputError, match="^size is .*; it has to be .*") as caught:
+        with pytest.raises(InputError, match=r"^size is .*; it has to be .*") as caught:
             check("size", value)
         assert str(caught.value).endswith(wanted)
 
