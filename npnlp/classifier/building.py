@@ -20,7 +20,7 @@ DECIDED = ("num_embeddings", "num_classes", "padding_idx", "unk_idx", "num_ngram
 
 
 def model_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Of ``given``, what :func:`make_classifier` takes."""
+    """The entries of ``given`` that :func:`make_classifier` takes."""
     names = {field.name for field in fields(ClassifierConfig)} - set(DECIDED)
     return {name: value for name, value in given.items() if name in names}
 

@@ -128,7 +128,7 @@ class Classifier:
         return best[:, None], probability[:, None]
 
     def _probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
-        """By the shortest way for that many sequences of these lengths."""
+        """By the way that is fastest for this number of sequences and their lengths."""
         readable = can_read(self.model)
         if len(lengths) == 1 and readable and len(tokens) <= LONGEST:
             return read_one(self.model, tokens)[None]
@@ -160,7 +160,7 @@ class Classifier:
         return encode_names(cleaned, vocab)
 
     def packed_probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
-        """The same of tokens, one name after another, in packed batches."""
+        """The probabilities of tokens, one name after another, by packed batches."""
         backend = self.model.backend
         starts = np.cumsum(lengths) - lengths
         targets = np.zeros(len(lengths), dtype=np.int64)

@@ -67,7 +67,7 @@ def partial_sums(
 def evaluation_of(
     split: SplitArrays, classes: int, sums: NDArray[np.float64], predictions: NDArray[np.int64]
 ) -> Evaluation:
-    """The evaluation that comes of the :func:`partial_sums` of all ranks, added up."""
+    """The evaluation, from the :func:`partial_sums` of all ranks added up."""
     loss_sum = weight_sum = 0.0
     for loss, weight in sums.tolist():
         loss_sum += loss

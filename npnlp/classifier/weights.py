@@ -42,9 +42,9 @@ def _weight(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
 
 
 def require_room(config: ClassifierConfig, state: Mapping[str, NDArray[Any]]) -> None:
-    """Raise :class:`InputError` where ``config`` is of a far larger model than ``state`` fills.
+    """Raise :class:`InputError` where ``config`` asks for a far larger model than ``state`` fills.
 
-    So that what a file makes the program allocate is a small multiple of the file.
+    So a small file cannot make the program allocate much memory.
     """
     numbers = sum(tensor.size for tensor in state.values())
     if config.parameter_count > max(ROOM * numbers, SMALL):

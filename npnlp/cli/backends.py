@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def verdict_on(name: str) -> str:
-    """What came of trying the backend, in one line."""
+    """Whether the backend works here, in one line."""
     try:
         backend = get_backend(name)
         described = backend.describe()

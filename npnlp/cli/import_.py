@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
-    """What a bare state dict does not say; see :func:`choices_of`."""
+    """Options for what a bare state dict does not say; see :func:`choices_of`."""
     group = parser.add_argument_group(
         "a bare state dict", "a file of npnlp export says all this itself"
     )
@@ -58,7 +58,7 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
 
 
 def choices_of(options: argparse.Namespace) -> Choices:
-    """What was given."""
+    """The choices that were given."""
     return Choices(options.nonlinearity, options.reset, options.pooling, options.num_heads)
 
 

@@ -68,7 +68,7 @@ def predict_parts(
 
 @contextlib.contextmanager
 def opened_for(target: str) -> Iterator[Write]:
-    """What writes text to a file, which is there at the end and not before, or "-", at once."""
+    """A function that writes text: to a file that appears at the end, or at once to "-"."""
     if target != "-":
         try:
             with replacing(target) as write:
@@ -136,7 +136,7 @@ def _seen(parts: Iterable[Names], advance: Callable[[int], Any]) -> Iterator[Nam
 
 @contextlib.contextmanager
 def _progress(file: BinaryIO) -> Iterator[Callable[[int], Any]]:
-    """What is told of the bytes that are done; it shows them on a terminal."""
+    """A function that is told how many bytes are done, and shows it on a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda size: None
         return

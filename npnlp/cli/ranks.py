@@ -16,7 +16,7 @@ from npnlp.training.ranks import ALONE, Alone
 
 
 def add_distributed(parser: Any) -> None:
-    """The option."""
+    """``--distributed``."""
     parser.add_argument(
         "--distributed", choices=["mpi"],
         help="share every batch among the processes that mpiexec started",
@@ -27,9 +27,9 @@ def add_distributed(parser: Any) -> None:
 def joined(prefix: str, distributed: str | None) -> Iterator[Alone]:
     """The ranks of this run.
 
-    What stops all of them is raised on rank 0, and the others leave with status 0, so that it is
-    said once and rank 0's status is that of the run. What stops one rank is said by it, and ends
-    all.
+    An error that all ranks meet is raised on rank 0, and the others leave with status 0: it is said
+    once, and rank 0's status is that of the run. An error on one rank is said by that rank, and
+    ends all.
     """
     rank, size = launched()
     if distributed is None:

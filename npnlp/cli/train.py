@@ -164,7 +164,7 @@ def _threads(
 
 
 def _with_recipe(options: argparse.Namespace, say: Callable[[str], None]) -> argparse.Namespace:
-    """The options again, with the recipe's in place of the defaults."""
+    """The options, with the recipe's values for the defaults."""
     recipe = {
         "char_embedding_size" if name == "embedding_size" else name: value
         for name, value in RECIPES[options.recipe].items()

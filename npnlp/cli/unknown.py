@@ -15,7 +15,7 @@ CHARACTERS, NAMES = 20, 10
 
 
 class Unknown:
-    """Counts names with unknown characters, part by part; one note in the end speaks of all."""
+    """Counts names with unknown characters, part by part, for one note at the end."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._known = classifier.vectorizer.char_vocab

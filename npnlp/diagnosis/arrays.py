@@ -49,7 +49,7 @@ class ArrayCheck:
 
 
 def check_step(replay: Replay, backend: Backend) -> list[ArrayCheck]:
-    """Every array of the step in the order of computation; of a step on ``val``, to the loss."""
+    """Check every array of the step, in the order of computation; on ``val``, up to the loss."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         return _Repetition(replay, backend).checks
 
@@ -60,7 +60,7 @@ def _backward_order(name: str) -> int:
 
 
 class _Repetition:
-    """A step that notes all its arrays in ``checks``."""
+    """Takes the step, and notes all its arrays in ``checks``."""
 
     def __init__(self, replay: Replay, backend: Backend) -> None:
         self.checks: list[ArrayCheck] = []
@@ -178,7 +178,7 @@ class _Repetition:
 
 
 class _Tap:
-    """Stands in the place of a layer, does what it does, and notes what goes through."""
+    """Stands in for a layer: calls it, and notes what goes in and out."""
 
     def __init__(self, name: str, layer: Any, notes: _Repetition) -> None:
         self._name, self._layer, self._notes = name, layer, notes

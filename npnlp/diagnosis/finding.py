@@ -69,12 +69,12 @@ class Finding:
 
 
 def diagnose(replay: Replay, backend: Backend) -> Finding | None:
-    """Repeat the step; what first is not finite in it, or None where all is."""
+    """Repeat the step; the first number that is not finite, or None where all are."""
     return finding_of(replay, check_step(replay, backend))
 
 
 def finding_of(replay: Replay, checks: Sequence[ArrayCheck]) -> Finding | None:
-    """The first of the arrays that is not finite."""
+    """The finding of the first array that is not finite, or None."""
     for check in checks:
         if check.value:
             taken = {name: value for name, value in vars(check).items() if name != "largest"}

@@ -70,7 +70,7 @@ def _training_config(given: Mapping[str, Any]) -> TrainingConfig:
 
 
 def _with_recipe(given: dict[str, Any]) -> dict[str, Any]:
-    """The parameters, with the recipe's in place of those that are as they were by default.
+    """The parameters, with the recipe's values for those that have their defaults.
 
     Raises :class:`InputError` for a recipe that is not known.
     """

@@ -92,7 +92,7 @@ def _column(argument: str, values: Any, dtype: Any = None) -> NDArray[Any]:
 
 
 def plain(value: Any) -> Any:
-    """A NumPy number as Python's: a search over an array of settings hands those on."""
+    """A NumPy number as Python's; a search over an array of settings passes NumPy's."""
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -84,7 +84,7 @@ def _not_finite(value: float) -> bool:
 
 
 def _check(root: Any, bad: Callable[[float], bool]) -> None:
-    """Look at every value once; not by recursion, which a deep one would exhaust."""
+    """Check every value, without recursion: deep nesting would exhaust the stack."""
     waiting: list[tuple[str, Any, int]] = [("", [root], 0)]
     while waiting:
         name, container, depth = waiting.pop()

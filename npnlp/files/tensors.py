@@ -67,7 +67,7 @@ def read_tensors(path: str | Path) -> tuple[State, dict[str, Any] | None]:
 
 
 def require_kind(path: str | Path, values: Mapping[str, Any], *kinds: str) -> dict[str, Any]:
-    """``values`` without what they say of the file.
+    """``values`` without the format and its version.
 
     Raises :class:`InputError` for another kind than ``kinds``, or for another format version, with
     the version that this program reads.

@@ -21,6 +21,7 @@ from npnlp.models import ClassifierConfig
 from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, clean_name
 from npnlp.training.config import TrainingConfig
+from npnlp.training.objective import log_frequencies
 from npnlp.training.recipes import RECIPES
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -95,7 +96,7 @@ class Result:
 def train(
     entrant: Entrant, dataset: SurnameDataset, seed: int, splits: Sequence[str] = ("val", "test")
 ) -> Result:
-    """Train as ``npnlp train`` does; the answers on ``splits``, of which no other is looked at."""
+    """Train as ``npnlp train`` does; the probabilities on ``splits`` and on no other split."""
     config = TrainingConfig(**entrant.training, seed=seed, gradient_flow=False)
     with tempfile.TemporaryDirectory() as folder:
         made = Run.make(
@@ -118,7 +119,7 @@ def train(
 
 
 def ensemble(name: str, results: Sequence[Result]) -> Result:
-    """All of them as one model, which gives the mean of their probabilities."""
+    """The ensemble of them, which gives the mean of their probabilities."""
     splits = results[0].probabilities
     return Result(
         name,
@@ -132,7 +133,7 @@ def ensemble(name: str, results: Sequence[Result]) -> Result:
 
 @dataclass(frozen=True)
 class Answers:
-    """The right answers of a split, and for each row whether train has not its name."""
+    """The targets of a split, and for each row whether its name is missing in train."""
 
     targets: NDArray[np.int64]
     unseen: NDArray[np.bool_]
@@ -256,9 +257,7 @@ def corrected(probabilities: NDArray[Any], log_prior: NDArray[Any], tau: float) 
 def log_prior_of(dataset: SurnameDataset) -> NDArray[Any]:
     """The logarithm of each class's frequency in train, as the trainer takes it."""
     classes = len(dataset.get_vectorizer().nationality_vocab)
-    counts = np.maximum(np.bincount(dataset.arrays("train").targets, minlength=classes), 1)
-    logarithms: NDArray[Any] = np.log(counts / counts.sum())
-    return logarithms
+    return log_frequencies(dataset.arrays("train").targets, classes)
 
 
 def paired_changes(

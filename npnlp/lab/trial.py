@@ -95,7 +95,7 @@ class Lab:
         return loss
 
     def backward(self, random: Random, probe: Any = None) -> Array:
-        """Forward, loss and backward on one batch; the loss. Gradients are added, none is used."""
+        """Forward, loss and backward on one batch; the loss. Adds gradients, updates nothing."""
         x, targets = self.batch(random)
         y, cache = self.model.forward(x, packing=self.packing)
         loss: Array
@@ -104,7 +104,7 @@ class Lab:
         return loss
 
     def check(self) -> float:
-        """The loss on fresh sequences, others at each step; infinite where it is no number."""
+        """The loss on fresh sequences, new ones at each check; infinite where it is not finite."""
         random = self.random.child("check").at(self.steps)
         count = -(-self.config.check_size // self.config.batch_size)
         total = 0.0

@@ -39,7 +39,7 @@ DEFAULTS = {
 
 
 def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
-    """What has to be the same for a resumed run to be the same run.
+    """The settings that a resumed run has to have in common with the one it resumes.
 
     ``data`` is the SHA-256 of the rows in their order, whatever file they are in.
     """
@@ -98,7 +98,7 @@ def align(trainer: Trainer) -> None:
 
 
 def note_machine(trainer: Trainer, epoch: int, batch: int) -> None:
-    """Add to ``progress.computed_on`` what computes from here on, where it is another."""
+    """Add this machine to ``progress.computed_on``, where it is not the one before."""
     noted = trainer.progress.computed_on
     now = {"npnlp": __version__, **trainer.model.backend.describe()}
     place = {"from_epoch": epoch, "from_batch": batch}

@@ -27,7 +27,7 @@ INFINITE = ("state.schedule.best", "state.stopper.best")
 def require_state(
     trainer: Trainer, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
 ) -> None:
-    """Raise :class:`InputError`, naming tensor or field, for what ``trainer`` cannot go on from."""
+    """Raise :class:`InputError`, naming tensor or field, where ``trainer`` cannot go on from it."""
     own_tensors, own_values = trainer.state()
     for name in sorted(own_tensors.keys() ^ tensors.keys()):
         raise InputError(
@@ -105,7 +105,7 @@ def _require_machines(noted: list[Any]) -> None:
 
 
 def _require_flow(trainer: Trainer, flow: NDArray[Any], epoch: int) -> None:
-    """The epoch, the number of the layer and the lag, with which each row begins, are whole."""
+    """Each row begins with whole numbers: the epoch, the number of the layer, the lag."""
     limits = (epoch + 1, len(trainer.flow_layers), 2**31)
     for column, limit in enumerate(limits):
         numbers = flow[:, column]

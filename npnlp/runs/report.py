@@ -17,7 +17,7 @@ from npnlp.version import __version__
 
 
 def environment(backend: Backend) -> dict[str, str]:
-    """What the figures were made with."""
+    """The versions and the machine that figures were made with."""
     return {
         "npnlp": __version__,
         "python": platform.python_version(),

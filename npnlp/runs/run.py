@@ -155,7 +155,7 @@ class Run:
         self._train(bars=False, save=lambda better: None)
 
     def _keep_step(self, error: DivergenceError) -> DivergenceError:
-        """Write ``replay_file``; the error with the name of the row and that of the file."""
+        """Write ``replay_file``; the error, naming the row's name and the file."""
         if error.replay is None:
             return error
         names = self.dataset.frames[error.replay.split]["surname"].iloc[error.replay.rows]

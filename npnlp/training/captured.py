@@ -56,7 +56,7 @@ def obstacle(updater: Updater) -> str:
 
 
 def captured_steps(updater: Updater) -> CapturedSteps | None:
-    """The steps of ``updater``, to be captured; None where the backend or the model cannot be."""
+    """Captured steps of ``updater``; None where its backend or its model has none."""
     graphs = updater.model.backend.graphs()
     if graphs is None or obstacle(updater):
         return None
@@ -97,7 +97,7 @@ class CapturedSteps:
         self.first, self.begun, self.rate_before, self.doubtful = 0, 0, 0.0, False
 
     def run(self, order: NDArray[np.int64], on_batch: Callable[[], None]) -> int:
-        """The epoch from ``progress.batch`` on; how many rows of the split that were."""
+        """Train an epoch from ``progress.batch`` on; the number of rows that were trained on."""
         progress = self.updater.progress
         first, size = progress.batch, self.updater.config.batch_size
         with self.graphs.in_use(), self._consistent_at_the_end():
@@ -132,7 +132,7 @@ class CapturedSteps:
         self._set_counters(first)
 
     def step(self) -> None:
-        """One step, of batch ``progress.batch``: launched, not waited for."""
+        """Launch the step of batch ``progress.batch``, without waiting for it."""
         number, adam = self.updater.progress.batch, self.updater.optimizer
         size = self.updater.config.batch_size
         key = min(size, len(self.order) - number * size), capacity_for(self.rows_of[number])
@@ -183,7 +183,7 @@ class CapturedSteps:
         self._set_counters(number + 1)
 
     def _went_back(self) -> bool:
-        """Wait for the device; where a step was not finite, stand before it again."""
+        """Wait for the device; go back to a step that was not finite. Whether there was one."""
         bad = int(self.backend.to_numpy(self.counters)[2])
         self.doubtful = bad > 0
         if bad:
@@ -201,7 +201,7 @@ class CapturedSteps:
 
     @contextmanager
     def _consistent_at_the_end(self) -> Iterator[None]:
-        """However it ends, ``progress`` and the optimizer's steps say what the weights are."""
+        """Whatever stops the epoch, ``progress`` and the optimizer's steps fit the weights."""
         try:
             yield
         except BaseException:

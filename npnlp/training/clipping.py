@@ -29,5 +29,5 @@ def clip_grad_norm(grads: Array, max_norm: float | None, backend: Backend) -> Ar
 
 
 def clipped(norms: NDArray[np.float64], max_norm: float | None) -> NDArray[np.float64]:
-    """What :func:`clip_grad_norm` leaves of gradients of these norms (on the host)."""
+    """These norms after :func:`clip_grad_norm`, on the host."""
     return norms if max_norm is None else norms * np.minimum(max_norm / (norms + 1e-6), 1.0)

@@ -19,7 +19,7 @@ from npnlp.training.schedule import SCHEDULES
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What decides the course of a training run, besides the model and the data.
+    """The settings of a training, besides those of the model and the data.
 
     With ``schedule`` "plateau" the rate is halved where the validation loss stands still, and the
     weights of the best epoch are used; with "onecycle" it rises over the first ``warm_up`` of all
@@ -87,6 +87,6 @@ class TrainingConfig:
 
     @property
     def optimizer_options(self) -> dict[str, float]:
-        """Those of :func:`make_optimizer`, besides the rate."""
+        """The options of :func:`make_optimizer`, besides the learning rate."""
         names = ("momentum", "beta2", "weight_decay")
         return {name: getattr(self, name) for name in names}

@@ -17,6 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from npnlp.backend import Array, Random
 from npnlp.classifier.batches import Batch
 from npnlp.layers import SoftmaxCrossEntropy
@@ -26,9 +29,16 @@ from npnlp.models import SurnameClassifier
 Probe = Callable[[Any], None]
 
 
+def log_frequencies(targets: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """``log pi (C,)``, the logarithms of the classes' frequencies; one that is absent counts 1."""
+    counts = np.maximum(np.bincount(targets, minlength=classes), 1)
+    logarithms: NDArray[np.float64] = np.log(counts / counts.sum())
+    return logarithms
+
+
 class Outcome(NamedTuple):
-    """Of a batch: the ``logits (B, C)``, the sum of the weighted losses and that of the weights,
-    and of how many rows the largest logit is that of the target.
+    """Of a batch: ``logits (B, C)``, the sums of weighted losses and of weights, and the number of
+    rows that are predicted right.
     """
 
     logits: Array
@@ -49,7 +59,7 @@ class Objective(Protocol):
 
 
 class PlainObjective:
-    """The cross-entropy of the class that each row carries."""
+    """The cross-entropy, with one class a row as its target."""
 
     def __init__(self, criterion: SoftmaxCrossEntropy) -> None:
         self.criterion = criterion

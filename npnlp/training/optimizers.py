@@ -21,7 +21,7 @@ SAFE_RATE = 1e18
 
 
 class Optimizer(ABC):
-    """Changes ``flat.values`` by ``flat.grads``. ``moments`` is all it has to remember."""
+    """Changes ``flat.values`` by ``flat.grads``; ``moments`` and ``steps`` are its state."""
 
     def __init__(self, flat: FlatParameters, backend: Backend, learning_rate: float) -> None:
         require_positive("learning_rate", learning_rate)
@@ -123,7 +123,7 @@ class Adam(Optimizer):
         self.backend.adam_step(self.flat.values, self.flat.grads, moments, self.scratch, numbers)
 
     def numbers(self, step: int, rate: float) -> AdamNumbers:
-        """What step ``step``, counted from 1, is taken with at a learning rate ``rate``."""
+        """The factors of step ``step``, counted from 1, at a learning rate ``rate``."""
         b1, b2 = self.betas
         # With m^ = a m and v^ = b^2 v, the change is (eta a / b) m / (sqrt(v) + eps / b).
         a = (1 - b1) / (1 - b1**step)

@@ -1,4 +1,4 @@
-"""The processes (ranks) that share a training; here the one process that has it to itself."""
+"""The processes (ranks) of a training; here, one process that trains by itself."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ AnyBatch: TypeAlias = Batch | Part
 
 
 class Alone:
-    """One process: batches are its own, and nothing is sent.
+    """A single process: all batches are its own, and nothing is sent.
 
-    :class:`npnlp.training.distributed.shared.Shared` is the same for several.
+    For several see :class:`npnlp.training.distributed.shared.Shared`.
     """
 
     rank, size, first = 0, 1, True
@@ -47,11 +47,11 @@ class Alone:
         start: int,
         undivided: int | None,
     ) -> Iterator[AnyBatch]:
-        """Those of :func:`npnlp.classifier.batches.batches`; rank 0 has ``undivided`` to itself."""
+        """This rank's parts of the batches from ``start`` on; rank 0 has all of ``undivided``."""
         return batches(split, order, batch_size, backend, start)
 
     def objective(self, objective: Objective) -> Objective:
-        """``objective`` for what :meth:`batches` gives."""
+        """``objective`` for the parts that :meth:`batches` gives."""
         return objective
 
     def together(self, *partial: NDArray[Any]) -> list[NDArray[Any]]:
@@ -59,7 +59,7 @@ class Alone:
         return list(partial)
 
     def from_first(self, content: bytes) -> bytes:
-        """What rank 0 gave."""
+        """The ``content`` of rank 0."""
         return content
 
     def agreed(self, check: Callable[[], None]) -> Callable[[], None]:

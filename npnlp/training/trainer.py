@@ -84,7 +84,7 @@ class Trainer(Updater):
         return row
 
     def _run_batches(self, order: NDArray[np.int64], on_batch: Callable[[], None]) -> int:
-        """The epoch from ``progress.batch`` on; how many rows of the split that were."""
+        """Train from batch ``progress.batch`` on; the number of rows that were trained on."""
         progress, size, rows = self.progress, self.config.batch_size, 0
         for batch in self.ranks.batches(
             self.train, order, size, self.model.backend, progress.batch, self.probed_batch
@@ -96,7 +96,7 @@ class Trainer(Updater):
         return rows
 
     def _order(self, random: Random) -> NDArray[np.int64]:
-        """In which order an epoch takes the rows."""
+        """The order of the rows in an epoch."""
         order, config = random.permutation(len(self.train)), self.config
         if not config.bucket:
             return order
@@ -149,8 +149,7 @@ class Trainer(Updater):
     def begin_from_here(self) -> None:
         """Take the model's weights as the best so far: only better ones will replace them.
 
-        Raises :class:`InputError` where the weights would be corrected for the classes' sizes once
-        more.
+        Raises :class:`InputError` with ``prior_correction``, which they may have had already.
         """
         if self.config.prior_correction:
             raise InputError(
@@ -161,7 +160,7 @@ class Trainer(Updater):
         self.stopper.best = self.evaluate(self.val).loss
 
     def finish(self) -> None:
-        """Give the model its best weights, and the correction for the classes' sizes, if any."""
+        """Give the model its best weights, and apply the ``prior_correction``, if any."""
         self.model.load_state_dict(self.best)
         if self.config.prior_correction:
             taken = self.config.prior_correction * self.log_prior

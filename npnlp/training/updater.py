@@ -18,7 +18,12 @@ from npnlp.text.repeats import merged
 from npnlp.training.clipping import clip_grad_norm, squared_norms
 from npnlp.training.config import TrainingConfig
 from npnlp.training.history import Progress
-from npnlp.training.objective import Objective, PlainObjective, SoftObjective
+from npnlp.training.objective import (
+    Objective,
+    PlainObjective,
+    SoftObjective,
+    log_frequencies,
+)
 from npnlp.training.optimizers import SAFE_RATE, make_optimizer
 from npnlp.training.ranks import ALONE, Alone, AnyBatch
 from npnlp.training.recorder import LOGGED, add_flow, note_batch
@@ -27,7 +32,7 @@ from npnlp.training.step_record import Examine, Replay
 
 
 class Updater:
-    """Takes the steps of a training; ``progress`` says which one is next.
+    """Updates the weights, step after step; ``progress`` says which step is next.
 
     ``ranks`` share every batch (:mod:`npnlp.training.distributed.shared`). ``examine`` looks into a
     step where a number may not be finite; without it such a step ends the training.
@@ -47,8 +52,7 @@ class Updater:
         self.model, self.config, self.ranks, self.examine = model, config, ranks, examine
         self.train = merged(train, classes) if config.merge_repeats else train
         self.splits = {"train": self.train}
-        counts = np.maximum(np.bincount(train.targets, minlength=classes), 1)
-        self.log_prior = np.log(counts / counts.sum())
+        self.log_prior = log_frequencies(train.targets, classes)
         self.criterion = make_criterion(model, class_weights)
         objective: Objective = PlainObjective(self.criterion)
         if config.soft:
@@ -74,7 +78,7 @@ class Updater:
 
     @property
     def probed_batch(self) -> int | None:
-        """The batch of each epoch whose gradient flow is kept: the last full one, or none."""
+        """The batch of each epoch whose gradient flow is recorded: the last full one, or none."""
         if not self.config.gradient_flow:
             return None
         return max(len(self.train) // self.config.batch_size - 1, 0)
@@ -132,7 +136,7 @@ class Updater:
         )
 
     def record(self, rows: NDArray[np.int64], split: str, batch: int) -> Replay:
-        """The step that is taken, or would be, with these rows of ``split``; see ``splits``."""
+        """The record of a step on these rows of ``split``, a name of ``splits``."""
         data, weights = self.splits[split], self.criterion.class_weights
         ends = data.starts[rows] + data.lengths[rows]
         names = [data.tokens[a:b] for a, b in zip(data.starts[rows], ends, strict=True)]

@@ -76,7 +76,7 @@ class Mpi:
         return total
 
     def _pinned(self, values: Array, backend: Backend) -> Array:
-        """A copy on the host, in memory that the device copies to without a detour."""
+        """A copy in pinned memory of the host, which the device copies to directly."""
         key = (values.size, values.dtype, "pinned")
         if key not in self._buffers:
             memory = backend.xp.cuda.alloc_pinned_memory(values.nbytes)
@@ -85,7 +85,7 @@ class Mpi:
         return on_host
 
     def from_first(self, content: bytes) -> bytes:
-        """What rank 0 gave."""
+        """The ``content`` of rank 0."""
         size = np.array([len(content)], dtype=np.int64)
         self.comm.Bcast(size)
         buffer = np.frombuffer(content.ljust(int(size[0])), dtype=np.uint8).copy()
@@ -93,7 +93,7 @@ class Mpi:
         return buffer.tobytes()
 
     def all_leave(self) -> bool:
-        """Whether all ranks come here within :data:`GRACE`: what stops this one stops them all."""
+        """Wait for :data:`GRACE` seconds; whether all ranks came here, stopped by the same."""
         arrived, deadline = self.leaving.Ibarrier(), time.monotonic() + GRACE
         while not arrived.Test():
             if time.monotonic() > deadline:

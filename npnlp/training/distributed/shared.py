@@ -48,7 +48,7 @@ class Communicator(Protocol):
         """
 
     def from_first(self, content: bytes) -> bytes:
-        """What rank 0 gave."""
+        """The ``content`` of rank 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +71,10 @@ class BatchShare:
         return replace(self, starts=steps)
 
     def place(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
-        """A row a sequence, a row a step, or ``(B, heads, T, T)``.
+        """The shape of the full batch's mask, and where in it this rank's mask of ``shape`` lies.
 
-        Where every sequence has one step, a row a sequence and a row a step are the same. Raises
+        A mask has a row a sequence or a row a step (the same where all sequences have one step), or
+        is ``(B, heads, T, T)``. Raises
         :class:`InputError` for another number of rows.
         """
         own, batch = slice(self.rank, None, self.size), len(self.lengths)
@@ -93,7 +94,7 @@ class BatchShare:
 
     @cached_property
     def packed(self) -> tuple[int, Rows]:
-        """How many rows a packed mask of the full batch has, and which of them are this rank's."""
+        """The number of rows of the full batch's packed mask, and which of them are this rank's."""
         steps, places = self.packing.steps, self.packing.places
         sizes = (self.lengths[:, None] > np.arange(self.lengths[0])).sum(axis=0)
         ends = np.cumsum(sizes)
