@@ -106,7 +106,7 @@ def expected_calibration_error(bins: list[Bin]) -> float:
     return sum(each.rows * abs(each.accuracy - each.confidence) for each in bins) / rows
 
 
-def interval(fraction: float, rows: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(fraction: float, rows: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a fraction that was counted among ``rows`` (Wilson, 1927)."""
     middle = (fraction + z * z / (2 * rows)) / (1 + z * z / rows)
     half = (

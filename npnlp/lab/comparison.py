@@ -168,7 +168,7 @@ def score(probabilities: NDArray[Any], answers: Answers) -> dict[str, float]:
     return {f"{scope}{name}": kind[name] for scope, kind in found for name in SCORES}
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean, and the ends of its 95 % interval by Student's t; NaN ends for a single value.
 
     Beyond 30 values the factor of 30 is taken, which is a little wide.
@@ -182,8 +182,8 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def named_interval(name: str, values: Sequence[float]) -> dict[str, float]:
-    """:func:`interval` as three columns of a table."""
-    return dict(zip((name, f"{name}_low", f"{name}_high"), interval(values), strict=True))
+    """:func:`t_interval` as three columns of a table."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), t_interval(values), strict=True))
 
 
 def model_rows(results: Sequence[Result], dataset: SurnameDataset) -> list[dict[str, Any]]:
