@@ -15,7 +15,7 @@ from npnlp.checks import from_fields, require_positive, require_whole
 from npnlp.classifier.batches import Batch, batches
 from npnlp.classifier.building import make_criterion
 from npnlp.errors import InputError, require_known
-from npnlp.files.tensors import load_tensors, save_tensors
+from npnlp.files.tensors import below, load_tensors, save_tensors
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.models.surname_classifier import KEYS
 from npnlp.text import SplitArrays
@@ -85,16 +85,13 @@ def read_replay(path: str | Path) -> Replay:
 
 
 def _assemble(tensors: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> Replay:
-    def below(prefix: str) -> dict[str, NDArray[Any]]:
-        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
     plain: dict[str, Any] = {name: values[name] for name in PLAIN}
     arrays: dict[str, Any] = {name: tensors[f"batch.{name}"] for name in ARRAYS}
     names = values["names"]
     _require(type(names) is list and all(type(n) is str for n in names), "names are no texts")
     return Replay(
-        weights=below("weights."),
-        moments=below("moments."),
+        weights=below(tensors, "weights."),
+        moments=below(tensors, "moments."),
         class_weights=tensors.get("class_weights"),
         **arrays,
         config=ClassifierConfig.from_dict(values["config"]),

@@ -66,6 +66,11 @@ def read_tensors(path: str | Path) -> tuple[State, dict[str, Any] | None]:
     return tensors, values
 
 
+def below(tensors: Mapping[str, NDArray[Any]], prefix: str) -> State:
+    """The tensors whose names begin with ``prefix``, by the rest of their names."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
 def require_kind(path: str | Path, values: Mapping[str, Any], *kinds: str) -> dict[str, Any]:
     """``values`` without the format and its version.
 

@@ -16,6 +16,7 @@ from npnlp.backend import Random
 from npnlp.classifier.batches import bucketed, by_length
 from npnlp.classifier.evaluation import Evaluation, evaluation_of, partial_sums
 from npnlp.errors import DivergenceError, InputError
+from npnlp.files.tensors import below
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
 from npnlp.training.captured import CapturedSteps, captured_steps
@@ -185,13 +186,9 @@ class Trainer(Updater):
 
     def load_state(self, tensors: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> None:
         """Continue where :meth:`state` was taken."""
-
-        def below(prefix: str) -> dict[str, NDArray[Any]]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.model.load_state_dict(below("model."))
-        self.best = below("best.")
-        self.optimizer.load_state_dict(below("optimizer."), values["steps"])
+        self.model.load_state_dict(below(tensors, "model."))
+        self.best = below(tensors, "best.")
+        self.optimizer.load_state_dict(below(tensors, "optimizer."), values["steps"])
         self.optimizer.learning_rate = values["learning_rate"]
         self.log[...] = self.model.backend.asarray(tensors["log"])
         self.flow = tensors["flow"]
