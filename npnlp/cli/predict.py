@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
-        help="a surname; - reads names from standard input, one a line",
+        help="a surname; - reads names from standard input, one a line or a CSV",
     )  # fmt: skip
     parser.add_argument(
         "--input", "-i", metavar="FILE",
