@@ -14,7 +14,7 @@ from passes.epochs import MODULES, measure, own_epochs, report, torch, torch_epo
 from npnlp.backend import get_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv, write_json
-from npnlp.runs.run import environment
+from npnlp.runs.report import environment
 from npnlp.text import SurnameDataset
 
 

@@ -33,7 +33,7 @@ from npnlp.backend import get_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
-from npnlp.runs.run import environment
+from npnlp.runs.report import environment
 from npnlp.text import SurnameDataset
 
 WORKER = Path(__file__).resolve().parent / "passes" / "ranks.py"

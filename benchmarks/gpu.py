@@ -29,10 +29,11 @@ from tqdm import tqdm
 
 from npnlp.backend import Backend
 from npnlp.backend.cuda.backend import CupyBackend
-from npnlp.cli.script import FAILED, guarded, script_parser
+from npnlp.cli.failure import FAILED
+from npnlp.cli.script import guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
-from npnlp.runs.run import environment
+from npnlp.runs.report import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {"lengths": [19], "batch_sizes": [64], "hidden_sizes": [64], "rounds": 3}

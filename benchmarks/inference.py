@@ -38,7 +38,7 @@ from npnlp.classifier.building import make_classifier, model_settings
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv, write_json
-from npnlp.runs.run import environment
+from npnlp.runs.report import environment
 from npnlp.text import SurnameDataset
 from npnlp.text.encoding import each_once
 from npnlp.training.recipes import RECIPES

@@ -41,7 +41,7 @@ from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
 from npnlp.layers import CELLS
-from npnlp.runs.run import environment
+from npnlp.runs.report import environment
 from npnlp.text import SplitArrays, SurnameDataset
 
 #: A step should take no more than so many times its floor.

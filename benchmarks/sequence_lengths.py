@@ -33,7 +33,7 @@ from npnlp.cli.options import add_backend
 from npnlp.cli.script import guarded, script_parser
 from npnlp.files import write_csv, write_json
 from npnlp.layers import CELLS
-from npnlp.runs.run import environment
+from npnlp.runs.report import environment
 
 LENGTHS = [10, 30, 100, 300, 1000, 3000, 10_000]
 QUICK: dict[str, Any] = {"lengths": [10, 40, 90], "batch_size": 4, "hidden_size": 16, "rounds": 2}

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from npnlp.backend import Random
-from npnlp.cli.script import DONE, FAILED, guarded, script_parser
+from npnlp.cli.failure import DONE, FAILED
+from npnlp.cli.script import guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.gradients import chain_rule as notes
 from npnlp.gradients.check import BOUNDS

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from npnlp.classifier.inspection import interval
+from npnlp.classifier.inspection import wilson_interval
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv
@@ -196,7 +196,7 @@ def main() -> int:
     draw(summary, options.out / "compare_models.png")
     tested = len(dataset.frames["test"])
     best = max(row["accuracy"] for row in summary)
-    low, high = interval(best, tested)
+    low, high = wilson_interval(best, tested)
     print(f"{tested:,} test rows; mean ± half of the 95 % interval over seeds; seconds of one core")
     print("\n".join(table(summary)))
     print(f"The names are a sample too: an accuracy of {best:.4f} on so many rows is one of "

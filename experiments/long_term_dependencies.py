@@ -1,6 +1,6 @@
 """How many steps back a recurrent network remembers, what cures it, and why.
 
-Each recipe (a cell, its first values, what is read of its states) is trained on each task at each
+Each variant (a cell, its first values, what is read of its states) is trained on each task at each
 length until it has solved the task or the budget of updates is used up. Its memory horizon is the
 largest length that most seeds have solved. Then the way back is measured: the gradient that reaches
 each step and the singular values of the Jacobians between, before and after training.
@@ -24,7 +24,7 @@ from npnlp.files import write_csv
 from npnlp.lab.cures import WHEN, answer, cures
 from npnlp.lab.tasks import TASKS
 from npnlp.lab.trial import LabConfig, horizons, outcome, train_on, verdict
-from npnlp.lab.variants import RECIPES
+from npnlp.lab.variants import VARIANTS
 
 QUICK: dict[str, Any] = {
     "tasks": ["adding", "first_token"], "cells": ["tanh", "gru", "attention"], "lengths": [5, 10],
@@ -33,7 +33,7 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 TASK_OF_LOOK = "adding"
 LOOKED_AT = ["tanh", "irnn", "lstm", "gru", "gru-chrono", "attention"]
-#: The colour and the line or mark of each recipe: Elman cells, gates, attention.
+#: The colour and the line or mark of each variant: Elman cells, gates, attention.
 LOOKS: dict[str, tuple[str, Any, str]] = {
     "tanh": (plots.BLACK, "-", "o"), "orthogonal": (plots.BLACK, "--", "s"),
     "relu": (plots.BLACK, "-.", "^"), "irnn": (plots.BLACK, ":", "D"),
@@ -47,21 +47,21 @@ FLOOR = 1e-12
 
 
 def draw_horizons(runs_csv: Path, path: Path) -> None:
-    """A panel a task, a line a recipe: the lengths that were tried, and how far it came."""
+    """A panel a task, a line a variant: the lengths that were tried, and how far it came."""
     runs = pd.read_csv(runs_csv)
     tasks, lengths = list(runs["task"].unique()), sorted(runs["T"].unique())
-    recipes = [name for name in RECIPES if name in set(runs["recipe"])]
+    variants = [name for name in VARIANTS if name in set(runs["recipe"])]
     columns = min(2, len(tasks))
     lines = -(-len(tasks) // columns)
     with plots.picture(
-        path, width=7.5 * columns, height=(1.8 + 0.42 * len(recipes)) * lines
+        path, width=7.5 * columns, height=(1.8 + 0.42 * len(variants)) * lines
     ) as figure:
         panels = figure.subplots(lines, columns, squeeze=False, sharey=True).reshape(-1)
         for axes, task in zip(panels, tasks, strict=False):
             of_task = runs[runs["task"] == task]
-            for place, recipe in enumerate(recipes):
-                colour = LOOKS[recipe][0]
-                found = of_task[of_task["recipe"] == recipe].groupby("T")["solved"]
+            for place, variant in enumerate(variants):
+                colour = LOOKS[variant][0]
+                found = of_task[of_task["recipe"] == variant].groupby("T")["solved"]
                 if not len(found):
                     continue
                 most = found.sum() * 2 > found.count()
@@ -79,9 +79,9 @@ def draw_horizons(runs_csv: Path, path: Path) -> None:
             axes.set_xlim(lengths[0] * 0.85, lengths[-1] * 1.2)
             axes.set_xticks(lengths, [str(length) for length in lengths])
             axes.set_xticks([], minor=True)
-            axes.set_yticks(range(len(recipes)), recipes)
+            axes.set_yticks(range(len(variants)), variants)
             axes.set(title=task.replace("_", " "), xlabel="length T (steps, log scale)",
-                     ylim=(len(recipes) - 0.5, -0.5))  # fmt: skip
+                     ylim=(len(variants) - 0.5, -0.5))  # fmt: skip
         for axes in panels[len(tasks) :]:
             axes.set_visible(False)
         figure.suptitle("Memory horizons (right): ● most seeds solve this length, × most do not")
@@ -98,11 +98,11 @@ def draw_cures(cures_csv: Path, path: Path) -> None:
         panels = figure.subplots(len(rows), len(WHEN), sharex=True, sharey="row")
         for line, (column, label, title) in zip(panels, rows, strict=True):
             for axes, when in zip(line, WHEN, strict=True):
-                for recipe, found in table[table["when"] == when].groupby("recipe", sort=False):
-                    colour, style, marker = LOOKS[str(recipe)]
+                for variant, found in table[table["when"] == when].groupby("recipe", sort=False):
+                    colour, style, marker = LOOKS[str(variant)]
                     axes.plot(found["lag"], found[column], color=colour,
                               linestyle=style, marker=marker, markersize=8,
-                              markevery=max(1, len(found) // 8), label=recipe)  # fmt: skip
+                              markevery=max(1, len(found) // 8), label=variant)  # fmt: skip
                 axes.set_yscale("log")
                 axes.set(title=f"{title}, {when}", xlabel="lag: steps back from the last",
                          ylabel=label)  # fmt: skip
@@ -112,14 +112,14 @@ def draw_cures(cures_csv: Path, path: Path) -> None:
 
 
 def plan(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    """The pairs of task and recipe that fit, in order; says which do not."""
+    """The pairs of task and variant that fit, in order; says which do not."""
     for task in options.tasks:
-        for recipe in options.cells:
-            reason = RECIPES[recipe].mismatch(TASKS[task])
+        for variant in options.cells:
+            reason = VARIANTS[variant].mismatch(TASKS[task])
             if reason is None:
-                yield task, recipe
+                yield task, variant
             else:
-                print(f"{recipe} is left out: {reason}")
+                print(f"{variant} is left out: {reason}")
 
 
 def train_all(
@@ -133,21 +133,21 @@ def train_all(
     seeds, backend = range(options.seed, options.seed + options.seeds), get_backend("numpy")
     pairs = list(plan(options))
     with tqdm(total=len(pairs) * len(lengths), unit="length", disable=None) as bar:
-        for task, recipe in pairs:
+        for task, variant in pairs:
             for tried, length in enumerate(lengths):
                 solved: list[bool] = []
 
                 def on_check(
-                    steps: int, loss: float, name: str = f"{task} {recipe} {length}"
+                    steps: int, loss: float, name: str = f"{task} {variant} {length}"
                 ) -> None:
                     bar.set_postfix_str(f"{name}: step {steps}, loss {loss:.4f}")
 
                 for seed in seeds:
-                    row = done.get((task, recipe, length, seed))
+                    row = done.get((task, variant, length, seed))
                     if row is None:
                         if not options.every_seed and outcome(solved, len(seeds)) is not None:
                             break
-                        row = train_on(task, length, seed, config, backend, recipe)
+                        row = train_on(task, length, seed, config, backend, variant)
                         rows.append(row)
                         write_csv(path, rows)
                     solved.append(bool(row["solved"]))
@@ -155,9 +155,9 @@ def train_all(
                 if not (options.all_lengths or outcome(solved, len(seeds))):
                     bar.update(len(lengths) - tried - 1)
                     break
-    tasks, recipes = list(TASKS), list(RECIPES)
+    tasks, variants = list(TASKS), list(VARIANTS)
     rows.sort(key=lambda row: (
-        tasks.index(row["task"]), recipes.index(row["recipe"]), row["T"], row["seed"]
+        tasks.index(row["task"]), variants.index(row["recipe"]), row["T"], row["seed"]
     ))  # fmt: skip
     write_csv(path, rows)
     return rows
@@ -168,10 +168,10 @@ def options_of(usual: LabConfig) -> argparse.Namespace:
     parser = script_parser(__doc__, "out/long_term_dependencies")
     add = parser.add_argument
     add("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="what to remember")
-    add("--cells", nargs="+", choices=list(RECIPES), default=list(RECIPES),
-        help="recipes: a cell, its first values, what is read of its states")  # fmt: skip
+    add("--cells", nargs="+", choices=list(VARIANTS), default=list(VARIANTS),
+        help="variants: a cell, its first values, what is read of its states")  # fmt: skip
     add("--lengths", nargs="+", type=int, default=[10, 20, 50, 100, 200, 500], metavar="T",
-        help="lengths to try; a recipe ends with the first it fails in most seeds")  # fmt: skip
+        help="lengths to try; a variant ends with the first it fails in most seeds")  # fmt: skip
     add("--all-lengths", action="store_true", help="do not stop there")
     add("--every-seed", action="store_true",
         help="run the last seeds, too, where the first have decided")  # fmt: skip
@@ -180,13 +180,13 @@ def options_of(usual: LabConfig) -> argparse.Namespace:
     add("--batch-size", type=int, default=usual.batch_size, metavar="B", help="sequences a batch")
     add("--hidden-size", type=int, default=usual.hidden_size, metavar="H", help="hidden units")
     add("--learning-rate", type=float, default=usual.learning_rate, metavar="X",
-        help="of Adam, for recipes that do not bring their own")  # fmt: skip
+        help="of Adam, for variants that do not bring their own")  # fmt: skip
     add("--clip-norm", type=float, default=usual.clip_norm, metavar="X",
         help="the longest gradient, all parameters together")  # fmt: skip
     add("--look", type=int, default=100, metavar="T",
         help=f"the length of {TASK_OF_LOOK} to look at Jacobians at; 0: do not")  # fmt: skip
-    add("--look-cells", nargs="+", choices=list(RECIPES), default=LOOKED_AT,
-        help="recipes to look at")  # fmt: skip
+    add("--look-cells", nargs="+", choices=list(VARIANTS), default=LOOKED_AT,
+        help="variants to look at")  # fmt: skip
     add("--resume", action="store_true", help="keep the runs that --out holds already")
     options = parser.parse_args()
     if options.seeds < 1:
@@ -215,7 +215,7 @@ def main() -> int:
     write_csv(out / "memory_horizons.csv", table)
     print(f"memory horizon, {options.seeds} seeds, at most {config.budget} updates:")
     for row in table:
-        print(f"  {row['task']:<16}{row['recipe']:<15}{row['horizon']:>5} of {lengths[-1]}")
+        print(f"  {row['task']:<16}{row['variant']:<15}{row['horizon']:>5} of {lengths[-1]}")
     draw_horizons(out / "long_term_dependencies.csv", out / "long_term_dependencies.png")
     print(verdict(table))
     print(answer(table))

@@ -20,8 +20,8 @@ class DeviceError(RuntimeError):
 class DivergenceError(RuntimeError):
     """Training met a number that is not finite, and stopped before it changed the weights.
 
-    ``finding`` (:class:`npnlp.diagnosis.finding.Finding`) says where, ``replay``
-    (:class:`npnlp.diagnosis.replay.Replay`) is the step, to be repeated; None where nobody knows.
+    ``finding`` (:class:`npnlp.diagnosis.finding.Finding`) says where, and ``replay``
+    (:class:`npnlp.training.step_record.Replay`) is the step; both are None where nobody has looked.
     """
 
     def __init__(self, message: str, finding: Any = None, replay: Any = None) -> None:

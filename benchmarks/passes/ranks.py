@@ -16,7 +16,8 @@ from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset
 from npnlp.training.config import TrainingConfig
 from npnlp.training.distributed.mpi import Mpi
-from npnlp.training.distributed.shared import ALONE, Communicator, Shared
+from npnlp.training.distributed.shared import Communicator, Shared
+from npnlp.training.ranks import ALONE
 from npnlp.training.trainer import Trainer
 
 #: By name: fields of the model, and the names in a batch of all ranks.

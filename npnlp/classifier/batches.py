@@ -14,9 +14,11 @@ from npnlp.layers.ngrams import known_ngrams
 from npnlp.layers.packing import pack_many
 from npnlp.text import SplitArrays
 
-#: Batches are packed together up to this many padded steps in all, which take some megabytes:
-#: enough to share the overhead, and to come back to cold memory seldom.
+#: Batches are packed together, up to this many padded steps, which take some megabytes: that
+#: spreads the overhead, and the memory is still in the cache.
 TOGETHER = 2**18
+#: Rows in a batch where nothing is trained.
+EVALUATION_BATCH = 512
 
 
 class Batch(NamedTuple):
@@ -52,14 +54,25 @@ def batches(
 
     The last batch may be smaller. Many are packed at once, fewer where names are long.
     """
-    whole = len(order) - len(order) % batch_size
+    full = len(order) - len(order) % batch_size
     longest = int(split.lengths.max()) if len(split) else 0
     together = max(1, TOGETHER // (batch_size * longest + 1)) * batch_size
-    for first in range(start * batch_size, whole, together):
-        chunk = order[first : min(first + together, whole)]
+    for first in range(start * batch_size, full, together):
+        chunk = order[first : min(first + together, full)]
         yield from _pack(split, chunk.reshape(-1, batch_size), backend)
-    if start * batch_size < len(order) and whole < len(order):
-        yield from _pack(split, order[whole:][None], backend)
+    if start * batch_size < len(order) and full < len(order):
+        yield from _pack(split, order[full:][None], backend)
+
+
+def by_length(
+    split: SplitArrays, backend: Backend, batch_size: int | None = None
+) -> Iterator[Batch]:
+    """All rows once, the shortest names first, so that a batch has little packing to do.
+
+    ``batch_size`` at a time, by default :data:`EVALUATION_BATCH`.
+    """
+    order = np.argsort(split.lengths, kind="stable")
+    return batches(split, order, batch_size or EVALUATION_BATCH, backend)
 
 
 def ngrams_of(split: SplitArrays, orders: Sequence[int], num_tokens: int) -> NDArray[np.int64]:
@@ -67,8 +80,8 @@ def ngrams_of(split: SplitArrays, orders: Sequence[int], num_tokens: int) -> NDA
     if not orders:
         return np.empty(0, dtype=np.int64)
     backend = get_backend("numpy")
-    (whole,) = batches(split, np.arange(len(split)), len(split), backend)
-    return known_ngrams(whole.vocabulary.take(whole.tokens), whole.packing, orders, num_tokens)
+    (every,) = batches(split, np.arange(len(split)), len(split), backend)
+    return known_ngrams(every.vocabulary.take(every.tokens), every.packing, orders, num_tokens)
 
 
 def _pack(split: SplitArrays, rows: NDArray[np.int64], backend: Backend) -> Iterator[Batch]:
@@ -109,7 +122,7 @@ def bucketed(
     """``order`` rearranged so that batches hold names of like length.
 
     Of ``together`` batches at a time the rows are sorted by length; then the batches are shuffled.
-    A last batch that is not whole stays last, and holds the shortest names of its ``together``.
+    A last batch that is not full stays last, and holds the shortest names of its ``together``.
     """
     chunk = batch_size * together
     rows = np.concatenate(
@@ -118,7 +131,7 @@ def bucketed(
             for part in (order[first : first + chunk] for first in range(0, len(order), chunk))
         ]
     )
-    whole = len(order) - len(order) % batch_size
-    batches_of = rows[:whole].reshape(-1, batch_size)
+    full = len(order) - len(order) % batch_size
+    batches_of = rows[:full].reshape(-1, batch_size)
     shuffled = batches_of[random.permutation(len(batches_of))]
-    return np.concatenate([shuffled.ravel(), rows[whole:]])
+    return np.concatenate([shuffled.ravel(), rows[full:]])

@@ -1,4 +1,4 @@
-"""A classifier for a dataset: its sizes come from the vocabularies, its n-grams from train."""
+"""A classifier for a dataset, whose sizes come from the vocabularies, and its loss."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from npnlp.backend import Backend, Random
 from npnlp.classifier.batches import ngrams_of
+from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SurnameDataset
 
@@ -16,9 +20,18 @@ DECIDED = ("num_embeddings", "num_classes", "padding_idx", "unk_idx", "num_ngram
 
 
 def model_settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Of ``given``, what :func:`make_classifier` takes."""
+    """The entries of ``given`` that :func:`make_classifier` takes."""
     names = {field.name for field in fields(ClassifierConfig)} - set(DECIDED)
     return {name: value for name, value in given.items() if name in names}
+
+
+def make_criterion(
+    model: SurnameClassifier, class_weights: NDArray[np.floating] | None = None
+) -> SoftmaxCrossEntropy:
+    """The loss of ``model``, with a weight ``(C,)`` for each class, if there are any."""
+    backend, dtype = model.backend, model.dtype
+    weights = None if class_weights is None else backend.asarray(class_weights, dtype=dtype)
+    return SoftmaxCrossEntropy(weights, backend=backend, dtype=dtype)
 
 
 def make_classifier(

@@ -11,15 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Backend, get_backend
-from npnlp.classifier.batches import batches
-from npnlp.classifier.evaluation import EVALUATION_BATCH
+from npnlp.checks import require_whole
+from npnlp.classifier.batches import EVALUATION_BATCH, by_length
+from npnlp.classifier.weights import checked_weights, require_room
 from npnlp.errors import InputError
-from npnlp.files.tensors import (
-    checked_weights,
-    load_tensors,
-    require_room,
-    save_tensors,
-)
+from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.inference import can_read, largest, make_reader, read_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
@@ -27,11 +23,11 @@ from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
 from npnlp.text.encoding import clean_names, encode_names, encode_plain_names
 
 KIND = "npnlp classifier"
-#: From so many names on it pays to prepare the model for many.
+#: From this many names on it pays to prepare the model for many.
 MANY = 256
-#: Sequences longer than this share little with others, and have no place in a table beside them.
+#: Sequences longer than this have few prefixes in common with others: they go in packed batches.
 LONGEST = 64
-#: A batch of long sequences has so many steps at most, so that memory does not grow with them.
+#: The most steps of a batch of long sequences, so that memory does not grow with their length.
 MOST_ROWS = 2**17
 
 
@@ -107,7 +103,7 @@ class Classifier:
     def probabilities(self, surnames: Sequence[str]) -> NDArray[Any]:
         """The probability of each class for each name ``(len(surnames), C)``.
 
-        A name alone, and many together, go a shorter way where the model allows it
+        A single name, and many names, go a shorter way where the model allows it
         (:func:`npnlp.inference.can_read`): the same numbers, but for the order of sums.
         Raises :class:`InputError` for a name that is empty.
         """
@@ -119,20 +115,20 @@ class Classifier:
         Both are ``(len(surnames), k)``; of equals the first class comes first. Raises
         :class:`InputError` as :meth:`predict` does.
         """
-        require_top_k(top_k)
+        require_whole("top_k", top_k)
         tokens, lengths = self._encode(surnames)
         if top_k > 1:
             probabilities = self._probabilities(tokens, lengths)
             classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
             return classes, np.take_along_axis(probabilities, classes, axis=1)
         if len(lengths) >= MANY and can_read(self.model) and lengths.max() <= LONGEST:
-            best, shares = make_reader(self.model).best(tokens, lengths)
+            best, probability = make_reader(self.model).best(tokens, lengths)
         else:
-            best, shares = largest(self._probabilities(tokens, lengths))
-        return best[:, None], shares[:, None]
+            best, probability = largest(self._probabilities(tokens, lengths))
+        return best[:, None], probability[:, None]
 
     def _probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
-        """The shortest way for so many sequences of these lengths."""
+        """By the way that is fastest for this number of sequences and their lengths."""
         readable = can_read(self.model)
         if len(lengths) == 1 and readable and len(tokens) <= LONGEST:
             return read_one(self.model, tokens)[None]
@@ -164,15 +160,14 @@ class Classifier:
         return encode_names(cleaned, vocab)
 
     def packed_probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
-        """The same of tokens, one name after another, in packed batches."""
+        """The probabilities of tokens, one name after another, by packed batches."""
         backend = self.model.backend
         starts = np.cumsum(lengths) - lengths
         targets = np.zeros(len(lengths), dtype=np.int64)
         arrays = SplitArrays(tokens.astype(np.int64), starts, lengths, targets)
         out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
-        order = np.argsort(lengths, kind="stable")
         size = max(1, min(EVALUATION_BATCH, MOST_ROWS // int(lengths.max(initial=1))))
-        for batch in batches(arrays, order, size, backend):
+        for batch in by_length(arrays, backend, size):
             logits, _ = self.model.forward(**batch.inputs)
             out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
         return out
@@ -185,17 +180,11 @@ class Classifier:
         """
         if isinstance(surnames, str):
             raise InputError("surnames has to be a list of names; put the one name into a list")
-        classes, shares = self.best(surnames, top_k)
+        classes, probabilities = self.best(surnames, top_k)
         names = self.vectorizer.nationality_vocab.tokens
         return [
             Prediction(surname, tuple((names[c], p) for c, p in zip(of_name, row, strict=True)))
             for surname, of_name, row in zip(
-                surnames, classes.tolist(), shares.tolist(), strict=True
+                surnames, classes.tolist(), probabilities.tolist(), strict=True
             )
         ]
-
-
-def require_top_k(top_k: int) -> None:
-    """Raise :class:`InputError` where it is below 1."""
-    if top_k < 1:
-        raise InputError(f"top_k is {top_k}; it has to be at least 1")

@@ -1,4 +1,4 @@
-"""Running a model over a whole split: every row, dropout off."""
+"""A model on every row of a split, dropout off."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.classifier.batches import batches
+from npnlp.classifier.batches import by_length
 from npnlp.classifier.metrics import confusion_matrix, scores
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
-from npnlp.training.distributed.shared import ALONE, Alone
-
-EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -31,32 +28,49 @@ class Evaluation:
 
 
 def evaluate(
-    model: SurnameClassifier,
-    split: SplitArrays,
-    criterion: SoftmaxCrossEntropy,
-    ranks: Alone = ALONE,
+    model: SurnameClassifier, split: SplitArrays, criterion: SoftmaxCrossEntropy
 ) -> Evaluation:
     """Loss and predictions of every row of a split.
 
     The loss is the sum of weighted losses over the sum of weights, of all rows at once and not a
-    mean of the batches' means. Rows are taken by length, so that a batch has little packing to do.
-    ``ranks`` share the batches, and each has the whole result.
+    mean of the batches' means.
     """
-    backend = model.backend
-    order = np.argsort(split.lengths, kind="stable")
-    sums = np.zeros((-(-len(order) // EVALUATION_BATCH), 2))
+    sums, predictions = partial_sums(model, split, criterion)
+    return evaluation_of(split, model.config.num_classes, sums, predictions)
+
+
+def partial_sums(
+    model: SurnameClassifier,
+    split: SplitArrays,
+    criterion: SoftmaxCrossEntropy,
+    rank: int = 0,
+    size: int = 1,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """What one of ``size`` ranks adds to an evaluation: every ``size``-th batch, from ``rank`` on.
+
+    ``(batches, 2)``, the sums of weighted losses and of weights of each batch, and the predicted
+    class of each row; zero where the batch is another rank's.
+    """
+    sums: list[tuple[float, float]] = []
     predictions = np.zeros(len(split), dtype=np.int64)
-    for number, batch in enumerate(batches(split, order, EVALUATION_BATCH, backend)):
-        if number % ranks.size != ranks.rank:
+    for number, batch in enumerate(by_length(split, model.backend)):
+        if number % size != rank:
+            sums.append((0.0, 0.0))
             continue
         logits, _ = model.forward(**batch.inputs)
         _, found = criterion.forward(logits, batch.targets)
-        sums[number] = float(found.loss_sum), float(found.weight_sum)
-        predictions[batch.rows] = backend.to_numpy(logits.argmax(axis=1))
-    sums, predictions = ranks.together(sums, predictions)
+        sums.append((float(found.loss_sum), float(found.weight_sum)))
+        predictions[batch.rows] = model.backend.to_numpy(logits.argmax(axis=1))
+    return np.array(sums).reshape(-1, 2), predictions
+
+
+def evaluation_of(
+    split: SplitArrays, classes: int, sums: NDArray[np.float64], predictions: NDArray[np.int64]
+) -> Evaluation:
+    """The evaluation, from the :func:`partial_sums` of all ranks added up."""
     loss_sum = weight_sum = 0.0
     for loss, weight in sums.tolist():
         loss_sum += loss
         weight_sum += weight
-    confusion = confusion_matrix(split.targets, predictions, model.config.num_classes)
+    confusion = confusion_matrix(split.targets, predictions, classes)
     return Evaluation(loss_sum / weight_sum, confusion)

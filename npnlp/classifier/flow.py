@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.classifier.batches import batches
-from npnlp.classifier.evaluation import EVALUATION_BATCH
+from npnlp.classifier.batches import by_length
 from npnlp.files import write_table
 from npnlp.gradients import gates, heads
 from npnlp.gradients.flow import COLUMNS, GradientFlow, gradient_flow, merge
@@ -20,14 +19,12 @@ from npnlp.layers.recurrent.stack import RecurrentStack
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
 
-#: Columns of flow that is kept: the epoch, the number of the layer, then :data:`COLUMNS`.
+#: Columns of recorded flow: the epoch, the number of the layer, then :data:`COLUMNS`.
 WIDTH = 2 + len(COLUMNS)
-#: Of so many epochs, and the last one, the gradient flow is kept at most.
-KEPT_EPOCHS = 256
 
 
 def flow_layers(model: SurnameClassifier) -> list[str]:
-    """The layers that gradient flow is kept of, by the names of ``gradient_flow.csv``."""
+    """The layers that gradient flow is recorded of, by the names of ``gradient_flow.csv``."""
     rnn = model.encoder.rnn
     if isinstance(rnn, RecurrentStack):
         return [_name(cell.suffix) for cell in rnn.all_cells]
@@ -56,18 +53,6 @@ def flow_rows(
     return np.concatenate(rows)
 
 
-def thinned(rows: NDArray[np.float64], epoch: int) -> NDArray[np.float64]:
-    """The rows of ``epoch``, the last, and of so many before that a long run stays small.
-
-    Up to ``KEPT_EPOCHS`` all are kept, up to twice as many every other one, and so on.
-    """
-    stride = 1 << (epoch // KEPT_EPOCHS).bit_length()
-    if stride == 1:
-        return rows
-    kept: NDArray[np.float64] = rows[(rows[:, 0] % stride == 0) | (rows[:, 0] == epoch)]
-    return kept
-
-
 def flow_of(
     model: SurnameClassifier, split: SplitArrays, criterion: SoftmaxCrossEntropy
 ) -> dict[str, GradientFlow]:
@@ -75,11 +60,7 @@ def flow_of(
 
     Adds the gradient of that loss into ``model.grads``, which it sets to zero first.
     """
-    flows: dict[str, list[GradientFlow]] = {name: [] for name in flow_layers(model)}
-    _backpropagate(
-        model, split, criterion, lambda trace: flows[layer_of(trace)].append(gradient_flow(trace))
-    )
-    return {name: merge(of_layer) for name, of_layer in flows.items()}
+    return flow_and_parts(model, split, criterion)[0]
 
 
 def flow_and_parts(
@@ -95,13 +76,18 @@ def flow_and_parts(
     flows: dict[str, list[GradientFlow]] = {name: [] for name in layers}
     parts: dict[str, list[Any]] = {name: [] for name in layers}
 
-    def keep(trace: Any) -> None:
+    def show(trace: Any) -> None:
         name, flow = layer_of(trace), gradient_flow(trace)
         flows[name].append(flow)
         part = gates.gate_flow(trace, flow) if recurrent else heads.head_flow(trace)
         parts[name].append(part)
 
-    _backpropagate(model, split, criterion, keep)
+    model.zero_grads()
+    for batch in by_length(split, model.backend):
+        logits, cache = model.forward(**batch.inputs)
+        _, loss = criterion.forward(logits, batch.targets)
+        fraction = len(batch.rows) / len(split)
+        model.backward(criterion.backward(fraction, loss), cache, show)
     join: Any = gates.merge if recurrent else heads.merge
     rows = [
         {"layer": name, "part": row["gate"] if recurrent else f"head {row['head']}"}
@@ -110,22 +96,6 @@ def flow_and_parts(
         for row in join(parts[name]).rows()
     ]
     return {name: merge(of_layer) for name, of_layer in flows.items()}, rows
-
-
-def _backpropagate(
-    model: SurnameClassifier,
-    split: SplitArrays,
-    criterion: SoftmaxCrossEntropy,
-    keep: Callable[[Any], None],
-) -> None:
-    """The gradient of the mean loss over ``split``; ``keep`` is shown every layer."""
-    model.zero_grads()
-    order = np.argsort(split.lengths, kind="stable")
-    for batch in batches(split, order, EVALUATION_BATCH, model.backend):
-        logits, cache = model.forward(**batch.inputs)
-        _, loss = criterion.forward(logits, batch.targets)
-        share = len(batch.rows) / len(split)
-        model.backward(criterion.backward(share, loss), cache, keep)
 
 
 def write_flow(path: str | Path, flow: NDArray[np.float64], layers: Sequence[str]) -> None:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.classifier.batches import batches
-from npnlp.classifier.evaluation import EVALUATION_BATCH
+from npnlp.classifier.batches import by_length
 from npnlp.layers import softmax
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
@@ -28,8 +27,7 @@ def outcomes(model: SurnameClassifier, split: SplitArrays) -> Outcomes:
     backend = model.backend
     right = np.empty(len(split), dtype=bool)
     confidence = np.empty(len(split))
-    order = np.argsort(split.lengths, kind="stable")
-    for batch in batches(split, order, EVALUATION_BATCH, backend):
+    for batch in by_length(split, backend):
         logits, _ = model.forward(**batch.inputs)
         right[batch.rows] = backend.to_numpy(logits.argmax(axis=1) == batch.targets)
         confidence[batch.rows] = backend.to_numpy(softmax(logits, backend.xp).max(axis=1))
@@ -108,8 +106,10 @@ def expected_calibration_error(bins: list[Bin]) -> float:
     return sum(each.rows * abs(each.accuracy - each.confidence) for each in bins) / rows
 
 
-def interval(share: float, rows: int, z: float = 1.96) -> tuple[float, float]:
-    """Where the true share lies, 95 times in 100, given one of ``rows`` (Wilson, 1927)."""
-    middle = (share + z * z / (2 * rows)) / (1 + z * z / rows)
-    half = z * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2) / (1 + z * z / rows)
+def wilson_interval(fraction: float, rows: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a fraction that was counted among ``rows`` (Wilson, 1927)."""
+    middle = (fraction + z * z / (2 * rows)) / (1 + z * z / rows)
+    half = (
+        z * math.sqrt(fraction * (1 - fraction) / rows + (z / (2 * rows)) ** 2) / (1 + z * z / rows)
+    )
     return middle - half, middle + half

@@ -1,4 +1,4 @@
-"""The ``npnlp`` command. One file a subcommand; each has ``add_to(subparsers)``.
+"""The ``npnlp`` command. A file a subcommand: HELP, DESCRIPTION, add_options and run.
 
 Nothing heavy is imported before :func:`main` is ready for a Ctrl-C.
 """

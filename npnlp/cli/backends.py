@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
 
 from npnlp.backend import get_backend
-from npnlp.cli.options import Formatter
 from npnlp.errors import DeviceError
 
+HELP = "show which backends work here"
+DESCRIPTION = (
+    "Try every backend with a computation, and say what came of it: versions, the device and its "
+    "memory where it works, and where it does not the reason and the fix."
+)
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "backends",
-        formatter_class=Formatter,
-        help="show which backends work here",
-        description="Try every backend with a computation, and say what came of it: versions, the "
-        "device and its memory where it works, and where it does not the reason and the fix.",
-    )
-    parser.set_defaults(run=run)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """None of its own."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def verdict_on(name: str) -> str:
-    """What came of trying the backend, in one line."""
+    """Whether the backend works here, in one line."""
     try:
         backend = get_backend(name)
         described = backend.describe()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from npnlp.cli.options import Formatter
 from npnlp.cli.script import OneLineParser, guarded
 from npnlp.version import __version__
 
@@ -30,7 +31,12 @@ def make_parser(command: str = "") -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"npnlp {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in (command,) if command in COMMANDS else COMMANDS:
-        import_module(f"npnlp.cli.{MODULES.get(name, name)}").add_to(commands)
+        module = import_module(f"npnlp.cli.{MODULES.get(name, name)}")
+        own = commands.add_parser(
+            name, formatter_class=Formatter, help=module.HELP, description=module.DESCRIPTION
+        )
+        own.set_defaults(run=module.run, parser=own)
+        module.add_options(own)
     return parser
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
+from npnlp.classifier.building import make_criterion
 from npnlp.classifier.evaluation import evaluate
 from npnlp.cli.options import (
-    Formatter,
     add_backend,
     add_save_dir,
     add_surname_csv,
@@ -16,22 +15,19 @@ from npnlp.cli.options import (
 )
 from npnlp.cli.train import metrics_table
 from npnlp.errors import InputError
-from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import CLASS_WEIGHTS, require_known_nationalities
 from npnlp.text.splits import SPLIT_BY, with_split
 
+HELP = "measure a saved model on a table"
+DESCRIPTION = (
+    "Loss and scores of a saved model on each split of a table: every row, dropout off. Without a "
+    "split column all rows are test rows."
+)
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "evaluate",
-        formatter_class=Formatter,
-        help="measure a saved model on a table",
-        description="Loss and scores of a saved model on each split of a table: every row, dropout "
-        "off. Without a split column all rows are test rows.",
-    )
-    parser.set_defaults(run=run)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     add_save_dir(parser)
     add_surname_csv(parser)
     parser.add_argument("--split-by", choices=SPLIT_BY, help="divide the table as npnlp train does")
@@ -56,11 +52,7 @@ def run(options: argparse.Namespace) -> int:
     if options.class_weights != "none" and not len(dataset.arrays("train")):
         raise InputError(f"{csv}: no train rows to take class weights from; add some or give none")
     weights = dataset.class_weights(options.class_weights)
-    criterion = SoftmaxCrossEntropy(
-        None if weights is None else model.backend.asarray(weights, dtype=model.dtype),
-        backend=model.backend,
-        dtype=model.dtype,
-    )
+    criterion = make_criterion(model, weights)
     found = {
         split: evaluate(model, dataset.arrays(split), criterion)
         for split in SPLITS

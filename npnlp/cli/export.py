@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from npnlp.classifier.classifier import Classifier
-from npnlp.cli.options import Formatter, add_save_dir
+from npnlp.cli.options import add_save_dir
 from npnlp.errors import InputError
 from npnlp.exchange import LAYOUTS, needs, write_state_dict
 
@@ -15,16 +14,15 @@ from npnlp.exchange import LAYOUTS, needs, write_state_dict
 FILES = {"pytorch": "state_dict.safetensors", "onnx": "model.onnx"}
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "export",
-        formatter_class=Formatter,
-        help="write a saved model for PyTorch or ONNX",
-        description="Write a saved model as a PyTorch state dict (safetensors, no pickle) or as "
-        "an ONNX file with inputs tokens (batch, time) and lengths (batch) and output logits.",
-    )
-    parser.set_defaults(run=run)
+HELP = "write a saved model for PyTorch or ONNX"
+DESCRIPTION = (
+    "Write a saved model as a PyTorch state dict (safetensors, no pickle) or as an ONNX file with "
+    "inputs tokens (batch, time) and lengths (batch) and output logits."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     add_save_dir(parser)
     parser.add_argument("--format", choices=tuple(FILES), default="pytorch", help="what to write")
     parser.add_argument(

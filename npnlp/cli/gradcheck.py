@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from npnlp.backend import Backend, Random, get_backend
-from npnlp.cli.options import Formatter, add_backend
+from npnlp.cli.options import add_backend
 from npnlp.gradients import GradientReport, check_gradients
 from npnlp.gradients.cases import LENGTHS, layer_reports
 from npnlp.layers import Packing
 from npnlp.models import ClassifierConfig, SurnameClassifier
 
+HELP = "check every gradient"
+DESCRIPTION = (
+    "Compare every hand-written gradient with a numerical one, in float64. Status 1 if one fails."
+)
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "gradcheck",
-        formatter_class=Formatter,
-        help="check every gradient",
-        description="Compare every hand-written gradient with a numerical one, in float64. "
-        "Status 1 if one fails.",
-    )
-    parser.set_defaults(run=run)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs")
     add_backend(parser)
 

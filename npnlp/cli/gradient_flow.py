@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import numpy as np
 
+from npnlp.classifier.building import make_criterion
 from npnlp.classifier.flow import flow_and_parts, flow_layers, flow_rows, write_flow
 from npnlp.cli.options import (
-    Formatter,
     add_backend,
     add_save_dir,
     add_surname_csv,
@@ -18,25 +17,22 @@ from npnlp.cli.options import (
 from npnlp.errors import InputError
 from npnlp.files import write_csv
 from npnlp.gradients.flow import GradientFlow
-from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
 from npnlp.text.splits import with_split
 
+HELP = "show how much gradient reaches each step"
+DESCRIPTION = (
+    "Backpropagate the loss of a saved model over a split of a table, and show by lag (steps back "
+    "from the last character) how much gradient arrives, where the gradient of W_hh comes from, "
+    "and the bound of the chain rule. Writes gradient_flow_model.csv and, by gate or by attention "
+    "head, flow_by_part_model.csv, each with a picture, into the folder of the run; training "
+    "wrote gradient_flow.csv as it went along."
+)
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "gradient-flow",
-        formatter_class=Formatter,
-        help="show how much gradient reaches each step",
-        description="Backpropagate the loss of a saved model over a split of a table, and show by "
-        "lag (steps back from the last character) how much gradient arrives, where the gradient "
-        "of W_hh comes from, and the bound of the chain rule. Writes gradient_flow_model.csv and, "
-        "by gate or by attention head, flow_by_part_model.csv, each with a picture, into the "
-        "folder of the run; training wrote gradient_flow.csv as it went along.",
-    )
-    parser.set_defaults(run=run)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     add_save_dir(parser)
     add_surname_csv(parser)
     parser.add_argument("--split", choices=SPLITS, default="test", help="which rows")
@@ -56,9 +52,8 @@ def run(options: argparse.Namespace) -> int:
     if not len(split):
         raise InputError(f"{csv}: column split: no rows with {options.split!r}; choose another")
     model = classifier.model
-    criterion = SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype)
     layers = flow_layers(model)
-    flows, rows = flow_and_parts(model, split, criterion)
+    flows, rows = flow_and_parts(model, split, make_criterion(model))
     print(f"{len(split):,} {options.split} rows")
     for name, flow in flows.items():
         _print_table(name, flow)

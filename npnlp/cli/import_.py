@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 from npnlp.classifier.classifier import Classifier
-from npnlp.cli.options import Formatter
 from npnlp.errors import InputError
 from npnlp.exchange import Choices, read_state_dict
 from npnlp.files import write_atomic
@@ -20,17 +18,16 @@ from npnlp.models import ClassifierConfig
 MODEL, VECTORIZER = "model.safetensors", "vectorizer.json"
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "import",
-        formatter_class=Formatter,
-        help="take over a PyTorch state dict",
-        description="Take over a state dict that safetensors.torch.save_file wrote: of a model "
-        "with emb, an encoder (nn.RNN, nn.GRU, nn.LSTM or the seed's class around nn.RNNCell, "
-        "below any one name), fc1 and fc2. What its names and shapes do not say, options say.",
-    )
-    parser.set_defaults(run=run)
+HELP = "take over a PyTorch state dict"
+DESCRIPTION = (
+    "Take over a state dict that safetensors.torch.save_file wrote: of a model with emb, an "
+    "encoder (nn.RNN, nn.GRU, nn.LSTM or the seed's class around nn.RNNCell, below any one name), "
+    "fc1 and fc2. What its names and shapes do not say, options say."
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     parser.add_argument("file", type=Path, metavar="FILE", help="the state dict, as safetensors")
     parser.add_argument(
         "--save-dir", type=Path, required=True, metavar="DIR",
@@ -40,7 +37,7 @@ def add_to(commands: Any) -> None:
 
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
-    """What a bare state dict does not say; see :func:`choices_of`."""
+    """Options for what a bare state dict does not say; see :func:`choices_of`."""
     group = parser.add_argument_group(
         "a bare state dict", "a file of npnlp export says all this itself"
     )
@@ -61,7 +58,7 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
 
 
 def choices_of(options: argparse.Namespace) -> Choices:
-    """What was given."""
+    """The choices that were given."""
     return Choices(options.nonlinearity, options.reset, options.pooling, options.num_heads)
 
 

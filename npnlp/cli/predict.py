@@ -6,10 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from npnlp.classifier.classifier import Prediction
-from npnlp.cli.options import Formatter, add_backend, add_save_dir, saved_classifier
+from npnlp.cli.options import add_backend, add_save_dir, saved_classifier
 from npnlp.cli.predict_file import (
     csv_header,
     csv_lines,
@@ -20,22 +19,20 @@ from npnlp.cli.predict_file import (
 )
 from npnlp.cli.unknown import note_unknown
 from npnlp.errors import InputError
-from npnlp.text.name_file import Names
+from npnlp.text.name_file import Names, read_names
+
+HELP = "predict the nationality of names"
+DESCRIPTION = (
+    "Predict the nationality of names with a saved model. Names that are arguments make a table; "
+    "a file of any length (--input) makes a CSV with a row a name, in order."
+)
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "predict",
-        formatter_class=Formatter,
-        help="predict the nationality of names",
-        description="Predict the nationality of names with a saved model. Names that are arguments "
-        "make a table; a file of any length (--input) makes a CSV with a row a name, in order.",
-    )
-    parser.set_defaults(run=run, parser=parser)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     parser.add_argument(
         "names", nargs="*", metavar="NAME",
-        help="a surname; - reads names from standard input, one a line",
+        help="a surname; - reads names from standard input, one a line or a CSV",
     )  # fmt: skip
     parser.add_argument(
         "--input", "-i", metavar="FILE",
@@ -95,16 +92,8 @@ def _names(given: Sequence[str]) -> list[str]:
             continue
         if sys.stdin is None:
             raise InputError("standard input is closed; give names as arguments")
-        try:
-            content = sys.stdin.buffer.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            row = error.object.count(b"\n", 0, error.start) + 1
-            raise InputError(f"standard input: row {row}: not UTF-8") from error
-        lines = content.splitlines()
-        for row, line in enumerate(lines, start=1):
-            if not line.strip():
-                raise InputError(f"standard input: row {row}: empty; give one name a line")
-        names += lines
+        for part in read_names(sys.stdin.buffer, "standard input"):
+            names += part.names
     return names
 
 

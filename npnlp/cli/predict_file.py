@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from npnlp.classifier.classifier import Classifier, require_top_k
+from npnlp.checks import require_whole
+from npnlp.classifier.classifier import Classifier
 from npnlp.cli.unknown import Unknown
 from npnlp.errors import InputError
 from npnlp.files import replacing
@@ -67,7 +68,7 @@ def predict_parts(
 
 @contextlib.contextmanager
 def opened_for(target: str) -> Iterator[Write]:
-    """What writes text to a file, which is there at the end and not before, or "-", at once."""
+    """A function that writes text: to a file that appears at the end, or at once to "-"."""
     if target != "-":
         try:
             with replacing(target) as write:
@@ -82,7 +83,7 @@ def opened_for(target: str) -> Iterator[Write]:
 
 def csv_header(classifier: Classifier, top_k: int) -> str:
     """The columns of :func:`csv_lines`."""
-    require_top_k(top_k)
+    require_whole("top_k", top_k)
     count = min(top_k, len(classifier.vectorizer.nationality_vocab))
     ends = ["", *(f"_{place}" for place in range(2, count + 1))]
     return ",".join(["surname", *(f"nationality{end},probability{end}" for end in ends)]) + "\n"
@@ -93,12 +94,12 @@ def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]
     classes, best = classifier.best(names, top_k)
     labels = _fields(classifier.vectorizer.nationality_vocab.tokens)
     rows, left = _fields(names), classes.shape[1]
-    for of_place, shares in zip(classes.T.tolist(), best.T.tolist(), strict=True):
+    for of_place, probabilities in zip(classes.T.tolist(), best.T.tolist(), strict=True):
         left -= 1
         end = "" if left else "\n"
         rows = [
-            f"{row},{labels[c]},{share:.6f}{end}"
-            for row, c, share in zip(rows, of_place, shares, strict=True)
+            f"{row},{labels[c]},{probability:.6f}{end}"
+            for row, c, probability in zip(rows, of_place, probabilities, strict=True)
         ]
     return rows
 
@@ -135,7 +136,7 @@ def _seen(parts: Iterable[Names], advance: Callable[[int], Any]) -> Iterator[Nam
 
 @contextlib.contextmanager
 def _progress(file: BinaryIO) -> Iterator[Callable[[int], Any]]:
-    """What is told of the bytes that are done; it shows them on a terminal."""
+    """A function that is told how many bytes are done, and shows it on a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda size: None
         return

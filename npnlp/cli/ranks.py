@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -10,49 +9,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from npnlp.errors import DeviceError, DivergenceError, InputError
-from npnlp.training.distributed.shared import ALONE, Alone, Shared
-
-#: How the launchers of Open MPI, MPICH and MVAPICH tell a process its rank and their number.
-LAUNCHERS = (
-    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("PMI_RANK", "PMI_SIZE"),
-    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),
-)
-#: What has a remedy, and what its status is; all else is an error of the program.
-EXPECTED = {
-    InputError: 2,
-    DeviceError: 2,
-    OSError: 2,
-    MemoryError: 2,
-    DivergenceError: 1,
-    KeyboardInterrupt: 130,
-}
+from npnlp.cli.failure import failure_of, launched, one_line
+from npnlp.errors import InputError
+from npnlp.training.distributed.shared import Shared
+from npnlp.training.ranks import ALONE, Alone
 
 
 def add_distributed(parser: Any) -> None:
-    """The option."""
+    """``--distributed``."""
     parser.add_argument(
         "--distributed", choices=["mpi"],
         help="share every batch among the processes that mpiexec started",
     )  # fmt: skip
 
 
-def launched() -> tuple[int, int]:
-    """The rank of this process and their number, as the launcher says; 0 and 1 without one."""
-    for rank, size in LAUNCHERS:
-        if os.environ.get(rank, "").isdigit() and os.environ.get(size, "").isdigit():
-            return int(os.environ[rank]), int(os.environ[size])
-    return 0, 1
-
-
 @contextmanager
 def joined(prefix: str, distributed: str | None) -> Iterator[Alone]:
     """The ranks of this run.
 
-    What stops all of them is raised on rank 0, and the others leave with status 0, so that it is
-    said once and rank 0's status is that of the run. What stops one rank is said by it, and ends
-    all.
+    An error that all ranks meet is raised on rank 0, and the others leave with status 0: it is said
+    once, and rank 0's status is that of the run. An error on one rank is said by that rank, and
+    ends all.
     """
     rank, size = launched()
     if distributed is None:
@@ -84,22 +61,18 @@ def joined(prefix: str, distributed: str | None) -> Iterator[Alone]:
     except BaseException as error:
         if mpi.size == 1 or (isinstance(error, SystemExit) and not error.code):
             raise
-        if isinstance(error, (*EXPECTED, SystemExit)) and mpi.all_leave():
+        failure = failure_of(error)
+        if (failure or isinstance(error, SystemExit)) and mpi.all_leave():
             if mpi.rank == 0:
                 raise
             sys.exit(0)
-        print(f"{prefix}: rank {mpi.rank} of {mpi.size}: {_described(error)}; all ranks end",
+        message, status = failure or (_place_of(error), 1)
+        print(f"{prefix}: rank {mpi.rank} of {mpi.size}: {one_line(message)}; all ranks end",
               file=sys.stderr, flush=True)  # fmt: skip
-        mpi.abort(next((EXPECTED[kind] for kind in EXPECTED if isinstance(error, kind)), 1))
+        mpi.abort(status)
 
 
-def _described(error: BaseException) -> str:
-    """The message in one line; of an error of the program, also where it was."""
-    message = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.filename:
-        message = f"{error.filename}: {error.strerror}"
-    if isinstance(error, tuple(EXPECTED)):
-        return message or type(error).__name__
+def _place_of(error: BaseException) -> str:
+    """An error of the program, and where it was."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(frame.filename).name}, line {frame.lineno}"
-    return f"{type(error).__name__}: {message} ({place})"
+    return f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno})"

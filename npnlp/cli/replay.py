@@ -8,26 +8,23 @@ import math
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from npnlp.backend import get_backend
-from npnlp.cli.options import Formatter, add_backend
-from npnlp.cli.script import DONE, FAILED
+from npnlp.cli.failure import DONE, FAILED
+from npnlp.cli.options import add_backend
+from npnlp.diagnosis.arrays import ArrayCheck, check_step
 from npnlp.diagnosis.finding import finding_of
-from npnlp.diagnosis.readings import Reading, read_step
 from npnlp.diagnosis.replay import read_replay
 
+HELP = "repeat the step at which training met a NaN or an infinity"
+DESCRIPTION = (
+    "Repeat the step in a replay file, and say which number in it is first not finite. Status 1 "
+    "if there is one, 0 if all is finite."
+)
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "replay",
-        formatter_class=Formatter,
-        help="repeat the step at which training met a NaN or an infinity",
-        description="Repeat the step in a replay file, and say which number in it is first not "
-        "finite. Status 1 if there is one, 0 if all is finite.",
-    )
-    parser.set_defaults(run=run)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     parser.add_argument(
         "file", type=Path, metavar="FILE",
         help="replay.safetensors, in the folder of a run that stopped so",
@@ -40,17 +37,17 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     backend = get_backend(options.backend)
     replay = read_replay(options.file)
-    readings = read_step(replay, backend)
-    finding = finding_of(replay, readings)
+    checks = check_step(replay, backend)
+    finding = finding_of(replay, checks)
     if options.json:
         found = None if finding is None else {"line": str(finding), **vars(finding)}
-        arrays = [vars(r) | {"largest": _number(r.largest)} for r in readings]
+        arrays = [vars(r) | {"largest": _number(r.largest)} for r in checks]
         print(json.dumps({"finding": found, "arrays": arrays}, indent=2, allow_nan=False))
     else:
         healthy = f"epoch {replay.epoch}, batch {replay.batch}: every number is finite"
         print(finding or healthy)
         print()
-        print("\n".join(_table(readings)))
+        print("\n".join(_table(checks)))
     return DONE if finding is None else FAILED
 
 
@@ -59,10 +56,10 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _table(readings: Sequence[Reading]) -> list[str]:
+def _table(checks: Sequence[ArrayCheck]) -> list[str]:
     """A line a layer and kind of array, in the order of computation."""
     lines = [f"{'array':<14} {'layer':<14} {'largest':>8}  first not finite"]
-    for (where, layer), group in groupby(readings, key=lambda r: (r.where, r.layer)):
+    for (where, layer), group in groupby(checks, key=lambda r: (r.where, r.layer)):
         found = list(group)
         largest = max((r.largest for r in found if r.largest == r.largest), default=math.nan)
         bad = next((r for r in found if r.value), None)
@@ -70,11 +67,11 @@ def _table(readings: Sequence[Reading]) -> list[str]:
     return lines
 
 
-def _place(reading: Reading | None) -> str:
-    if reading is None:
+def _place(check: ArrayCheck | None) -> str:
+    if check is None:
         return ""
-    index = list(reading.index) if reading.index else ""
-    parts = [f"{reading.value} {reading.parameter or ''}{index}".rstrip()]
-    parts += [] if reading.step is None else [f"step t = {reading.step}"]
-    parts += [] if reading.row is None else [f"row {reading.row}"]
+    index = list(check.index) if check.index else ""
+    parts = [f"{check.value} {check.parameter or ''}{index}".rstrip()]
+    parts += [] if check.step is None else [f"step t = {check.step}"]
+    parts += [] if check.row is None else [f"row {check.row}"]
     return ", ".join(parts)

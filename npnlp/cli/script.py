@@ -1,4 +1,4 @@
-"""What the command and the scripts share: a parser, and errors as one line with a status."""
+"""What the command and the scripts share: a parser, and a call whose errors are one line."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from npnlp.backend.threads import one_blas_thread
+from npnlp.cli.failure import (
+    BAD_INPUT,
+    DONE,
+    INTERRUPTED,
+    failure_of,
+    launched,
+    one_line,
+)
 from npnlp.cli.options import Formatter
-from npnlp.cli.ranks import launched
-from npnlp.errors import DeviceError, DivergenceError, InputError
 from npnlp.text import own_table_path
 
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 #: What a process is that has nothing to do but the command.
 PROGRAMS = ("npnlp", "npnlp.exe", "surnames.py")
 
@@ -42,11 +47,6 @@ def add_table(parser: argparse.ArgumentParser, option: str = "--surname-csv") ->
     )  # fmt: skip
 
 
-def one_line(message: str) -> str:
-    """The message with its line ends and runs of blanks as single blanks."""
-    return " ".join(message.split())
-
-
 def script_parser(description: str | None, out: str) -> argparse.ArgumentParser:
     """A parser with the options of every script: ``--out``, ``--seed`` and ``--quick``."""
     parser = OneLineParser(
@@ -60,7 +60,7 @@ def script_parser(description: str | None, out: str) -> argparse.ArgumentParser:
 
 
 def leave_output() -> None:
-    """Let standard output go nowhere, after whoever read it has left."""
+    """Let standard output go nowhere, once its reader has closed it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -77,11 +77,6 @@ def guarded(prefix: str, call: Callable[[], int]) -> int:
 
     0 done, 1 a check failed, 2 bad input or no such device, 130 interrupted.
     """
-
-    def fail(message: str, status: int) -> int:
-        print(f"{prefix}: {one_line(message)}", file=sys.stderr)
-        return status
-
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is escaped
@@ -91,18 +86,15 @@ def guarded(prefix: str, call: Callable[[], int]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
-    except (InputError, DeviceError) as error:
-        return fail(str(error), BAD_INPUT)
-    except DivergenceError as error:
-        return fail(str(error), FAILED)
-    except KeyboardInterrupt:
-        ending()
-        return fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         leave_output()
         return DONE
-    except MemoryError as error:
-        return fail(f"not enough memory: {error}; choose smaller sizes", BAD_INPUT)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return fail(f"{where}{error.strerror or error}", BAD_INPUT)
+    except (Exception, KeyboardInterrupt) as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        message, status = failure
+        if status == INTERRUPTED:
+            ending()
+        print(f"{prefix}: {one_line(message)}", file=sys.stderr)
+        return status

@@ -13,33 +13,33 @@ from npnlp.backend.threads import blas_threads, measured_threads
 from npnlp.classifier.building import model_settings
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.evaluation import Evaluation
-from npnlp.cli.options import Formatter, add_backend, add_save_dir, add_surname_csv
+from npnlp.cli.failure import DONE, INTERRUPTED
+from npnlp.cli.options import add_backend, add_save_dir, add_surname_csv
 from npnlp.cli.ranks import add_distributed, joined
-from npnlp.cli.script import DONE, INTERRUPTED, ending, leave_output
+from npnlp.cli.script import ending, leave_output
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.errors import InputError
+from npnlp.runs.checkpoint import align
+from npnlp.runs.report import write_report
 from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
 from npnlp.text.splits import SPLIT_BY
 from npnlp.training.config import TrainingConfig
-from npnlp.training.distributed.shared import Alone
 from npnlp.training.interrupt import Interrupted
+from npnlp.training.ranks import Alone
 from npnlp.training.recipes import RECIPES
 
 SAMPLES = ("McMahan", "Nakamoto", "Wan", "Cho")
 QUICK = {"num_epochs": 2}
 
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "train",
-        formatter_class=Formatter,
-        help="train the surname classifier",
-        description="Train the surname classifier, evaluate it, draw it, save it and try it.",
-    )
-    parser.set_defaults(run=run, parser=parser)
+HELP = "train the surname classifier"
+DESCRIPTION = "Train the surname classifier, evaluate it, draw it, save it and try it."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     add = parser.add_argument
     data = parser.add_argument_group("data")
     add_surname_csv(data)
@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
             return
         try:
             print(line, flush=True)
-        except BrokenPipeError:  # whoever read along has left; the training is to be finished
+        except BrokenPipeError:  # the reader has closed the pipe; training goes on
             leave_output()
         except OSError as error:
             raise OSError(error.errno, error.strerror, "standard output") from error
@@ -116,7 +116,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
     try:
         with training.lock if ranks.first else nullcontext():
             _start(training, options, say)
-            ranks.align(training.trainer)
+            align(training.trainer)
             with _threads(options, say):
                 if not ranks.first:
                     training.follow()
@@ -164,7 +164,7 @@ def _threads(
 
 
 def _with_recipe(options: argparse.Namespace, say: Callable[[str], None]) -> argparse.Namespace:
-    """The options again, with the recipe's in place of the defaults."""
+    """The options, with the recipe's values for the defaults."""
     recipe = {
         "char_embedding_size" if name == "embedding_size" else name: value
         for name, value in RECIPES[options.recipe].items()
@@ -224,7 +224,7 @@ def _finish(training: Run, say: Callable[..., None]) -> None:
     from npnlp.plots import draw_run  # Matplotlib takes a while to import: only when needed
 
     evaluations = training.evaluate()
-    training.report(evaluations)
+    write_report(training, evaluations)
     pictures = draw_run(training.save_dir)
     progress = training.trainer.progress
     why = "no better validation loss" if progress.stopped_early else "all done"

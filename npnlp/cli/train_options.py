@@ -25,7 +25,7 @@ def add_model(group: Any) -> None:
     """Those that decide the model."""
     add = group.add_argument
     add("--cell", choices=MODEL_CELLS, default="elman", help="what reads the characters")
-    add("--num-layers", type=int, default=1, metavar="N", help="of them, on top of each other")
+    add("--num-layers", type=int, default=1, metavar="N", help="one on top of the other")
     add(
         "--bidirectional",
         action=argparse.BooleanOptionalAction,
@@ -33,27 +33,29 @@ def add_model(group: Any) -> None:
         help="read from both ends",
     )
     add("--pooling", default="last", metavar="NAME",
-        help="what becomes of the states: last, mean, max or attention (a mean with learned "
+        help="what is made of the states: last, mean, max or attention (a mean with learned "
         "weights); or several, as in max+mean")  # fmt: skip
     add("--char-embedding-size", type=int, default=100, metavar="D",
-        help="numbers a character becomes")  # fmt: skip
-    add("--rnn-hidden-size", type=int, default=64, metavar="H", help="numbers in a hidden state")
+        help="size of a character's embedding")  # fmt: skip
+    add("--rnn-hidden-size", type=int, default=64, metavar="H", help="size of a hidden state")
     add("--dropout", type=float, default=0.5, metavar="P",
-        help="share of units dropped before each linear layer")  # fmt: skip
+        help="fraction of units dropped before each linear layer")  # fmt: skip
     add("--rnn-dropout", type=float, default=0.0, metavar="P",
-        help="share of units dropped between layers, and in a transformer's blocks")  # fmt: skip
+        help="fraction of units dropped between layers, and in a transformer's blocks")  # fmt: skip
     add("--variational", action=argparse.BooleanOptionalAction, default=False,
         help="between layers, drop the same units at all steps of a name")  # fmt: skip
     add("--embedding-dropout", type=float, default=0.0, metavar="P",
-        help="share of the embedding dropped, the same for all characters of a name")  # fmt: skip
+        help="fraction of the embedding dropped, the same for all steps of a name")  # fmt: skip
     add("--char-dropout", type=float, default=0.0, metavar="P",
-        help="share of characters that training makes unknown")  # fmt: skip
+        help="fraction of characters that training makes unknown")  # fmt: skip
     add("--hidden-layer", action=argparse.BooleanOptionalAction, default=True,
         help="a linear layer and ReLU before the last linear layer")  # fmt: skip
     add("--ngram-orders", type=int, nargs="*", default=[], metavar="N",
         help="lengths of the n-grams in a bag beside the encoder (default: none)")  # fmt: skip
-    add("--ngram-size", type=int, default=64, metavar="F", help="numbers an n-gram becomes")
-    add("--ngram-dropout", type=float, default=0.5, metavar="P", help="share of n-grams left out")
+    add("--ngram-size", type=int, default=64, metavar="F", help="size of an n-gram's embedding")
+    add(
+        "--ngram-dropout", type=float, default=0.5, metavar="P", help="fraction of n-grams left out"
+    )
     add("--nonlinearity", choices=NONLINEARITIES, default="tanh", help="of the Elman cell")
     add(
         "--reset",
@@ -84,40 +86,40 @@ def add_training(group: Any) -> None:
     add("--gradient-flow", action=argparse.BooleanOptionalAction, default=DEFAULTS.gradient_flow,
         help="record how much gradient reaches each step, on one batch an epoch")  # fmt: skip
     add("--clip-norm", type=norm_or_none, metavar="NORM",
-        help="cut the gradient down to this norm, or none (default: none)")  # fmt: skip
+        help="clip the gradient to this norm, or none (default: none)")  # fmt: skip
     add("--beta2", type=float, default=DEFAULTS.beta2, help="of adam")
     add("--weight-decay", type=float, default=DEFAULTS.weight_decay, metavar="DECAY",
         help="of adam: weights, biases aside, shrink by ETA times this at every step")  # fmt: skip
     add("--schedule", choices=SCHEDULES, default=DEFAULTS.schedule,
-        help="of the learning rate: halved where the validation loss stands still, with the best "
-        "epoch kept; or up and down to zero over all epochs, with the last one kept")  # fmt: skip
-    add("--warm-up", type=float, default=DEFAULTS.warm_up, metavar="SHARE",
-        help="of onecycle: the share of the run in which the rate rises")  # fmt: skip
+        help="of the learning rate: halved where the validation loss stands still, with the "
+        "best weights kept; or up and down to zero over all epochs, the last kept")  # fmt: skip
+    add("--warm-up", type=float, default=DEFAULTS.warm_up, metavar="FRACTION",
+        help="of onecycle: the fraction of the run in which the rate rises")  # fmt: skip
     add(
         "--bucket",
         type=int,
         default=DEFAULTS.bucket,
         metavar="N",
-        help="sort N batches at a time by length, so that a batch holds like names (0: do not)",
+        help="sort N batches at a time by length, so that names of like length meet (0: do not)",
     )
     add("--merge-repeats", action=argparse.BooleanOptionalAction, default=False,
         help="one row for a name that occurs several times, with all its labels")  # fmt: skip
     add("--label-smoothing", type=float, default=DEFAULTS.label_smoothing, metavar="EPS",
-        help="share of each target that goes to all classes")  # fmt: skip
+        help="fraction of each target that goes to all classes")  # fmt: skip
     add(
         "--logit-adjustment",
         type=float,
         default=DEFAULTS.logit_adjustment,
         metavar="TAU",
-        help="add TAU times the logarithm of the classes' shares to the logits in training",
+        help="add TAU times the logarithm of the classes' frequencies to the logits in training",
     )
     add("--consistency", type=float, default=DEFAULTS.consistency, metavar="ALPHA",
-        help="two passes a batch with other dropout masks, and ALPHA times what parts them in the "
+        help="two passes a batch with other dropout masks, and ALPHA times their difference in the "
         "loss")  # fmt: skip
     add(
         "--prior-correction",
         type=float,
         default=DEFAULTS.prior_correction,
         metavar="TAU",
-        help="after training, take TAU times the logarithm of the classes' shares off the logits",
+        help="after training, take TAU times the logarithm of those frequencies off the logits",
     )

@@ -6,16 +6,16 @@ import re
 import sys
 
 from npnlp.classifier.classifier import Classifier, Prediction
-from npnlp.cli.script import one_line
+from npnlp.cli.failure import one_line
 from npnlp.text.encoding import characters_of, clean_names
 from npnlp.text.name_file import Names
 
-#: A note shows so many characters; so many names have a note of their own.
+#: The most characters that a note shows, and the most names that have a note of their own.
 CHARACTERS, NAMES = 20, 10
 
 
 class Unknown:
-    """Counts names with unknown characters, part by part; one note in the end speaks of all."""
+    """Counts names with unknown characters, part by part, for one note at the end."""
 
     def __init__(self, classifier: Classifier) -> None:
         self._known = classifier.vectorizer.char_vocab

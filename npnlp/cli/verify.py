@@ -5,28 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.import_ import add_choices, choices_of
-from npnlp.cli.options import Formatter, add_surname_csv
+from npnlp.cli.options import add_surname_csv
 from npnlp.errors import InputError
 from npnlp.exchange import needs, read_state_dict
 from npnlp.exchange.differences import BOUNDS, Difference, Names, from_onnx, from_torch
 from npnlp.text import own_table_path, read_table
 
+HELP = "compare a model with PyTorch or onnxruntime"
+DESCRIPTION = (
+    "The largest difference, on real names, of a model's outputs and gradients from PyTorch's (a "
+    ".safetensors), or of its outputs from onnxruntime's (a .onnx). Status 1 where one is above "
+    "1e-5 in float32 or 1e-12 in float64."
+)
 
-def add_to(commands: Any) -> None:
-    """Add the command."""
-    parser = commands.add_parser(
-        "verify",
-        formatter_class=Formatter,
-        help="compare a model with PyTorch or onnxruntime",
-        description="The largest difference, on real names, of a model's outputs and gradients "
-        "from PyTorch's (a .safetensors), or of its outputs from onnxruntime's (a .onnx). Status 1 "
-        "where one is above 1e-5 in float32 or 1e-12 in float64.",
-    )
-    parser.set_defaults(run=run)
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command."""
     parser.add_argument(
         "file", type=Path, metavar="FILE",
         help="model.safetensors, a state dict as safetensors, or a .onnx",

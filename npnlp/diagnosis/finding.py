@@ -1,24 +1,20 @@
 """The black box: where a number first was not finite, in the step that training stopped at.
 
 A step is a function of weights, batch, seed and step number, so it can be repeated exactly. In a
-healthy step nothing is done but a test of three numbers, see :meth:`Trainer.step`.
+healthy step nothing of this is done: :class:`npnlp.training.updater.Updater` tests three numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from npnlp.backend import Backend
-from npnlp.classifier.batches import batches
-from npnlp.classifier.evaluation import EVALUATION_BATCH
-from npnlp.diagnosis.readings import Reading, read_step
-from npnlp.diagnosis.replay import Replay
+from npnlp.diagnosis.arrays import ArrayCheck, check_step
 from npnlp.errors import DivergenceError
-from npnlp.training.trainer import Trainer
+from npnlp.training.step_record import Replay
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class Finding:
     """Where a step first was not finite; ``epoch`` and ``batch`` count from 1.
 
     ``name`` is the name in the row; ``repeats`` is False where the step, repeated, is finite. For
-    the rest see :class:`Reading`.
+    the rest see :class:`ArrayCheck`.
     """
 
     epoch: int
@@ -73,15 +69,15 @@ class Finding:
 
 
 def diagnose(replay: Replay, backend: Backend) -> Finding | None:
-    """Repeat the step; what first is not finite in it, or None where all is."""
-    return finding_of(replay, read_step(replay, backend))
+    """Repeat the step; the first number that is not finite, or None where all are."""
+    return finding_of(replay, check_step(replay, backend))
 
 
-def finding_of(replay: Replay, readings: Sequence[Reading]) -> Finding | None:
-    """The first of the readings that is not finite."""
-    for reading in readings:
-        if reading.value:
-            taken = {name: value for name, value in vars(reading).items() if name != "largest"}
+def finding_of(replay: Replay, checks: Sequence[ArrayCheck]) -> Finding | None:
+    """The finding of the first array that is not finite, or None."""
+    for check in checks:
+        if check.value:
+            taken = {name: value for name, value in vars(check).items() if name != "largest"}
             finding = Finding(replay.epoch, replay.batch, split=replay.split, **taken)
             return named(finding, replay)
     return None
@@ -95,27 +91,15 @@ def named(finding: Finding, replay: Replay) -> Finding:
     return replace(finding, name=replay.names[place])
 
 
-def examine(trainer: Trainer, rows: NDArray[np.int64], loss: float, norm: float) -> None:
-    """Look into the step that ``trainer`` is about to take, of which it has loss and norm.
+def examine(replay: Replay, backend: Backend, seen: Mapping[str, float]) -> None:
+    """Look into a step for :class:`npnlp.training.updater.Updater`, which has ``seen`` numbers.
 
-    Raises :class:`DivergenceError` where a number of it is not finite.
+    Raises :class:`DivergenceError` where a number of the step is not finite.
     """
-    replay = Replay.of(trainer, rows, "train", trainer.progress.batch + 1)
-    finding = diagnose(replay, trainer.model.backend)
-    for where, value in (("loss", loss), ("gradient norm", norm)):
+    finding = diagnose(replay, backend)
+    for where, value in seen.items():
         if finding is None and not np.isfinite(value):
             finding = Finding(replay.epoch, replay.batch, where, "all parameters", str(value),
                               repeats=False)  # fmt: skip
     if finding is not None:
         raise DivergenceError(str(finding), finding, replay)
-
-
-def examine_validation(trainer: Trainer) -> None:
-    """The same for the forward passes over the validation split, in the order of evaluation."""
-    order = np.argsort(trainer.val.lengths, kind="stable")
-    backend = trainer.model.backend
-    for number, batch in enumerate(batches(trainer.val, order, EVALUATION_BATCH, backend), start=1):
-        replay = Replay.of(trainer, batch.rows, "val", number)
-        finding = diagnose(replay, backend)
-        if finding is not None:
-            raise DivergenceError(str(finding), finding, replay)

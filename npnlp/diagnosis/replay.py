@@ -1,10 +1,9 @@
-"""``replay.safetensors``: one step of training, whole, so that it can be repeated elsewhere."""
+"""``replay.safetensors``: one step of training, so that it can be repeated elsewhere."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,81 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Backend, Random, get_backend
+from npnlp.checks import from_fields, require_positive, require_whole
 from npnlp.classifier.batches import Batch, batches
-from npnlp.errors import InputError, short
-from npnlp.files.tensors import load_tensors, save_tensors
-from npnlp.layers import SoftmaxCrossEntropy
+from npnlp.classifier.building import make_criterion
+from npnlp.errors import InputError, require_known
+from npnlp.files.tensors import below, load_tensors, save_tensors
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.models.surname_classifier import KEYS
 from npnlp.text import SplitArrays
 from npnlp.training.config import TrainingConfig
 from npnlp.training.optimizers import Optimizer, make_optimizer
-from npnlp.training.trainer import Trainer
+from npnlp.training.step_record import Replay
 
 KIND = "npnlp replay"
-#: The splits a step can be of; on ``val`` it is a forward pass alone, dropout off.
+#: The splits a step can be of; on ``val`` it is only a forward pass, dropout off.
 STEP_SPLITS = ("train", "val")
 ARRAYS = ("tokens", "lengths", "targets", "rows")
-#: Plain values of a replay, and the types they may have.
-PLAIN: tuple[tuple[str, tuple[type, ...]], ...] = (
-    ("learning_rate", (float, int)),
-    ("steps", (int,)),
-    ("epoch", (int,)),
-    ("batch", (int,)),
-    ("split", (str,)),
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Replay:
-    """Everything that a step is a function of; all arrays are on the host.
-
-    ``weights`` and ``moments`` (the optimizer's) are those before the step. ``tokens (N,)`` holds
-    the names of the batch one after another, ``lengths (B,)`` says where each ends, ``targets
-    (B,)`` are the classes and ``rows (B,)`` the places in the split; ``names`` are the names, or
-    none. ``epoch`` and ``batch`` count from 1, ``steps`` is how many updates went before.
-    """
-
-    weights: Mapping[str, NDArray[Any]]
-    moments: Mapping[str, NDArray[Any]]
-    class_weights: NDArray[Any] | None
-    tokens: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    targets: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    config: ClassifierConfig
-    training: TrainingConfig
-    learning_rate: float
-    steps: int
-    epoch: int
-    batch: int
-    split: str = "train"
-    names: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, trainer: Trainer, rows: NDArray[np.int64], split: str, batch: int) -> Replay:
-        """The step that ``trainer`` takes, or would take, with these rows of ``split``."""
-        data = trainer.train if split == "train" else trainer.val
-        to_numpy = trainer.model.backend.to_numpy
-        weights = trainer.criterion.class_weights
-        ends = data.starts[rows] + data.lengths[rows]
-        names = [data.tokens[a:b] for a, b in zip(data.starts[rows], ends, strict=True)]
-        return cls(
-            weights=trainer.model.state_dict(),
-            moments=trainer.optimizer.state_dict(),
-            class_weights=None if weights is None else to_numpy(weights).copy(),
-            tokens=np.concatenate(names),
-            lengths=data.lengths[rows],
-            targets=data.targets[rows],
-            rows=rows,
-            config=trainer.model.config,
-            training=trainer.config,
-            learning_rate=trainer.optimizer.learning_rate,
-            steps=trainer.optimizer.steps,
-            epoch=trainer.progress.epoch + 1,
-            batch=batch,
-            split=split,
-        )
+#: Plain values of a replay.
+PLAIN = ("learning_rate", "steps", "epoch", "batch", "split")
 
 
 class Rebuilt:
@@ -96,12 +38,7 @@ class Rebuilt:
         dtype = next(value.dtype for name, value in replay.weights.items() if name != KEYS)
         self.model = SurnameClassifier(replay.config, backend=backend, dtype=dtype)
         self.model.load_state_dict(replay.weights)
-        weights = replay.class_weights
-        self.criterion = SoftmaxCrossEntropy(
-            None if weights is None else backend.asarray(weights, dtype=dtype),
-            backend=backend,
-            dtype=dtype,
-        )
+        self.criterion = make_criterion(self.model, replay.class_weights)
         training = replay.training
         self.optimizer: Optimizer = make_optimizer(
             training.optimizer, self.model.flat, backend, replay.learning_rate,
@@ -128,7 +65,7 @@ def write_replay(path: str | Path, replay: Replay) -> None:
         "config": replay.config.to_dict(),
         "training": asdict(replay.training),
         "names": list(replay.names),
-        **{name: getattr(replay, name) for name, _ in PLAIN},
+        **{name: getattr(replay, name) for name in PLAIN},
     }
     save_tensors(path, KIND, tensors, values)
 
@@ -148,37 +85,20 @@ def read_replay(path: str | Path) -> Replay:
 
 
 def _assemble(tensors: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> Replay:
-    def below(prefix: str) -> dict[str, NDArray[Any]]:
-        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-    plain: dict[str, Any] = {name: values[name] for name, _ in PLAIN}
+    plain: dict[str, Any] = {name: values[name] for name in PLAIN}
     arrays: dict[str, Any] = {name: tensors[f"batch.{name}"] for name in ARRAYS}
-    for name, kinds in PLAIN:
-        _require(type(plain[name]) in kinds, f"{name} is {short(plain[name])}")
     names = values["names"]
     _require(type(names) is list and all(type(n) is str for n in names), "names are no texts")
     return Replay(
-        weights=below("weights."),
-        moments=below("moments."),
+        weights=below(tensors, "weights."),
+        moments=below(tensors, "moments."),
         class_weights=tensors.get("class_weights"),
         **arrays,
         config=ClassifierConfig.from_dict(values["config"]),
-        training=_training(values["training"]),
+        training=from_fields(TrainingConfig, values["training"], "training"),
         names=tuple(names),
         **plain,
     )
-
-
-def _training(values: Any) -> TrainingConfig:
-    _require(isinstance(values, dict), "training is no table of fields")
-    known = {field.name for field in fields(TrainingConfig)}
-    unknown = next((name for name in values if name not in known), None)
-    _require(unknown is None, f"training has an unknown field {short(unknown)}")
-    for field in fields(TrainingConfig):
-        value, kind = values[field.name], type(field.default)
-        allowed = {float: (float, int), type(None): (float, int, type(None))}.get(kind, (kind,))
-        _require(type(value) in allowed, f"{field.name} is {short(value)}")
-    return TrainingConfig(**values)
 
 
 def _check(replay: Replay) -> None:
@@ -203,21 +123,18 @@ def _check(replay: Replay) -> None:
     for name, array in replay.moments.items():
         _require(array.shape == (count,), f"moment {name!r} has shape {array.shape}")
     if replay.class_weights is not None:
-        shares = replay.class_weights
+        own = replay.class_weights
         _require(
-            shares.shape == (config.num_classes,) and shares.dtype.name in dtypes,
-            f"class_weights are {shares.dtype} of shape {shares.shape}",
+            own.shape == (config.num_classes,) and own.dtype.name in dtypes,
+            f"class_weights are {own.dtype} of shape {own.shape}",
         )
         _require(
-            np.isfinite(shares).all() and (shares >= 0).all(),
-            "class_weights are not finite, or below 0",
+            np.isfinite(own).all() and (own >= 0).all(), "class_weights are not finite, or below 0"
         )
     for name, least in (("steps", 0), ("epoch", 1), ("batch", 1)):
-        value = getattr(replay, name)
-        _require(least <= value < 2**63, f"{name} is {short(value)}")
-    rate = replay.learning_rate
-    _require(0 < rate < math.inf, f"learning_rate is {rate}; it has to be finite and above 0")
-    _require(replay.split in STEP_SPLITS, f"split is {short(replay.split)}")
+        require_whole(name, getattr(replay, name), least)
+    require_positive("learning_rate", replay.learning_rate)
+    require_known("split", replay.split, STEP_SPLITS)
 
 
 def _require(condition: bool | np.bool_, message: str) -> None:

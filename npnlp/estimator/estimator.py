@@ -35,8 +35,8 @@ class SurnameClassifierEstimator:
 
     - ``recipe``: a name of :data:`npnlp.training.recipes.RECIPES`, whose settings stand
       for all that are not given;
-    - ``validation_fraction``: the share of each class that is held out, to keep the epoch that is
-      best on it and to stop early; with 0 all rows are trained on, and their own loss is watched;
+    - ``validation_fraction``: the fraction of each class that is held out, to find the best epoch
+      and to stop early; with 0 all rows are trained on, and their own loss is watched;
     - ``backend``: ``"numpy"``, ``"cupy"``, ``"numba"`` or ``"auto"``;
     - ``random_state``: the seed of weights, shuffles, dropout and held-out rows: the same one gives
       the same bits. None draws a new one;
@@ -109,7 +109,7 @@ class SurnameClassifierEstimator:
         return labels
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of names whose label is predicted, weighted where weights are given."""
+        """The fraction of names whose label is predicted, weighted where weights are given."""
         predicted, labels = self.predict(X), np.asarray(y).reshape(-1)
         if len(predicted) != len(labels):
             raise InputError(f"X has {len(predicted)} rows, but y has {len(labels)}")

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Random, get_backend
 from npnlp.backend.threads import one_blas_thread
+from npnlp.checks import require_fraction
 from npnlp.classifier.building import make_classifier, model_settings
+from npnlp.diagnosis.finding import examine
 from npnlp.errors import InputError, require_known
-from npnlp.estimator.given import plain, require_number, seed_of
+from npnlp.estimator.given import plain, seed_of
 from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.models.encoder import require_share, require_size
 from npnlp.text import SequenceVocabulary, SurnameDataset, SurnameVectorizer, Vocabulary
 from npnlp.training.config import TrainingConfig
 from npnlp.training.recipes import RECIPES
@@ -48,9 +49,8 @@ def fit_model(
         model = make_classifier(dataset, model_settings(given), backend, config.seed)
         train = dataset.arrays("train")
         watched = dataset.arrays("val") if held.any() else train
-        trainer = Trainer(
-            model, train, watched, config, dataset.class_weights(config.class_weights)
-        )
+        weights = dataset.class_weights(config.class_weights)
+        trainer = Trainer(model, train, watched, config, weights, examine=examine)
         while not trainer.finished:
             row = trainer.run_epoch()
             if given["verbose"]:
@@ -63,18 +63,14 @@ def fit_model(
 
 
 def _training_config(given: Mapping[str, Any]) -> TrainingConfig:
-    for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
-        require_size(name, given[name])
-    for name in ("learning_rate", "momentum", "clip_norm"):
-        require_number(name, given[name], optional=name == "clip_norm")
-    require_share("validation_fraction", given["validation_fraction"])
+    require_fraction("validation_fraction", given["validation_fraction"])
     values = {**given, "seed": seed_of(given["random_state"]), "gradient_flow": False}
     names = [field.name for field in fields(TrainingConfig) if field.name in values]
     return TrainingConfig(**{name: values[name] for name in names})
 
 
 def _with_recipe(given: dict[str, Any]) -> dict[str, Any]:
-    """The parameters, with the recipe's in place of those that are as they were by default.
+    """The parameters, with the recipe's values for those that have their defaults.
 
     Raises :class:`InputError` for a recipe that is not known.
     """
@@ -85,15 +81,15 @@ def _with_recipe(given: dict[str, Any]) -> dict[str, Any]:
     defaults = {f.name: f.default for kind in (ClassifierConfig, TrainingConfig)
                 for f in fields(kind)}  # fmt: skip
     recipe = RECIPES[name]
-    kept = {key: value for key, value in given.items()
+    chosen = {key: value for key, value in given.items()
             if key not in recipe or value != defaults[key]}  # fmt: skip
-    return {**recipe, **kept}
+    return {**recipe, **chosen}
 
 
 def held_out(targets: NDArray[np.int64], fraction: float, random: Random) -> NDArray[np.bool_]:
     """Which rows are for validation: ``fraction`` of each class, at least one row in all.
 
-    Shares are rounded so that the whole comes to ``fraction`` of all rows, the largest remainders
+    Numbers are rounded so that they add up to ``fraction`` of all rows, the largest remainders
     first, and each class keeps a row to train on. A fraction of 0 holds out none.
 
     Raises :class:`InputError` where no class has a row to spare.
@@ -103,10 +99,10 @@ def held_out(targets: NDArray[np.int64], fraction: float, random: Random) -> NDA
         return held
     counts = np.bincount(targets)
     spare = np.maximum(counts - 1, 0)
-    shares = fraction * counts
-    take = np.minimum(np.floor(shares).astype(int), spare)
+    wanted = fraction * counts
+    take = np.minimum(np.floor(wanted).astype(int), spare)
     missing = max(1, round(fraction * len(targets))) - take.sum()
-    by_remainder = np.argsort(take - shares, kind="stable")
+    by_remainder = np.argsort(take - wanted, kind="stable")
     take[[label for label in by_remainder if take[label] < spare[label]][: max(missing, 0)]] += 1
     if not take.any():
         raise InputError(

@@ -92,14 +92,8 @@ def _column(argument: str, values: Any, dtype: Any = None) -> NDArray[Any]:
 
 
 def plain(value: Any) -> Any:
-    """A NumPy number as Python's: a search over an array of settings hands those on."""
+    """A NumPy number as Python's; a search over an array of settings passes NumPy's."""
     return value.item() if isinstance(value, np.generic) else value
-
-
-def require_number(name: str, value: Any, optional: bool = False) -> None:
-    """Raise :class:`InputError` where ``value`` is no number; None passes where it is optional."""
-    if type(value) not in (int, float) and not (optional and value is None):
-        raise InputError(f"{name} is {value!r}; it has to be a number")
 
 
 def seed_of(random_state: Any) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.checks import require_whole
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
 from npnlp.exchange.peers import needs
@@ -44,8 +45,7 @@ class Names:
         Taken of its split test, if it has one, and of nationalities that the vectorizer has. Raises
         :class:`InputError` where there are none.
         """
-        if count < 1:
-            raise InputError(f"names is {count}; it has to be at least 1")
+        require_whole("names", count)
         classes = vectorizer.nationality_vocab
         rows = frame[[name in classes for name in frame["nationality"]]]
         if "split" in rows and (rows["split"] == "test").any():

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 from npnlp.errors import InputError
 
-#: The extra of setup.cfg that brings a package.
-EXTRAS = {"torch": "peers", "onnx": "onnx", "onnxruntime": "onnx"}
+PACKAGES = ("torch", "onnx", "onnxruntime")
 
 
 @contextmanager
@@ -18,11 +17,10 @@ def needs(purpose: str) -> Iterator[None]:
         yield
     except ImportError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
+        if package not in PACKAGES:
             raise
         if not isinstance(error, ModuleNotFoundError):
             raise InputError(f"{purpose} needs {package}, which does not load: {error}") from error
         raise InputError(
-            f"{purpose} needs {package}, which is not installed; "
-            f"run pip install 'npnlp[{EXTRAS[package]}]'"
+            f"{purpose} needs {package}, which is not installed; run pip install {package}"
         ) from error

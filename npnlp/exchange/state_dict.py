@@ -15,16 +15,11 @@ from typing import Any
 
 from npnlp.classifier.classifier import KIND as CLASSIFIER
 from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.weights import checked_weights, require_room
 from npnlp.errors import InputError, short
 from npnlp.exchange.layouts import State, from_layout, require_seed, to_layout
 from npnlp.exchange.shapes import config_from_shapes
-from npnlp.files.tensors import (
-    checked_weights,
-    read_tensors,
-    require_kind,
-    require_room,
-    save_tensors,
-)
+from npnlp.files.tensors import read_tensors, require_kind, save_tensors
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SurnameDataset, SurnameVectorizer
 

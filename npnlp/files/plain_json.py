@@ -17,8 +17,8 @@ from npnlp.errors import InputError, short
 
 #: Lists and tables in each other; this project's files need 6.
 DEEPEST = 32
-#: A list of small things takes many times its text in memory: so many values in any text, and one
-#: more for each so many bytes.
+#: A list of small things takes many times its text in memory. Any text may hold ``FREE_VALUES``
+#: values, and one more for each ``BYTES_PER_VALUE`` bytes.
 FREE_VALUES, BYTES_PER_VALUE = 2**16, 8
 #: Whole numbers stay below this, on either side of zero.
 TOO_LARGE = 2**63
@@ -36,8 +36,8 @@ def parse_json(content: bytes | str, *, infinity: bool = False) -> Any:
     try:
         text = content.decode("utf-8") if isinstance(content, bytes) else content
         _require_room(text)
-        whole = _whole if _LONG.search(text) else None
-        value = json.loads(text, object_pairs_hook=_table, parse_int=whole)
+        parse_int = _whole if _LONG.search(text) else None
+        value = json.loads(text, object_pairs_hook=_table, parse_int=parse_int)
     except RecursionError as error:
         raise InputError(f"lists or tables more than {DEEPEST} deep") from error
     except InputError:
@@ -84,7 +84,7 @@ def _not_finite(value: float) -> bool:
 
 
 def _check(root: Any, bad: Callable[[float], bool]) -> None:
-    """Look at every value once; not by recursion, which a deep one would exhaust."""
+    """Check every value, without recursion: deep nesting would exhaust the stack."""
     waiting: list[tuple[str, Any, int]] = [("", [root], 0)]
     while waiting:
         name, container, depth = waiting.pop()

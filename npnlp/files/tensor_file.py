@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from npnlp.errors import InputError, short
 from npnlp.files.plain_json import parse_json
 
-#: Bytes of a header: 20,000 epochs of history, or vocabularies of a million characters.
+#: The most bytes of a header: those of vocabularies of a million characters.
 LARGEST_HEADER = 2**25
-#: Bytes of a file: four times the largest model, in float64.
+#: The most bytes of a file: four times the largest model, in float64.
 LARGEST_FILE = 2**33 + LARGEST_HEADER
 MOST_AXES, LONGEST_NAME = 8, 256
 METADATA = "__metadata__"
@@ -88,7 +88,7 @@ def _entry(name: str, value: Any) -> Entry:
     if len(name) > LONGEST_NAME:
         raise InputError(f"tensor {short(name)} has a name of {len(name):,} characters")
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
-        raise InputError(f"tensor {short(name)} has to have dtype, shape and data_offsets alone")
+        raise InputError(f"tensor {short(name)} has to have just dtype, shape and data_offsets")
     code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if type(code) is not str or code not in DTYPES:
         raise InputError(

@@ -15,15 +15,10 @@ from npnlp.errors import InputError, short
 from npnlp.files import write_atomic
 from npnlp.files.plain_json import parse_json, require_version
 from npnlp.files.tensor_file import LARGEST_HEADER, read_tensor_file
-from npnlp.models import ClassifierConfig
-from npnlp.models.surname_classifier import KEYS
 
 FORMAT_VERSION = 1
 #: One entry of the metadata holds all as JSON: the order of several would vary from run to run.
 ENTRY = "npnlp"
-#: A model may have so many times the numbers of the tensors that are to fill it, or so many; the
-#: first is for tensors that are missing, which are named once it is built.
-ROOM, SMALL = 4, 2**16
 
 State = dict[str, NDArray[Any]]
 
@@ -71,8 +66,13 @@ def read_tensors(path: str | Path) -> tuple[State, dict[str, Any] | None]:
     return tensors, values
 
 
+def below(tensors: Mapping[str, NDArray[Any]], prefix: str) -> State:
+    """The tensors whose names begin with ``prefix``, by the rest of their names."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
 def require_kind(path: str | Path, values: Mapping[str, Any], *kinds: str) -> dict[str, Any]:
-    """``values`` without what they say of the file.
+    """``values`` without the format and its version.
 
     Raises :class:`InputError` for another kind than ``kinds``, or for another format version, with
     the version that this program reads.
@@ -88,39 +88,3 @@ def require_kind(path: str | Path, values: Mapping[str, Any], *kinds: str) -> di
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return left
-
-
-def checked_weights(state: Mapping[str, NDArray[Any]]) -> State:
-    """``state`` as float32, but the keys of n-grams as they are.
-
-    Raises :class:`InputError` for a tensor that is not floating, or not finite in float32.
-    """
-    return {
-        name: tensor if name == KEYS else _weight(name, tensor) for name, tensor in state.items()
-    }
-
-
-def _weight(name: str, tensor: NDArray[Any]) -> NDArray[Any]:
-    if tensor.dtype.kind != "f":
-        raise InputError(
-            f"tensor {short(name)} is of {tensor.dtype}, not of float16, float32 or float64; save "
-            "model.float().state_dict()"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        value = tensor.astype(np.float32)
-    if not np.isfinite(value).all():
-        raise InputError(f"tensor {short(name)} holds numbers that are not finite in float32")
-    return value
-
-
-def require_room(config: ClassifierConfig, state: Mapping[str, NDArray[Any]]) -> None:
-    """Raise :class:`InputError` where ``config`` is of a far larger model than ``state`` fills.
-
-    So that what a file makes the program allocate is a small multiple of the file.
-    """
-    numbers = sum(tensor.size for tensor in state.values())
-    if config.parameter_count > max(ROOM * numbers, SMALL):
-        raise InputError(
-            f"a configuration of {config.parameter_count:,} numbers, but its tensors hold "
-            f"{numbers:,}"
-        )

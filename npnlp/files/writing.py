@@ -40,7 +40,7 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Callable[[bytes], None]]:
-    """What writes bit by bit what takes the place of ``path`` at the end, and not before.
+    """A function that writes, part by part, what replaces ``path`` at the end.
 
     As :func:`write_atomic`, for content that does not fit into memory. After an exception ``path``
     is as it was. What is there and no ordinary file, such as a pipe, is written to as it is.
@@ -103,7 +103,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def lock(descriptor: int) -> bool:
-    """Take the open file for this process; whether nobody else has it. It is let go with the file.
+    """Lock the open file for this process; False where another has it. Closing it unlocks it.
 
     Raises ``OSError`` on a file system without locks.
     """

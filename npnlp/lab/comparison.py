@@ -21,6 +21,7 @@ from npnlp.models import ClassifierConfig
 from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, clean_name
 from npnlp.training.config import TrainingConfig
+from npnlp.training.objective import log_frequencies
 from npnlp.training.recipes import RECIPES
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -95,7 +96,7 @@ class Result:
 def train(
     entrant: Entrant, dataset: SurnameDataset, seed: int, splits: Sequence[str] = ("val", "test")
 ) -> Result:
-    """Train as ``npnlp train`` does; the answers on ``splits``, of which no other is looked at."""
+    """Train as ``npnlp train`` does; the probabilities on ``splits`` and on no other split."""
     config = TrainingConfig(**entrant.training, seed=seed, gradient_flow=False)
     with tempfile.TemporaryDirectory() as folder:
         made = Run.make(
@@ -118,7 +119,7 @@ def train(
 
 
 def ensemble(name: str, results: Sequence[Result]) -> Result:
-    """All of them as one model, which gives the mean of their probabilities."""
+    """The ensemble of them, which gives the mean of their probabilities."""
     splits = results[0].probabilities
     return Result(
         name,
@@ -132,7 +133,7 @@ def ensemble(name: str, results: Sequence[Result]) -> Result:
 
 @dataclass(frozen=True)
 class Answers:
-    """The right answers of a split, and for each row whether train has not its name."""
+    """The targets of a split, and for each row whether its name is missing in train."""
 
     targets: NDArray[np.int64]
     unseen: NDArray[np.bool_]
@@ -167,7 +168,7 @@ def score(probabilities: NDArray[Any], answers: Answers) -> dict[str, float]:
     return {f"{scope}{name}": kind[name] for scope, kind in found for name in SCORES}
 
 
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
+def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """The mean, and the ends of its 95 % interval by Student's t; NaN ends for a single value.
 
     Beyond 30 values the factor of 30 is taken, which is a little wide.
@@ -181,8 +182,8 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def named_interval(name: str, values: Sequence[float]) -> dict[str, float]:
-    """:func:`interval` as three columns of a table."""
-    return dict(zip((name, f"{name}_low", f"{name}_high"), interval(values), strict=True))
+    """:func:`t_interval` as three columns of a table."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), t_interval(values), strict=True))
 
 
 def model_rows(results: Sequence[Result], dataset: SurnameDataset) -> list[dict[str, Any]]:
@@ -244,21 +245,19 @@ def nationality_rows(results: Sequence[Result], dataset: SurnameDataset) -> list
 
 
 def corrected(probabilities: NDArray[Any], log_prior: NDArray[Any], tau: float) -> NDArray[Any]:
-    """The probabilities with ``tau`` times the logarithm of the classes' shares off the logits.
+    """The probabilities once ``tau`` times ``log_prior`` is taken off the logits.
 
     It is what ``prior_correction`` does to a trained model; a negative ``tau`` undoes it.
     """
     changed = probabilities * np.exp(-tau * log_prior)
-    shares: NDArray[Any] = changed / changed.sum(axis=1, keepdims=True)
-    return shares
+    normalized: NDArray[Any] = changed / changed.sum(axis=1, keepdims=True)
+    return normalized
 
 
 def log_prior_of(dataset: SurnameDataset) -> NDArray[Any]:
-    """The logarithm of each class's share of train, as the trainer takes it."""
+    """The logarithm of each class's frequency in train, as the trainer takes it."""
     classes = len(dataset.get_vectorizer().nationality_vocab)
-    counts = np.maximum(np.bincount(dataset.arrays("train").targets, minlength=classes), 1)
-    shares: NDArray[Any] = np.log(counts / counts.sum())
-    return shares
+    return log_frequencies(dataset.arrays("train").targets, classes)
 
 
 def paired_changes(

@@ -24,7 +24,7 @@ from npnlp.backend import Array, Backend
 from npnlp.errors import InputError
 from npnlp.lab.tasks import TASKS
 from npnlp.lab.trial import Lab, LabConfig
-from npnlp.lab.variants import RECIPES
+from npnlp.lab.variants import VARIANTS
 from npnlp.layers import Packing
 from npnlp.layers.recurrent.memory import RecurrentTrace
 from npnlp.layers.recurrent.recurrent import Recurrent
@@ -85,7 +85,7 @@ def singular_values(layer: Recurrent, x: Array) -> Floats:
     )
 
 
-def look(lab: Lab, recipe: str, when: str) -> Rows:
+def look(lab: Lab, variant: str, when: str) -> Rows:
     """A row a lag with (1), (2) and the largest and the median of (3), of a model as it is now."""
     reached, given = gradient_by_lag(lab)
     x, _ = lab.batch(lab.random.child("flow").at(0))
@@ -93,7 +93,7 @@ def look(lab: Lab, recipe: str, when: str) -> Rows:
     values = singular_values(lab.model.encoder.cells[0], one)
     return [
         {
-            "recipe": recipe,
+            "recipe": variant,
             "when": when,
             "lag": lag,
             "gradient": float(reached[lag]),
@@ -110,25 +110,25 @@ def cures(
     task: str,
     length: int,
     seed: int,
-    recipes: Sequence[str],
+    variants: Sequence[str],
     config: LabConfig,
     backend: Backend,
-    on_done: Callable[[str], None] = lambda recipe: None,
+    on_done: Callable[[str], None] = lambda variant: None,
 ) -> Rows:
-    """:func:`look` at each recipe, before and after training on ``task``."""
+    """:func:`look` at each variant, before and after training on ``task``."""
     rows: Rows = []
-    for recipe in recipes:
-        lab = Lab(TASKS[task], RECIPES[recipe], length, seed, config, backend)
+    for variant in variants:
+        lab = Lab(TASKS[task], VARIANTS[variant], length, seed, config, backend)
         for when in WHEN:
             if when == "trained":
                 lab.run()
-            rows += look(lab, recipe, when)
-        on_done(recipe)
+            rows += look(lab, variant, when)
+        on_done(variant)
     return rows
 
 
 def answer(table: Sequence[Mapping[str, Any]], plain: str = "tanh") -> str:
-    """How far each recipe moves the horizon of ``plain``: a sentence a task.
+    """How far each variant moves the horizon of ``plain``: a sentence a task.
 
     ``table`` is that of :func:`npnlp.lab.trial.horizons`. A horizon that is the largest length
     tried is "at least" that. A task without ``plain`` is left out.

@@ -31,8 +31,8 @@ INPUTS, HIDDEN = 8, 64
 class Start:
     """A nonlinearity, a name of ``INITIALIZATIONS``, and what ``W_hh`` is then multiplied by.
 
-    ``cell`` is a name of ``CELLS``; the nonlinearity is that of Elman alone, and ``forget_bias``
-    that of the LSTM alone.
+    ``cell`` is a name of ``CELLS``; ``nonlinearity`` is for Elman only, and ``forget_bias`` for the
+    LSTM only.
     """
 
     nonlinearity: str

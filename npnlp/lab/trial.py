@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Array, Backend, Random
-from npnlp.checks import require_at_least_one, require_positive
+from npnlp.checks import require_positive, require_whole
 from npnlp.errors import InputError
 from npnlp.lab.tasks import TASKS, Task
-from npnlp.lab.variants import DEFAULT_RECIPE, RECIPES, Recipe
+from npnlp.lab.variants import DEFAULT_VARIANT, VARIANTS, Variant
 from npnlp.layers import MeanSquaredError, Packing, SoftmaxCrossEntropy
 from npnlp.models import SequenceConfig, SequenceModel
 from npnlp.training.clipping import clip_grad_norm
@@ -40,9 +40,10 @@ class LabConfig:
     check_size: int = 1024
 
     def __post_init__(self) -> None:
-        sizes = ("batch_size", "hidden_size", "check_every", "check_size")
-        require_at_least_one(self, "budget", *sizes)
-        require_positive(self, "learning_rate", "clip_norm")
+        for name in ("budget", "batch_size", "hidden_size", "check_every", "check_size"):
+            require_whole(name, getattr(self, name))
+        require_positive("learning_rate", self.learning_rate)
+        require_positive("clip_norm", self.clip_norm)
 
 
 class Lab:
@@ -55,7 +56,7 @@ class Lab:
     def __init__(
         self,
         task: Task,
-        recipe: Recipe,
+        variant: Variant,
         length: int,
         seed: int,
         config: LabConfig,
@@ -69,13 +70,13 @@ class Lab:
             output_size=task.output_size,
             hidden_size=config.hidden_size,
             read=task.read,
-            **recipe.encoder,
+            **variant.encoder,
         )
         random = Random(seed, "model")
         self.model = SequenceModel(model, backend=backend, random=random)
-        recipe.initialize(self.model.encoder, length, random.child("initialization"))
+        variant.initialize(self.model.encoder, length, random.child("initialization"))
         self.criterion: Any = CRITERIA[task.loss](backend=backend)
-        rate = config.learning_rate if recipe.learning_rate is None else recipe.learning_rate
+        rate = config.learning_rate if variant.learning_rate is None else variant.learning_rate
         self.optimizer = Adam(self.model.flat, backend, rate)
         lengths = np.full(config.batch_size, task.steps(length))
         self.packing = Packing.of(lengths, backend)
@@ -94,7 +95,7 @@ class Lab:
         return loss
 
     def backward(self, random: Random, probe: Any = None) -> Array:
-        """Forward, loss and backward on one batch; the loss. Gradients are added, none is used."""
+        """Forward, loss and backward on one batch; the loss. Adds gradients, updates nothing."""
         x, targets = self.batch(random)
         y, cache = self.model.forward(x, packing=self.packing)
         loss: Array
@@ -103,7 +104,7 @@ class Lab:
         return loss
 
     def check(self) -> float:
-        """The loss on fresh sequences, others at each step; infinite where it is no number."""
+        """The loss on fresh sequences, new ones at each check; infinite where it is not finite."""
         random = self.random.child("check").at(self.steps)
         count = -(-self.config.check_size // self.config.batch_size)
         total = 0.0
@@ -150,25 +151,25 @@ def train_on(
     seed: int,
     config: LabConfig,
     backend: Backend,
-    recipe: str = DEFAULT_RECIPE,
+    variant: str = DEFAULT_VARIANT,
     on_check: Callable[[int, float], None] = lambda steps, loss: None,
 ) -> dict[str, Any]:
     """Train one model; a row of the table.
 
-    Raises :class:`InputError` for a task or a recipe that is not known, or that do not fit.
+    Raises :class:`InputError` for a task or a variant that is not known, or that do not fit.
     """
-    for kind, name, known in (("task", task, list(TASKS)), ("recipe", recipe, list(RECIPES))):
+    for kind, name, known in (("task", task, list(TASKS)), ("variant", variant, list(VARIANTS))):
         if name not in known:
             raise InputError(f"{kind} {name!r} is not known; choose from {', '.join(known)}")
-    reason = RECIPES[recipe].mismatch(TASKS[task])
+    reason = VARIANTS[variant].mismatch(TASKS[task])
     if reason is not None:
-        raise InputError(f"recipe {recipe!r} does not fit: {reason}")
+        raise InputError(f"variant {variant!r} does not fit: {reason}")
     started = time.perf_counter()
-    lab = Lab(TASKS[task], RECIPES[recipe], length, seed, config, backend)
+    lab = Lab(TASKS[task], VARIANTS[variant], length, seed, config, backend)
     loss = lab.run(on_check)
     return {
         "task": task,
-        "recipe": recipe,
+        "recipe": variant,
         "T": length,
         "seed": seed,
         "steps": lab.steps,
@@ -187,24 +188,24 @@ def outcome(solved: Sequence[bool], seeds: int) -> bool | None:
 
 
 def horizons(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The memory horizon of each (task, recipe): the largest T that most seeds have solved.
+    """The memory horizon of each (task, variant): the largest T that most seeds have solved.
 
     0 where there is none; ``largest`` is the largest T that was tried.
     """
     table = []
-    for task, recipe in dict.fromkeys((row["task"], row["recipe"]) for row in rows):
+    for task, variant in dict.fromkeys((row["task"], row["recipe"]) for row in rows):
         solved: dict[int, list[bool]] = {}
         for row in rows:
-            if (row["task"], row["recipe"]) == (task, recipe):
+            if (row["task"], row["recipe"]) == (task, variant):
                 solved.setdefault(row["T"], []).append(bool(row["solved"]))
         most = [T for T, of_seeds in solved.items() if 2 * sum(of_seeds) > len(of_seeds)]
         horizon, largest = max(most, default=0), max(solved)
-        table.append({"task": task, "recipe": recipe, "horizon": horizon, "largest": largest})
+        table.append({"task": task, "recipe": variant, "horizon": horizon, "largest": largest})
     return table
 
 
 def verdict(table: Sequence[Mapping[str, Any]]) -> str:
-    """One sentence on the horizons: for each task which recipe remembers longest, and how far."""
+    """One sentence on the horizons: for each task which variant remembers longest, and how far."""
     parts = []
     for task in dict.fromkeys(row["task"] for row in table):
         of_task = [row for row in table if row["task"] == task]

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Random, get_backend
+from npnlp.classifier.building import make_classifier, make_criterion
 from npnlp.classifier.evaluation import evaluate
 from npnlp.classifier.flow import flow_of
+from npnlp.diagnosis.finding import examine
 from npnlp.gradients.flow import GradientFlow
 from npnlp.lab.starts import HIDDEN, INPUTS, Start
-from npnlp.layers import MeanSquaredError, Packing, SoftmaxCrossEntropy
-from npnlp.models import ClassifierConfig, SequenceModel, SurnameClassifier
+from npnlp.layers import MeanSquaredError, Packing
+from npnlp.models import SequenceModel
 from npnlp.models.sequence_model import SequenceConfig
 from npnlp.text import SurnameDataset
 from npnlp.training.clipping import clip_grad_norm, clipped
@@ -24,17 +26,10 @@ from npnlp.training.trainer import Trainer
 
 def trainer_at(dataset: SurnameDataset, start: Start, config: TrainingConfig) -> Trainer:
     """A trainer whose surname model begins at ``start``; the rest is as ``npnlp train`` has it."""
-    vectorizer = dataset.get_vectorizer()
-    shape = ClassifierConfig(
-        num_embeddings=len(vectorizer.char_vocab),
-        num_classes=len(vectorizer.nationality_vocab),
-        padding_idx=vectorizer.char_vocab.mask_index,
-        nonlinearity=start.nonlinearity,
-    )
-    random = Random(config.seed, "model")
-    model = SurnameClassifier(shape, random=random)
-    start.set(model.encoder.cells[0], random.child("start"))
-    return Trainer(model, dataset.arrays("train"), dataset.arrays("val"), config)
+    settings = {"nonlinearity": start.nonlinearity}
+    model = make_classifier(dataset, settings, get_backend("numpy"), config.seed)
+    start.set(model.encoder.cells[0], Random(config.seed, "model").child("start"))
+    return Trainer(model, dataset.arrays("train"), dataset.arrays("val"), config, examine=examine)
 
 
 def before_and_after(
@@ -43,7 +38,7 @@ def before_and_after(
     """Train; the gradient flow on ``test`` before and with the best weights, and their accuracy."""
     trainer = trainer_at(dataset, start, config)
     model, test = trainer.model, dataset.arrays("test")
-    criterion = SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype)
+    criterion = make_criterion(model)
     (before,) = flow_of(model, test, criterion).values()
     while not trainer.finished:
         trainer.run_epoch()
@@ -64,7 +59,7 @@ def clipping_run(
 ) -> list[dict[str, Any]]:
     """SGD on random sequences with random targets: a row a step, until something is not finite.
 
-    Each row has the loss, and the norm of the whole gradient before and after clipping to
+    Each row has the loss, and the norm of the gradient before and after clipping to
     ``max_norm`` (None clips nothing).
     """
     backend = get_backend("numpy")

@@ -19,7 +19,7 @@ KEEPS = {"forget": "input", "update": None}
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Variant:
     """An encoder with its first values: what is compared.
 
     ``encoder`` are fields of :class:`npnlp.models.EncoderConfig`; ``initialization`` is that of
@@ -41,7 +41,7 @@ class Recipe:
                 chrono(cell, length, random.child(f"chrono{cell.suffix}"))
 
     def mismatch(self, task: Task) -> str | None:
-        """Why this recipe cannot learn ``task``; None where it can."""
+        """Why this variant cannot learn ``task``; None where it can."""
         pooling = self.encoder.get("pooling", "last")
         if task.read == "each" and pooling != "last":
             return f"{task.name} is answered at each step, and {pooling} pooling gives one answer"
@@ -49,21 +49,21 @@ class Recipe:
 
 
 #: ``irnn`` is the identity with ReLU of Le, Jaitly and Hinton, 2015.
-RECIPES = {
-    "tanh": Recipe(),
-    "orthogonal": Recipe(initialization="orthogonal"),
-    "relu": Recipe({"nonlinearity": "relu"}),
-    "irnn": Recipe({"nonlinearity": "relu"}, initialization="identity"),
-    "bidirectional": Recipe({"bidirectional": True}),
-    "lstm": Recipe({"cell": "lstm", "forget_bias": 1.0}),
-    "gru": Recipe({"cell": "gru"}),
-    "lstm-chrono": Recipe({"cell": "lstm"}, chrono=True, learning_rate=3e-3),
-    "gru-chrono": Recipe({"cell": "gru"}, chrono=True, learning_rate=3e-3),
-    "attention": Recipe({"pooling": "attention"}),
-    "transformer": Recipe({"cell": "transformer"}),
+VARIANTS = {
+    "tanh": Variant(),
+    "orthogonal": Variant(initialization="orthogonal"),
+    "relu": Variant({"nonlinearity": "relu"}),
+    "irnn": Variant({"nonlinearity": "relu"}, initialization="identity"),
+    "bidirectional": Variant({"bidirectional": True}),
+    "lstm": Variant({"cell": "lstm", "forget_bias": 1.0}),
+    "gru": Variant({"cell": "gru"}),
+    "lstm-chrono": Variant({"cell": "lstm"}, chrono=True, learning_rate=3e-3),
+    "gru-chrono": Variant({"cell": "gru"}, chrono=True, learning_rate=3e-3),
+    "attention": Variant({"pooling": "attention"}),
+    "transformer": Variant({"cell": "transformer"}),
 }
 #: With the settings of :class:`npnlp.lab.trial.LabConfig` it solves adding at T = 100.
-DEFAULT_RECIPE = "irnn"
+DEFAULT_VARIANT = "irnn"
 
 
 def chrono(layer: Recurrent, length: int, random: Random) -> None:

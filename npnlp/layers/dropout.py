@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array, Random
-from npnlp.errors import InputError
+from npnlp.checks import require_fraction
 from npnlp.layers.base import Layer, LayerOptions
 
 
@@ -25,8 +25,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
-        if not 0.0 <= p < 1.0:
-            raise InputError(f"p of Dropout is {p}; it has to be at least 0 and below 1")
+        require_fraction("p of Dropout", p)
         self.p = p
 
     def forward(self, x: Array, random: Random | None = None) -> tuple[Array, DropoutCache]:

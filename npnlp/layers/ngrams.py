@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
+from npnlp.checks import require_fraction, require_whole
 from npnlp.errors import InputError
 from npnlp.layers.base import Layer, LayerOptions
 from npnlp.layers.packing import Packing
@@ -51,12 +52,8 @@ class NgramBag(Layer):
     ) -> None:  # fmt: skip
         super().__init__(**options)
         _require_orders(orders, num_tokens)
-        if num_ngrams < 1:
-            raise InputError(f"num_ngrams is {num_ngrams}; it has to be at least 1")
-        if not 0.0 <= dropout < 1.0:
-            raise InputError(
-                f"dropout of NgramBag is {dropout}; it has to be at least 0 and below 1"
-            )
+        require_whole("num_ngrams", num_ngrams)
+        require_fraction("dropout of NgramBag", dropout)
         self.orders, self.num_tokens, self.dropout = tuple(orders), num_tokens, dropout
         self.keys: Array = self.backend.asarray(np.arange(num_ngrams, dtype=np.int64))
         self.add_parameter("weight", lambda random: 0.1 * random.normal((num_ngrams, features)))

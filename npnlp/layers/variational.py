@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array, Random
-from npnlp.errors import InputError
+from npnlp.checks import require_fraction
 from npnlp.layers.base import Layer, LayerOptions
 from npnlp.layers.packing import Packing
 from npnlp.layers.pooling.per_sequence import require_rows, spread
@@ -32,8 +32,7 @@ class VariationalDropout(Layer):
 
     def __init__(self, p: float = 0.5, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
-        if not 0.0 <= p < 1.0:
-            raise InputError(f"p of VariationalDropout is {p}; it has to be at least 0 and below 1")
+        require_fraction("p of VariationalDropout", p)
         self.p = p
 
     def forward(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from npnlp.checks import from_fields, require_flag, require_fraction, require_whole
 from npnlp.errors import InputError, short
-from npnlp.models.encoder import EncoderConfig, require_flag, require_share, require_size
+from npnlp.models.encoder import EncoderConfig
 
 #: Training needs some ten times the memory of the parameters: 10 GB for this many.
 LARGEST = 2**28
@@ -45,7 +46,7 @@ class ClassifierConfig(EncoderConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("num_embeddings", "num_classes", "embedding_size", "rnn_hidden_size"):
-            require_size(name, getattr(self, name))
+            require_whole(name, getattr(self, name))
         if self.cell == "transformer" and self.rnn_hidden_size % self.num_heads:
             raise InputError(
                 f"num_heads is {self.num_heads}; it has to divide rnn_hidden_size, "
@@ -57,7 +58,7 @@ class ClassifierConfig(EncoderConfig):
                 raise InputError(f"{name} is {short(value)}; it has to be a row's number")
         require_flag("hidden_layer", self.hidden_layer)
         for name in ("dropout", "embedding_dropout", "char_dropout", "ngram_dropout"):
-            require_share(name, getattr(self, name))
+            require_fraction(name, getattr(self, name))
         self._check_ngrams()
         if self.parameter_count > LARGEST:
             raise InputError(
@@ -91,9 +92,9 @@ class ClassifierConfig(EncoderConfig):
                 f"ngram_orders is {short(orders)}; they have to be whole numbers, 1 to 8"
             )
         object.__setattr__(self, "ngram_orders", tuple(orders))  # JSON knows lists only
-        require_size("ngram_size", self.ngram_size)
+        require_whole("ngram_size", self.ngram_size)
         if orders:
-            require_size("num_ngrams", self.num_ngrams)
+            require_whole("num_ngrams", self.num_ngrams)
         elif type(self.num_ngrams) is not int or self.num_ngrams:
             raise InputError(
                 f"num_ngrams is {short(self.num_ngrams)}, but there are no ngram_orders"
@@ -106,13 +107,4 @@ class ClassifierConfig(EncoderConfig):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Undo :meth:`to_dict`; raises :class:`InputError` for a missing or unknown field."""
-        if not isinstance(values, Mapping):
-            raise InputError(f"configuration is {short(values)}; it has to be a table of fields")
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known, key=str)
-        if unknown:
-            raise InputError(f"configuration has an unknown field {short(unknown[0])}")
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"configuration is incomplete: {error}") from error
+        return from_fields(cls, values, "configuration")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.backend.operations import Rows
+from npnlp.checks import require_flag, require_fraction, require_whole
 from npnlp.errors import InputError, require_known, short
 from npnlp.layers import CELLS, LayerOptions, Packing
 from npnlp.layers.attention.transformer import MAX_POSITIONS, TransformerEncoder
@@ -54,15 +55,15 @@ class EncoderConfig:
             require_known("pooling", pooling, POOLINGS)
         if len(set(self.poolings)) < len(self.poolings):
             raise InputError(f"pooling {short(self.pooling)} names one twice; name each once")
-        for name in ("num_layers", "num_heads"):
-            require_size(name, getattr(self, name))
+        require_whole("num_layers", self.num_layers)
+        require_whole("num_heads", self.num_heads)
         if self.num_layers > MOST_LAYERS:
             raise InputError(
                 f"num_layers is {self.num_layers}, too large; the limit is {MOST_LAYERS}"
             )
-        for name in ("bidirectional", "variational"):
-            require_flag(name, getattr(self, name))
-        require_share("rnn_dropout", self.rnn_dropout)
+        require_flag("bidirectional", self.bidirectional)
+        require_flag("variational", self.variational)
+        require_fraction("rnn_dropout", self.rnn_dropout)
         bias = self.forget_bias
         if bias is not None and (type(bias) not in (int, float) or not math.isfinite(bias)):
             raise InputError(f"forget_bias is {short(bias)}; it has to be a finite number or none")
@@ -101,26 +102,6 @@ class EncoderConfig:
         rows = {"elman": 1, "gru": 3, "lstm": 4}[self.cell] * hidden_size * self.directions
         first = rows * (input_size + hidden_size + 2)
         return first + (self.num_layers - 1) * rows * (features + hidden_size + 2) + pool
-
-
-def require_size(name: str, value: Any) -> None:
-    """Raise :class:`InputError` where ``value`` is no whole number above 0."""
-    if type(value) is not int or value < 1:
-        raise InputError(f"{name} is {short(value)}; it has to be a whole number above 0")
-
-
-def require_share(name: str, value: Any) -> None:
-    """Raise :class:`InputError` where ``value`` is no number in ``[0, 1)``."""
-    if type(value) not in (int, float) or not 0 <= value < 1:
-        raise InputError(
-            f"{name} is {short(value)}; it has to be a number of at least 0 and below 1"
-        )
-
-
-def require_flag(name: str, value: Any) -> None:
-    """Raise :class:`InputError` where ``value`` is neither true nor false."""
-    if type(value) is not bool:
-        raise InputError(f"{name} is {short(value)}; it has to be true or false")
 
 
 class EncoderCache(NamedTuple):

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Self, Unpack
 
 from npnlp.backend import Array
+from npnlp.checks import require_whole
 from npnlp.errors import require_known
 from npnlp.layers import FlatParameters, Layer, LayerOptions, Linear, Packing
-from npnlp.models.encoder import Encoder, EncoderConfig, require_size
+from npnlp.models.encoder import Encoder, EncoderConfig
 
 READS = ("last", "each")
 
@@ -30,7 +31,7 @@ class SequenceConfig(EncoderConfig):
         super().__post_init__()
         require_known("read", self.read, READS)
         for name in ("input_size", "output_size", "hidden_size"):
-            require_size(name, getattr(self, name))
+            require_whole(name, getattr(self, name))
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,11 @@ from npnlp.runs.card_figures import (
 )
 from npnlp.runs.card_text import LICENCES, NOT_FOR, TEMPLATE
 from npnlp.runs.checkpoint import settings_of
+from npnlp.runs.run import Run
 from npnlp.text import own_table_path, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from npnlp.runs.run import Run
 
 
 def write_card(
@@ -135,10 +134,10 @@ def _balance(run: Run) -> str:
     names = run.dataset.get_vectorizer().nationality_vocab.tokens
     sizes = {name: rows for name, rows in zip(names, train_rows(run), strict=True) if rows}
     most, least = max(sizes, key=lambda n: sizes[n]), min(sizes, key=lambda n: sizes[n])
-    share = sizes[most] / sum(sizes.values())
+    fraction = sizes[most] / sum(sizes.values())
     return (
         f"The largest nationality of train, {escaped(most)}, has {sizes[most]:,} rows "
-        f"({share:.1%}), the smallest, {escaped(least)}, {sizes[least]:,}: "
+        f"({fraction:.1%}), the smallest, {escaped(least)}, {sizes[least]:,}: "
         f"{sizes[most] / sizes[least]:.1f} times as many. Always answering "
         f"{escaped(run.audit['majority_nationality'])} would be right on "
         f"{run.audit['majority_accuracy_test']:.4f} of the test rows."

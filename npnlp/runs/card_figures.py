@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,13 +12,11 @@ from npnlp.classifier.inspection import (
     Outcomes,
     by_class,
     expected_calibration_error,
-    interval,
     reliability,
+    wilson_interval,
 )
 from npnlp.files import markdown_table
-
-if TYPE_CHECKING:
-    from npnlp.runs.run import Run
+from npnlp.runs.run import Run
 
 #: Fewer test rows than this say little about a class.
 FEW = 30
@@ -50,7 +47,7 @@ def results(run: Run, evaluations: Mapping[str, Evaluation]) -> str:
         for split, found in evaluations.items()
     ]
     test = evaluations["test"]
-    low, high = interval(test.metrics["accuracy"], int(test.confusion.sum()))
+    low, high = wilson_interval(test.metrics["accuracy"], int(test.confusion.sum()))
     weighted = run.trainer.config.class_weights
     kind = "a plain mean over rows" if weighted == "none" else f"weighted by class ({weighted})"
     header = ["split", "rows", "loss", "accuracy", "balanced accuracy", "macro F1"]

@@ -6,17 +6,20 @@ docs/determinism.md says which settings may change at a resume, and what comes o
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
+
 from npnlp.errors import InputError, short
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.models import ClassifierConfig
-from npnlp.runs.checkpoint_state import require_state
+from npnlp.runs.checkpoint_state import plain_state, require_state, with_history
 from npnlp.text import SurnameDataset
 from npnlp.training.config import TrainingConfig
-from npnlp.training.history import plain_state, with_history
 from npnlp.training.trainer import Trainer
 from npnlp.version import __version__
 
@@ -36,9 +39,9 @@ DEFAULTS = {
 
 
 def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
-    """What has to be the same for a resumed run to be the same run.
+    """The settings that a resumed run has to have in common with the one it resumes.
 
-    ``data`` is the SHA-256 of the rows in their order, wherever the table is kept.
+    ``data`` is the SHA-256 of the rows in their order, whatever file they are in.
     """
     free = () if trainer.config.schedule == "onecycle" else FREE
     frame = dataset.surname_df[["nationality", "surname", "split"]]
@@ -83,8 +86,19 @@ def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]
     note_machine(trainer, trainer.progress.epoch, trainer.progress.batch)
 
 
+def align(trainer: Trainer) -> None:
+    """Give the trainer of every rank the state of rank 0's."""
+    if trainer.ranks.size == 1:
+        return
+    tensors, state = plain_state(trainer)
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    send = trainer.ranks.from_first
+    tensors = safetensors.numpy.load(send(safetensors.numpy.save(contiguous)))
+    trainer.load_state(*with_history(tensors, json.loads(send(json.dumps(state).encode()))))
+
+
 def note_machine(trainer: Trainer, epoch: int, batch: int) -> None:
-    """Add to ``progress.computed_on`` what computes from here on, where it is another."""
+    """Add this machine to ``progress.computed_on``, where it is not the one before."""
     noted = trainer.progress.computed_on
     now = {"npnlp": __version__, **trainer.model.backend.describe()}
     place = {"from_epoch": epoch, "from_batch": batch}

@@ -1,4 +1,4 @@
-"""What a checkpoint has to hold: the same things as the state of the trainer that is to go on."""
+"""The state of a trainer as a checkpoint holds it, and what it has to be to go on from it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INFINITE = ("state.schedule.best", "state.stopper.best")
 def require_state(
     trainer: Trainer, tensors: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
 ) -> None:
-    """Raise :class:`InputError`, naming tensor or field, for what ``trainer`` cannot go on from."""
+    """Raise :class:`InputError`, naming tensor or field, where ``trainer`` cannot go on from it."""
     own_tensors, own_values = trainer.state()
     for name in sorted(own_tensors.keys() ^ tensors.keys()):
         raise InputError(
@@ -105,9 +105,33 @@ def _require_machines(noted: list[Any]) -> None:
 
 
 def _require_flow(trainer: Trainer, flow: NDArray[Any], epoch: int) -> None:
-    """The epoch, the number of the layer and the lag, with which each row begins, are whole."""
+    """Each row begins with whole numbers: the epoch, the number of the layer, the lag."""
     limits = (epoch + 1, len(trainer.flow_layers), 2**31)
     for column, limit in enumerate(limits):
         numbers = flow[:, column]
         if not ((numbers >= 0) & (numbers < limit) & (numbers == np.floor(numbers))).all():
             raise InputError(f"tensor 'flow': column {column} has to be 0 to {limit - 1}")
+
+
+def plain_state(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """:meth:`Trainer.state` as tensors and plain values: its history is a tensor, too."""
+    tensors, state = trainer.state()
+    tensors["history"], state["history"] = state["progress"].pop("history").to_tensor()
+    return tensors, state
+
+
+def with_history(
+    tensors: Mapping[str, NDArray[Any]], state: Any
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Undo :func:`plain_state`."""
+    if not isinstance(state, dict) or not isinstance(state.get("progress"), dict):
+        raise InputError(f"field 'state' is {short(state)}")
+    if "history" not in tensors or "history" not in state:
+        raise InputError("tensor or field 'history' is missing")
+    try:
+        history = History.from_tensor(tensors["history"], state["history"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"field 'history': {error}") from error
+    rest = {name: tensor for name, tensor in tensors.items() if name != "history"}
+    values = {name: value for name, value in state.items() if name != "history"}
+    return rest, values | {"progress": state["progress"] | {"history": history}}

@@ -44,8 +44,8 @@ def _json(text: str) -> bytes:
 
 def _table(path: Path) -> bytes:
     header, *rows = csv.reader(io.StringIO(path.read_text("utf-8"), newline=""))
-    kept = [place for place, name in enumerate(header) if name not in TIMING]
-    return json.dumps([[row[place] for place in kept] for row in (header, *rows)]).encode()
+    stable = [place for place, name in enumerate(header) if name not in TIMING]
+    return json.dumps([[row[place] for place in stable] for row in (header, *rows)]).encode()
 
 
 def _tensors(path: Path) -> bytes:

@@ -1,36 +1,30 @@
-"""A whole training run in a save directory: train, keep the best, evaluate, report."""
+"""A training run in its folder: train, save, resume, keep the best weights, evaluate."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
 from npnlp.backend import Backend
 from npnlp.classifier.building import make_classifier
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.evaluation import Evaluation, evaluate
-from npnlp.classifier.flow import write_flow
-from npnlp.diagnosis.finding import named
+from npnlp.diagnosis.finding import examine, named
 from npnlp.diagnosis.replay import write_replay
 from npnlp.errors import DivergenceError, InputError
-from npnlp.files import write_atomic, write_json, write_table
+from npnlp.files import write_atomic
 from npnlp.files.folder_lock import NAME as LOCK_FILE
 from npnlp.files.folder_lock import FolderLock
-from npnlp.runs.card import write_card
+from npnlp.runs.bars import progress_bars
 from npnlp.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
 from npnlp.text import SPLITS, SurnameDataset
 from npnlp.text.audit import audit
 from npnlp.training.config import TrainingConfig
-from npnlp.training.distributed.shared import ALONE, Alone
 from npnlp.training.interrupt import Interrupted, interruptible
+from npnlp.training.ranks import ALONE, Alone
 from npnlp.training.trainer import Trainer
-from npnlp.version import __version__
 
 FILES = (
     "last.safetensors",
@@ -74,7 +68,7 @@ class Run:
         model = make_classifier(dataset, shape, backend, config.seed)
         weights = dataset.class_weights(config.class_weights)
         splits = dataset.arrays("train"), dataset.arrays("val")
-        trainer = Trainer(model, *splits, config, weights, ranks)
+        trainer = Trainer(model, *splits, config, weights, ranks, examine)
         return cls(
             dataset,
             trainer,
@@ -92,7 +86,7 @@ class Run:
 
     @property
     def replay_file(self) -> Path:
-        """Where the step is kept that a number was not finite in."""
+        """Where the step goes in which a number was not finite."""
         return self.save_dir / "replay.safetensors"
 
     @property
@@ -118,7 +112,7 @@ class Run:
         trainer, settings = self.trainer, settings_of(self.trainer, self.dataset)
 
         def save(better: bool = False) -> None:
-            """All that follows from the checkpoint is written again by whoever resumes from it."""
+            """A resumed run writes again what follows from its checkpoint."""
             self.lock.require()
             if better:
                 self.classifier.save(self.model_file)
@@ -143,47 +137,25 @@ class Run:
 
     def _train(self, bars: bool, save: Callable[[bool], None]) -> None:
         trainer = self.trainer
-        # A bar of tqdm with disable=None stays quiet where standard error is not a terminal.
-        hidden = None if bars else True
-        with (
-            interruptible() as check,
-            tqdm(
-                desc="epochs", total=trainer.config.num_epochs, disable=hidden,
-                initial=trainer.progress.epoch, unit="epoch", position=0,
-            ) as epochs,
-            tqdm(
-                desc="batches", total=trainer.batches_per_epoch, disable=hidden,
-                unit="batch", position=1, leave=False,
-            ) as batch_bar,
-        ):  # fmt: skip
+        with interruptible() as check, progress_bars(trainer, bars) as shown:
             check = trainer.ranks.agreed(check)
 
             def on_batch() -> None:
-                batch_bar.update()
+                shown.batch()
                 check()
 
             while not trainer.finished:
-                batch_bar.reset()
-                batch_bar.update(trainer.progress.batch)
                 row = trainer.run_epoch(on_batch)
                 save(trainer.progress.best_epoch == row["epoch"])
-                epochs.update()
-                epochs.set_postfix(
-                    val_loss=f"{row['val_loss']:.4f}",
-                    val_accuracy=f"{row['val_accuracy']:.3f}",
-                )
+                shown.epoch(row)
                 check()
 
     def follow(self) -> None:
         """Train to the end beside rank 0, which saves."""
-        with interruptible() as check:
-            check = self.trainer.ranks.agreed(check)
-            while not self.trainer.finished:
-                self.trainer.run_epoch(check)
-                check()
+        self._train(bars=False, save=lambda better: None)
 
     def _keep_step(self, error: DivergenceError) -> DivergenceError:
-        """Write ``replay_file``; the error with the name of the row and that of the file."""
+        """Write ``replay_file``; the error, naming the row's name and the file."""
         if error.replay is None:
             return error
         names = self.dataset.frames[error.replay.split]["surname"].iloc[error.replay.rows]
@@ -194,10 +166,10 @@ class Run:
             mend = "train again, or resume from a checkpoint with finite weights"
         try:
             write_replay(self.replay_file, step)
-            kept = f"npnlp replay {self.replay_file} repeats the step"
+            hint = f"npnlp replay {self.replay_file} repeats the step"
         except OSError as failure:
-            kept = f"{self.replay_file} was not written: {failure.strerror}"
-        return DivergenceError(f"{finding}; {mend}; {kept}", finding, step)
+            hint = f"{self.replay_file} was not written: {failure.strerror}"
+        return DivergenceError(f"{finding}; {mend}; {hint}", finding, step)
 
     def evaluate(self) -> dict[str, Evaluation]:
         """The best weights on every split, all rows, dropout off."""
@@ -206,43 +178,6 @@ class Run:
             split: evaluate(trainer.model, self.dataset.arrays(split), trainer.criterion)
             for split in SPLITS
         }
-
-    def report(self, evaluations: dict[str, Evaluation]) -> None:
-        """Write ``metrics.json``, the card and the CSV files."""
-        made_with = environment(self.trainer.model.backend)
-        if self.trainer.ranks.size > 1:
-            made_with["ranks"] = str(self.trainer.ranks.size)
-        with self.lock:
-            self.lock.require()
-            self._report(evaluations, made_with)
-
-    def _report(self, evaluations: dict[str, Evaluation], made_with: dict[str, str]) -> None:
-        history = self.trainer.progress.history
-        rates = [row["names_per_second"] for row in history]
-        write_json(
-            self.save_dir / "metrics.json",
-            {
-                **{split: found.metrics for split, found in evaluations.items()},
-                "timing": {
-                    "train_names_per_second": float(np.median(rates)),
-                    "train_seconds": sum(row["seconds"] for row in history),
-                    "epochs": len(history),
-                    "best_epoch": self.trainer.progress.best_epoch,
-                },
-                "data": self.audit,
-                "model": self.trainer.model.config.to_dict(),
-                "training": vars(self.trainer.config),
-                "environment": made_with,
-                "computed_on": self.trainer.progress.computed_on,
-            },
-        )
-        write_atomic(self.save_dir / "history.csv", history.to_csv())
-        write_flow(self.save_dir / "gradient_flow.csv", self.trainer.flow, self.trainer.flow_layers)
-        write_card(self.save_dir / "MODEL_CARD.md", self, evaluations, made_with)
-        names = self.dataset.get_vectorizer().nationality_vocab.tokens
-        counts = evaluations["test"].confusion.tolist()
-        rows = [[true, *row] for true, row in zip(names, counts, strict=True)]
-        write_table(self.save_dir / "confusion_matrix.csv", ["true nationality", *names], rows)
 
 
 def _check_names(model_file: str, vectorizer_file: str) -> None:
@@ -254,13 +189,3 @@ def _check_names(model_file: str, vectorizer_file: str) -> None:
         if name in taken:
             raise InputError(f"{option} file {name!r}: another file of the run has that name")
         taken.add(name)
-
-
-def environment(backend: Backend) -> dict[str, str]:
-    """What the figures were made with."""
-    return {
-        "npnlp": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        **backend.describe(),
-    }

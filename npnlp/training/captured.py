@@ -3,7 +3,8 @@
 The split lies on the device; an epoch's order and rates are copied there once, before its first
 step. A step packs its batch, goes forward and backward through the model's own layers, and updates
 the weights (``backend/cuda/resident.py``, ``backend/cuda/update.py``). It is captured as a CUDA
-graph (``backend/cuda/graphs.py``) for each shape: so many sequences, and room for so many rows.
+graph (``backend/cuda/graphs.py``) for each shape: the number of sequences, and of packed rows that
+there is room for.
 
 A step that is not finite is noted on the device, and no later one changes the weights. The host
 looks at the end of the epoch. It then goes back to that step and takes it as a CPU would, which
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,7 @@ from npnlp.backend.cuda.update import RATES, DeviceUpdate
 from npnlp.classifier.batches import Batch, batches
 from npnlp.layers import Packing
 from npnlp.training.optimizers import SAFE_RATE, Adam
-
-if TYPE_CHECKING:
-    from npnlp.training.trainer import Trainer
+from npnlp.training.updater import Updater
 
 #: Poolings that read nothing of the packing on the host.
 POOLINGS = {"last", "mean"}
@@ -36,14 +35,14 @@ POOLINGS = {"last", "mean"}
 FINEST, PARTS = 64, 8
 
 
-def obstacle(trainer: Trainer) -> str:
-    """Why the steps of ``trainer`` cannot be captured; empty where they can."""
-    model, config = trainer.model, trainer.model.config
-    if trainer.ranks.size > 1:
+def obstacle(updater: Updater) -> str:
+    """Why the steps of ``updater`` cannot be captured; empty where they can."""
+    model, config = updater.model, updater.model.config
+    if updater.ranks.size > 1:
         return "several processes share every batch"
-    if not isinstance(trainer.optimizer, Adam):
+    if not isinstance(updater.optimizer, Adam):
         return "the optimizer is not adam"
-    if trainer.config.soft:
+    if updater.config.soft:
         return "the objective has distributions as targets"
     if config.ngram_orders:
         return "the model has a bag of n-grams"
@@ -56,31 +55,31 @@ def obstacle(trainer: Trainer) -> str:
     return ""
 
 
-def captured_steps(trainer: Trainer) -> CapturedSteps | None:
-    """The steps of ``trainer``, to be captured; None where the backend or the model cannot be."""
-    graphs = trainer.model.backend.graphs()
-    if graphs is None or obstacle(trainer):
+def captured_steps(updater: Updater) -> CapturedSteps | None:
+    """Captured steps of ``updater``; None where its backend or its model has none."""
+    graphs = updater.model.backend.graphs()
+    if graphs is None or obstacle(updater):
         return None
-    return CapturedSteps(trainer, graphs)
+    return CapturedSteps(updater, graphs)
 
 
 def capacity_for(rows: int) -> int:
-    """Room for a batch of so many packed rows."""
+    """Room for a batch of ``rows`` packed rows."""
     step = max(FINEST, (1 << rows.bit_length() - 1) // PARTS)
     return -(-rows // step) * step
 
 
 class CapturedSteps:
-    """The steps of a trainer's epochs, on the device."""
+    """The steps of an updater, epoch by epoch, on the device."""
 
-    def __init__(self, trainer: Trainer, graphs: Any) -> None:
-        assert isinstance(trainer.optimizer, Adam)
-        self.trainer, self.graphs = trainer, graphs
-        model, adam, split = trainer.model, trainer.optimizer, trainer.train
+    def __init__(self, updater: Updater, graphs: Any) -> None:
+        assert isinstance(updater.optimizer, Adam)
+        self.updater, self.graphs = updater, graphs
+        model, adam, split = updater.model, updater.optimizer, updater.train
         moments = adam.moments["first_sum"], adam.moments["second_sum"]
         self.backend: Any = model.backend
         arrays = (split.tokens, split.starts, split.lengths, split.targets)
-        self.resident = Resident(self.backend, *arrays, trainer.config.batch_size)
+        self.resident = Resident(self.backend, *arrays, updater.config.batch_size)
         self.counters = self.resident.counters
         decayed = {name for name, value in model.parameters.items() if value.ndim > 1}
         self.update = DeviceUpdate(
@@ -88,7 +87,7 @@ class CapturedSteps:
             (model.flat.values, model.flat.grads, *moments),
             model.flat.parameters,
             decayed if adam.weight_decay else set(),
-            trainer.log, self.counters, adam.betas, trainer.config.clip_norm,
+            updater.log, self.counters, adam.betas, updater.config.clip_norm,
         )  # fmt: skip
         self.shapes: dict[tuple[int, int], tuple[BatchBuffers, Batch]] = {}
         self.order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -98,10 +97,10 @@ class CapturedSteps:
         self.first, self.begun, self.rate_before, self.doubtful = 0, 0, 0.0, False
 
     def run(self, order: NDArray[np.int64], on_batch: Callable[[], None]) -> int:
-        """The epoch from ``progress.batch`` on; how many rows of the split that were."""
-        progress = self.trainer.progress
-        first, size = progress.batch, self.trainer.config.batch_size
-        with self.graphs.in_use(), self._whole_at_the_end():
+        """Train an epoch from ``progress.batch`` on; the number of rows that were trained on."""
+        progress = self.updater.progress
+        first, size = progress.batch, self.updater.config.batch_size
+        with self.graphs.in_use(), self._consistent_at_the_end():
             self.begin(order)
             while progress.batch < len(self.rates) or self._went_back():
                 if self.doubtful or self._eager(progress.batch):
@@ -113,18 +112,18 @@ class CapturedSteps:
         return len(order) - first * size
 
     def begin(self, order: NDArray[np.int64]) -> None:
-        """Copy to the device what is of this epoch alone. Nothing after that has to be."""
-        trainer, asarray = self.trainer, self.backend.asarray
-        adam, first, size = trainer.optimizer, trainer.progress.batch, trainer.config.batch_size
+        """Copy the epoch's order and rates to the device; after that, nothing is copied."""
+        updater, asarray = self.updater, self.backend.asarray
+        adam, first, size = updater.optimizer, updater.progress.batch, updater.config.batch_size
         assert isinstance(adam, Adam)
-        lengths, number = trainer.train.lengths[order], np.arange(len(order)) // size
+        lengths, number = updater.train.lengths[order], np.arange(len(order)) // size
         self.order = order[np.lexsort((-lengths, number))]
         self.rows_of = np.bincount(number, weights=lengths).astype(np.int64).tolist()
         self.first, self.begun, self.rate_before = first, adam.steps - first, adam.learning_rate
         self.rates = [0.0] * first
         table = np.zeros((len(self.rows_of), RATES))
         for place in range(first, len(table)):
-            rate = trainer.rate_of(self.begun + place)
+            rate = updater.rate_of(self.begun + place)
             numbers = adam.numbers(self.begun + place + 1, rate)
             table[place] = numbers.rate, numbers.eps, 1 - rate * adam.weight_decay
             self.rates.append(rate)
@@ -133,9 +132,9 @@ class CapturedSteps:
         self._set_counters(first)
 
     def step(self) -> None:
-        """One step, of batch ``progress.batch``: launched, not waited for."""
-        number, adam = self.trainer.progress.batch, self.trainer.optimizer
-        size = self.trainer.config.batch_size
+        """Launch the step of batch ``progress.batch``, without waiting for it."""
+        number, adam = self.updater.progress.batch, self.updater.optimizer
+        size = self.updater.config.batch_size
         key = min(size, len(self.order) - number * size), capacity_for(self.rows_of[number])
         if key not in self.shapes:
             self.shapes[key] = self._shape(*key)
@@ -145,11 +144,11 @@ class CapturedSteps:
 
     def _work(self, buffers: BatchBuffers, batch: Batch) -> None:
         """What is captured: the same launches for every batch of a shape."""
-        trainer = self.trainer
+        updater = self.updater
         self.resident.load(buffers)
-        random = trainer.random.at(self.counters[1:2])
+        random = updater.random.at(self.counters[1:2])
         with self.backend.xp.own_products():
-            found = trainer.objective(trainer.model, batch, random, None)
+            found = updater.objective(updater.model, batch, random, None)
         self.update.launch(found.loss_sum, found.weight_sum, found.correct)
 
     def _shape(self, batch: int, capacity: int) -> tuple[BatchBuffers, Batch]:
@@ -172,39 +171,37 @@ class CapturedSteps:
 
     def _eager(self, number: int) -> bool:
         """Whether the host has to see this step: for the probe, or a rate that may overflow."""
-        trainer = self.trainer
-        probed = trainer.config.gradient_flow and number == trainer.probed_batch
-        return probed or self.rates[number] > SAFE_RATE
+        return number == self.updater.probed_batch or self.rates[number] > SAFE_RATE
 
     def _step_eagerly(self) -> None:
         """The step of ``progress.batch`` as on a CPU. It looks at the flag: the host waits here."""
-        trainer, size = self.trainer, self.trainer.config.batch_size
+        updater, size = self.updater, self.updater.config.batch_size
         self._went_back()
-        number = trainer.progress.batch
+        number = updater.progress.batch
         rows = self.order[: (number + 1) * size]
-        trainer.step(next(batches(trainer.train, rows, size, self.backend, number)))
+        updater.step(next(batches(updater.train, rows, size, self.backend, number)))
         self._set_counters(number + 1)
 
     def _went_back(self) -> bool:
-        """Wait for the device; where a step was not finite, stand before it again."""
+        """Wait for the device; go back to a step that was not finite. Whether there was one."""
         bad = int(self.backend.to_numpy(self.counters)[2])
         self.doubtful = bad > 0
         if bad:
-            adam, before = self.trainer.optimizer, bad - 2
-            self.trainer.progress.batch = bad - 1
+            adam, before = self.updater.optimizer, bad - 2
+            self.updater.progress.batch = bad - 1
             adam.steps = self.begun + bad - 1
             known = before >= self.first
             adam.learning_rate = self.rates[before] if known else self.rate_before
         return self.doubtful
 
     def _set_counters(self, batch: int) -> None:
-        host = np.array([batch, self.trainer.optimizer.steps, 0], dtype=np.uint64)
+        host = np.array([batch, self.updater.optimizer.steps, 0], dtype=np.uint64)
         self.counters[...] = self.backend.asarray(host)
         self.doubtful = False
 
     @contextmanager
-    def _whole_at_the_end(self) -> Iterator[None]:
-        """However it ends, ``progress`` and the optimizer's steps say what the weights are."""
+    def _consistent_at_the_end(self) -> Iterator[None]:
+        """Whatever stops the epoch, ``progress`` and the optimizer's steps fit the weights."""
         try:
             yield
         except BaseException:

@@ -1,4 +1,4 @@
-"""The norm of the whole gradient, and cutting it down."""
+"""The norm of the gradient of all parameters together, and clipping it."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def clip_grad_norm(grads: Array, max_norm: float | None, backend: Backend) -> Ar
 
 
 def clipped(norms: NDArray[np.float64], max_norm: float | None) -> NDArray[np.float64]:
-    """What :func:`clip_grad_norm` leaves of gradients of these norms (on the host)."""
+    """These norms after :func:`clip_grad_norm`, on the host."""
     return norms if max_norm is None else norms * np.minimum(max_norm / (norms + 1e-6), 1.0)

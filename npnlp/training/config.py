@@ -5,26 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npnlp.checks import (
-    require_at_least_one,
-    require_below_one,
+    require_flag,
+    require_fraction,
     require_not_negative,
     require_positive,
+    require_whole,
 )
 from npnlp.errors import InputError, require_known
+from npnlp.text.dataset import CLASS_WEIGHTS
+from npnlp.training.optimizers import OPTIMIZERS
 from npnlp.training.schedule import SCHEDULES
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """What decides the course of a training run, besides the model and the data.
+    """The settings of a training, besides those of the model and the data.
 
     With ``schedule`` "plateau" the rate is halved where the validation loss stands still, and the
-    best epoch is kept; with "onecycle" it rises over the first ``warm_up`` of all steps, falls to
-    zero at the end, and the last epoch is kept. ``bucket`` batches at a time are sorted by length
-    (0: none). ``merge_repeats`` makes one row of a name that occurs several times, with all its
-    labels. ``label_smoothing``, ``logit_adjustment`` and ``consistency`` are the eps, tau and alpha
-    of :mod:`npnlp.training.objective`; ``prior_correction`` is a tau that is taken off the logits
-    once training is done (Menon et al., 2021, equation 9).
+    weights of the best epoch are used; with "onecycle" it rises over the first ``warm_up`` of all
+    steps and falls to zero at the end, and those of the last epoch are used. ``bucket`` batches at
+    a time are sorted by length (0: none). ``merge_repeats`` makes one row of a name that occurs
+    several times, with all its labels. ``label_smoothing``, ``logit_adjustment`` and
+    ``consistency`` are the eps, tau and alpha of :mod:`npnlp.training.objective`. With
+    ``prior_correction`` tau, ``tau log pi`` is taken off the logits once training is done, pi the
+    classes' frequencies (Menon et al., 2021, equation 9).
     """
 
     num_epochs: int = 100
@@ -49,13 +53,22 @@ class TrainingConfig:
     prior_correction: float = 0.0
 
     def __post_init__(self) -> None:
-        require_at_least_one(self, "num_epochs", "batch_size", "early_stopping_criteria")
-        require_positive(self, "learning_rate", "clip_norm")
-        require_not_negative(
-            self, "weight_decay", "bucket", "logit_adjustment", "consistency", "prior_correction"
-        )
-        require_below_one(self, "beta2", "warm_up", "label_smoothing")
+        for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
+            require_whole(name, getattr(self, name))
+        require_whole("bucket", self.bucket, least=0)
+        require_positive("learning_rate", self.learning_rate)
+        if self.clip_norm is not None:
+            require_positive("clip_norm", self.clip_norm)
+        for name in ("weight_decay", "logit_adjustment", "consistency", "prior_correction"):
+            require_not_negative(name, getattr(self, name))
+        for name in ("momentum", "beta2", "warm_up", "label_smoothing"):
+            require_fraction(name, getattr(self, name))
+        require_whole("seed", self.seed, least=None)
+        for name in ("gradient_flow", "merge_repeats"):
+            require_flag(name, getattr(self, name))
+        require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("schedule", self.schedule, SCHEDULES)
+        require_known("class_weights", self.class_weights, CLASS_WEIGHTS)
         if self.optimizer == "adam" and self.momentum:
             raise InputError(f"momentum is {self.momentum}, but adam has none; use optimizer sgd")
         if self.optimizer != "adam" and self.weight_decay:
@@ -74,6 +87,6 @@ class TrainingConfig:
 
     @property
     def optimizer_options(self) -> dict[str, float]:
-        """Those of :func:`make_optimizer`, besides the rate."""
+        """The options of :func:`make_optimizer`, besides the learning rate."""
         names = ("momentum", "beta2", "weight_decay")
         return {name: getattr(self, name) for name in names}

@@ -1,6 +1,6 @@
-"""The history of a run: a row an epoch, kept so that a long run stays small.
+"""Where a run stands, and its history: a row an epoch.
 
-A row of some thirty numbers takes 8 bytes a number here, a tenth of what it takes as a dict.
+A long run stays small: a number takes 8 bytes here, a tenth of what it takes in a dict.
 """
 
 from __future__ import annotations
@@ -8,15 +8,11 @@ from __future__ import annotations
 import io
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from npnlp.errors import InputError, short
-
-if TYPE_CHECKING:
-    from npnlp.training.trainer import Trainer
 
 #: Columns of whole numbers.
 WHOLE = ("epoch",)
@@ -66,7 +62,7 @@ class History:
         return np.array(self._numbers).reshape(len(self), len(self.columns))
 
     def to_csv(self) -> bytes:
-        """The rows as CSV, every digit of a float kept; made row by row, so that little is held."""
+        """The rows as CSV with every digit of a float, made row by row to save memory."""
         text = io.BytesIO()
         text.write(",".join(self.columns).encode() + b"\n")
         for row in self:
@@ -79,13 +75,13 @@ class History:
         So the tensors of two equal runs are equal.
         """
         table = self.table()
-        kept = [place for place, name in enumerate(self.columns) if name not in CLOCK]
+        stored = [place for place, name in enumerate(self.columns) if name not in CLOCK]
         clock = {
             name: table[:, place].tolist()
             for place, name in enumerate(self.columns)
             if name in CLOCK
         }
-        return table[:, kept], {"columns": list(self.columns), **clock}
+        return table[:, stored], {"columns": list(self.columns), **clock}
 
     @classmethod
     def from_tensor(cls, tensor: NDArray[Any], values: Mapping[str, Any]) -> History:
@@ -93,8 +89,8 @@ class History:
         columns = values["columns"]
         if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
             raise ValueError(f"its columns are {columns!r:.40}")
-        kept = [name for name in columns if name not in CLOCK]
-        if len(set(columns)) < len(columns) or tensor.shape[1:] != (len(kept),):
+        stored = [name for name in columns if name not in CLOCK]
+        if len(set(columns)) < len(columns) or tensor.shape[1:] != (len(stored),):
             raise ValueError(f"a table of shape {tensor.shape} for columns {columns!r:.40}")
         if tensor.dtype != np.float64:
             raise ValueError(f"a table of {tensor.dtype}, not of float64")
@@ -104,7 +100,7 @@ class History:
                 raise ValueError(f"{name} is not a list of {len(tensor)} numbers")
             if not all(type(number) in (int, float) for number in numbers):
                 raise ValueError(f"{name} holds what is no number")
-        parts = dict(zip(kept, tensor.T, strict=True))
+        parts = dict(zip(stored, tensor.T, strict=True))
         parts |= {name: values[name] for name in columns if name in CLOCK}
         table = np.array([parts[name] for name in columns], dtype=np.float64).T
         made = cls()
@@ -113,25 +109,16 @@ class History:
         return made
 
 
-def plain_state(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """:meth:`Trainer.state` as tensors and plain values: its history is a tensor, too."""
-    tensors, state = trainer.state()
-    tensors["history"], state["history"] = state["progress"].pop("history").to_tensor()
-    return tensors, state
+@dataclass
+class Progress:
+    """Where a run stands; plain values, so that a checkpoint can hold them.
 
+    ``computed_on`` says from which epoch and batch on which backend and library computed.
+    """
 
-def with_history(
-    tensors: Mapping[str, NDArray[Any]], state: Any
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Undo :func:`plain_state`."""
-    if not isinstance(state, dict) or not isinstance(state.get("progress"), dict):
-        raise InputError(f"field 'state' is {short(state)}")
-    if "history" not in tensors or "history" not in state:
-        raise InputError("tensor or field 'history' is missing")
-    try:
-        history = History.from_tensor(tensors["history"], state["history"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"field 'history': {error}") from error
-    rest = {name: tensor for name, tensor in tensors.items() if name != "history"}
-    kept = {name: value for name, value in state.items() if name != "history"}
-    return rest, kept | {"progress": state["progress"] | {"history": history}}
+    epoch: int = 0
+    batch: int = 0
+    stopped_early: bool = False
+    best_epoch: int = -1
+    history: History = field(default_factory=History)
+    computed_on: list[dict[str, Any]] = field(default_factory=list)

@@ -10,7 +10,7 @@ from types import FrameType
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop; raised between two steps, when its state is whole."""
+    """Training was asked to stop; raised between two steps, when its state can be saved."""
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ The plain objective is the (class-weighted) cross-entropy. The other one is made
 may be there or not:
 
     (1)  q_b = (1 - eps) y_b + eps / C                     label smoothing
-    (2)  z' = z + tau log pi                               logit adjustment, pi the class shares
+    (2)  z' = z + tau log pi                               logit adjustment, pi the frequencies
     (3)  L = sum_b w_b CE(q_b, z'_b) / B                   w_b: how often the name stands there
     (4)  L = (L_1 + L_2) / 2 + alpha S(z_1, z_2) / 2       consistency of two dropout passes
 
@@ -17,6 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from npnlp.backend import Array, Random
 from npnlp.classifier.batches import Batch
 from npnlp.layers import SoftmaxCrossEntropy
@@ -27,9 +30,16 @@ from npnlp.models import SurnameClassifier
 Probe = Callable[[Any], None]
 
 
+def log_frequencies(targets: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """``log pi (C,)``, the logarithms of the classes' frequencies; one that is absent counts 1."""
+    counts = np.maximum(np.bincount(targets, minlength=classes), 1)
+    logarithms: NDArray[np.float64] = np.log(counts / counts.sum())
+    return logarithms
+
+
 class Outcome(NamedTuple):
-    """Of a batch: the ``logits (B, C)``, the sum of the weighted losses and that of the weights,
-    and of how many rows the largest logit is that of the target.
+    """Of a batch: ``logits (B, C)``, the sums of weighted losses and of weights, and the number of
+    rows that are predicted right.
     """
 
     logits: Array
@@ -50,7 +60,7 @@ class Objective(Protocol):
 
 
 class PlainObjective:
-    """The cross-entropy of the class that each row carries."""
+    """The cross-entropy, with one class a row as its target."""
 
     def __init__(self, criterion: SoftmaxCrossEntropy) -> None:
         self.criterion = criterion
@@ -75,7 +85,7 @@ class PlainObjective:
 class SoftObjective:
     """(1) to (4), with distributions as targets.
 
-    ``log_prior (C,)`` are the logarithms of the classes' shares; ``smoothing`` is eps,
+    ``log_prior (C,)`` are the logarithms of the classes' frequencies; ``smoothing`` is eps,
     ``adjustment`` tau, and ``consistency`` alpha, which at 0 leaves the second pass out.
     """
 
@@ -112,7 +122,7 @@ class SoftObjective:
             for logits, _ in passes
         ]
         total: Any = sum(loss for loss, _ in found) / len(passes)
-        gradients = [self.loss.backward(1 / len(passes), kept) for _, kept in found]  # undoes (3)
+        gradients = [self.loss.backward(1 / len(passes), cache) for _, cache in found]  # undoes (3)
         if self.consistency:
             (first, _), (second, _) = passes
             divergence, apart = self.divergence.forward(first, second, weights)  # (4)

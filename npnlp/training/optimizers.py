@@ -1,4 +1,4 @@
-"""Optimizers, as a few operations on the whole parameter buffer."""
+"""Optimizers, as a few operations on one buffer of all parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
 from npnlp.backend.operations import AdamNumbers
-from npnlp.errors import InputError
+from npnlp.checks import require_fraction, require_not_negative, require_positive
+from npnlp.errors import require_known
 from npnlp.layers import FlatParameters
 
 OPTIMIZERS = ("adam", "sgd")
@@ -20,11 +21,10 @@ SAFE_RATE = 1e18
 
 
 class Optimizer(ABC):
-    """Changes ``flat.values`` by ``flat.grads``. ``moments`` is all it has to remember."""
+    """Changes ``flat.values`` by ``flat.grads``; ``moments`` and ``steps`` are its state."""
 
     def __init__(self, flat: FlatParameters, backend: Backend, learning_rate: float) -> None:
-        if not learning_rate > 0:
-            raise InputError(f"learning_rate is {learning_rate}; it has to be above 0")
+        require_positive("learning_rate", learning_rate)
         self.flat = flat
         self.backend = backend
         self.learning_rate = learning_rate
@@ -64,8 +64,7 @@ class SGD(Optimizer):
         momentum: float = 0.0,
     ) -> None:
         super().__init__(flat, backend, learning_rate)
-        if not 0 <= momentum < 1:
-            raise InputError(f"momentum is {momentum}; it has to be at least 0 and below 1")
+        require_fraction("momentum", momentum)
         self.momentum = momentum
         if momentum:
             self.moments["momentum"] = self._buffer()
@@ -90,10 +89,10 @@ class Adam(Optimizer):
     w <- w - eta m^ / (sqrt(v^) + eps)       m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
 
     With ``weight_decay``, ``w <- (1 - eta decay) w`` before it, for what has more than one axis:
-    biases and gains are left alone (Loshchilov and Hutter, "Decoupled weight decay
+    biases and gains do not decay (Loshchilov and Hutter, "Decoupled weight decay
     regularization", 2019, algorithm 2).
 
-    The moments are kept as the plain sums ``m / (1 - b1)`` and ``v / (1 - b2)``; what that
+    The moments are stored as the plain sums ``m / (1 - b1)`` and ``v / (1 - b2)``; what that
     changes goes, with the corrections, into two numbers a step.
     """
 
@@ -107,8 +106,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(flat, backend, learning_rate)
-        if not weight_decay >= 0:
-            raise InputError(f"weight_decay is {weight_decay}; it has to be at least 0")
+        require_not_negative("weight_decay", weight_decay)
         decayed = [value for value in flat.parameters.values() if value.ndim > 1]
         self.weight_decay, self.decayed = weight_decay, decayed if weight_decay else []
         self.betas = betas
@@ -130,7 +128,7 @@ class Adam(Optimizer):
         w -= numbers.rate * (m / (self.backend.xp.sqrt(v) + numbers.eps))
 
     def numbers(self, step: int, rate: float) -> AdamNumbers:
-        """What step ``step``, counted from 1, is taken with at a learning rate ``rate``."""
+        """The factors of step ``step``, counted from 1, at a learning rate ``rate``."""
         b1, b2 = self.betas
         # With m^ = a m and v^ = b^2 v, the change is (eta a / b) m / (sqrt(v) + eps / b).
         a = (1 - b1) / (1 - b1**step)
@@ -149,9 +147,8 @@ def make_optimizer(
     weight_decay: float = 0.0,
 ) -> Optimizer:
     """The optimizer called ``name``, one of ``OPTIMIZERS``."""
+    require_known("optimizer", name, OPTIMIZERS)
     if name == "adam":
         betas = (0.9, beta2)
         return Adam(flat, backend, learning_rate, betas=betas, weight_decay=weight_decay)
-    if name == "sgd":
-        return SGD(flat, backend, learning_rate, momentum)
-    raise InputError(f"optimizer {name!r} is not known; choose one of {', '.join(OPTIMIZERS)}")
+    return SGD(flat, backend, learning_rate, momentum)

@@ -1,4 +1,4 @@
-"""Named settings of a whole run: what ``npnlp train --recipe NAME`` stands for.
+"""Settings of a run that go together: what ``npnlp train --recipe NAME`` stands for.
 
 Each is made of fields of :class:`ClassifierConfig` and :class:`TrainingConfig`.
 """

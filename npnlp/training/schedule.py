@@ -38,15 +38,15 @@ class ReduceLROnPlateau:
         return self.learning_rate
 
 
-def one_cycle(share: float, warm_up: float, start: float = 0.04) -> float:
-    """The factor of the learning rate after ``share`` of all steps: up, and down to zero.
+def one_cycle(done: float, warm_up: float, start: float = 0.04) -> float:
+    """The factor of the learning rate after a fraction ``done`` of all steps: up, and down to zero.
 
     From ``start`` to 1 over the first ``warm_up`` of the run, then to 0, along half a cosine each.
     Source: Smith and Topin, "Super-convergence", 2018; cosine: Loshchilov and Hutter, 2017.
     """
-    if share < warm_up:
-        return start + (1 - start) * (1 - math.cos(math.pi * share / warm_up)) / 2
-    return (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up))) / 2
+    if done < warm_up:
+        return start + (1 - start) * (1 - math.cos(math.pi * done / warm_up)) / 2
+    return (1 + math.cos(math.pi * (done - warm_up) / (1 - warm_up))) / 2
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from npnlp.backend import Random
-from npnlp.classifier import evaluation as evaluation
+from npnlp.classifier import batches
 from npnlp.classifier.evaluation import evaluate
 from npnlp.classifier.metrics import confusion_matrix, scores
 from npnlp.layers import Packing, SoftmaxCrossEntropy
@@ -138,7 +138,7 @@ def test_every_row_counts_whatever_the_batch_size(
 ) -> None:
     split, weighted = dataset.arrays("train"), criterion([1.0, 2.0, 5.0])
     whole = evaluate(model, split, weighted)
-    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", batch_size)
+    monkeypatch.setattr(batches, "EVALUATION_BATCH", batch_size)
     parts = evaluate(model, split, weighted)
     assert parts.confusion.sum() == len(split) == 42
     assert np.array_equal(parts.confusion, whole.confusion)

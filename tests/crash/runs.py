@@ -18,6 +18,7 @@ from npnlp.errors import InputError
 from npnlp.files.tensors import load_tensors
 from npnlp.runs import card
 from npnlp.runs.fingerprint import fingerprint
+from npnlp.runs.report import write_report
 from npnlp.runs.run import Run
 from npnlp.training.interrupt import Interrupted
 from tests.support.tables import FILES, make_run
@@ -71,7 +72,7 @@ class Case:
             if resume:
                 run.resume()
             run.train()
-            run.report(run.evaluate())
+            write_report(run, run.evaluate())
 
     def until(self, batches: int, resume: bool = True) -> None:
         """Train until a Ctrl-C after so many batches of the run."""

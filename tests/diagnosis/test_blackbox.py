@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from npnlp.backend import get_backend
+from npnlp.diagnosis.arrays import check_step
 from npnlp.diagnosis.finding import Finding, diagnose
-from npnlp.diagnosis.readings import read_step
-from npnlp.diagnosis.replay import KIND, Replay, read_replay, write_replay
+from npnlp.diagnosis.replay import KIND, read_replay, write_replay
 from npnlp.errors import DivergenceError, InputError
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.runs.run import Run
-from npnlp.training import trainer as trainer_module
+from npnlp.training import updater as updater_module
 from npnlp.training.clipping import clip_grad_norm
+from npnlp.training.step_record import Replay
 from tests.support.strict import StrictBackend
 from tests.support.tables import (
     SMALL,
@@ -304,7 +305,7 @@ def test_a_fault_that_does_not_repeat_is_called_so(
 def test_looking_into_every_step_changes_nothing(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer_module, "SAFE_RATE", 0.0)
+    monkeypatch.setattr(updater_module, "SAFE_RATE", 0.0)
     assert train_small(tmp_path / "run") == 0
     check_same_weights(finished_run(tmp_path_factory), tmp_path / "run")
 
@@ -401,7 +402,7 @@ def healthy(folder: Path) -> Replay:
     run = make_run(folder / "run", class_weights="inverse")
     run.trainer.run_epoch()
     rows = np.array([3, 30, 1])
-    return Replay.of(run.trainer, rows, "train", 1)
+    return run.trainer.record(rows, "train", 1)
 
 
 def test_a_replay_repeats_the_step_to_the_bit(tmp_path: Path) -> None:
@@ -412,19 +413,19 @@ def test_a_replay_repeats_the_step_to_the_bit(tmp_path: Path) -> None:
 
     def spy(*arguments: Any) -> Any:
         norm = clip_grad_norm(*arguments)
-        steps.append((Replay.of(trainer, shuffled[len(steps)], "train", 1), float(norm)))
+        steps.append((trainer.record(shuffled[len(steps)], "train", 1), float(norm)))
         return norm
 
     order = trainer.random.child("shuffle").at(1).permutation(len(trainer.train))
     shuffled = [order[:16], order[16:32], order[32:]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, "clip_grad_norm", spy)
+        patch.setattr(updater_module, "clip_grad_norm", spy)
         trainer.run_epoch()
     after = [*(replay.weights for replay, _ in steps[1:]), trainer.model.state_dict()]
     for (replay, norm), weights in zip(steps, after, strict=True):
         path = tmp_path / "step.safetensors"
         write_replay(path, replay)
-        readings = read_step(read_replay(path), NUMPY)
+        readings = check_step(read_replay(path), NUMPY)
         (found,) = (r.largest for r in readings if r.where == "gradient norm")
         assert found == norm
         largest = {r.parameter: r.largest for r in readings if r.where == "update"}
@@ -440,10 +441,10 @@ def test_a_healthy_replay_is_status_0(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_replay_of_a_model_with_ngrams_is_read(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", shape={"ngram_orders": (1, 2), "ngram_size": 4})
     path = tmp_path / "r.safetensors"
-    write_replay(path, Replay.of(run.trainer, np.array([3, 30, 1]), "train", 1))
+    write_replay(path, run.trainer.record(np.array([3, 30, 1]), "train", 1))
     again = read_replay(path)
     assert again.weights["ngrams.keys"].dtype == np.int64
-    assert read_step(again, NUMPY)
+    assert check_step(again, NUMPY)
 
 
 Tensors = dict[str, Any]
@@ -546,7 +547,7 @@ def test_history_has_the_norm_after_clipping(tmp_path: Path, clip_norm: float | 
         return norm
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer_module, "clip_grad_norm", spy)
+        patch.setattr(updater_module, "clip_grad_norm", spy)
         row = run.trainer.run_epoch()
     assert row["grad_norm_clipped"] == pytest.approx(np.mean(after), rel=1e-5)
     if clip_norm == 0.2:

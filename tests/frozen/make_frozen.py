@@ -17,11 +17,12 @@ import numpy as np
 from npnlp.backend import get_backend
 from npnlp.backend.threads import one_blas_thread
 from npnlp.diagnosis.finding import diagnose
-from npnlp.diagnosis.replay import Replay, write_replay
+from npnlp.diagnosis.replay import write_replay
 from npnlp.files import write_atomic, write_json
 from npnlp.files.tensors import FORMAT_VERSION
 from npnlp.runs.checkpoint import save_checkpoint, settings_of
-from npnlp.runs.run import Run, environment
+from npnlp.runs.report import environment
+from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset
 from npnlp.training.config import TrainingConfig
 
@@ -114,7 +115,7 @@ def freeze_replay() -> str:
     """Write a step with a weight that is not a number; what the replay says."""
     run = make("elman")
     run.trainer.model.parameters["rnn.weight_hh_l0"][2, 7] = np.nan
-    replay = Replay.of(run.trainer, np.arange(16), "train", 1)
+    replay = run.trainer.record(np.arange(16), "train", 1)
     write_replay(FOLDER / "replay.safetensors", replay)
     return str(diagnose(replay, get_backend("numpy")))
 

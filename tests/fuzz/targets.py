@@ -25,18 +25,19 @@ import safetensors
 
 from npnlp.backend import get_backend
 from npnlp.classifier.classifier import Classifier
-from npnlp.diagnosis.readings import read_step
-from npnlp.diagnosis.replay import Replay, read_replay, write_replay
+from npnlp.diagnosis.arrays import check_step
+from npnlp.diagnosis.replay import read_replay, write_replay
 from npnlp.errors import DivergenceError, InputError
 from npnlp.exchange import read_state_dict, write_state_dict
 from npnlp.files.tensor_file import read_tensor_file
 from npnlp.models import SurnameClassifier
 from npnlp.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
+from npnlp.runs.checkpoint_state import plain_state
 from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, SurnameVectorizer, read_table
 from npnlp.text.table import SPLITS
 from npnlp.training.config import TrainingConfig
-from npnlp.training.history import plain_state
+from npnlp.training.step_record import Replay
 from tests.support.exchange import bare
 from tests.support.tables import write_table
 
@@ -199,7 +200,7 @@ def targets(folder: Path) -> dict[str, Target]:
         run.trainer.run_epoch()
     replays = []
     for split in ("train", "val"):
-        step = Replay.of(run.trainer, np.array([1, 0]), split, 1)
+        step = run.trainer.record(np.array([1, 0]), split, 1)
         write_replay(last, replace(step, names=("ab", "ba")))
         replays.append(last.read_bytes())
     every = (contents["model"][0], contents["import"][1], checkpoints[1], replays[0])
@@ -333,4 +334,4 @@ def check_replay(step: Replay, content: bytes) -> None:
 
 
 def look_at_replay(step: Replay) -> None:
-    assert read_step(step, NUMPY)
+    assert check_step(step, NUMPY)

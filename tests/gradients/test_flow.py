@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npnlp.backend import Backend, Random, get_backend
-from npnlp.classifier import flow as training_flow
+from npnlp.classifier import batches
 from npnlp.classifier.flow import flow_of, flow_rows, write_flow
 from npnlp.gradients.flow import COLUMNS, GradientFlow, gradient_flow, merge, spectral_radius
 from npnlp.lab.starts import STARTS, flow_on_random, layer_at
@@ -327,7 +327,7 @@ def test_a_trained_surname_model_stays_below_the_bound(
             assert (flow.hidden_grad <= flow.bound * (1 + allowed)).all()
             gradient = twin.grads[name.replace("rnn.", "rnn.weight_hh_")]
             assert_close(flow.shares.sum(axis=0), gradient, 10 * allowed)
-    monkeypatch.setattr(training_flow, "EVALUATION_BATCH", 5)
+    monkeypatch.setattr(batches, "EVALUATION_BATCH", 5)
     apart = flow_of(twin.astype("float64"), split, SoftmaxCrossEntropy(dtype="float64"))
     whole = flow_of(model.astype("float64"), split, SoftmaxCrossEntropy(dtype="float64"))
     assert list(apart) == list(whole)

@@ -20,7 +20,7 @@ from npnlp.lab.cures import (
 )
 from npnlp.lab.tasks import TASKS, MiddleToken
 from npnlp.lab.trial import Lab, LabConfig
-from npnlp.lab.variants import RECIPES
+from npnlp.lab.variants import VARIANTS
 from npnlp.layers import CELLS, Packing
 from npnlp.layers.recurrent.recurrent import Recurrent
 from tests.support.reference import draw
@@ -73,9 +73,9 @@ def test_looking_changes_no_gradient_of_the_layer() -> None:
     assert not any(grad.any() for grad in layer.grads.values())
 
 
-@pytest.mark.parametrize("recipe", ["tanh", "lstm", "gru", "bidirectional"])
-def test_the_gradient_by_lag_begins_with_that_of_the_readout(recipe: str) -> None:
-    lab = Lab(TASKS["adding"], RECIPES[recipe], 12, 0, CONFIG, NUMPY)
+@pytest.mark.parametrize("variant", ["tanh", "lstm", "gru", "bidirectional"])
+def test_the_gradient_by_lag_begins_with_that_of_the_readout(variant: str) -> None:
+    lab = Lab(TASKS["adding"], VARIANTS[variant], 12, 0, CONFIG, NUMPY)
     reached, direct = gradient_by_lag(lab, batches=1)
     assert reached.shape == direct.shape == (12,)
     assert not direct.any()
@@ -89,7 +89,7 @@ def test_the_gradient_by_lag_begins_with_that_of_the_readout(recipe: str) -> Non
 def test_the_gradient_by_lag_is_that_of_the_jacobians() -> None:
     """For one sequence: ``dL/ds_t = (dh_T/ds_t)^T dL/dh_T``, both states of the LSTM together."""
     config = LabConfig(batch_size=1, hidden_size=8)
-    lab = Lab(TASKS["adding"], RECIPES["lstm"], 12, 0, config, NUMPY)
+    lab = Lab(TASKS["adding"], VARIANTS["lstm"], 12, 0, config, NUMPY)
     reached, _ = gradient_by_lag(lab, batches=1)
     x, targets = lab.batch(lab.random.child("flow").at(0))
     y, _ = lab.model.forward(x, packing=lab.packing)
@@ -100,15 +100,15 @@ def test_the_gradient_by_lag_is_that_of_the_jacobians() -> None:
 
 
 def test_attention_reaches_every_step_directly() -> None:
-    lab = Lab(TASKS["adding"], RECIPES["attention"], 30, 0, CONFIG, NUMPY)
+    lab = Lab(TASKS["adding"], VARIANTS["attention"], 30, 0, CONFIG, NUMPY)
     _, direct = gradient_by_lag(lab)
     assert direct.min() > 0.3 * direct.max() > 0
-    plain, _ = gradient_by_lag(Lab(TASKS["adding"], RECIPES["tanh"], 30, 0, CONFIG, NUMPY))
+    plain, _ = gradient_by_lag(Lab(TASKS["adding"], VARIANTS["tanh"], 30, 0, CONFIG, NUMPY))
     assert plain[-1] < 1e-3 * plain[0]
 
 
 def test_a_transformer_has_no_steps_to_look_at() -> None:
-    lab = Lab(TASKS["adding"], RECIPES["transformer"], 10, 0, CONFIG, NUMPY)
+    lab = Lab(TASKS["adding"], VARIANTS["transformer"], 10, 0, CONFIG, NUMPY)
     with pytest.raises(InputError, match="no recurrent layer"):
         gradient_by_lag(lab)
 
@@ -116,9 +116,9 @@ def test_a_transformer_has_no_steps_to_look_at() -> None:
 def test_a_gate_carries_the_gradient_further_than_tanh() -> None:
     """Before any training: half of a long sequence back."""
     left = {}
-    for recipe in ("tanh", "gru-chrono", "lstm-chrono"):
-        lab = Lab(TASKS["adding"], RECIPES[recipe], 60, 0, LabConfig(hidden_size=16), NUMPY)
-        left[recipe] = look(lab, recipe, "at first")[30]["relative"]
+    for variant in ("tanh", "gru-chrono", "lstm-chrono"):
+        lab = Lab(TASKS["adding"], VARIANTS[variant], 60, 0, LabConfig(hidden_size=16), NUMPY)
+        left[variant] = look(lab, variant, "at first")[30]["relative"]
     assert left["tanh"] < 1e-5
     assert min(left["gru-chrono"], left["lstm-chrono"]) > 1e-2
 
@@ -128,8 +128,8 @@ def test_cures_have_a_row_a_lag_before_and_after() -> None:
     rows = cures("adding", 9, 0, ["tanh", "lstm"], CONFIG, NUMPY, done.append)
     assert done == ["tanh", "lstm"]
     assert [(row["recipe"], row["when"], row["lag"]) for row in rows] == [
-        (recipe, when, lag)
-        for recipe in ("tanh", "lstm")
+        (variant, when, lag)
+        for variant in ("tanh", "lstm")
         for when in ("at first", "trained")
         for lag in range(9)
     ]
@@ -150,8 +150,8 @@ def test_the_middle_token_stands_in_the_middle(length: int) -> None:
     assert (np.delete(symbols, length // 2, axis=0) >= 8).all()
 
 
-def row(task: str, recipe: str, horizon: int, largest: int) -> dict[str, Any]:
-    return {"task": task, "recipe": recipe, "horizon": horizon, "largest": largest}
+def row(task: str, variant: str, horizon: int, largest: int) -> dict[str, Any]:
+    return {"task": task, "recipe": variant, "horizon": horizon, "largest": largest}
 
 
 def test_the_answer_names_every_horizon() -> None:
@@ -171,7 +171,7 @@ def test_the_answer_names_every_horizon() -> None:
 def test_reading_backwards_brings_the_first_step_near_and_not_the_middle() -> None:
     """What the loss feels of each input, before any training."""
     config = LabConfig(batch_size=4, hidden_size=16)
-    lab = Lab(TASKS["first_token"], RECIPES["bidirectional"], 61, 0, config, NUMPY)
+    lab = Lab(TASKS["first_token"], VARIANTS["bidirectional"], 61, 0, config, NUMPY)
     x, targets = lab.batch(lab.random.child("train").at(0))
     y, cache = lab.model.forward(x, packing=lab.packing)
     _, errors = lab.criterion.forward(y, targets)

@@ -24,13 +24,13 @@ from npnlp.lab.comparison import (
     default_entrants,
     ensemble,
     entrant_of,
-    interval,
     log_prior_of,
     model_rows,
     nationality_rows,
     paired_rows,
     score,
     summary_rows,
+    t_interval,
     train,
 )
 from npnlp.models import ClassifierConfig
@@ -83,16 +83,16 @@ def test_factors_are_those_of_students_distribution(degrees: int, factor: float)
 
 def test_an_interval_is_that_of_the_textbook() -> None:
     # Mean 3, variance 2.5, and 2.776 times the root of 2.5 / 5.
-    mean, low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    mean, low, high = t_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert (mean, low, high) == pytest.approx((3.0, 3 - 1.96293, 3 + 1.96293), abs=1e-4)
 
 
 def test_one_value_has_no_interval_and_many_take_the_last_factor() -> None:
-    mean, low, high = interval([0.7])
+    mean, low, high = t_interval([0.7])
     assert mean == 0.7
     assert math.isnan(low)
     assert math.isnan(high)
-    mean, low, high = interval([0.0, 1.0] * 50)
+    mean, low, high = t_interval([0.0, 1.0] * 50)
     assert high - mean == pytest.approx(2.045 * math.sqrt(100 * 0.25 / 99) / 10)
 
 
@@ -153,7 +153,7 @@ def test_the_tables_have_the_mean_of_each_entrants_runs(tmp_path: Path) -> None:
     )  # fmt: skip
     for name in (*SCORES, *(f"unseen_{each}" for each in SCORES)):
         of_runs = [row[name] for row in rows[:3]]
-        assert (first[name], first[f"{name}_low"], first[f"{name}_high"]) == interval(of_runs)
+        assert (first[name], first[f"{name}_low"], first[f"{name}_high"]) == t_interval(of_runs)
         assert other[name] == rows[3][name]
     by_class = nationality_rows(results, dataset)
     assert len(by_class) == 2 * 3

@@ -13,7 +13,7 @@ from npnlp.errors import InputError
 from npnlp.gradients import check_adjoint, check_gradients
 from npnlp.lab.tasks import TASKS
 from npnlp.lab.trial import Lab, LabConfig, horizons, outcome, train_on, verdict
-from npnlp.lab.variants import RECIPES, Recipe, chrono
+from npnlp.lab.variants import VARIANTS, Variant, chrono
 from npnlp.layers import MeanSquaredError, Packing
 from npnlp.models import SequenceConfig, SequenceModel
 from tests.support.reference import draw
@@ -147,22 +147,22 @@ def test_squared_error_refuses_to_stretch_its_targets() -> None:
 
 
 @pytest.mark.parametrize("task", list(TASKS))
-@pytest.mark.parametrize("recipe", list(RECIPES))
-def test_every_recipe_runs_on_every_task_that_it_fits(task: str, recipe: str) -> None:
-    if RECIPES[recipe].mismatch(TASKS[task]) is not None:
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_every_variant_runs_on_every_task_that_it_fits(task: str, variant: str) -> None:
+    if VARIANTS[variant].mismatch(TASKS[task]) is not None:
         with pytest.raises(InputError, match=r"'attention' does not fit: copy .* one answer"):
-            train_on(task, 12, 0, SMALL, NUMPY, recipe)
+            train_on(task, 12, 0, SMALL, NUMPY, variant)
         return
-    row = train_on(task, 12, 0, SMALL, NUMPY, recipe)
+    row = train_on(task, 12, 0, SMALL, NUMPY, variant)
     assert row["steps"] == 20
     assert math.isfinite(row["loss"])
-    assert (row["task"], row["recipe"], row["T"], row["seed"]) == (task, recipe, 12, 0)
+    assert (row["task"], row["recipe"], row["T"], row["seed"]) == (task, variant, 12, 0)
     assert row["baseline"] == TASKS[task].baseline(12)
 
 
 def test_training_lowers_the_loss() -> None:
     config = LabConfig(budget=300, batch_size=16, hidden_size=24)
-    lab = Lab(TASKS["first_token"], RECIPES["orthogonal"], 10, 0, config, NUMPY)
+    lab = Lab(TASKS["first_token"], VARIANTS["orthogonal"], 10, 0, config, NUMPY)
     before = lab.check()
     seen: list[tuple[int, float]] = []
     after = lab.run(lambda steps, loss: seen.append((steps, loss)))
@@ -173,7 +173,7 @@ def test_training_lowers_the_loss() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "length", "recipe", "budget"),
+    ("task", "length", "variant", "budget"),
     [
         ("adding", 20, "gru-chrono", 500),
         ("adding", 20, "attention", 600),
@@ -182,10 +182,10 @@ def test_training_lowers_the_loss() -> None:
     ],
 )
 def test_each_cure_solves_what_tanh_does_not(
-    task: str, length: int, recipe: str, budget: int
+    task: str, length: int, variant: str, budget: int
 ) -> None:
     config = LabConfig(budget=budget, check_size=256)
-    assert train_on(task, length, 5, config, NUMPY, recipe)["solved"]
+    assert train_on(task, length, 5, config, NUMPY, variant)["solved"]
     assert not train_on(task, length, 5, config, NUMPY, "tanh")["solved"]
 
 
@@ -198,7 +198,7 @@ def test_reading_backwards_too_brings_the_middle_no_nearer() -> None:
 @pytest.mark.slow
 def test_it_is_the_biases_and_not_the_learning_rate() -> None:
     gru = {"cell": "gru"}
-    fast, slow = Recipe(gru, learning_rate=3e-3), Recipe(gru, chrono=True)
+    fast, slow = Variant(gru, learning_rate=3e-3), Variant(gru, chrono=True)
     task, config = TASKS["first_token"], LabConfig()
     assert not task.solved(50, Lab(task, fast, 50, 0, config, NUMPY).run())
     assert task.solved(50, Lab(task, slow, 50, 0, config, NUMPY).run())
@@ -236,17 +236,17 @@ def test_chrono_biases_are_logarithms_of_times_up_to_the_length(cell: str) -> No
 
 
 def test_both_directions_get_first_values_of_their_own() -> None:
-    recipe = Recipe({"bidirectional": True}, initialization="orthogonal")
-    lab = Lab(TASKS["adding"], recipe, 10, 0, SMALL, NUMPY)
+    variant = Variant({"bidirectional": True}, initialization="orthogonal")
+    lab = Lab(TASKS["adding"], variant, 10, 0, SMALL, NUMPY)
     forward, reverse = (cell.weight("weight_hh") for cell in lab.model.encoder.cells)
     for weight in (forward, reverse):
         np.testing.assert_allclose(weight @ weight.T, np.eye(8), atol=1e-6)
     assert np.abs(forward - reverse).max() > 0.1
 
 
-def test_a_recipe_may_bring_its_learning_rate() -> None:
+def test_a_variant_may_bring_its_learning_rate() -> None:
     plain, own = (
-        Lab(TASKS["adding"], Recipe(learning_rate=rate), 10, 0, SMALL, NUMPY)
+        Lab(TASKS["adding"], Variant(learning_rate=rate), 10, 0, SMALL, NUMPY)
         for rate in (None, 0.25)
     )
     assert plain.optimizer.learning_rate == SMALL.learning_rate
@@ -274,7 +274,7 @@ def test_half_of_the_seeds_are_not_most() -> None:
 def test_three_updates_equal_those_of_pytorch(task: str) -> None:
     """The whole of it: batch, layers, loss, clipping, Adam, from the same first weights."""
     torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
-    lab = Lab(TASKS[task], RECIPES["irnn"], 15, 0, SMALL, NUMPY)
+    lab = Lab(TASKS[task], VARIANTS["irnn"], 15, 0, SMALL, NUMPY)
     rnn = torch.nn.RNN(lab.task.input_size, SMALL.hidden_size, nonlinearity="relu")
     out = torch.nn.Linear(SMALL.hidden_size, lab.task.output_size)
     theirs = {f"rnn.{n}": p for n, p in rnn.named_parameters()}
@@ -302,9 +302,9 @@ def test_three_updates_equal_those_of_pytorch(task: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_default_recipe_solves_adding_at_100(seed: int) -> None:
+def test_the_default_variant_solves_adding_at_100(seed: int) -> None:
     config = LabConfig()
-    lab = Lab(TASKS["adding"], RECIPES["irnn"], 100, seed, config, NUMPY)
+    lab = Lab(TASKS["adding"], VARIANTS["irnn"], 100, seed, config, NUMPY)
     assert lab.run() <= 0.05
     assert lab.steps < config.budget
 
@@ -326,12 +326,12 @@ def test_a_run_that_diverges_ends_without_a_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "recipe", "message"),
-    [("juggling", "irnn", "task 'juggling' is not"), ("adding", "soup", "recipe 'soup' is not")],
+    ("task", "variant", "message"),
+    [("juggling", "irnn", "task 'juggling' is not"), ("adding", "soup", "variant 'soup' is not")],
 )
-def test_unknown_names_are_refused(task: str, recipe: str, message: str) -> None:
+def test_unknown_names_are_refused(task: str, variant: str, message: str) -> None:
     with pytest.raises(InputError, match=f"{message} known; choose from"):
-        train_on(task, 10, 0, SMALL, NUMPY, recipe)
+        train_on(task, 10, 0, SMALL, NUMPY, variant)
 
 
 @pytest.mark.parametrize(
@@ -342,9 +342,9 @@ def test_settings_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
         LabConfig(**change)
 
 
-def rows_of(recipe: str, solved: dict[int, list[bool]]) -> list[dict[str, Any]]:
+def rows_of(variant: str, solved: dict[int, list[bool]]) -> list[dict[str, Any]]:
     return [
-        {"task": "adding", "recipe": recipe, "T": length, "solved": value}
+        {"task": "adding", "recipe": variant, "T": length, "solved": value}
         for length, values in solved.items()
         for value in values
     ]

@@ -17,12 +17,13 @@ from npnlp.classifier.inspection import (
     Outcomes,
     by_class,
     expected_calibration_error,
-    interval,
     reliability,
+    wilson_interval,
 )
 from npnlp.runs.card import is_own_table, model_card, write_card
 from npnlp.runs.card_figures import escaped
-from npnlp.runs.run import Run, environment
+from npnlp.runs.report import environment
+from npnlp.runs.run import Run
 from npnlp.text import SPLITS, SurnameDataset, own_table_path
 from npnlp.training.config import TrainingConfig
 from tests.support.tables import CLASSES, Row, make_run, small_rows
@@ -281,8 +282,8 @@ def test_bins_are_closed_above_and_cover_all() -> None:
 
 def test_the_interval_is_wilsons() -> None:
     # 20 of 100: Wilson's 95 % interval as printed in tables.
-    assert interval(0.2, 100) == pytest.approx((0.1334, 0.2888), abs=1e-4)
-    assert interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson_interval(0.2, 100) == pytest.approx((0.1334, 0.2888), abs=1e-4)
+    assert wilson_interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
 
 
 def test_scores_of_a_class_that_is_never_answered() -> None:

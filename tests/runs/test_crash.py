@@ -22,6 +22,7 @@ from npnlp.errors import InputError
 from npnlp.files import TEMPORARY, lock, remove_leftovers, write_atomic
 from npnlp.files.folder_lock import NAME, FolderLock
 from npnlp.files.tensors import load_tensors
+from npnlp.runs.report import write_report
 from tests.support.tables import (
     FILES,
     ROOT,
@@ -227,7 +228,7 @@ def test_a_run_holds_its_folder_until_its_last_file_is_written(tmp_path: Path) -
         one.train()
         with pytest.raises(InputError, match=f"process {os.getpid()} since "):
             other.train()
-        one.report(one.evaluate())
+        write_report(one, one.evaluate())
     other.train()
     assert NAME not in tree(tmp_path / "run")
 
@@ -250,7 +251,7 @@ def test_a_folder_that_was_replaced_is_not_written_to(tmp_path: Path) -> None:
         other.train()
         before = tree(tmp_path / "run")
         with pytest.raises(FileNotFoundError, match="replaced"):
-            run.report(run.evaluate())
+            write_report(run, run.evaluate())
     assert tree(tmp_path / "run") == before
 
 

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from npnlp.backend import Array, Backend, Random, get_backend
 from npnlp.classifier.building import make_classifier
 from npnlp.models import SurnameClassifier
+from npnlp.runs.checkpoint import align
 from npnlp.text import SurnameDataset
 from npnlp.training.config import TrainingConfig
-from npnlp.training.distributed.shared import ALONE, Alone, Communicator, Shared
+from npnlp.training.distributed.shared import Communicator, Shared
+from npnlp.training.ranks import ALONE, Alone
 from npnlp.training.recipes import RECIPES
 from npnlp.training.trainer import Trainer
 
@@ -165,7 +167,7 @@ def main() -> None:
     found: dict[str, NDArray[Any]] = {}
     for case in CASES:
         trainer = make_trainer(dataset, case, np.dtype(dtype), Shared(mpi))
-        trainer.ranks.align(trainer)
+        align(trainer)
         for name, value in outcome(trainer).items():
             found[f"{case}/{name}"] = value
     if mpi.rank == 0:

@@ -15,6 +15,7 @@ from npnlp.backend.threads import THREAD_VARIABLES, blas_in_use
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.runs.checkpoint import load_checkpoint, settings_of
 from npnlp.runs.fingerprint import TIMING, fingerprint, fingerprints, without_timing
+from npnlp.runs.report import write_report
 from npnlp.runs.run import Run
 from tests.support.strict import StrictBackend
 from tests.support.tables import (
@@ -191,7 +192,7 @@ def test_another_backend_goes_on_and_is_noted(tmp_path: Path) -> None:
     run = on_strict(make_run(tmp_path / "run"))
     assert run.resume()
     run.train()
-    run.report(run.evaluate())
+    write_report(run, run.evaluate())
     noted = read_json(tmp_path / "run" / "metrics.json")["computed_on"]
     assert [(n["backend"], n["from_epoch"], n["from_batch"]) for n in noted] == [
         ("numpy", 0, 0), ("strict", 1, 1),

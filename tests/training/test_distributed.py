@@ -19,9 +19,11 @@ from npnlp.classifier.evaluation import evaluate
 from npnlp.errors import InputError
 from npnlp.layers import Packing
 from npnlp.layers.ngrams import NgramBag
+from npnlp.runs.checkpoint import align
 from npnlp.text import SurnameDataset
-from npnlp.training.distributed.shared import ALONE, BatchShare, Shared
+from npnlp.training.distributed.shared import BatchShare, Shared
 from npnlp.training.interrupt import Interrupted
+from npnlp.training.ranks import ALONE
 from tests.support.distributed import (
     CASES,
     NUMPY,
@@ -135,7 +137,7 @@ def test_a_state_goes_on_with_another_number_of_ranks(
         trainer = make_trainer(dataset, "wide", np.float64, Shared(communicator))
         if trainer.ranks.first:  # the others are told
             trainer.load_state(tensors, values)
-        trainer.ranks.align(trainer)
+        align(trainer)
         return outcome(trainer)
 
     expected = outcome(make_trainer(dataset, "wide", np.float64))
@@ -150,11 +152,12 @@ def test_an_evaluation_is_shared_and_the_same_to_the_bit(tmp_path: Path, size: i
     trainer = make_trainer(large, "sgd, class weights and clipping", np.float32)
     split = large.arrays("train")
     assert len(split) > 512
-    expected = evaluate(trainer.model, split, trainer.criterion, ALONE)
+    expected = evaluate(trainer.model, split, trainer.criterion)
 
     def of_rank(communicator: Any) -> Any:
-        own = make_trainer(large, "sgd, class weights and clipping", np.float32)
-        return evaluate(own.model, split, own.criterion, Shared(communicator))
+        ranks = Shared(communicator)
+        own = make_trainer(large, "sgd, class weights and clipping", np.float32, ranks)
+        return own.evaluate(split)
 
     for found in Threads(size).run(of_rank):
         assert found.loss == expected.loss

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 
 from npnlp.backend import Random, get_backend
-from npnlp.classifier.flow import KEPT_EPOCHS, thinned
 from npnlp.diagnosis.replay import read_replay
 from npnlp.files.tensors import load_tensors
 from npnlp.layers import FlatParameters, Linear
 from npnlp.runs.checkpoint import save_checkpoint, settings_of
 from npnlp.training.history import CLOCK, History
 from npnlp.training.optimizers import make_optimizer
+from npnlp.training.recorder import KEPT_EPOCHS, thinned
 from npnlp.training.schedule import ReduceLROnPlateau, one_cycle
 from tests.support.tables import (
     SMALL,

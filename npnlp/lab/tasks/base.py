@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Random
-from npnlp.errors import InputError
+from npnlp.checks import require_whole
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -40,16 +40,12 @@ class Task(ABC):
         Raises :class:`InputError` for a length below ``shortest`` or a batch below 1.
         """
         self.require(length)
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; it has to be at least 1")
+        require_whole("batch_size", batch_size)
         return self.draw(length, batch_size, random)
 
     def require(self, length: int) -> None:
         """Raise :class:`InputError` for a length below ``shortest``."""
-        if length < self.shortest:
-            raise InputError(
-                f"length of task {self.name} is {length}; it has to be at least {self.shortest}"
-            )
+        require_whole(f"length of task {self.name}", length, self.shortest)
 
     @abstractmethod
     def draw(self, length: int, batch_size: int, random: Random) -> tuple[Floats, Targets]:

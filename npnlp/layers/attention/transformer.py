@@ -20,7 +20,7 @@ from typing import Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.backend.operations import LookedUp, Rows
-from npnlp.errors import InputError
+from npnlp.checks import require_whole
 from npnlp.layers.attention.attention import AttentionProbe
 from npnlp.layers.attention.transformer_block import BlockCache, TransformerBlock
 from npnlp.layers.base import LayerOptions
@@ -83,8 +83,7 @@ class TransformerEncoder(Composite):
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers,
                  "feedforward_size": inner, "max_positions": max_positions}  # fmt: skip
         for name, size in sizes.items():
-            if size < 1:
-                raise InputError(f"{name} is {size}; it has to be a whole number above 0")
+            require_whole(name, size)
         self.hidden_size, self.max_positions = hidden_size, max_positions
         add, of = self.add_layer, self.options_of
         self.input = add("input", Linear(input_size, hidden_size, **of("input")))

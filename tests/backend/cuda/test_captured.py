@@ -12,6 +12,7 @@ import pytest
 from npnlp.backend import Random, get_backend
 from npnlp.backend.cuda.backend import CupyBackend
 from npnlp.backend.cuda.graphs import Graphs
+from npnlp.diagnosis.finding import examine
 from npnlp.errors import DeviceError, DivergenceError
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameDataset, own_table_path
@@ -59,7 +60,7 @@ def make(data: tuple[ClassifierConfig, SplitArrays]) -> Made:
         settings = TrainingConfig(
             **({"num_epochs": 3, "seed": 1, "batch_size": BATCH} | training | more)
         )
-        return Trainer(model, data[1], data[1], settings, weights)
+        return Trainer(model, data[1], data[1], settings, weights, examine=examine)
 
     return made
 

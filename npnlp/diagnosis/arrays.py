@@ -1,7 +1,7 @@
-"""A step of training repeated, with every array in it looked at in the order of computation.
+"""A step of training repeated: every array in it is checked, in the order of computation.
 
-The model itself is run, with a :class:`_Tap` in place of each of its layers that notes what the
-layer is given and returns.
+The model itself is run. In the place of each of its layers stands a :class:`_Tap`, which notes what
+the layer is given and what it returns.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
-from npnlp.diagnosis.replay import Rebuilt, Replay
+from npnlp.diagnosis.replay import Rebuilt
 from npnlp.layers import Layer, Packing, SoftmaxCrossEntropy
 from npnlp.layers.recurrent.memory import RecurrentTrace
 from npnlp.layers.recurrent.recurrent import Recurrent
 from npnlp.layers.recurrent.stack import StackCache
 from npnlp.training.clipping import clip_grad_norm, squared_norms
+from npnlp.training.step_record import Replay
 
 #: In which order the layers' backward passes add into the gradients of their parameters.
 BACKWARD = ("weight_hh", "bias_ih", "bias_hh", "weight_ih", "bias", "weight")
 
 
 @dataclass(frozen=True)
-class Reading:
+class ArrayCheck:
     """An array of a step, and the first number in it that is not finite.
 
     ``where`` is "weight" (before the step), "activation", "loss", "gradient", "gradient norm" or
@@ -47,10 +48,10 @@ class Reading:
     row: int | None = None
 
 
-def read_step(replay: Replay, backend: Backend) -> list[Reading]:
-    """Every array of the step in the order of computation; of a step on ``val``, to the loss."""
+def check_step(replay: Replay, backend: Backend) -> list[ArrayCheck]:
+    """Check every array of the step, in the order of computation; on ``val``, up to the loss."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return _Repetition(replay, backend).readings
+        return _Repetition(replay, backend).checks
 
 
 def _backward_order(name: str) -> int:
@@ -59,10 +60,10 @@ def _backward_order(name: str) -> int:
 
 
 class _Repetition:
-    """A step that notes all its arrays in ``readings``."""
+    """Takes the step, and notes all its arrays in ``checks``."""
 
     def __init__(self, replay: Replay, backend: Backend) -> None:
-        self.readings: list[Reading] = []
+        self.checks: list[ArrayCheck] = []
         self.backend = backend
         parts = Rebuilt(replay, backend)
         self.rows, model, batch = parts.rows, parts.model, parts.batch
@@ -82,16 +83,16 @@ class _Repetition:
         if replay.split != "train":
             return
         d_logits = parts.criterion.backward(1.0, sums)
-        self.note("gradient", "loss", d_logits, rows=self.rows)
+        self.note("gradient", "loss", d_logits, by_row=True)
         model.zero_grads()
         model.backward(d_logits, cache)
         self.note_parameters("gradient", "emb", model.reader.emb.grads)
         squares = host(squared_norms(model.flat, backend))
         norm = clip_grad_norm(model.flat.grads, replay.training.clip_norm, backend)
         self.note("gradient norm", "all parameters", norm)
-        if self.readings[-1].value:
+        if self.checks[-1].value:
             bad = [p for p, s in zip(model.parameters, squares, strict=True) if not np.isfinite(s)]
-            self.readings[-1] = replace(self.readings[-1], parameter=bad[0] if bad else None)
+            self.checks[-1] = replace(self.checks[-1], parameter=bad[0] if bad else None)
         parts.optimizer.step()
         for name, value in model.parameters.items():
             self.note("update", name.partition(".")[0], value, name)
@@ -102,36 +103,36 @@ class _Repetition:
         layer: str,
         array: Array,
         parameter: str | None = None,
-        rows: NDArray[np.int64] | None = None,
-        steps: NDArray[np.int64] | None = None,
-        said: NDArray[np.int64] | None = None,
-    ) -> Reading:
-        """Add a reading; ``rows`` and ``steps`` say what the array's first axis stands for.
+        *,
+        by_row: bool = False,
+        packing: Packing | None = None,
+        reverse: bool = False,
+    ) -> ArrayCheck:
+        """Add a check of an array.
 
-        The steps of a gradient are computed from the last to the first. ``said`` are the steps to
-        name, where a layer that runs from the end counts its own otherwise.
+        ``by_row``: its first axis are the sequences. ``packing``: they are the steps, and with
+        ``reverse`` those of a layer that runs from the end.
         """
         host = np.atleast_1d(self.backend.to_numpy(array))
-        reading = Reading(where, layer, parameter, float(np.fmax.reduce(np.abs(host), axis=None)))
+        check = ArrayCheck(where, layer, parameter, float(np.fmax.reduce(np.abs(host), axis=None)))
         bad = ~np.isfinite(host)
         if bad.any():
             first = np.flatnonzero(bad.reshape(len(host), -1).any(axis=1))
-            if steps is not None and where == "gradient":
-                first = first[steps[first] == steps[first].max()]
+            if packing is not None and where == "gradient":  # of the last step first
+                first = first[packing.steps[first] == packing.steps[first].max()]
             n = int(first[0])
             index = (n, *(int(i) for i in np.argwhere(bad[n])[0]))
-            reading = replace(
-                reading,
-                value=str(host[index]),
-                index=index if parameter else (),
-                step=None if steps is None else int((steps if said is None else said)[n]),
-                row=None if rows is None else int(rows[n]),
-            )
-        self.readings.append(reading)
-        return reading
+            check = replace(check, value=str(host[index]), index=index if parameter else ())
+            if packing is not None:
+                steps = packing.lags if reverse else packing.steps
+                check = replace(check, step=int(steps[n]), row=int(self.rows[packing.places[n]]))
+            elif by_row:
+                check = replace(check, row=int(self.rows[n]))
+        self.checks.append(check)
+        return check
 
     def note_parameters(self, where: str, layer: str, arrays: Mapping[str, Array]) -> None:
-        """Add a reading of each parameter, or of its gradient."""
+        """Add a check of each parameter, or of its gradient."""
         names = list(arrays) if where == "weight" else sorted(arrays, key=_backward_order)
         for name in names:
             self.note(where, layer, arrays[name], f"{layer}.{name}")
@@ -141,43 +142,43 @@ class _Repetition:
     ) -> None:
         """Add the embedding table: of its bad rows, the one that the batch uses first."""
         table = emb.parameters["weight"]
-        reading = self.note("weight", "emb", table, "emb.weight")
+        check = self.note("weight", "emb", table, "emb.weight")
         bad = ~np.isfinite(self.backend.to_numpy(table)).all(axis=1)
         uses = np.flatnonzero(bad[used])
         if len(uses):
             n = int(uses[0])
             row = self.backend.to_numpy(table)[used[n]]
             column = int(np.flatnonzero(~np.isfinite(row))[0])
-            self.readings[-1] = replace(
-                reading, value=str(row[column]), index=(int(used[n]), column),
+            self.checks[-1] = replace(
+                check, value=str(row[column]), index=(int(used[n]), column),
                 step=int(steps[n]), row=int(rows[n]),
             )  # fmt: skip
 
     def note_first_uses(self, layer: str, packing: Packing) -> None:
-        """Add to readings of recurrent weights the step at which they first enter."""
-        for place, reading in enumerate(self.readings):
-            if (reading.where, reading.layer) == ("weight", layer) and reading.value:
-                step = int("weight_hh" in str(reading.parameter))
+        """Add to checks of recurrent weights the step at which they are first used."""
+        for place, check in enumerate(self.checks):
+            if (check.where, check.layer) == ("weight", layer) and check.value:
+                step = int("weight_hh" in str(check.parameter))
                 if step < len(packing.offsets):
                     row = int(self.rows[packing.places[packing.offsets[step]]])
-                    self.readings[place] = replace(reading, step=step, row=row)
+                    self.checks[place] = replace(check, step=step, row=row)
 
     def note_loss(
         self, loss: Array, logits: Array, targets: Array, criterion: SoftmaxCrossEntropy
     ) -> None:
         """Add the loss; where it is not finite, the row whose own loss is not."""
-        reading = self.note("loss", "loss", loss)
-        if not reading.value:
+        check = self.note("loss", "loss", loss)
+        if not check.value:
             return
         for n, row in enumerate(self.rows):
             _, own = criterion.forward(logits[n : n + 1], targets[n : n + 1])
             if not np.isfinite(float(own.loss_sum)):
-                self.readings[-1] = replace(reading, row=int(row))
+                self.checks[-1] = replace(check, row=int(row))
                 return
 
 
 class _Tap:
-    """Stands in the place of a layer, does what it does, and notes what goes through."""
+    """Stands in for a layer: calls it, and notes what goes in and out."""
 
     def __init__(self, name: str, layer: Any, notes: _Repetition) -> None:
         self._name, self._layer, self._notes = name, layer, notes
@@ -192,56 +193,35 @@ class _Tap:
         notes.note_parameters("weight", name, layer.parameters)
         if isinstance(cache, StackCache):
             notes.note_first_uses(name, cache.packing)
-            self._note_cells(cache)
+            for cells, caches in zip(layer.cells, cache.cells, strict=True):
+                for cell, own in zip(cells, caches, strict=True):
+                    self._note_steps("activation", cell, own.hidden, cache.packing)
         elif isinstance(y, tuple):
-            packing = cache.packing
-            rows = notes.rows[packing.places]
-            notes.note("activation", name, y[0], rows=rows, steps=packing.steps)
+            notes.note("activation", name, y[0], packing=cache.packing)
         else:
-            notes.note("activation", name, y, rows=notes.rows)
+            notes.note("activation", name, y, by_row=True)
         return y, cache
 
-    def _note_cells(self, cache: StackCache) -> None:
-        packing = cache.packing
-        rows = self._notes.rows[packing.places]
-        for of_layer, caches in zip(self._layer.cells, cache.cells, strict=True):
-            for cell, kept in zip(of_layer, caches, strict=True):
-                self._notes.note(
-                    "activation", self._name_of(cell), kept.hidden, rows=rows,
-                    steps=packing.steps, said=_steps_of(cell, packing),
-                )  # fmt: skip
-
-    def _name_of(self, cell: Recurrent) -> str:
-        """``rnn``, or which of several recurrent layers it is: ``rnn.l1_reverse``."""
-        alone = len(self._layer.cells) == self._layer.directions == 1
-        return self._name if alone else f"{self._name}.{cell.suffix[1:]}"
+    def _note_steps(self, where: str, cell: Recurrent, array: Array, packing: Packing) -> None:
+        """Note an array of all steps of ``cell``: of ``rnn``, or of ``rnn.l1_reverse``."""
+        single = len(self._layer.cells) == self._layer.directions == 1
+        name = self._name if single else f"{self._name}.{cell.suffix[1:]}"
+        reverse = cell.suffix.endswith("_reverse")
+        self._notes.note(where, name, array, packing=packing, reverse=reverse)
 
     def backward(self, dy: Any, cache: Any, probe: None = None) -> Any:
         """Note the gradients that the layer adds and returns."""
         layer, notes, name = self._layer, self._notes, self._name
 
-        def keep(trace: Any) -> None:
-            packing = cache.packing
-            rows, recurrent = notes.rows[packing.places], isinstance(trace, RecurrentTrace)
-            where = self._name_of(trace.layer) if recurrent else f"{name}.l{trace.layer}"
-            notes.note(
-                "gradient", where, trace.delta if recurrent else trace.d_heads, rows=rows,
-                steps=packing.steps, said=_steps_of(trace.layer, packing) if recurrent else None,
-            )  # fmt: skip
+        def show(trace: Any) -> None:
+            if isinstance(trace, RecurrentTrace):
+                self._note_steps("gradient", trace.layer, trace.delta, cache.packing)
+            else:
+                block = f"{name}.l{trace.layer}"
+                notes.note("gradient", block, trace.d_heads, packing=cache.packing)
 
-        if name == "rnn":
-            d = layer.backward(dy, cache, keep)
-            notes.note_parameters("gradient", name, layer.grads)
-            return d
-        d = layer.backward(dy, cache)
+        d = layer.backward(dy, cache, show) if name == "rnn" else layer.backward(dy, cache)
         notes.note_parameters("gradient", name, layer.grads)
-        if name not in ("pool", "ngrams"):
-            notes.note("gradient", name, d, rows=notes.rows)
+        if name not in ("rnn", "pool", "ngrams"):
+            notes.note("gradient", name, d, by_row=True)
         return d
-
-
-def _steps_of(cell: Recurrent, packing: Packing) -> NDArray[np.int64]:
-    """Of each packed row as ``cell`` saw it, the step of the sequence, counted from its start."""
-    if cell.suffix.endswith("_reverse"):
-        return packing.lags
-    return packing.steps

@@ -1,0 +1,158 @@
+"""One update of the weights: objective, norm, in doubt?, step, note."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend import Array, Random
+from npnlp.classifier.building import make_criterion
+from npnlp.classifier.flow import WIDTH, flow_layers
+from npnlp.errors import DivergenceError
+from npnlp.models import SurnameClassifier
+from npnlp.text import SplitArrays
+from npnlp.text.repeats import merged
+from npnlp.training.clipping import clip_grad_norm, squared_norms
+from npnlp.training.config import TrainingConfig
+from npnlp.training.history import Progress
+from npnlp.training.objective import (
+    Objective,
+    PlainObjective,
+    SoftObjective,
+    log_frequencies,
+)
+from npnlp.training.optimizers import SAFE_RATE, make_optimizer
+from npnlp.training.ranks import ALONE, Alone, AnyBatch
+from npnlp.training.recorder import LOGGED, add_flow, note_batch
+from npnlp.training.schedule import one_cycle
+from npnlp.training.step_record import Examine, Replay
+
+
+class Updater:
+    """Updates the weights, step after step; ``progress`` says which step is next.
+
+    ``ranks`` share every batch (:mod:`npnlp.training.distributed.shared`). ``examine`` looks into a
+    step where a number may not be finite; without it such a step ends the training.
+    """
+
+    def __init__(
+        self,
+        model: SurnameClassifier,
+        train: SplitArrays,
+        config: TrainingConfig,
+        class_weights: NDArray[np.float64] | None = None,
+        ranks: Alone = ALONE,
+        examine: Examine | None = None,
+    ) -> None:
+        backend, classes = model.backend, model.config.num_classes
+        backend.keep_memory()
+        self.model, self.config, self.ranks, self.examine = model, config, ranks, examine
+        self.train = merged(train, classes) if config.merge_repeats else train
+        self.splits = {"train": self.train}
+        self.log_prior = log_frequencies(train.targets, classes)
+        self.criterion = make_criterion(model, class_weights)
+        objective: Objective = PlainObjective(self.criterion)
+        if config.soft:
+            objective = SoftObjective(
+                model, self.log_prior, smoothing=config.label_smoothing,
+                adjustment=config.logit_adjustment, consistency=config.consistency,
+            )  # fmt: skip
+        self.objective = ranks.objective(objective)
+        self.optimizer = make_optimizer(
+            config.optimizer, model.flat, backend, config.learning_rate, **config.optimizer_options
+        )
+        self.random = Random(config.seed, "training")
+        self.progress = Progress()
+        self.flow_layers = flow_layers(model)
+        self.flow = np.empty((0, WIDTH))
+        columns = len(LOGGED) + len(model.flat.parameters)
+        self.log = backend.zeros((self.batches_per_epoch, columns), np.float64)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """How many batches the training split makes; the last may be smaller."""
+        return -(-len(self.train) // self.config.batch_size)
+
+    @property
+    def probed_batch(self) -> int | None:
+        """The batch of each epoch whose gradient flow is recorded: the last full one, or none."""
+        if not self.config.gradient_flow:
+            return None
+        return max(len(self.train) // self.config.batch_size - 1, 0)
+
+    def step(self, batch: AnyBatch) -> None:
+        """One update of the weights.
+
+        Raises :class:`DivergenceError` where a number is not finite, before it changes the weights.
+        """
+        model, progress = self.model, self.progress
+        random = self.random.at(self.optimizer.steps)
+        traces: list[Any] = []
+        probe = traces.append if progress.batch == self.probed_batch else None
+        found = self.objective(model, batch, random, probe)
+        squares = squared_norms(model.flat, model.backend)
+        norm = clip_grad_norm(model.flat.grads, self.config.clip_norm, model.backend)
+        if self._in_doubt(found.loss_sum, norm):
+            self._look_into(batch, float(found.loss_sum), float(norm))
+        if traces:
+            self.flow = add_flow(self.flow, traces, self.flow_layers, progress.epoch)
+        self.optimizer.learning_rate = self.rate_of(self.optimizer.steps)
+        self.optimizer.step()
+        note_batch(self.log[progress.batch], found, norm, squares)
+
+    def rate_of(self, step: int) -> float:
+        """The learning rate of the step that ``step`` others have gone before."""
+        if self.config.schedule != "onecycle":
+            return self.optimizer.learning_rate
+        done = step / (self.batches_per_epoch * self.config.num_epochs)
+        return self.config.learning_rate * one_cycle(done, self.config.warm_up)
+
+    def _in_doubt(self, loss: Array, norm: Array) -> bool:
+        """Whether a number of the step to be taken may not be finite.
+
+        A number that is not finite spreads: into the loss, into the squares of the gradient, or
+        (where ReLU hides it) nowhere but into those of the weights. A single test sees all three.
+        Squares may overflow where no number does: then the alarm is false.
+        """
+        weights = self.model.flat.values
+        tested = loss + norm + self.model.backend.xp.dot(weights, weights)
+        rate, momentum = self.optimizer.learning_rate, self.config.momentum
+        return not math.isfinite(tested) or rate > SAFE_RATE * (1 - momentum)
+
+    def _look_into(self, batch: AnyBatch, loss: float, norm: float) -> None:
+        """Raise :class:`DivergenceError`, unless ``examine`` finds all numbers finite."""
+        number = self.progress.batch + 1
+        if self.examine is not None and not self.config.soft:
+            step = self.record(batch.rows, "train", number)
+            self.examine(step, self.model.backend, {"loss": loss, "gradient norm": norm})
+            return
+        raise DivergenceError(
+            f"epoch {self.progress.epoch + 1}, batch {number}: loss {loss}, gradient norm {norm}, "
+            f"rate {self.optimizer.learning_rate}: a number is not finite, or would not be after "
+            "the step; lower --learning-rate or set --clip-norm"
+        )
+
+    def record(self, rows: NDArray[np.int64], split: str, batch: int) -> Replay:
+        """The record of a step on these rows of ``split``, a name of ``splits``."""
+        data, weights = self.splits[split], self.criterion.class_weights
+        ends = data.starts[rows] + data.lengths[rows]
+        names = [data.tokens[a:b] for a, b in zip(data.starts[rows], ends, strict=True)]
+        return Replay(
+            weights=self.model.state_dict(),
+            moments=self.optimizer.state_dict(),
+            class_weights=None if weights is None else self.model.backend.to_numpy(weights).copy(),
+            tokens=np.concatenate(names),
+            lengths=data.lengths[rows],
+            targets=data.targets[rows],
+            rows=rows,
+            config=self.model.config,
+            training=self.config,
+            learning_rate=self.optimizer.learning_rate,
+            steps=self.optimizer.steps,
+            epoch=self.progress.epoch + 1,
+            batch=batch,
+            split=split,
+        )
