@@ -19,6 +19,7 @@ from npnlp.errors import InputError
 from npnlp.exchange.peers import needs
 from npnlp.layers import SoftmaxCrossEntropy, pack_padded_sequence
 from npnlp.models import SurnameClassifier
+from npnlp.summary import summarized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,7 @@ BOUNDS = {"float32": 1e-5, "float64": 1e-12}
 Passed = tuple[NDArray[Any], Any, Mapping[str, NDArray[Any]]]
 
 
+@summarized
 @dataclass(frozen=True)
 class Names:
     """Padded ``tokens (B, T)``, ``lengths (B,)`` and ``targets (B,)``."""

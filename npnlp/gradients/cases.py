@@ -20,6 +20,7 @@ from npnlp.layers import (
     Packing,
     ReLU,
     SoftmaxCrossEntropy,
+    VariationalDropout,
 )
 from npnlp.layers.attention.attention import MultiHeadAttention
 from npnlp.layers.attention.transformer import TransformerEncoder
@@ -30,13 +31,14 @@ from npnlp.layers.recurrent.lstm import LSTM
 from npnlp.layers.recurrent.recurrent import Recurrent
 from npnlp.layers.recurrent.segments import Segmented
 from npnlp.layers.recurrent.stack import RecurrentStack
-from npnlp.layers.variational import VariationalDropout
+from npnlp.summary import summarized
 
 LENGTHS = np.array([3, 1, 5, 5, 2])
 LONG = np.array([1024, 1, 1000, 513])
 V, D, H, C = 7, 4, 6, 5
 
 
+@summarized
 @dataclass(frozen=True)
 class Inputs:
     """What the layers are made with and run on: sequences of :data:`LENGTHS`."""

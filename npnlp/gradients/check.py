@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random
 from npnlp.errors import InputError
+from npnlp.summary import one_line, summarized
 
 COMPLEX_STEP = 1e-20
 CENTRAL_STEP = 1e-6
@@ -53,6 +54,7 @@ class Differentiable(Protocol):
         """A copy in another dtype."""
 
 
+@summarized
 @dataclass(frozen=True)
 class GradientRow:
     """The worst disagreement of one parameter or input.
@@ -73,7 +75,7 @@ class GradientRow:
         return self.error <= self.bound
 
 
-@dataclass
+@dataclass(repr=False)
 class GradientReport:
     """A row for each parameter and input of one layer."""
 
@@ -84,6 +86,13 @@ class GradientReport:
     def passed(self) -> bool:
         """Whether every row passed, and there is one."""
         return bool(self.rows) and all(row.passed for row in self.rows)
+
+    def __repr__(self) -> str:
+        failed = sum(not row.passed for row in self.rows)
+        worst = max((row.error for row in self.rows), default=math.nan)
+        outcome = "all passed" if self.passed else f"{failed} failed"
+        said = [f"{len(self.rows)} rows", outcome, f"largest error {worst:.1e}"]
+        return one_line(f"{type(self).__name__} of {self.layer}:", said)
 
     def __str__(self) -> str:
         return "\n".join(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from npnlp.gradients.shares import lags_of, mean_by_lag
 from npnlp.layers.attention.attention import AttentionTrace
+from npnlp.summary import summarized
 
 Floats = NDArray[np.float64]
 
@@ -28,6 +29,7 @@ Floats = NDArray[np.float64]
 HEAD_COLUMNS = ("lag", "attention", "head_grad")
 
 
+@summarized
 @dataclass(frozen=True)
 class HeadFlow:
     """What one backward pass of an attention layer shows, a row for each packed row, on the host.

@@ -24,11 +24,15 @@ from npnlp.backend import Array
 from npnlp.gradients.steps import Steps, elman, relative_slopes, steps_of, sum_of
 from npnlp.layers import Packing
 from npnlp.layers.recurrent.recurrent import Recurrent
+from npnlp.summary import one_line
 
 Floats = NDArray[np.float64]
 
+#: A ``repr`` multiplies the chain out where that takes at most this many multiplications.
+QUICK = 10**8
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Jacobians:
     """The Jacobians of one sequence of T steps, in float64 on the host.
 
@@ -42,6 +46,15 @@ class Jacobians:
     derivatives: Floats
     weight_hh: Floats
     steps: Steps | None = None
+
+    def __repr__(self) -> str:
+        said = [f"T={len(self)}", f"H={self.weight_hh.shape[1]}"]
+        if len(self) * self.size**3 <= QUICK:
+            with np.errstate(all="ignore"):
+                product = self.to(0)
+            largest = np.linalg.norm(product, 2) if np.isfinite(product).all() else np.inf
+            said.append(f"largest singular value of the product {largest:.1e}")
+        return one_line(type(self).__name__, said)
 
     def __len__(self) -> int:
         return len(self.derivatives)

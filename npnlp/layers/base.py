@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
-from typing import Any, Self, TypedDict
+from dataclasses import dataclass
+from typing import Any, Self, TypedDict, dataclass_transform
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random, get_backend
+from npnlp.summary import brief, changed_fields, nbytes, one_line, summary
 
 
 class LayerOptions(TypedDict, total=False):
@@ -18,6 +21,25 @@ class LayerOptions(TypedDict, total=False):
     backend: Backend | None
     dtype: Any
     random: Random | None
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+class Cache:
+    """What a forward pass remembers for its backward pass: a frozen dataclass of the fields named.
+
+    Its ``repr`` shows what arrays it has, and not their numbers.
+    """
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, eq=False, repr=False)(cls)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its arrays."""
+        return nbytes(self)
+
+    def __repr__(self) -> str:
+        return summary(self)
 
 
 class Layer:
@@ -62,6 +84,26 @@ class Layer:
             name: self.backend.zeros(value.shape, dtype) for name, value in self.parameters.items()
         }
         return twin
+
+    def __repr__(self) -> str:
+        return one_line(type(self).__name__, [*self._settings(), *self._size()])
+
+    def _settings(self) -> list[str]:
+        """``name=value`` of each argument that the layer was made with and keeps."""
+        options = LayerOptions.__annotations__
+        names = [name for name in inspect.signature(type(self)).parameters if name not in options]
+        values = {name: getattr(self, name, None) for name in names}
+        found = []
+        for name, value in values.items():
+            if name == "config":
+                found += changed_fields(value)
+            elif not (value is None or value is False or isinstance(value, Layer)):
+                found.append(f"{name}={brief(value)}")
+        return found
+
+    def _size(self) -> list[str]:
+        count = sum(value.size for value in self.parameters.values())
+        return [self.dtype.name, *([f"{count:,} parameters"] if count else [])]
 
 
 def uniform_fan(shape: tuple[int, ...], fan: int) -> Callable[[Random], NDArray[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar, Unpack
 
@@ -84,6 +85,10 @@ class Composite(Layer):
         for prefix, layer in twin.sublayers:
             twin._link(prefix, layer)
         return twin
+
+    def _settings(self) -> list[str]:
+        kinds = Counter(type(layer).__name__ for _, layer in self.sublayers)
+        return [*super()._settings(), *(f"{count} {kind}" for kind, count in kinds.items())]
 
     def _link(self, prefix: str, layer: Layer) -> None:
         for full_name, name in _full_names(prefix, layer).items():

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
-from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.base import Cache, Layer, LayerOptions
 
 
-@dataclass(frozen=True)
-class EmbeddingCache:
+class EmbeddingCache(Cache):
     """``tokens (N,)``: which rows were looked up."""
 
     tokens: Array
@@ -35,6 +33,7 @@ class Embedding(Layer):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = padding_idx
 
         def draw(random: Random) -> NDArray[Any]:

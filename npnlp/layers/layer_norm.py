@@ -20,16 +20,14 @@ Source: Ba, Kiros and Hinton, "Layer normalization", 2016, equation 3; equal to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array
 from npnlp.errors import InputError
-from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.base import Cache, Layer, LayerOptions
 
 
-@dataclass(frozen=True)
-class LayerNormCache:
+class LayerNormCache(Cache):
     """``z (..., D)``, the normalized rows; ``r (..., 1)``, one over each row's deviation."""
 
     z: Array

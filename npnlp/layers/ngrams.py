@@ -16,7 +16,6 @@ for efficient text classification", 2017.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
@@ -24,12 +23,11 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
 from npnlp.errors import InputError
-from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.base import Cache, Layer, LayerOptions
 from npnlp.layers.packing import Packing
 
 
-@dataclass(frozen=True)
-class NgramCache:
+class NgramCache(Cache):
     """``rows (M,)`` of the weight and ``sequences (M,)`` they were added to; ``shares (B, 1)``."""
 
     rows: Array

@@ -21,7 +21,7 @@ from npnlp.backend.layout import Integers, Layout
 from npnlp.errors import InputError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Packing:
     """Where each step of each sequence lies; made by :meth:`of` or :func:`pack_many`.
 
@@ -64,6 +64,10 @@ class Packing:
         unsorted = backend.asarray(np.argsort(order, kind="stable"))
         last_rows = packed.last_rows.take(unsorted, axis=0)
         return cls(backend, lengths, order, packed.runs, last_rows, packed.previous_rows)
+
+    def __repr__(self) -> str:
+        count, steps = len(self.lengths), self.runs.shape[1]
+        return f"<Packing of {count:,} sequences, {self.rows:,} rows, longest {steps:,}>"
 
     @property
     def longest_first(self) -> Integers:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from npnlp.backend import Array
-from npnlp.layers.base import Layer
+from npnlp.layers.base import Cache, Layer
 
 
-@dataclass(frozen=True)
-class SoftCache:
+class SoftCache(Cache):
     """``probabilities`` and ``targets (B, C)``; ``weights (B, 1)``, each row's, over B."""
 
     probabilities: Array
@@ -39,8 +37,7 @@ class SoftCrossEntropy(Layer):
         return d_z  # undoes (2), (1)
 
 
-@dataclass(frozen=True)
-class ConsistencyCache:
+class ConsistencyCache(Cache):
     """``p``, ``q``, ``difference = log p - log q (B, C)``, and ``weights (B, 1)`` over B."""
 
     p: Array

@@ -8,11 +8,13 @@ from typing import Any, Self
 
 from npnlp.errors import InputError, short
 from npnlp.models.encoder import EncoderConfig, require_flag, require_share, require_size
+from npnlp.summary import summarized
 
 #: Training needs some ten times the memory of the parameters: 10 GB for this many.
 LARGEST = 2**28
 
 
+@summarized
 @dataclass(frozen=True)
 class ClassifierConfig(EncoderConfig):
     """Everything that decides the shapes and the function; saved with the weights.

@@ -16,6 +16,7 @@ from npnlp.layers.recurrent.cells import RESETS
 from npnlp.layers.recurrent.elman import NONLINEARITIES
 from npnlp.layers.recurrent.recurrent import Recurrent
 from npnlp.layers.recurrent.stack import RecurrentStack
+from npnlp.summary import summarized
 
 #: What the ``cell`` of a model may be.
 MODEL_CELLS = (*CELLS, "transformer")
@@ -23,6 +24,7 @@ MODEL_CELLS = (*CELLS, "transformer")
 MOST_LAYERS = 256
 
 
+@summarized
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
     """What decides the encoder, besides its sizes.
@@ -122,6 +124,7 @@ def require_flag(name: str, value: Any) -> None:
         raise InputError(f"{name} is {short(value)}; it has to be true or false")
 
 
+@summarized
 class EncoderCache(NamedTuple):
     """The caches of the layers."""
 

@@ -7,12 +7,14 @@ from typing import Any, Self, Unpack
 
 from npnlp.backend import Array
 from npnlp.errors import require_known
-from npnlp.layers import FlatParameters, Layer, LayerOptions, Linear, Packing
+from npnlp.layers import Cache, FlatParameters, Layer, LayerOptions, Linear, Packing
 from npnlp.models.encoder import Encoder, EncoderConfig, require_size
+from npnlp.summary import summarized
 
 READS = ("last", "each")
 
 
+@summarized
 @dataclass(frozen=True)
 class SequenceConfig(EncoderConfig):
     """Everything that decides the shapes and the function.
@@ -33,8 +35,7 @@ class SequenceConfig(EncoderConfig):
             require_size(name, getattr(self, name))
 
 
-@dataclass(frozen=True)
-class SequenceCache:
+class SequenceCache(Cache):
     """The caches of the layers in the order of the forward pass."""
 
     encoder: Any

@@ -16,11 +16,13 @@ from npnlp.layers.ngrams import NgramBag
 from npnlp.models.characters import CharacterReader
 from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.models.encoder import Encoder
+from npnlp.summary import summarized
 
 #: What a model has besides its parameters, and what no step of training changes.
 KEYS = "ngrams.keys"
 
 
+@summarized
 class ClassifierCache(NamedTuple):
     """The caches of the layers in the order of the forward pass; those left out are None."""
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from npnlp.errors import InputError
 from npnlp.files import write_atomic
+from npnlp.summary import summarized
 from npnlp.text.splits import with_split
 from npnlp.text.table import SPLITS, read_table
 from npnlp.text.vectorizer import SurnameVectorizer, read_vectorizer, require_text
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CLASS_WEIGHTS = ("inverse", "balanced", "none")
 
 
+@summarized
 @dataclass(frozen=True)
 class SplitArrays:
     """A split as integers, ready for batches.

@@ -9,6 +9,7 @@ from itertools import accumulate, islice
 from typing import BinaryIO, NamedTuple
 
 from npnlp.errors import InputError
+from npnlp.summary import summarized
 
 #: So many bytes are read at once: some 2^18 names. Of more names more begin alike, but what belongs
 #: to them is then too far from the processor.
@@ -20,6 +21,7 @@ RECORDS = 2**18
 COLUMN = "surname"
 
 
+@summarized
 class Names(NamedTuple):
     """Names in their order, as they stand there; the ``row`` of each; bytes read for them."""
 

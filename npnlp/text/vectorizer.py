@@ -65,6 +65,11 @@ class SurnameVectorizer:
         self.char_vocab = char_vocab
         self.nationality_vocab = nationality_vocab
 
+    def __repr__(self) -> str:
+        characters, nationalities = len(self.char_vocab), len(self.nationality_vocab)
+        name = type(self).__name__
+        return f"<{name} of {characters} characters and {nationalities} nationalities>"
+
     def vectorize(self, surname: str, vector_length: int = -1) -> tuple[NDArray[np.int64], int]:
         """The numbers of ``<BEGIN>``, each character and ``<END>``, and how many there are.
 

@@ -20,15 +20,15 @@ from typing import Unpack
 from npnlp.backend import Array, Random
 from npnlp.errors import InputError
 from npnlp.layers.attention.dot_product import DotProductAttention, DotProductCache
-from npnlp.layers.base import LayerOptions
+from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
 from npnlp.layers.linear import Linear, LinearCache
 from npnlp.layers.packing import Packing, pad_packed_sequence
 from npnlp.layers.pooling.per_sequence import require_rows
+from npnlp.summary import summarized
 
 
-@dataclass(frozen=True)
-class AttentionCache:
+class AttentionCache(Cache):
     """``x (N, E)``, ``packing``, and the caches of (3) and (5)."""
 
     x: Array
@@ -45,6 +45,7 @@ class AttentionCache:
         return self.heads.weights
 
 
+@summarized
 @dataclass(frozen=True)
 class AttentionTrace:
     """What a probe sees of a backward pass, by head.

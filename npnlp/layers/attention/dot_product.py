@@ -19,18 +19,16 @@ Source: Vaswani et al., "Attention is all you need", 2017, equation 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array, Random
-from npnlp.layers.base import LayerOptions
+from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.packing import Packing
 
 
-@dataclass(frozen=True)
-class DotProductCache:
+class DotProductCache(Cache):
     """``q``, ``k`` and ``v (B, heads, T, d)``, ``weights (B, heads, T, T)``, which is A.
 
     Row i of ``weights[b, head]`` says how step i of sequence b spreads its attention; it is 0 where

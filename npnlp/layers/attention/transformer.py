@@ -15,14 +15,14 @@ need", 2017; Xiong et al., "On layer normalization in the transformer architectu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.errors import InputError
 from npnlp.layers.attention.attention import AttentionProbe
 from npnlp.layers.attention.transformer_block import BlockCache, TransformerBlock
-from npnlp.layers.base import LayerOptions
+from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.layer_norm import LayerNorm, LayerNormCache
@@ -34,8 +34,7 @@ from npnlp.layers.pooling.per_sequence import require_rows
 MAX_POSITIONS = 64
 
 
-@dataclass(frozen=True)
-class TransformerCache:
+class TransformerCache(Cache):
     """``tokens (N,)``, or None where x was packed rows; ``positions (N,)``, rows of P; ``packing``;
     the caches of (1), (3), each block of (4), and (5).
     """

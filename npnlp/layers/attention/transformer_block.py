@@ -17,13 +17,12 @@ architecture", 2020, table 1; equal to PyTorch's ``nn.TransformerEncoderLayer(no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.layers.activation import ReLU, ReLUCache
 from npnlp.layers.attention.attention import AttentionCache, AttentionProbe, MultiHeadAttention
-from npnlp.layers.base import LayerOptions
+from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.layer_norm import LayerNorm, LayerNormCache
@@ -31,8 +30,7 @@ from npnlp.layers.linear import Linear, LinearCache
 from npnlp.layers.packing import Packing
 
 
-@dataclass(frozen=True)
-class BlockCache:
+class BlockCache(Cache):
     """The caches of the sub-layers in the order of the forward pass."""
 
     norm1: LayerNormCache

@@ -20,18 +20,16 @@ classification", 2016, equations 5 to 7.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array
-from npnlp.layers.base import LayerOptions, uniform_fan
+from npnlp.layers.base import Cache, LayerOptions, uniform_fan
 from npnlp.layers.packing import Packing
 from npnlp.layers.pooling.per_sequence import padded_with_lowest, require_rows, spread, total
 from npnlp.layers.pooling.plain import Pooling
 
 
-@dataclass(frozen=True)
-class AttentionPoolingCache:
+class AttentionPoolingCache(Cache):
     """``hidden (N, D)``; ``u (N, D)``, their tanh layer; ``packing``.
 
     ``alpha (N,)`` are the weights, one a packed row, which sum to 1 over each sequence: to be shown

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 from npnlp.backend import Array
-from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.base import Cache, Layer, LayerOptions
 from npnlp.layers.packing import Packing
 from npnlp.layers.pooling.per_sequence import padded_with_lowest, require_rows, spread, total
 
@@ -32,8 +31,7 @@ class Pooling(Layer, ABC):
         """``(dL/dhidden (N, D), dL/dh_last (B, D))``; None for the one that is not used."""
 
 
-@dataclass(frozen=True)
-class LastPoolingCache:
+class LastPoolingCache(Cache):
     """Nothing: the derivative of a copy needs no memory."""
 
 
@@ -51,8 +49,7 @@ class LastPooling(Pooling):
         return None, dy  # undoes (1)
 
 
-@dataclass(frozen=True)
-class MeanPoolingCache:
+class MeanPoolingCache(Cache):
     """``shares (B, 1)``: one over each sequence's length; ``packing``."""
 
     shares: Array
@@ -77,8 +74,7 @@ class MeanPooling(Pooling):
         return spread(d_sums, cache.packing), None  # undoes (1)
 
 
-@dataclass(frozen=True)
-class MaxPoolingCache:
+class MaxPoolingCache(Cache):
     """``rows (B, D)``: the packed row that each maximum stands in; ``size``, which is N."""
 
     rows: Array

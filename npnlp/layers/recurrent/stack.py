@@ -9,12 +9,11 @@ from npnlp.backend import Array, Random
 from npnlp.errors import InputError, require_known
 from npnlp.layers.base import LayerOptions
 from npnlp.layers.composite import Composite
-from npnlp.layers.dropout import Dropout
+from npnlp.layers.dropout import Dropout, VariationalDropout
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.cells import CELLS
 from npnlp.layers.recurrent.memory import RecurrentCache, RecurrentTrace
 from npnlp.layers.recurrent.recurrent import Recurrent
-from npnlp.layers.variational import VariationalDropout
 
 
 class StackCache(NamedTuple):
