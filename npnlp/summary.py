@@ -21,9 +21,10 @@ def summarized(cls: Class) -> Class:
 def summary(value: Any) -> str:
     """``<Name field=..., ..., 1,024 bytes>`` of a dataclass or a named tuple.
 
-    The bytes are those of all its arrays. A field that has its default value is left out.
+    The bytes are its ``nbytes``, or those of all its arrays. A field that has its default value is
+    left out.
     """
-    size = nbytes(value)
+    size = value.nbytes if hasattr(value, "nbytes") else nbytes(value)
     held = [f"{size:,} bytes"] if size else []
     return one_line(type(value).__name__, [*changed_fields(value), *held])
 

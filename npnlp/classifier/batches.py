@@ -12,6 +12,7 @@ from npnlp.backend import Array, Backend, Random, get_backend
 from npnlp.layers import Packing
 from npnlp.layers.ngrams import known_ngrams
 from npnlp.layers.packing import pack_many
+from npnlp.summary import summarized
 from npnlp.text import SplitArrays
 
 #: Batches are packed together up to this many padded steps in all, which take some megabytes:
@@ -19,6 +20,7 @@ from npnlp.text import SplitArrays
 TOGETHER = 2**18
 
 
+@summarized
 class Batch(NamedTuple):
     """Rows of a split: ``tokens (N,)`` packed by ``packing``, ``targets (B,)``, ``rows (B,)``.
 

@@ -23,6 +23,7 @@ from npnlp.files.tensors import (
 from npnlp.inference import can_read, largest, make_reader, read_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.summary import one_line
 from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
 from npnlp.text.encoding import clean_names, encode_names, encode_plain_names
 
@@ -71,6 +72,9 @@ class Classifier:
     def __init__(self, model: SurnameClassifier, vectorizer: SurnameVectorizer) -> None:
         self.model = model
         self.vectorizer = vectorizer
+
+    def __repr__(self) -> str:
+        return one_line(type(self).__name__, [repr(self.model), repr(self.vectorizer)])
 
     def save(self, path: str | Path) -> None:
         """Write weights, configuration and vocabularies."""

@@ -11,12 +11,14 @@ from npnlp.classifier.batches import batches
 from npnlp.classifier.metrics import confusion_matrix, scores
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import SurnameClassifier
+from npnlp.summary import summarized
 from npnlp.text import SplitArrays
 from npnlp.training.distributed.shared import ALONE, Alone
 
 EVALUATION_BATCH = 512
 
 
+@summarized
 @dataclass(frozen=True)
 class Evaluation:
     """``loss``, the (weighted) mean over all rows, and the confusion matrix ``(C, C)``."""

@@ -12,9 +12,11 @@ from npnlp.classifier.batches import batches
 from npnlp.classifier.evaluation import EVALUATION_BATCH
 from npnlp.layers import softmax
 from npnlp.models import SurnameClassifier
+from npnlp.summary import summarized
 from npnlp.text import SplitArrays
 
 
+@summarized
 @dataclass(frozen=True)
 class Outcomes:
     """For each row of a split, whether its prediction is right, and with what probability."""

@@ -18,6 +18,7 @@ from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.models.surname_classifier import KEYS
+from npnlp.summary import summarized
 from npnlp.text import SplitArrays
 from npnlp.training.config import TrainingConfig
 from npnlp.training.optimizers import Optimizer, make_optimizer
@@ -37,6 +38,7 @@ PLAIN: tuple[tuple[str, tuple[type, ...]], ...] = (
 )
 
 
+@summarized
 @dataclass(frozen=True, eq=False)
 class Replay:
     """Everything that a step is a function of; all arrays are on the host.

@@ -22,10 +22,12 @@ from npnlp.classifier.batches import Batch
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.layers.soft_loss import Consistency, SoftCrossEntropy
 from npnlp.models import SurnameClassifier
+from npnlp.summary import summarized
 
 Probe = Callable[[Any], None]
 
 
+@summarized
 class Outcome(NamedTuple):
     """Of a batch: the ``logits (B, C)``, the sum of the weighted losses and that of the weights,
     and of how many rows the largest logit is that of the target.

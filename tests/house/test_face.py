@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import doctest
+import importlib
+import inspect
+import pkgutil
 import pydoc
+import re
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, is_dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +38,7 @@ CONFIG = ClassifierConfig(num_embeddings=40, num_classes=3, cell="gru", ngram_or
                           num_ngrams=50)  # fmt: skip
 LAYER = Elman(3, 5, dtype=np.float64)
 X = np.cos(np.arange(18.0)).reshape(6, 3)
+VECTORIZER = SurnameVectorizer(SequenceVocabulary(), Vocabulary({"Thai": 0}))
 PACKING = Packing.of(np.array([4, 2]), LAYER.backend)
 
 
@@ -44,6 +49,14 @@ def attention() -> tuple[Any, Any]:
     traces: list[Any] = []
     layer.backward(y, cache, traces.append)
     return cache, traces[0]
+
+
+def elman_trace() -> Any:
+    """What a probe sees of the layer's backward pass."""
+    (_, h_last), cache = LAYER.forward(X, packing=PACKING)
+    traces: list[Any] = []
+    LAYER.backward((None, np.ones_like(h_last)), cache, traces.append)
+    return traces[0]
 
 
 SHOWN: dict[str, tuple[Callable[[], object], str]] = {
@@ -85,6 +98,21 @@ SHOWN: dict[str, tuple[Callable[[], object], str]] = {
         "<HeadFlow layer=0, lags=int64 (6,), attention=float64 (6, 2), head_grad=float64 (6, 2), "
         "240 bytes>",
     ),
+    "recurrent cache": (
+        lambda: elman_trace().cache,
+        "<RecurrentCache x=float64 (6, 3), tokens=None, memory=dict of 1, initial=None, "
+        "packing=Packing, 240 bytes>",
+    ),
+    "gradient flow": (
+        lambda: npnlp.gradient_flow(elman_trace()),
+        "<GradientFlow lags=int64 (6,), hidden_grad=float64 (6,), saturation=float64 (6,), "
+        "bound=float64 (6,), shares=float64 (4, 5, 5), sigma_max=0.97, spectral_radius=0.42, ",
+    ),
+    "names and a model": (
+        lambda: npnlp.Classifier(SurnameClassifier(ClassifierConfig(4, 1)), VECTORIZER),
+        "<Classifier <SurnameClassifier num_embeddings=4, num_classes=1, float32, 15,249 "
+        "parameters>, <SurnameVectorizer of 4 characters and 1 nationalities>>",
+    ),
     "report": (
         lambda: check_gradients(Linear(3, 2, dtype=np.float64), X, bound=0.1),
         "<GradientReport of Linear: 4 rows, all passed, largest error",
@@ -112,7 +140,7 @@ SHOWN: dict[str, tuple[Callable[[], object], str]] = {
         "<Names names=list of 900, rows=range, size=3600>",
     ),
     "vectorizer": (
-        lambda: SurnameVectorizer(SequenceVocabulary(), Vocabulary({"Thai": 0})),
+        lambda: VECTORIZER,
         "<SurnameVectorizer of 4 characters and 1 nationalities>",
     ),
 }  # fmt: skip
@@ -154,6 +182,40 @@ def test_a_summary_leaves_defaults_out_and_shows_no_number_of_an_array() -> None
     )
     assert repr(Pair(array, name="y" * 99)).startswith("<Pair left=float64 (2, 3), name='yyy")
     assert nbytes({"a": array, "b": [array, array.copy()]}) == 96
+
+
+def modules() -> Iterator[Any]:
+    """Every module of the package that loads here."""
+    for found in pkgutil.walk_packages(npnlp.__path__, "npnlp."):
+        if not found.name.endswith("__main__"):
+            try:
+                yield importlib.import_module(found.name)
+            except ImportError:  # of a package that is not installed here
+                continue
+
+
+#: Rooms whose objects stay inside the package.
+INSIDE = ("npnlp.backend", "npnlp.inference")
+
+
+def test_no_object_with_arrays_prints_their_numbers() -> None:
+    classes = {
+        kind
+        for module in modules()
+        for kind in vars(module).values()
+        if inspect.isclass(kind) and kind.__module__.startswith("npnlp.")
+        if not kind.__module__.startswith(INSIDE)
+        if is_dataclass(kind) or hasattr(kind, "_fields")
+    }
+    arrays = re.compile(r"\b(Array|NDArray|Floats|Integers|Steps|\w*Cache)\b")
+    printing = [
+        f"{kind.__module__}.{kind.__name__}"
+        for kind in classes
+        if any(map(arrays.search, map(str, inspect.get_annotations(kind).values())))
+        if kind.__repr__ is not summary
+        if not is_dataclass(kind) or kind.__dataclass_params__.repr  # type: ignore[attr-defined]
+    ]
+    assert sorted(printing) == []
 
 
 def test_the_tour_of_the_package_runs() -> None:

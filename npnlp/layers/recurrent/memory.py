@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from npnlp.backend import Array
 from npnlp.layers.packing import Packing
+from npnlp.summary import summarized
 
 if TYPE_CHECKING:
     from npnlp.layers.recurrent.recurrent import Recurrent
 
 
+@summarized
 class RecurrentCache(NamedTuple):
     """What backpropagation through time has to remember.
 
@@ -41,6 +43,7 @@ class RecurrentCache(NamedTuple):
         return sum(array.nbytes for array in (*self.memory.values(), *(self.initial or ())))
 
 
+@summarized
 @dataclass(frozen=True)
 class RecurrentTrace:
     """What a probe sees of a backward pass, a row for each packed row.

@@ -26,8 +26,10 @@ from npnlp.errors import InputError
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.memory import RecurrentCache
 from npnlp.layers.recurrent.recurrent import Recurrent
+from npnlp.summary import summarized
 
 
+@summarized
 @dataclass(frozen=True)
 class Segment:
     """Packed rows ``start`` to ``end``: some steps of the sequences that are still running."""
@@ -41,6 +43,7 @@ class Segment:
 States = tuple[Array, ...]
 
 
+@summarized
 @dataclass(frozen=True)
 class SegmentedCache:
     """``x`` and ``tokens`` of the caller; ``states``, the initial states of each segment, each

@@ -14,8 +14,10 @@ from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.cells import CELLS
 from npnlp.layers.recurrent.memory import RecurrentCache, RecurrentTrace
 from npnlp.layers.recurrent.recurrent import Recurrent
+from npnlp.summary import summarized
 
 
+@summarized
 class StackCache(NamedTuple):
     """Of each layer from below: the caches of its directions, and that of the dropout before it."""
 
