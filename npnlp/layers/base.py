@@ -16,7 +16,7 @@ from npnlp.summary import brief, changed_fields, nbytes, one_line, summary
 
 
 class LayerOptions(TypedDict, total=False):
-    """The keywords that every layer takes and hands on to :class:`Layer`."""
+    """The keyword arguments of :class:`Layer`, which every layer takes."""
 
     backend: Backend | None
     dtype: Any
@@ -25,9 +25,10 @@ class LayerOptions(TypedDict, total=False):
 
 @dataclass_transform(frozen_default=True, eq_default=False)
 class Cache:
-    """What a forward pass remembers for its backward pass: a frozen dataclass of the fields named.
+    """What a forward pass remembers for its backward pass.
 
-    Its ``repr`` shows what arrays it has, and not their numbers.
+    A subclass lists the fields and becomes a frozen dataclass of them. Its ``repr`` shows dtypes
+    and shapes of arrays, not their numbers.
     """
 
     def __init_subclass__(cls) -> None:
@@ -46,9 +47,8 @@ class Layer:
     """A function with parameters that knows its own derivative.
 
     ``parameters[name]`` and ``grads[name]`` have the same shape; ``backward`` adds into ``grads``.
-
-    ``random`` is the stream that initial weights are drawn from; a layer with no parameters
-    ignores it. ``dtype`` is float32 for work, float64 for checks, complex128 for complex steps.
+    ``random`` is the stream that initial weights are drawn from. ``dtype`` is float32 for training,
+    float64 for checks, complex128 for complex steps.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Layer:
         self.grads: dict[str, Array] = {}
 
     def add_parameter(self, name: str, draw: Callable[[Random], NDArray[Any]]) -> None:
-        """Register a parameter whose first value is drawn from the stream of its own name."""
+        """Add a parameter whose initial value is drawn from the random stream of that name."""
         host = np.ascontiguousarray(draw(self.random.child(name)).astype(self.dtype))
         self.parameters[name] = self.backend.asarray(host)
         self.grads[name] = self.backend.zeros(host.shape, self.dtype)
@@ -76,7 +76,7 @@ class Layer:
             grad[...] = 0
 
     def astype(self, dtype: Any) -> Self:
-        """A copy of this layer with parameters of another dtype and gradients of zero."""
+        """A copy with parameters of another dtype and with gradients of zero."""
         twin = copy.copy(self)
         twin.dtype = np.dtype(dtype)
         twin.parameters = {name: value.astype(dtype) for name, value in self.parameters.items()}
