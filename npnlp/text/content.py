@@ -1,4 +1,4 @@
-"""The bytes of a file, if they are not too many."""
+"""Reading a file of limited size."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from npnlp.errors import InputError
 
-#: Bytes at a time: a single read of a limit sets aside as many as the limit.
+#: Bytes that are read at once: reading up to the limit at once would allocate the limit.
 CHUNK = 2**20
 
 

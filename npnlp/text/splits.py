@@ -1,7 +1,7 @@
 """Dividing a table into train, val and test: 70, 15 and 15 per cent.
 
-Which row goes where depends on what it says and on the seed, not on where it stands: sorting the
-file changes nothing.
+The split of a row depends on its content and on the seed, not on its place: sorting the file
+changes nothing.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def with_split(
     """The frame with a ``split`` column.
 
     ``by``: ``"column"`` keeps the table's own; ``"nationality"`` divides the rows of each
-    nationality; ``"name"`` divides the names, so that no name (letter case aside) stands in two
-    splits, in near the same shares of each nationality. None takes the column where there is one
-    and divides by nationality elsewhere.
+    nationality; ``"name"`` divides the names, so that no name (ignoring case) is in two splits, in
+    nearly the same proportions for each nationality. None means the column where there is one, else
+    ``"nationality"``.
 
     Raises :class:`InputError` where a split ends up empty, or a nationality is absent from train.
     """
@@ -51,7 +51,7 @@ def with_split(
 
 
 def _by_nationality(frame: pd.DataFrame, seed: int) -> list[str]:
-    """Rows of each nationality in the order of their hashes, cut at 15 and 30 per cent."""
+    """Of each nationality's rows, ordered by hash, 15 per cent val, then 15 per cent test."""
     rows: dict[str, list[tuple[str, int]]] = {}
     seen: Counter[tuple[str, str]] = Counter()
     for place, key in enumerate(zip(frame["nationality"], frame["surname"], strict=True)):
@@ -66,7 +66,7 @@ def _by_nationality(frame: pd.DataFrame, seed: int) -> list[str]:
 
 
 def _by_name(frame: pd.DataFrame, seed: int) -> list[str]:
-    """Each name, with all its rows, to the split of its nationality that lacks most."""
+    """Each name, with all its rows, goes to the split that lacks most rows of its nationality."""
     names = [surname.casefold() for surname in frame["surname"]]
     labels: dict[str, Counter[str]] = {}
     for name, nationality in zip(names, frame["nationality"], strict=True):
