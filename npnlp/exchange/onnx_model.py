@@ -1,10 +1,11 @@
 """A classifier as an ONNX file.
 
-    tokens   int64 (batch, time)       numbers of characters; past a name's end any, say the mask
-    lengths  int64 (batch,)            how many are the name's own, at least 1
+    tokens   int64 (batch, time)       tokens of the names, padded with any token
+    lengths  int64 (batch,)            the number of tokens of each name, at least 1
     logits   float32 (batch, classes)
 
-Batch and time are free. The metadata entry ``npnlp`` holds configuration and vocabularies as JSON.
+Batch and time may have any size. The metadata entry ``npnlp`` holds configuration and vocabularies,
+as JSON.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def classifier_graph(
 def _pooled(
     graph: Graph, hidden: str, steps: str, pooling: str, state: Mapping[str, NDArray[Any]]
 ) -> str:
-    """``(B, F)`` of ``hidden (T, B, F)``: the mean, maximum or weighted mean of each name's own."""
+    """Mean, maximum or attention pooling of ``hidden (T, B, F)``: ``(B, F)``."""
     column = graph.add("Unsqueeze", steps, graph.integers(1))
     present = graph.add("Less", column, "lengths")
     present = graph.add("Unsqueeze", present, graph.integers(2))  # (T, B, 1)

@@ -1,7 +1,7 @@
 """The bag of n-grams in ONNX's operators; see npnlp/layers/ngrams.py.
 
-ONNX has no search in a sorted list. Here it is written out: with the keys filled up to 2^k by a
-number that no n-gram has, k halvings find the last key that is not above the one that is sought.
+ONNX has no search in a sorted list, so it is unrolled: with the list of keys padded to 2^k by a
+number that no n-gram has, k halvings find the last key that is not above the given key.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def ngram_bag(
 
 
 def _search(graph: Graph, sought: str, keys: NDArray[Any]) -> tuple[str, str]:
-    """The row of each key that is sought, and whether it is there at all (row 0 where not)."""
+    """The row of each key in ``sought`` (0 where there is none), and whether there is one."""
     halvings = len(keys).bit_length()
     filled = np.full(2**halvings, NO_KEY, dtype=np.int64)
     filled[: len(keys)] = keys

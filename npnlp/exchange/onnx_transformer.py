@@ -1,4 +1,4 @@
-"""The transformer encoder in ONNX's operators; the lines are those of npnlp/layers/."""
+"""The transformer encoder in ONNX's operators; see npnlp/layers/attention/."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def transformer(
     config: ClassifierConfig,
     state: Mapping[str, NDArray[Any]],
 ) -> tuple[str, str]:
-    """All states ``(T, B, H)`` and the last ones ``(B, H)``; x ``(T, B, D)``, steps ``(T,)``."""
+    """All states ``(T, B, H)`` and the last ones ``(B, H)`` of ``x (T, B, D)``, ``steps (T,)``."""
     here = {name.removeprefix("rnn."): array for name, array in state.items()}
     x = graph.add("Transpose", x, perm=[1, 0, 2])
     h = graph.linear(x, here["input.weight"], here["input.bias"], "rnn.input")
@@ -72,7 +72,7 @@ def _attention(graph: Graph, projected: str, present: str, heads: int) -> str:
         apart = graph.add("Reshape", part, graph.integers(0, 0, heads, -1))
         parts.append(graph.add("Transpose", apart, perm=[0, 2, 1, 3]))  # (B, heads, T, d)
     q, k, v = parts
-    # The number of features of a head is known to the graph only by its shape.
+    # d, the number of features per head, is known to the graph only as a shape.
     size = graph.add("Cast", graph.add("Shape", q, start=3), to=1)
     q = graph.add("Div", q, graph.add("Sqrt", size))
     s = graph.add("MatMul", q, graph.add("Transpose", k, perm=[0, 1, 3, 2]))
