@@ -1,4 +1,4 @@
-"""Looking at gradients without changing them."""
+"""Checks of gradients, and gradient flow; neither changes a layer."""
 
 from npnlp.gradients.check import GradientReport, GradientRow, check_adjoint, check_gradients
 from npnlp.gradients.flow import GradientFlow, gradient_flow
