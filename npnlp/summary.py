@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -41,10 +41,15 @@ def one_line(name: str, parts: list[str]) -> str:
 
 def changed_fields(value: Any) -> list[str]:
     """``field=...`` for each field that differs from its default."""
+    if is_dataclass(value):
+        defaults = {field.name: field.default for field in fields(value)}
+    else:
+        defaults = {name: value._field_defaults.get(name, MISSING) for name in value._fields}
+    given = {name: getattr(value, name) for name in defaults}
     return [
-        f"{name}={brief(given)}"
-        for name, given, default in _fields_of(value)
-        if not (given is default or (_is_plain(given) and given == default))
+        f"{name}={brief(each)}"
+        for name, each in given.items()
+        if not (each is defaults[name] or (_is_plain(each) and each == defaults[name]))
     ]
 
 
@@ -64,22 +69,18 @@ def brief(value: Any) -> str:
 def nbytes(value: Any) -> int:
     """Bytes of all arrays in an object's fields, and in the objects and lists there; each once."""
     found: dict[int, int] = {}
-    _add_arrays(value, found)
+    left = [value]
+    while left:
+        each = left.pop()
+        if hasattr(each, "dtype"):
+            found[id(each)] = getattr(each, "nbytes", 0)
+        elif isinstance(each, Mapping):
+            left += each.values()
+        elif is_dataclass(each):
+            left += [getattr(each, field.name) for field in fields(each)]
+        elif isinstance(each, list | tuple) and not (each and isinstance(each[0], str)):
+            left += each
     return sum(found.values())
-
-
-def _add_arrays(value: Any, found: dict[int, int]) -> None:
-    if hasattr(value, "dtype"):
-        found[id(value)] = getattr(value, "nbytes", 0)
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            _add_arrays(each, found)
-    elif is_dataclass(value):
-        for _, each, _ in _fields_of(value):
-            _add_arrays(each, found)
-    elif isinstance(value, list | tuple):  # a named tuple too
-        for each in value:
-            _add_arrays(each, found)
 
 
 def _is_plain(value: Any) -> bool:
@@ -87,13 +88,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple) and not hasattr(value, "_fields"):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, str | int | float)
-
-
-def _fields_of(value: Any) -> Iterator[tuple[str, Any, Any]]:
-    """The name, the value and the default of each field of a dataclass or a named tuple."""
-    if is_dataclass(value):
-        for field in fields(value):
-            yield field.name, getattr(value, field.name), field.default
-    else:
-        for name in value._fields:
-            yield name, getattr(value, name), value._field_defaults.get(name, MISSING)

@@ -26,8 +26,11 @@ class Graph:
         self.constants: dict[str, Any] = {}
 
     def constant(self, value: Any, name: str = "") -> str:
-        """The name of a stored array; each name is stored once."""
-        array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+        """The name of a stored array; each name is stored once.
+
+        A Python int is stored as int64, a float as float32.
+        """
+        array = np.asarray(value, dtype=np.float32 if type(value) is float else None, order="C")
         name = name or f"constant_{array.dtype}_{array.tolist()}".replace(" ", "")
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(array, name)

@@ -66,9 +66,8 @@ def classifier_graph(
     time_major = graph.add("Transpose", "tokens", perm=[1, 0])
     table = graph.constant(state["emb.weight"], "emb.weight")
     x = graph.add("Gather", table, time_major, axis=0)  # (T, B, D)
-    zero, one = (graph.constant(np.array(value, dtype=np.int64)) for value in (0, 1))
     time = graph.add("Squeeze", graph.add("Shape", time_major, start=0, end=1))
-    steps = graph.add("Range", zero, time, one)  # (T,)
+    steps = graph.add("Range", graph.constant(0), time, graph.constant(1))  # (T,)
     if config.cell == "transformer":
         hidden, last = transformer(graph, x, steps, "lengths", config, state)
     else:
@@ -92,8 +91,7 @@ def _pooled(
     column = graph.add("Unsqueeze", steps, graph.integers(1))
     present = graph.add("Less", column, "lengths")
     present = graph.add("Unsqueeze", present, graph.integers(2))  # (T, B, 1)
-    nothing = graph.constant(np.array(0, dtype=np.float32))
-    lowest = graph.constant(np.array(-np.inf, dtype=np.float32))
+    nothing, lowest = graph.constant(0.0), graph.constant(-np.inf)
     if pooling == "max":
         own = graph.add("Where", present, hidden, lowest)
         return str(graph.add("ReduceMax", own, axes=[0], keepdims=0))

@@ -28,16 +28,15 @@ def transformer(
     x = graph.add("Transpose", x, perm=[1, 0, 2])
     h = graph.linear(x, here["input.weight"], here["input.bias"], "rnn.input")
     table = graph.constant(here["position.weight"], "rnn.position.weight")
-    last = graph.constant(np.array(MAX_POSITIONS - 1, dtype=np.int64))
-    positions = graph.add("Gather", table, graph.add("Min", steps, last), axis=0)
+    rows = graph.add("Min", steps, graph.constant(MAX_POSITIONS - 1))
+    positions = graph.add("Gather", table, rows, axis=0)
     h = graph.add("Add", h, positions)
     column = graph.add("Unsqueeze", lengths, graph.integers(1, 2, 3))
     present = graph.add("Less", steps, column)  # (B, 1, 1, T)
     for index in range(config.num_layers):
         h = _block(graph, h, present, config.num_heads, here, f"layers.{index}.")
     hidden = _norm(graph, h, here, "norm")
-    ends = graph.add("Sub", lengths, graph.constant(np.array(1, dtype=np.int64)))
-    ends = graph.add("Unsqueeze", ends, graph.integers(1))
+    ends = graph.add("Unsqueeze", graph.add("Sub", lengths, graph.constant(1)), graph.integers(1))
     h_last = graph.add("GatherND", hidden, ends, batch_dims=1)
     return graph.add("Transpose", hidden, perm=[1, 0, 2]), h_last
 
@@ -76,7 +75,7 @@ def _attention(graph: Graph, projected: str, present: str, heads: int) -> str:
     size = graph.add("Cast", graph.add("Shape", q, start=3), to=1)
     q = graph.add("Div", q, graph.add("Sqrt", size))
     s = graph.add("MatMul", q, graph.add("Transpose", k, perm=[0, 1, 3, 2]))
-    s = graph.add("Where", present, s, graph.constant(np.array(-np.inf, dtype=np.float32)))
+    s = graph.add("Where", present, s, graph.constant(-np.inf))
     o = graph.add("MatMul", graph.add("Softmax", s, axis=3), v)
     o = graph.add("Transpose", o, perm=[0, 2, 1, 3])
     return str(graph.add("Reshape", o, graph.integers(0, 0, -1)))

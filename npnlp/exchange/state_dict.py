@@ -83,10 +83,14 @@ def read_state_dict(
             _require_agreement(choices, values["config"])
             config = ClassifierConfig.from_dict(values["config"])
             vectorizer = SurnameVectorizer.from_serializable(values["vectorizer"])
-            sizes = {"characters": config.num_embeddings, "nationalities": config.num_classes}
-            _require_sizes(sizes, vectorizer, "the vectorizer in its metadata")
+            _require_sizes(values["config"], vectorizer, "the vectorizer in its metadata")
+        elif vectorizer_file is None:
+            raise InputError(
+                "a bare state dict, which has no vocabularies; give them with --vectorizer-file "
+                "vectorizer.json"
+            )
         else:
-            vectorizer = _vectorizer(vectorizer_file)
+            vectorizer = SurnameDataset.load_vectorizer_only(vectorizer_file)
             config = _config(state, layout, choices, vectorizer, str(vectorizer_file))
         require_room(config, state)
         model = SurnameClassifier(config)
@@ -131,19 +135,9 @@ def _config(
     if layout == "seed":
         require_seed(fields)
     vocabulary = vectorizer.char_vocab
-    sizes = {"characters": fields["num_embeddings"], "nationalities": fields["num_classes"]}
-    _require_sizes(sizes, vectorizer, source)
+    _require_sizes(fields, vectorizer, source)
     fields |= {"padding_idx": vocabulary.mask_index, "unk_idx": vocabulary.unk_index}
     return ClassifierConfig(**fields)
-
-
-def _vectorizer(path: str | Path | None) -> SurnameVectorizer:
-    if path is None:
-        raise InputError(
-            "a bare state dict, which has no vocabularies; give them with --vectorizer-file "
-            "vectorizer.json"
-        )
-    return SurnameDataset.load_vectorizer_only(path)
 
 
 def _require_agreement(choices: Choices, said: Any) -> None:
@@ -154,13 +148,13 @@ def _require_agreement(choices: Choices, said: Any) -> None:
             )
 
 
-def _require_sizes(sizes: dict[str, int], vectorizer: SurnameVectorizer, source: str) -> None:
-    for name, tensor, vocabulary in (
-        ("characters", "emb.weight", vectorizer.char_vocab),
-        ("nationalities", "fc2.weight", vectorizer.nationality_vocab),
+def _require_sizes(fields: Mapping[str, Any], vectorizer: SurnameVectorizer, source: str) -> None:
+    for field, tensor, vocabulary, of in (
+        ("num_embeddings", "emb.weight", vectorizer.char_vocab, "characters"),
+        ("num_classes", "fc2.weight", vectorizer.nationality_vocab, "nationalities"),
     ):
-        if len(vocabulary) != sizes[name]:
+        if len(vocabulary) != fields[field]:
             raise InputError(
-                f"tensor {tensor!r} has {sizes[name]} rows, but {source} has {len(vocabulary)} "
-                f"{name}"
+                f"tensor {tensor!r} has {fields[field]} rows, but {source} has "
+                f"{len(vocabulary)} {of}"
             )

@@ -27,15 +27,6 @@ from npnlp.models.characters import SPECIAL_TOKENS
 VERSION = f"PyTorch {torch.__version__}"
 
 
-def torch_model(config: ClassifierConfig) -> Any:
-    """An ``nn.Module`` with ``forward(tokens (B, T), lengths (B,)) -> logits (B, C)``.
-
-    It starts with PyTorch's initial weights. Dropout is as in ``config``, and off in ``eval()``.
-    PyTorch has no variational dropout, so training with ``variational`` is refused.
-    """
-    return TorchClassifier(config)
-
-
 def torch_pass(
     config: ClassifierConfig,
     state: Mapping[str, NDArray[Any]],
@@ -48,7 +39,7 @@ def torch_pass(
     The gradients are by name; all are in the dtype of ``state``. Nothing is dropped.
     """
     values = {name: torch.tensor(np.array(value)) for name, value in state.items()}
-    model = torch_model(config).to(values["emb.weight"].dtype).eval()
+    model = TorchClassifier(config).to(values["emb.weight"].dtype).eval()
     model.load_state_dict(values, strict=True)
     with _one_thread():
         logits = model(torch.tensor(tokens), torch.tensor(lengths))
@@ -70,7 +61,11 @@ def _one_thread() -> Iterator[None]:
 
 
 class TorchClassifier(nn.Module):  # type: ignore[misc]
-    """Embedding, encoder, pooling, linear, ReLU, linear; dropout before both linear layers."""
+    """Embedding, encoder, pooling, linear, ReLU, linear; dropout before both linear layers.
+
+    It starts with PyTorch's initial weights. Dropout is as in ``config``, and off in ``eval()``.
+    PyTorch has no variational dropout, so training with ``variational`` is refused.
+    """
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -133,6 +128,9 @@ class TorchClassifier(nn.Module):  # type: ignore[misc]
         if pooling == "max":
             return hidden.masked_fill(past, -torch.inf).max(dim=0).values
         return self.pool(hidden, past)
+
+
+torch_model = TorchClassifier
 
 
 class AttentionPooling(nn.Module):  # type: ignore[misc]

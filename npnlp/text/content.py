@@ -11,11 +11,17 @@ CHUNK = 2**20
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """All of a file, which may be a pipe; raises :class:`InputError` for more than ``limit``."""
+    """All of a file, which may be a pipe.
+
+    Raises :class:`InputError` where it has more than ``limit`` bytes or cannot be read.
+    """
     content = bytearray()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            content += chunk
-            if len(content) > limit:
-                raise InputError(f"{path}: over {limit:,} bytes, the limit")
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                content += chunk
+                if len(content) > limit:
+                    raise InputError(f"{path}: over {limit:,} bytes, the limit")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     return bytes(content)

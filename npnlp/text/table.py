@@ -44,7 +44,12 @@ def read_table(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     path = Path(path)
-    content = _read_bytes(path)
+    try:
+        content = read_bytes(path, LARGEST_TABLE)
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise InputError(f"{path}: no such file; give a CSV with --surname-csv") from error
+        raise
     _require_text(path, content)
     # Decoded line by line: the text of the whole file would take four bytes a character.
     lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
@@ -68,15 +73,6 @@ def read_table(path: str | Path) -> pd.DataFrame:
     if not rows:
         raise InputError(f"{path}: no rows below the header; give at least one a split")
     return pd.DataFrame({**values, "row": np.array(rows, dtype=np.int64)})
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return read_bytes(path, LARGEST_TABLE)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; give a CSV with --surname-csv") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _require_text(path: Path, content: bytes) -> None:

@@ -94,11 +94,11 @@ class SurnameVectorizer:
     @classmethod
     def from_serializable(cls, contents: Mapping[str, Any]) -> Self:
         """Undo :meth:`to_serializable`; raises :class:`InputError` where it cannot be."""
-        for name in ("char_vocab", "nationality_vocab"):
+        kinds = {"char_vocab": SequenceVocabulary, "nationality_vocab": Vocabulary}
+        for name in kinds:
             if not isinstance(contents, Mapping) or name not in contents:
                 raise InputError(f"a vectorizer has to hold {name!r}")
         require_version(contents.get("format_version", FORMAT_VERSION), FORMAT_VERSION)
-        kinds = {"char_vocab": SequenceVocabulary, "nationality_vocab": Vocabulary}
         vocabularies: dict[str, Any] = {}
         for name, kind in kinds.items():
             try:
@@ -111,10 +111,7 @@ class SurnameVectorizer:
 def read_vectorizer(path: str | Path) -> SurnameVectorizer:
     """The vectorizer of a JSON file; raises :class:`InputError` naming the file and the field."""
     path = Path(path)
-    try:
-        content = read_bytes(path, LARGEST_VECTORIZER)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    content = read_bytes(path, LARGEST_VECTORIZER)
     try:
         return SurnameVectorizer.from_serializable(parse_json(content))
     except InputError as error:
