@@ -83,8 +83,8 @@ _HOMES = {
 }
 #: The packages that are imported when they are first used.
 _PACKAGES = (
-    "backend", "classifier", "errors", "estimator", "files", "gradients", "inference", "layers",
-    "models", "runs", "text", "training",
+    "backend", "classifier", "errors", "estimator", "exchange", "files", "gradients", "inference",
+    "layers", "models", "runs", "text", "training",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from npnlp.backend import Backend, get_backend
 from npnlp.classifier.batches import batches
 from npnlp.classifier.evaluation import EVALUATION_BATCH
-from npnlp.errors import InputError
+from npnlp.errors import InputError, short
 from npnlp.files.tensors import (
     checked_weights,
     load_tensors,
@@ -36,12 +36,16 @@ LONGEST = 64
 MOST_ROWS = 2**17
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The most probable nationalities of a name, best first, as (nationality, probability)."""
 
     surname: str
     top: tuple[tuple[str, float], ...]
+
+    def __repr__(self) -> str:
+        best = f"nationality={short(self.nationality)}, probability={self.probability:.3f}"
+        return f"{type(self).__name__}(surname={short(self.surname)}, {best})"
 
     @property
     def nationality(self) -> str:

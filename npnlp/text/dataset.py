@@ -64,6 +64,10 @@ class SurnameDataset:
         self._max_length = int(surname_df["surname"].str.len().max()) + 2
         self.set_split("train")
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(frame):,} {split}" for split, frame in self.frames.items())
+        return f"<{type(self).__name__} of {len(self.surname_df):,} rows: {sizes}>"
+
     @classmethod
     def load_dataset_and_make_vectorizer(
         cls, surname_csv: str | Path, split_by: str | None = None

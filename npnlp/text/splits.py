@@ -15,7 +15,7 @@ from npnlp.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
+FRACTIONS = {"train": 0.70, "val": 0.15, "test": 0.15}
 SPLIT_BY = ("column", "nationality", "name")
 
 
@@ -59,7 +59,7 @@ def _by_nationality(frame: pd.DataFrame, seed: int) -> list[str]:
         rows.setdefault(key[0], []).append((_hash(seed, *key, str(seen[key])), place))
     splits = ["train"] * len(frame)
     for ranked in rows.values():
-        held = round(SHARES["val"] * len(ranked))
+        held = round(FRACTIONS["val"] * len(ranked))
         for rank, (_, place) in enumerate(sorted(ranked)[: 2 * held]):
             splits[place] = "val" if rank < held else "test"
     return splits
@@ -78,7 +78,7 @@ def _by_name(frame: pd.DataFrame, seed: int) -> list[str]:
     chosen: dict[str, str] = {}
     for group in groups.values():
         total = sum(labels[name].total() for name in group)
-        lacking = {split: share * total for split, share in SHARES.items()}
+        lacking = {split: part * total for split, part in FRACTIONS.items()}
         for name in sorted(group, key=lambda name: _hash(seed, name)):
             split = max(lacking, key=lambda split: lacking[split])
             chosen[name] = split
@@ -91,7 +91,7 @@ def _hash(seed: int, *parts: str) -> str:
 
 
 def _check(frame: pd.DataFrame, source: str) -> None:
-    for split in SHARES:
+    for split in FRACTIONS:
         if not (frame["split"] == split).any():
             raise InputError(f"{source}: column split: no rows with {split!r}; add some")
     train = set(frame.loc[frame["split"] == "train", "nationality"])

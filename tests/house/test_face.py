@@ -19,6 +19,7 @@ import pytest
 
 import npnlp
 from npnlp.backend import Array
+from npnlp.classifier.classifier import Prediction
 from npnlp.gradients import GradientReport, check_gradients, jacobians
 from npnlp.gradients.heads import head_flow
 from npnlp.layers import (
@@ -31,7 +32,14 @@ from npnlp.layers import (
 )
 from npnlp.models import ClassifierConfig, SequenceConfig, SequenceModel, SurnameClassifier
 from npnlp.summary import LONGEST, nbytes, one_line, summarized, summary
-from npnlp.text import SequenceVocabulary, SplitArrays, SurnameVectorizer, Vocabulary
+from npnlp.text import (
+    SequenceVocabulary,
+    SplitArrays,
+    SurnameDataset,
+    SurnameVectorizer,
+    Vocabulary,
+    own_table_path,
+)
 from npnlp.text.name_file import Names
 
 CONFIG = ClassifierConfig(num_embeddings=40, num_classes=3, cell="gru", ngram_orders=(1, 2),
@@ -112,6 +120,14 @@ SHOWN: dict[str, tuple[Callable[[], object], str]] = {
         lambda: npnlp.Classifier(SurnameClassifier(ClassifierConfig(4, 1)), VECTORIZER),
         "<Classifier <SurnameClassifier num_embeddings=4, num_classes=1, float32, 15,249 "
         "parameters>, <SurnameVectorizer of 4 characters and 1 nationalities>>",
+    ),
+    "prediction": (
+        lambda: Prediction("Nakamoto", (("Japanese", 0.9375), *[("Thai", 0.01)] * 17)),
+        "Prediction(surname='Nakamoto', nationality='Japanese', probability=0.938)",
+    ),
+    "dataset": (
+        lambda: SurnameDataset.load_dataset_and_make_vectorizer(own_table_path(), "nationality"),
+        "<SurnameDataset of ",
     ),
     "report": (
         lambda: check_gradients(Linear(3, 2, dtype=np.float64), X, bound=0.1),
