@@ -1,6 +1,7 @@
-"""Pictures, redrawn from the CSV files of a run; no model is needed.
+"""Pictures of a run, drawn from its CSV files.
 
-Colours are Okabe and Ito's, which stay apart for colour-blind readers; sizes are those of a slide.
+The colours are those of Okabe and Ito, which colour-blind readers can tell apart; the sizes are
+those of a slide.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ STYLE: Any = {
 def picture(path: str | Path, width: float = 12, height: float = 6.75) -> Iterator[Figure]:
     """A figure in the project's style, saved to ``path`` at the end."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
-        # A label in a script that the font lacks is drawn as boxes; the CSV beside it has the text.
+        # Characters that the font lacks are drawn as boxes; the CSV has the text.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
@@ -59,37 +60,32 @@ def picture(path: str | Path, width: float = 12, height: float = 6.75) -> Iterat
 
 def learning_curves(history_csv: str | Path, path: str | Path) -> None:
     """Loss and accuracy by epoch, with the best epoch marked, from ``history.csv``."""
-    history = pd.read_csv(history_csv)
-    epochs = history["epoch"] + 1
+    history, epochs, marker = _history(history_csv)
     best = int(history["val_loss"].argmin())
     with picture(path) as figure:
-        for place, (quantity, label) in enumerate(
-            [("loss", "cross-entropy loss (nats)"), ("accuracy", "accuracy")]
-        ):
-            axes = figure.add_subplot(1, 2, place + 1)
-            marker = "o" if len(history) == 1 else None
+        labels = {"loss": "cross-entropy loss (nats)", "accuracy": "accuracy"}
+        for place, (quantity, label) in enumerate(labels.items(), start=1):
+            axes = figure.add_subplot(1, 2, place)
             train, val = history[f"train_{quantity}"], history[f"val_{quantity}"]
             axes.plot(epochs, train, color=BLUE, marker=marker)
             axes.plot(epochs, val, color=ORANGE, linestyle="--", marker=marker)
             axes.axvline(epochs[best], color=BLACK, linewidth=1, linestyle=":")
             axes.set(xlabel="epoch", ylabel=label, title=quantity.capitalize())
             _whole_numbers(axes)
-            _legend(axes, ["train, dropout on", "validation", f"best epoch, {epochs[best]}"])
+            names = ["train, dropout on", "validation", f"best epoch, {epochs[best]}"]
+            axes.legend(axes.lines, names, loc="best")
 
 
 def gradient_norms(history_csv: str | Path, path: str | Path) -> None:
-    """The norm of the gradient by epoch, in all and of each weight matrix, from ``history.csv``."""
-    history = pd.read_csv(history_csv)
-    epochs = history["epoch"] + 1
-    marker = "o" if len(history) == 1 else None
+    """The gradient norm by epoch, of all parameters and of each weight, from ``history.csv``."""
+    history, epochs, marker = _history(history_csv)
     prefix = "grad_norm."
     matrices = [c for c in map(str, history) if c.startswith(prefix) and "weight" in c]
     with picture(path) as figure:
         axes = figure.add_subplot()
         axes.plot(epochs, history["grad_norm"], color=BLACK, linewidth=4, marker=marker)
-        for place, column in enumerate(matrices):
-            axes.plot(epochs, history[column], color=COLOURS[place % len(COLOURS)],
-                      linestyle=STYLES[place % len(STYLES)], marker=marker)  # fmt: skip
+        for column, colour, style in zip(matrices, cycle(COLOURS), cycle(STYLES), strict=False):
+            axes.plot(epochs, history[column], color=colour, linestyle=style, marker=marker)
         axes.set_yscale("log")
         axes.set(
             xlabel="epoch",
@@ -101,17 +97,23 @@ def gradient_norms(history_csv: str | Path, path: str | Path) -> None:
         axes.legend(axes.lines, names, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
-    """The share of each true class that is predicted as each class, from ``confusion_matrix.csv``.
+def _history(history_csv: str | Path) -> tuple[pd.DataFrame, Any, str | None]:
+    """The table, its epochs from 1 on, and the marker of a curve, which one point needs."""
+    history = pd.read_csv(history_csv)
+    return history, history["epoch"] + 1, "o" if len(history) == 1 else None
 
-    Classes with the most rows come first. Columns are those of the rows, in the same order: the
-    table is read by position, since a class may have any name.
+
+def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
+    """The fraction of each true class predicted as each class, from ``confusion_matrix.csv``.
+
+    Classes with most rows come first. The columns are the classes of the rows in the same order:
+    they are taken by position, since a class may have any name.
     """
     table = pd.read_csv(matrix_csv, header=None, dtype=str, keep_default_na=False).to_numpy()
     unsorted = table[1:, 1:].astype(np.int64)
     ranks = np.argsort(-unsorted.sum(axis=1), kind="stable")
     counts = unsorted[ranks][:, ranks]
-    # Matplotlib reads what stands between dollar signs as mathematics.
+    # Matplotlib takes text between dollar signs for mathematics.
     order = [name.replace("$", r"\$") for name in table[1:, 0][ranks]]
     totals = counts.sum(axis=1)
     share = counts / np.maximum(totals, 1)[:, None]
@@ -149,7 +151,7 @@ SCORE_NAMES = {
 def score_marks(
     groups: Mapping[str, Sequence[Mapping[str, Any]]], title: str, path: str | Path
 ) -> None:
-    """Each score of each group of runs: a mark a run, a line at the mean."""
+    """Each score of each group of runs: one mark per run, and a line at the mean."""
     looks = [(BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D")]
     with picture(path) as figure:
         axes = figure.add_subplot()
@@ -174,20 +176,21 @@ def score_marks(
 def gradient_flow(flow_csv: str | Path, path: str | Path) -> None:
     """The gradient that reaches each lag, with the bound, from ``gradient_flow.csv``.
 
-    Beside it, its whole history as a heat map, or where only one epoch was recorded, each lag's
-    share of the gradient of ``W_hh``. Of several layers, the first picture compares them, and the
-    second shows the last one.
+    Beside it a heat map over epochs and lags; or, of a single epoch, the norm of each lag's part of
+    the gradient of ``W_hh``. Of several layers, the left picture compares them, and the right one
+    shows the last layer.
     """
     flow = pd.read_csv(flow_csv)
     layers = list(dict.fromkeys(flow["layer"]))
     last = flow[flow["layer"] == layers[-1]]
-    of = "" if len(layers) == 1 else f", {layers[-1]}"
-    shares = last["weight_hh_share"].notna().any()  # attention has no W_hh
-    panels = 2 if shares or flow["epoch"].nunique() > 1 else 1
+    of_layer = "" if len(layers) == 1 else f", {layers[-1]}"
+    several = flow["epoch"].nunique() > 1
+    panels = 2 if several or last["weight_hh_share"].notna().any() else 1  # attention has no W_hh
     with picture(path, width=15) as figure:
         left, *others = figure.subplots(1, panels, squeeze=False)[0]
         if len(layers) > 1:
-            _flow_by_layer(left, flow, layers)
+            final = flow[flow["epoch"] == flow["epoch"].max()]
+            _lines_by_lag(left, final, "layer", "hidden_grad_mean")
         else:
             _flow_by_lag(left, flow)
         left.set_yscale("log", nonpositive="mask")
@@ -195,68 +198,62 @@ def gradient_flow(flow_csv: str | Path, path: str | Path) -> None:
                  title="Gradient that reaches each step")  # fmt: skip
         _whole_numbers(left)
         left.legend()
-        if flow["epoch"].nunique() > 1:
+        if several:
             _flow_heat_map(figure, others[0], last)
-            others[0].set_title(f"The same over training{of}")
+            others[0].set_title(f"The same over training{of_layer}")
         elif others:
             others[0].bar(last["lag"], last["weight_hh_share"], color=BLUE)
             others[0].set(xlabel="lag (steps back)", ylabel="norm of the lag's share of dL/dW_hh",
-                          title=f"Shares of dL/dW_hh{of}")  # fmt: skip
+                          title=f"Shares of dL/dW_hh{of_layer}")  # fmt: skip
             _whole_numbers(others[0])
 
 
-def _flow_by_layer(axes: Axes, flow: pd.DataFrame, layers: list[str]) -> None:
-    rows = flow[flow["epoch"] == flow["epoch"].max()]
-    for layer, colour, style in zip(layers, cycle(COLOURS), cycle(STYLES), strict=False):
-        of_layer = rows[rows["layer"] == layer]
-        axes.plot(of_layer["lag"], of_layer["hidden_grad_mean"], color=colour, linestyle=style,
-                  label=layer)  # fmt: skip
+def _lines_by_lag(
+    axes: Axes, rows: pd.DataFrame, by: str, value: str, marker: str | None = None
+) -> None:
+    """A line over the lags for each value of the column ``by``."""
+    groups = rows.groupby(by, sort=False)
+    for (name, group), colour, style in zip(groups, cycle(COLOURS), cycle(STYLES), strict=False):
+        axes.plot(group["lag"], group[value], color=colour, linestyle=style, marker=marker,
+                  label=name)  # fmt: skip
 
 
 def _flow_by_lag(axes: Axes, flow: pd.DataFrame) -> None:
+    """The first and the last epoch of a single layer, the last with quartiles and bound."""
     epochs = sorted({int(flow["epoch"].min()), int(flow["epoch"].max())})
     for epoch, colour, style in zip(epochs, (SKY, BLUE), ("--", "-"), strict=False):
         rows = flow[flow["epoch"] == epoch]
-        named = f"epoch {epoch + 1}"
         axes.plot(rows["lag"], rows["hidden_grad_mean"], color=colour, linestyle=style,
-                  label=f"mean, {named}")  # fmt: skip
-        if epoch == epochs[-1]:
-            low, high = rows["hidden_grad_q25"], rows["hidden_grad_q75"]
-            axes.fill_between(rows["lag"], low, high, color=BLUE, alpha=0.2, label="quartiles")
-            if rows["bound"].notna().any():
-                axes.plot(rows["lag"], rows["bound"], color=VERMILION, linestyle=":",
-                          label=f"chain-rule bound, {named}")  # fmt: skip
+                  label=f"mean, epoch {epoch + 1}")  # fmt: skip
+    low, high = rows["hidden_grad_q25"], rows["hidden_grad_q75"]
+    axes.fill_between(rows["lag"], low, high, color=BLUE, alpha=0.2, label="quartiles")
+    if rows["bound"].notna().any():
+        axes.plot(rows["lag"], rows["bound"], color=VERMILION, linestyle=":",
+                  label=f"chain-rule bound, epoch {epoch + 1}")  # fmt: skip
 
 
 def flow_by_part(parts_csv: str | Path, path: str | Path) -> None:
-    """What each gate does at each lag, and what gradient it gets; or each attention head.
+    """Output and gradient of each gate, or attention and gradient of each head, by lag.
 
     From ``flow_by_part_model.csv``; of several layers, the last.
     """
     parts = pd.read_csv(parts_csv)
     layer = parts["layer"].iloc[-1]
     rows = parts[parts["layer"] == layer]
-    gates = "activation" in rows
-    columns = {
-        "activation" if gates else "attention": (
-            "mean output" if gates else "attention of the last character",
-            "Gates and candidate" if gates else "Where each head looks",
-        ),
-        "delta_norm" if gates else "head_grad": (
-            "mean norm of dL/da" if gates else "mean norm of dL/do",
-            "The gradient that reaches it",
-        ),
-    }
+    if "activation" in rows:
+        shown = {
+            "activation": ("mean output", "Gates and candidate"),
+            "delta_norm": ("mean norm of dL/da", "The gradient that reaches it"),
+        }
+    else:
+        shown = {
+            "attention": ("attention of the last character", "Where each head looks"),
+            "head_grad": ("mean norm of dL/do", "The gradient that reaches it"),
+        }
     with picture(path, width=15) as figure:
-        for axes, (column, (label, title)) in zip(
-            figure.subplots(1, 2), columns.items(), strict=True
-        ):
-            for part, colour, style in zip(
-                dict.fromkeys(rows["part"]), cycle(COLOURS), cycle(STYLES), strict=False
-            ):
-                of_part = rows[rows["part"] == part]
-                axes.plot(of_part["lag"], of_part[column], color=colour, linestyle=style,
-                          marker="o", label=part)  # fmt: skip
+        for place, (column, (label, title)) in enumerate(shown.items(), start=1):
+            axes = figure.add_subplot(1, 2, place)
+            _lines_by_lag(axes, rows, "part", column, marker="o")
             axes.set(xlabel="lag: steps back from the last character", ylabel=label,
                      title=f"{title}, {layer}")  # fmt: skip
             _whole_numbers(axes)
@@ -278,7 +275,7 @@ def _flow_heat_map(figure: Figure, axes: Axes, flow: pd.DataFrame) -> None:
 
 
 def draw_run(save_dir: Path) -> list[Path]:
-    """Every picture of a training run, from its CSV files; their paths."""
+    """Draw every picture of a training run from its CSV files; returns their paths."""
     history = save_dir / "history.csv"
     drawn = [save_dir / f"{name}.png" for name in
              ("learning_curves", "gradient_norms", "confusion_matrix")]  # fmt: skip
@@ -286,7 +283,7 @@ def draw_run(save_dir: Path) -> list[Path]:
     gradient_norms(history, drawn[1])
     confusion_matrix(save_dir / "confusion_matrix.csv", drawn[2])
     flow = save_dir / "gradient_flow.csv"
-    if len(pd.read_csv(flow)):  # nothing is in it where the flow was not recorded
+    if len(pd.read_csv(flow)):  # it is empty where the flow was not recorded
         drawn.append(save_dir / "gradient_flow.png")
         gradient_flow(flow, drawn[-1])
     return drawn
@@ -294,7 +291,3 @@ def draw_run(save_dir: Path) -> list[Path]:
 
 def _whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _legend(axes: Axes, names: list[str]) -> None:
-    axes.legend(axes.lines, names, loc="best")

@@ -12,6 +12,7 @@ from npnlp.backend import Array, Backend, Random, get_backend
 from npnlp.layers import Packing
 from npnlp.layers.ngrams import known_ngrams
 from npnlp.layers.packing import pack_many
+from npnlp.summary import summarized
 from npnlp.text import SplitArrays
 
 #: Batches are packed together, up to this many padded steps, which take some megabytes: that
@@ -21,6 +22,7 @@ TOGETHER = 2**18
 EVALUATION_BATCH = 512
 
 
+@summarized
 class Batch(NamedTuple):
     """Rows of a split: ``tokens (N,)`` packed by ``packing``, ``targets (B,)``, ``rows (B,)``.
 

@@ -14,11 +14,12 @@ from npnlp.backend import Backend, get_backend
 from npnlp.checks import require_whole
 from npnlp.classifier.batches import EVALUATION_BATCH, by_length
 from npnlp.classifier.weights import checked_weights, require_room
-from npnlp.errors import InputError
+from npnlp.errors import InputError, short
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.inference import can_read, largest, make_reader, read_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.summary import one_line
 from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
 from npnlp.text.encoding import clean_names, encode_names, encode_plain_names
 
@@ -31,12 +32,16 @@ LONGEST = 64
 MOST_ROWS = 2**17
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The most probable nationalities of a name, best first, as (nationality, probability)."""
 
     surname: str
     top: tuple[tuple[str, float], ...]
+
+    def __repr__(self) -> str:
+        best = f"nationality={short(self.nationality)}, probability={self.probability:.3f}"
+        return f"{type(self).__name__}(surname={short(self.surname)}, {best})"
 
     @property
     def nationality(self) -> str:
@@ -67,6 +72,9 @@ class Classifier:
     def __init__(self, model: SurnameClassifier, vectorizer: SurnameVectorizer) -> None:
         self.model = model
         self.vectorizer = vectorizer
+
+    def __repr__(self) -> str:
+        return one_line(type(self).__name__, [repr(self.model), repr(self.vectorizer)])
 
     def save(self, path: str | Path) -> None:
         """Write weights, configuration and vocabularies."""

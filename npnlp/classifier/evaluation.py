@@ -11,9 +11,11 @@ from npnlp.classifier.batches import by_length
 from npnlp.classifier.metrics import confusion_matrix, scores
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import SurnameClassifier
+from npnlp.summary import summarized
 from npnlp.text import SplitArrays
 
 
+@summarized
 @dataclass(frozen=True)
 class Evaluation:
     """``loss``, the (weighted) mean over all rows, and the confusion matrix ``(C, C)``."""

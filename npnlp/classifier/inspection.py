@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from npnlp.classifier.batches import by_length
 from npnlp.layers import softmax
 from npnlp.models import SurnameClassifier
+from npnlp.summary import summarized
 from npnlp.text import SplitArrays
 
 
+@summarized
 @dataclass(frozen=True)
 class Outcomes:
     """For each row of a split, whether its prediction is right, and with what probability."""

@@ -17,7 +17,7 @@ from npnlp.backend import Array, Backend
 from npnlp.diagnosis.replay import Rebuilt
 from npnlp.layers import Layer, Packing, SoftmaxCrossEntropy
 from npnlp.layers.recurrent.memory import RecurrentTrace
-from npnlp.layers.recurrent.recurrent import Recurrent
+from npnlp.layers.recurrent.cell import Cell
 from npnlp.layers.recurrent.stack import StackCache
 from npnlp.training.clipping import clip_grad_norm, squared_norms
 from npnlp.training.step_record import Replay
@@ -202,7 +202,7 @@ class _Tap:
             notes.note("activation", name, y, by_row=True)
         return y, cache
 
-    def _note_steps(self, where: str, cell: Recurrent, array: Array, packing: Packing) -> None:
+    def _note_steps(self, where: str, cell: Cell, array: Array, packing: Packing) -> None:
         """Note an array of all steps of ``cell``: of ``rnn``, or of ``rnn.l1_reverse``."""
         single = len(self._layer.cells) == self._layer.directions == 1
         name = self._name if single else f"{self._name}.{cell.suffix[1:]}"

@@ -1,8 +1,8 @@
-"""Exchange with other programs: PyTorch's state dicts, ONNX, and proofs that nothing was lost.
+"""Exchange with PyTorch and ONNX, and comparisons of the results.
 
-PyTorch, onnx and onnxruntime are imported by three files of this folder and by no other
-(``torch_model.py``, ``onnx_graph.py``, ``onnx_run.py``); :func:`npnlp.exchange.peers.needs` turns
-one that is missing into a line with the remedy. State dicts are read and written without PyTorch.
+PyTorch, onnx and onnxruntime are imported in one file each (``torch_model.py``, ``onnx_graph.py``,
+``onnx_run.py``); :func:`npnlp.exchange.peers.needs` turns a missing package into an error with the
+remedy. State dicts are read and written without PyTorch.
 """
 
 from npnlp.exchange.layouts import LAYOUTS

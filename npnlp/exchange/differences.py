@@ -1,7 +1,8 @@
-"""How far this project's outputs and gradients are from PyTorch's, and from onnxruntime's.
+"""Differences of outputs and gradients from PyTorch's, and of outputs from onnxruntime's.
 
-A difference is the largest one of all entries, divided by the largest entry where that is above 1
-(logits of 100 cannot agree to 1e-5 in float32); gradients are those of the mean cross-entropy.
+The difference of two arrays is the largest of all entries, divided by the largest entry of the
+other array where that is above 1 (in float32, logits of 100 cannot agree to 1e-5). Gradients are
+those of the mean cross-entropy.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from npnlp.errors import InputError
 from npnlp.exchange.peers import needs
 from npnlp.layers import SoftmaxCrossEntropy, pack_padded_sequence
 from npnlp.models import SurnameClassifier
+from npnlp.summary import summarized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +32,7 @@ BOUNDS = {"float32": 1e-5, "float64": 1e-12}
 Passed = tuple[NDArray[Any], Any, Mapping[str, NDArray[Any]]]
 
 
+@summarized
 @dataclass(frozen=True)
 class Names:
     """Padded ``tokens (B, T)``, ``lengths (B,)`` and ``targets (B,)``."""
@@ -40,10 +43,10 @@ class Names:
 
     @classmethod
     def of(cls, frame: pd.DataFrame, vectorizer: SurnameVectorizer, count: int) -> Names:
-        """``count`` names of a table, evenly spread, or all where it has fewer.
+        """``count`` evenly spaced names of a table, or all where it has fewer.
 
-        Taken of its split test, if it has one, and of nationalities that the vectorizer has. Raises
-        :class:`InputError` where there are none.
+        They are of its split test, if it has one, and of nationalities that the vectorizer knows.
+        Raises :class:`InputError` where there are none.
         """
         require_whole("names", count)
         classes = vectorizer.nationality_vocab
@@ -52,8 +55,7 @@ class Names:
             rows = rows[rows["split"] == "test"]
         if not len(rows):
             raise InputError("no name of a nationality that the model has")
-        spread = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
-        rows = rows.iloc[spread]
+        rows = rows.iloc[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
         flat, lengths = vectorizer.vectorize_many(rows["surname"])
         tokens = np.full((len(rows), lengths.max()), vectorizer.char_vocab.mask_index)
         tokens[np.arange(lengths.max()) < lengths[:, None]] = flat
@@ -63,7 +65,7 @@ class Names:
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest of one ``quantity``, computed in ``dtype``; ``largest`` is its largest entry."""
+    """The difference ``value`` of a ``quantity`` in ``dtype``, and its ``largest`` entry."""
 
     quantity: str
     dtype: str
@@ -72,12 +74,12 @@ class Difference:
 
     @property
     def passed(self) -> bool:
-        """Whether it is within the bound of its dtype; what is not a number is not."""
+        """Whether it is within the bound of its dtype; a NaN is not."""
         return self.value <= BOUNDS[self.dtype]
 
 
 def difference(quantity: str, ours: Any, theirs: Any) -> Difference:
-    """That of two arrays; raises :class:`InputError` where their shapes differ."""
+    """The difference of two arrays; raises :class:`InputError` where their shapes differ."""
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     if ours.shape != theirs.shape:
         raise InputError(f"{quantity} {theirs.shape} for {ours.shape}: not the same model")
@@ -87,7 +89,7 @@ def difference(quantity: str, ours: Any, theirs: Any) -> Difference:
 
 
 def own_pass(model: SurnameClassifier, names: Names) -> Passed:
-    """Logits, the mean cross-entropy and its gradient by name; the model's ``grads`` are set."""
+    """Logits, the mean cross-entropy and its gradients by name, which also set ``model.grads``."""
     tokens = model.backend.asarray(names.tokens.T)
     packed, packing = pack_padded_sequence(tokens, names.lengths, model.backend)
     logits, cache = model.forward(packed, packing=packing)
@@ -100,7 +102,7 @@ def own_pass(model: SurnameClassifier, names: Names) -> Passed:
 
 
 def from_torch(model: SurnameClassifier, names: Names) -> list[Difference]:
-    """Of logits, loss and every parameter's gradient, in float32 and in float64."""
+    """Differences of logits, loss and all gradients from PyTorch's, in float32 and in float64."""
     with needs("a comparison with PyTorch"):
         from npnlp.exchange.torch_model import torch_pass
     found = []
@@ -116,7 +118,7 @@ def from_torch(model: SurnameClassifier, names: Names) -> list[Difference]:
 
 
 def from_onnx(classifier: Classifier, path: Path | bytes, names: Names) -> list[Difference]:
-    """Of the logits of an ONNX file, as onnxruntime computes them."""
+    """The difference of logits from those that onnxruntime computes from an ONNX file."""
     with needs("a comparison with ONNX"):
         from npnlp.exchange.onnx_run import onnx_logits
     theirs = onnx_logits(path, names.tokens, names.lengths)

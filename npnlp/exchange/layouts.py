@@ -3,11 +3,11 @@
     pytorch   emb.weight  rnn.weight_ih_l0          ...  fc1.weight ... fc2.bias
     seed      emb.weight  rnn.rnn_cell.weight_ih    ...  fc1.weight ... fc2.bias
 
-In the layout ``pytorch`` the encoder has the names of ``nn.RNN``, ``nn.GRU``, ``nn.LSTM`` or
-``nn.TransformerEncoder`` below the prefix ``rnn.``; another single name in its place, as in
-``lstm.weight_ih_l0``, is understood too. The layout ``seed`` is that of the class of Rao and
-McMahan, chapter 6, which wraps an ``nn.RNNCell``: one Elman layer with tanh, one direction, and the
-state at the last character.
+In the layout ``pytorch`` the tensors of the encoder have the names of ``nn.RNN``, ``nn.GRU``,
+``nn.LSTM`` or ``nn.TransformerEncoder`` with the prefix ``rnn.``; when read, another prefix will
+do, as in ``lstm.weight_ih_l0``. The layout ``seed`` is that of the class of Rao and McMahan,
+chapter 6, which wraps an ``nn.RNNCell``: one Elman layer with tanh, in one direction, of which the
+last state is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ State = dict[str, NDArray[Any]]
 
 LAYOUTS = ("pytorch", "seed")
 CELL = "rnn.rnn_cell."
-#: What the seed's class can be, and no other.
+#: The only configuration of the seed's class.
 SEED = {"cell": "elman", "nonlinearity": "tanh", "num_layers": 1, "bidirectional": False,
         "pooling": "last", "hidden_layer": True, "num_ngrams": 0}  # fmt: skip
 
@@ -34,7 +34,7 @@ _PREFIXED = re.compile(r"([^.]+)\.((?:weight|bias)_(?:ih|hh)_l\d+(?:_reverse)?|l
 
 
 def to_layout(state: Mapping[str, NDArray[Any]], config: ClassifierConfig, layout: str) -> State:
-    """``state``, which has this project's names, under those of ``layout``.
+    """``state``, with this project's names, renamed for ``layout``.
 
     Raises :class:`InputError` for a model that the layout has no names for.
     """
@@ -56,9 +56,9 @@ def require_seed(fields: Mapping[str, Any]) -> None:
 
 
 def from_layout(state: Mapping[str, NDArray[Any]]) -> tuple[State, str]:
-    """``state`` under this project's names, and the layout it had.
+    """``state`` renamed to this project's names, and the layout that it had.
 
-    Raises :class:`InputError` for tensors below two names that could both be the encoder.
+    Raises :class:`InputError` where two prefixes could both be the encoder's.
     """
     if any(name.startswith(CELL) for name in state):
         ours = {CELL + name: f"rnn.{name}_l0" for name in _OF_CELL}

@@ -1,4 +1,4 @@
-"""A graph of ONNX operators that is written down node by node. Only this file imports onnx."""
+"""Building a graph of ONNX operators. Only this file imports onnx."""
 
 from __future__ import annotations
 
@@ -12,33 +12,36 @@ from onnx import TensorProto, helper, numpy_helper
 
 from npnlp.version import __version__
 
-#: Operators as of ONNX 1.12 (2022), the first with LayerNormalization, and the file version it had.
+#: The operators and the file version of ONNX 1.12 (2022), the first with LayerNormalization.
 OPSET, IR_VERSION = 17, 8
 INTEGERS, FLOATS = TensorProto.INT64, TensorProto.FLOAT
 INT32 = TensorProto.INT32
 
 
 class Graph:
-    """Nodes and constants; every value is spoken of by its name, a string."""
+    """Nodes and constants; every value is identified by its name."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
 
     def constant(self, value: Any, name: str = "") -> str:
-        """A stored array; one name is stored once."""
-        array = np.ascontiguousarray(value) if np.ndim(value) else np.asarray(value)
+        """The name of a stored array; each name is stored once.
+
+        A Python int is stored as int64, a float as float32.
+        """
+        array = np.asarray(value, dtype=np.float32 if type(value) is float else None, order="C")
         name = name or f"constant_{array.dtype}_{array.tolist()}".replace(" ", "")
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(array, name)
         return name
 
     def integers(self, *values: int) -> str:
-        """A constant ``(len(values),)``: axes, shapes, places."""
+        """A constant ``(len(values),)``, for axes and shapes."""
         return self.constant(np.array(values, dtype=np.int64))
 
     def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """A node; the name of its output, or a list of the names of several."""
+        """Add a node; returns the name of its output, or a list of names for several outputs."""
         name = f"{operator}_{len(self.nodes)}"
         names = [name] if outputs == 1 else [f"{name}_{place}" for place in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), names, name, **attributes))
@@ -57,17 +60,18 @@ class Graph:
         metadata: Mapping[str, str],
         description: str,
     ) -> bytes:
-        """The whole as a file, checked by onnx; ``output`` is a value, its name outside, a shape.
+        """The content of an ONNX file, checked by onnx; the same graph gives the same bytes.
 
-        The same graph is the same bytes.
+        ``inputs`` are an element type and a shape by name; ``output`` is a value of the graph, its
+        name in the file, and its shape.
         """
-        value, outside, shape = output
-        self.nodes.append(helper.make_node("Identity", [value], [outside], outside))
+        value, output_name, shape = output
+        self.nodes.append(helper.make_node("Identity", [value], [output_name], output_name))
         graph = helper.make_graph(
             self.nodes,
             name,
             [helper.make_tensor_value_info(k, kind, of) for k, (kind, of) in inputs.items()],
-            [helper.make_tensor_value_info(outside, FLOATS, shape)],
+            [helper.make_tensor_value_info(output_name, FLOATS, shape)],
             list(self.constants.values()),
         )
         made = helper.make_model(

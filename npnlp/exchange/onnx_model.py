@@ -1,10 +1,11 @@
 """A classifier as an ONNX file.
 
-    tokens   int64 (batch, time)       numbers of characters; past a name's end any, say the mask
-    lengths  int64 (batch,)            how many are the name's own, at least 1
+    tokens   int64 (batch, time)       tokens of the names, padded with any token
+    lengths  int64 (batch,)            the number of tokens of each name, at least 1
     logits   float32 (batch, classes)
 
-Batch and time are free. The metadata entry ``npnlp`` holds configuration and vocabularies as JSON.
+Batch and time may have any size. The metadata entry ``npnlp`` holds configuration and vocabularies,
+as JSON.
 """
 
 from __future__ import annotations
@@ -65,9 +66,8 @@ def classifier_graph(
     time_major = graph.add("Transpose", "tokens", perm=[1, 0])
     table = graph.constant(state["emb.weight"], "emb.weight")
     x = graph.add("Gather", table, time_major, axis=0)  # (T, B, D)
-    zero, one = (graph.constant(np.array(value, dtype=np.int64)) for value in (0, 1))
     time = graph.add("Squeeze", graph.add("Shape", time_major, start=0, end=1))
-    steps = graph.add("Range", zero, time, one)  # (T,)
+    steps = graph.add("Range", graph.constant(0), time, graph.constant(1))  # (T,)
     if config.cell == "transformer":
         hidden, last = transformer(graph, x, steps, "lengths", config, state)
     else:
@@ -87,12 +87,11 @@ def classifier_graph(
 def _pooled(
     graph: Graph, hidden: str, steps: str, pooling: str, state: Mapping[str, NDArray[Any]]
 ) -> str:
-    """``(B, F)`` of ``hidden (T, B, F)``: the mean, maximum or weighted mean of each name's own."""
+    """Mean, maximum or attention pooling of ``hidden (T, B, F)``: ``(B, F)``."""
     column = graph.add("Unsqueeze", steps, graph.integers(1))
     present = graph.add("Less", column, "lengths")
     present = graph.add("Unsqueeze", present, graph.integers(2))  # (T, B, 1)
-    nothing = graph.constant(np.array(0, dtype=np.float32))
-    lowest = graph.constant(np.array(-np.inf, dtype=np.float32))
+    nothing, lowest = graph.constant(0.0), graph.constant(-np.inf)
     if pooling == "max":
         own = graph.add("Where", present, hidden, lowest)
         return str(graph.add("ReduceMax", own, axes=[0], keepdims=0))

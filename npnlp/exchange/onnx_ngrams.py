@@ -1,7 +1,7 @@
 """The bag of n-grams in ONNX's operators; see npnlp/layers/ngrams.py.
 
-ONNX has no search in a sorted list. Here it is written out: with the keys filled up to 2^k by a
-number that no n-gram has, k halvings find the last key that is not above the one that is sought.
+ONNX has no search in a sorted list, so it is unrolled: with the list of keys padded to 2^k by a
+number that no n-gram has, k halvings find the last key that is not above the given key.
 """
 
 from __future__ import annotations
@@ -28,22 +28,18 @@ def ngram_bag(
     state: Mapping[str, NDArray[Any]],
 ) -> str:
     """``(B, F)`` of padded ``tokens (B, T)``; ``steps (T,)``."""
-
-    def number(value: int) -> str:
-        return graph.constant(np.array(value, dtype=np.int64))
-
-    own = key = graph.add("Add", tokens, number(1))
+    own = key = graph.add("Add", tokens, graph.constant(1))
     present = graph.add("Less", steps, graph.add("Unsqueeze", lengths, graph.integers(1)))
     keys, there = [], []
     for n in range(1, max(config.ngram_orders) + 1):
         if n > 1:  # the key of the step before, times V + 1, and this token
             longer = graph.add("Pad", key, graph.integers(0, 1, 0, 0))
             before = graph.add("Slice", longer, *(graph.integers(k) for k in (0, -1, 1)))
-            before = graph.add("Mul", before, number(config.num_embeddings + 1))
+            before = graph.add("Mul", before, graph.constant(config.num_embeddings + 1))
             key = graph.add("Add", before, own)
         if n in config.ngram_orders:
             keys.append(key)
-            begun = graph.add("GreaterOrEqual", steps, number(n - 1))
+            begun = graph.add("GreaterOrEqual", steps, graph.constant(n - 1))
             there.append(graph.add("And", present, begun))
     sought = graph.add("Concat", *keys, axis=1)  # (B, M)
     rows, known = _search(graph, sought, state[KEYS])
@@ -54,20 +50,20 @@ def ngram_bag(
     chosen = graph.add("Mul", chosen, graph.add("Unsqueeze", known, graph.integers(2)))
     total = graph.add("ReduceSum", chosen, graph.integers(1), keepdims=0)
     count = graph.add("ReduceSum", known, graph.integers(1), keepdims=1)
-    count = graph.add("Max", count, graph.constant(np.array(1, dtype=np.float32)))
+    count = graph.add("Max", count, graph.constant(1.0))
     return str(graph.add("Div", total, graph.add("Sqrt", count)))
 
 
 def _search(graph: Graph, sought: str, keys: NDArray[Any]) -> tuple[str, str]:
-    """The row of each key that is sought, and whether it is there at all (row 0 where not)."""
+    """The row of each key in ``sought`` (0 where there is none), and whether there is one."""
     halvings = len(keys).bit_length()
     filled = np.full(2**halvings, NO_KEY, dtype=np.int64)
     filled[: len(keys)] = keys
     table = graph.constant(filled, KEYS)
-    zero = graph.constant(np.array(0, dtype=np.int64))
+    zero = graph.constant(0)
     place = graph.add("Mul", sought, zero)
     for power in reversed(range(halvings)):
-        later = graph.add("Add", place, graph.constant(np.array(2**power, dtype=np.int64)))
+        later = graph.add("Add", place, graph.constant(2**power))
         above = graph.add("Greater", graph.add("Gather", table, later, axis=0), sought)
         place = graph.add("Where", above, place, later)
     known = graph.add("Equal", graph.add("Gather", table, place, axis=0), sought)

@@ -1,4 +1,4 @@
-"""Recurrent layers as the ONNX operators RNN, GRU and LSTM, which take the lengths themselves.
+"""Recurrent layers as the ONNX operators RNN, GRU and LSTM.
 
 Their weights are this project's in another order: W ``(directions, G H, D)``, R ``(directions, G H,
 H)`` and B ``(directions, 2 G H)``, the biases of the input before those of the state.
@@ -7,8 +7,8 @@ H)`` and B ``(directions, 2 G H)``, the biases of the input before those of the 
     GRU          r, z, n        z, r, h      linear_before_reset=1 is the reset after the product
     LSTM         i, f, g, o     i, o, f, c   g is c
 
-``sequence_lens`` ends every sequence at its own last step, and turns it around within its own
-length where the direction is reverse. Source: the ONNX operators' specification, opset 14.
+The operators get the lengths as ``sequence_lens``: they stop each sequence at its last step, and
+reverse it within its length. Source: the ONNX operators' specification, opset 14.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from npnlp.exchange.onnx_graph import INT32, Graph
 from npnlp.models import ClassifierConfig
 
 OPERATORS = {"elman": "RNN", "gru": "GRU", "lstm": "LSTM"}
-#: Which of our blocks of H rows stands where in ONNX.
+#: For each gate of ONNX, in its order, the place of our block of H rows.
 ORDERS = {"elman": (0,), "gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}
 
 
 def recurrent(
     graph: Graph, x: str, lengths: str, config: ClassifierConfig, state: Mapping[str, NDArray[Any]]
 ) -> tuple[str, str]:
-    """All states ``(T, B, F)``, 0 past the end, and the last ``(B, F)``; x is ``(T, B, D)``."""
+    """All states ``(T, B, F)``, 0 past the end, and the last ones ``(B, F)`` of ``x (T, B, D)``."""
     lengths = graph.add("Cast", lengths, to=INT32)
     outputs = 3 if config.cell == "lstm" else 2
     last = ""

@@ -19,16 +19,16 @@ def onnx_logits(
 ) -> NDArray[Any]:
     """Logits ``(B, C)`` of padded ``tokens (B, T)``, from a file or the content of one.
 
-    Raises :class:`InputError` for a file that onnxruntime refuses, or that has other inputs.
+    Raises :class:`InputError` for a file that onnxruntime refuses, or with other inputs.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong comes as an exception
+    options.log_severity_level = 4  # errors are raised, not printed
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    name = "the model" if isinstance(model, bytes) else str(model)
     source = model if isinstance(model, bytes) else str(model)
+    name = "the model" if isinstance(source, bytes) else source
     try:
         session = onnxruntime.InferenceSession(source, options, ["CPUExecutionProvider"])
-    except Exception as error:  # classes of its own, which have nothing else in common
+    except Exception as error:  # onnxruntime's errors have no other class in common
         raise InputError(f"{name}: not an ONNX model that runs: {error}") from error
     inputs = {each.name for each in session.get_inputs()}
     if inputs != {"tokens", "lengths"} or [o.name for o in session.get_outputs()] != ["logits"]:

@@ -1,4 +1,4 @@
-"""The transformer encoder in ONNX's operators; the lines are those of npnlp/layers/."""
+"""The transformer encoder in ONNX's operators; see npnlp/layers/attention/."""
 
 from __future__ import annotations
 
@@ -23,21 +23,20 @@ def transformer(
     config: ClassifierConfig,
     state: Mapping[str, NDArray[Any]],
 ) -> tuple[str, str]:
-    """All states ``(T, B, H)`` and the last ones ``(B, H)``; x ``(T, B, D)``, steps ``(T,)``."""
+    """All states ``(T, B, H)`` and the last ones ``(B, H)`` of ``x (T, B, D)``, ``steps (T,)``."""
     here = {name.removeprefix("rnn."): array for name, array in state.items()}
     x = graph.add("Transpose", x, perm=[1, 0, 2])
     h = graph.linear(x, here["input.weight"], here["input.bias"], "rnn.input")
     table = graph.constant(here["position.weight"], "rnn.position.weight")
-    last = graph.constant(np.array(MAX_POSITIONS - 1, dtype=np.int64))
-    positions = graph.add("Gather", table, graph.add("Min", steps, last), axis=0)
+    rows = graph.add("Min", steps, graph.constant(MAX_POSITIONS - 1))
+    positions = graph.add("Gather", table, rows, axis=0)
     h = graph.add("Add", h, positions)
     column = graph.add("Unsqueeze", lengths, graph.integers(1, 2, 3))
     present = graph.add("Less", steps, column)  # (B, 1, 1, T)
     for index in range(config.num_layers):
         h = _block(graph, h, present, config.num_heads, here, f"layers.{index}.")
     hidden = _norm(graph, h, here, "norm")
-    ends = graph.add("Sub", lengths, graph.constant(np.array(1, dtype=np.int64)))
-    ends = graph.add("Unsqueeze", ends, graph.integers(1))
+    ends = graph.add("Unsqueeze", graph.add("Sub", lengths, graph.constant(1)), graph.integers(1))
     h_last = graph.add("GatherND", hidden, ends, batch_dims=1)
     return graph.add("Transpose", hidden, perm=[1, 0, 2]), h_last
 
@@ -72,11 +71,11 @@ def _attention(graph: Graph, projected: str, present: str, heads: int) -> str:
         apart = graph.add("Reshape", part, graph.integers(0, 0, heads, -1))
         parts.append(graph.add("Transpose", apart, perm=[0, 2, 1, 3]))  # (B, heads, T, d)
     q, k, v = parts
-    # The number of features of a head is known to the graph only by its shape.
+    # d, the number of features per head, is known to the graph only as a shape.
     size = graph.add("Cast", graph.add("Shape", q, start=3), to=1)
     q = graph.add("Div", q, graph.add("Sqrt", size))
     s = graph.add("MatMul", q, graph.add("Transpose", k, perm=[0, 1, 3, 2]))
-    s = graph.add("Where", present, s, graph.constant(np.array(-np.inf, dtype=np.float32)))
+    s = graph.add("Where", present, s, graph.constant(-np.inf))
     o = graph.add("MatMul", graph.add("Softmax", s, axis=3), v)
     o = graph.add("Transpose", o, perm=[0, 2, 1, 3])
     return str(graph.add("Reshape", o, graph.integers(0, 0, -1)))

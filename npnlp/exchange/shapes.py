@@ -1,4 +1,4 @@
-"""The configuration of a model from the names and shapes of its tensors."""
+"""A model's configuration from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from npnlp.errors import InputError
 from npnlp.layers.attention.transformer import MAX_POSITIONS
 from npnlp.models.surname_classifier import KEYS
 
-#: How many blocks of H rows a weight of a cell has.
+#: The cell whose weights have this many blocks of H rows.
 GATES = {1: "elman", 3: "gru", 4: "lstm"}
 
 
 def config_from_shapes(state: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """The fields of :class:`ClassifierConfig` that tensors under this project's names show.
+    """The fields of :class:`ClassifierConfig` that follow from tensors with this project's names.
 
-    Sizes are read from ``emb.weight (V, D)``, ``fc2.weight (C, H)`` and ``rnn.weight_hh_l0
-    (G H, H)`` (or, of a transformer, ``rnn.input.weight (H, D)``); the cell from G; the number of
-    layers and directions from the names. Shapes do not say ``nonlinearity``, ``reset``,
-    ``num_heads``, nor which pooling without weights it is. Raises :class:`InputError` naming a
-    tensor that is missing, or has a shape that no model has; that all others fit is for
-    :meth:`SurnameClassifier.load_state_dict` to see.
+    Sizes are those of ``emb.weight (V, D)``, ``fc2.weight (C, H)`` and ``rnn.weight_hh_l0
+    (G H, H)`` (of a transformer ``rnn.input.weight (H, D)``); the cell follows from G, the numbers
+    of layers and directions from the names. ``nonlinearity``, ``reset``, ``num_heads`` and poolings
+    without weights do not show. Raises :class:`InputError` naming one of these tensors that is
+    missing or has an impossible shape; :meth:`SurnameClassifier.load_state_dict` checks the others.
     """
-    sizes = dict(
-        zip(("num_embeddings", "embedding_size"), _shape(state, "emb.weight"), strict=True)
-    )
-    fields: dict[str, Any] = {**sizes, "num_classes": _shape(state, "fc2.weight")[0]}
-    fields["hidden_layer"] = any(name.startswith("fc1.") for name in state)
+    tokens, size = _shape(state, "emb.weight")
+    fields: dict[str, Any] = {
+        "num_embeddings": tokens,
+        "embedding_size": size,
+        "num_classes": _shape(state, "fc2.weight")[0],
+        "hidden_layer": any(name.startswith("fc1.") for name in state),
+    }
     transformer = any(name.startswith("rnn.layers.") for name in state)
     fields |= _transformer(state) if transformer else _recurrent(state)
     if any(name.startswith("pool.") for name in state):
         fields["pooling"] = "attention"
     if any(name.startswith("ngrams.") for name in state):
-        fields |= _ngrams(state, fields["num_embeddings"])
+        fields |= _ngrams(state, tokens)
     return fields
 
 
@@ -74,7 +75,7 @@ def _transformer(state: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def _ngrams(state: Mapping[str, NDArray[Any]], tokens: int) -> dict[str, Any]:
-    """A key of n tokens has n digits to the base V + 1; see :mod:`npnlp.layers.ngrams`."""
+    """The key of an n-gram has n digits in base V + 1; see :mod:`npnlp.layers.ngrams`."""
     known, size = _shape(state, "ngrams.weight")
     keys = state.get(KEYS)
     if keys is None or keys.dtype != np.int64 or keys.ndim != 1:
@@ -97,7 +98,7 @@ def _shape(state: Mapping[str, NDArray[Any]], name: str) -> tuple[int, int]:
 
 
 def _count(state: Mapping[str, NDArray[Any]], pattern: str, name: str) -> int:
-    """How many layers the names number; ``name`` is that of a tensor that each layer has."""
+    """The number of layers in the names; ``name`` is that of a tensor that each layer has."""
     matches = (re.fullmatch(pattern, each) for each in state)
     numbers = {int(match[1]) for match in matches if match}
     gaps = set(range(len(numbers))) - numbers

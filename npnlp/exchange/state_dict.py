@@ -1,6 +1,6 @@
-"""PyTorch's state dicts as safetensors files, both ways: nothing in them is ever executed.
+"""Reading and writing PyTorch's state dicts as safetensors files, which cannot hold code.
 
-Reading and writing need NumPy and safetensors only. In PyTorch:
+This needs NumPy and safetensors only. In PyTorch:
 
     model.load_state_dict(safetensors.torch.load_file("state_dict.safetensors"))
     safetensors.torch.save_file(model.state_dict(), "mine.safetensors")
@@ -24,16 +24,16 @@ from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SurnameDataset, SurnameVectorizer
 
 KIND = "npnlp state dict"
-#: How a file begins that PyTorch's own ``torch.save`` wrote: an archive, or a bare pickle.
+#: The first bytes of a file by ``torch.save``: an archive, or a pickle.
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
-#: Which cell a choice is for.
+#: The cell that a choice is for.
 CELL_OF = {"nonlinearity": "elman", "reset": "gru", "num_heads": "transformer"}
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What the shapes of tensors do not say; None leaves the default of the configuration."""
+    """Fields that do not follow from shapes of tensors; None is the configuration's default."""
 
     nonlinearity: str | None = None
     reset: str | None = None
@@ -41,12 +41,12 @@ class Choices:
     num_heads: int | None = None
 
     def given(self) -> dict[str, Any]:
-        """Those that were made."""
+        """The choices that are not None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def write_state_dict(classifier: Classifier, path: str | Path, layout: str = "pytorch") -> None:
-    """Write the tensors under the names of ``layout``, the rest in the metadata, atomically.
+    """Write the tensors with the names of ``layout``, and the rest as metadata, atomically.
 
     Raises :class:`InputError` for a model that the layout has no names for.
     """
@@ -59,13 +59,13 @@ def write_state_dict(classifier: Classifier, path: str | Path, layout: str = "py
 def read_state_dict(
     path: str | Path, vectorizer_file: str | Path | None = None, choices: Choices | None = None
 ) -> Classifier:
-    """The classifier in a safetensors file: one of this project's, or any bare state dict.
+    """The classifier in a safetensors file, of this project or with a state dict only.
 
-    A file of this project says all itself. For a bare one the vocabularies come from
-    ``vectorizer_file``, and the configuration from names, shapes and ``choices``. Weights become
-    float32. Raises :class:`InputError`, naming the file, for a pickle, for tensors that are
-    missing, too many, misshapen, not floating or not finite, for vocabularies of another size, and
-    for choices that contradict what the file says.
+    A file of this project is complete. For a state dict the vocabularies are those of
+    ``vectorizer_file``, and the configuration follows from names, shapes and ``choices``. Weights
+    become float32. Raises :class:`InputError`, naming the file, for a pickle, for tensors that are
+    missing, unknown, misshapen, not floating or not finite, for vocabularies of another size, and
+    for choices that contradict the file.
     """
     path, choices = Path(path), choices or Choices()
     _refuse_pickle(path)
@@ -78,10 +78,14 @@ def read_state_dict(
             _require_agreement(choices, values["config"])
             config = ClassifierConfig.from_dict(values["config"])
             vectorizer = SurnameVectorizer.from_serializable(values["vectorizer"])
-            sizes = {"characters": config.num_embeddings, "nationalities": config.num_classes}
-            _require_sizes(sizes, vectorizer, "the vectorizer in its metadata")
+            _require_sizes(values["config"], vectorizer, "the vectorizer in its metadata")
+        elif vectorizer_file is None:
+            raise InputError(
+                "a bare state dict, which has no vocabularies; give them with --vectorizer-file "
+                "vectorizer.json"
+            )
         else:
-            vectorizer = _vectorizer(vectorizer_file)
+            vectorizer = SurnameDataset.load_vectorizer_only(vectorizer_file)
             config = _config(state, layout, choices, vectorizer, str(vectorizer_file))
         require_room(config, state)
         model = SurnameClassifier(config)
@@ -98,7 +102,7 @@ def _refuse_pickle(path: Path) -> None:
         return
     with path.open("rb") as file:
         head = file.read(9)
-    # A safetensors file begins with a length in 8 bytes, any of which may look like a pickle's.
+    # A safetensors file begins with a length of 8 bytes, which may look like those of a pickle.
     safe = head[8:] == b"{"
     if not safe and (head.startswith(PICKLES) or path.suffix.lower() in SUFFIXES):
         raise InputError(
@@ -126,19 +130,9 @@ def _config(
     if layout == "seed":
         require_seed(fields)
     vocabulary = vectorizer.char_vocab
-    sizes = {"characters": fields["num_embeddings"], "nationalities": fields["num_classes"]}
-    _require_sizes(sizes, vectorizer, source)
+    _require_sizes(fields, vectorizer, source)
     fields |= {"padding_idx": vocabulary.mask_index, "unk_idx": vocabulary.unk_index}
     return ClassifierConfig(**fields)
-
-
-def _vectorizer(path: str | Path | None) -> SurnameVectorizer:
-    if path is None:
-        raise InputError(
-            "a bare state dict, which has no vocabularies; give them with --vectorizer-file "
-            "vectorizer.json"
-        )
-    return SurnameDataset.load_vectorizer_only(path)
 
 
 def _require_agreement(choices: Choices, said: Any) -> None:
@@ -149,13 +143,13 @@ def _require_agreement(choices: Choices, said: Any) -> None:
             )
 
 
-def _require_sizes(sizes: dict[str, int], vectorizer: SurnameVectorizer, source: str) -> None:
-    for name, tensor, vocabulary in (
-        ("characters", "emb.weight", vectorizer.char_vocab),
-        ("nationalities", "fc2.weight", vectorizer.nationality_vocab),
+def _require_sizes(fields: Mapping[str, Any], vectorizer: SurnameVectorizer, source: str) -> None:
+    for field, tensor, vocabulary, of in (
+        ("num_embeddings", "emb.weight", vectorizer.char_vocab, "characters"),
+        ("num_classes", "fc2.weight", vectorizer.nationality_vocab, "nationalities"),
     ):
-        if len(vocabulary) != sizes[name]:
+        if len(vocabulary) != fields[field]:
             raise InputError(
-                f"tensor {tensor!r} has {sizes[name]} rows, but {source} has {len(vocabulary)} "
-                f"{name}"
+                f"tensor {tensor!r} has {fields[field]} rows, but {source} has "
+                f"{len(vocabulary)} {of}"
             )

@@ -1,6 +1,6 @@
-"""The same model in PyTorch: the only file that imports it.
+"""The surname classifier in PyTorch. Only this file imports it.
 
-``torch_model(config)`` has this project's names, so that a state dict goes either way as it is:
+``torch_model(config)`` has this project's names, so state dicts fit both ways:
 
     model = torch_model(classifier.model.config)
     model.load_state_dict(safetensors.torch.load_file("state_dict.safetensors"))
@@ -27,15 +27,6 @@ from npnlp.models.characters import SPECIAL_TOKENS
 VERSION = f"PyTorch {torch.__version__}"
 
 
-def torch_model(config: ClassifierConfig) -> Any:
-    """An ``nn.Module`` with ``forward(tokens (B, T), lengths (B,)) -> logits (B, C)``.
-
-    Its first weights are PyTorch's own. Dropout is as in ``config``, off in ``eval()``; PyTorch has
-    none that is the same at all steps, so that training with ``variational`` is refused.
-    """
-    return TorchClassifier(config)
-
-
 def torch_pass(
     config: ClassifierConfig,
     state: Mapping[str, NDArray[Any]],
@@ -43,12 +34,12 @@ def torch_pass(
     lengths: NDArray[np.int64],
     targets: NDArray[np.int64],
 ) -> tuple[NDArray[Any], NDArray[Any], dict[str, NDArray[Any]]]:
-    """Logits ``(B, C)``, the mean cross-entropy, and its gradient by name, in ``state``'s dtype.
+    """Logits ``(B, C)`` of padded ``tokens (B, T)``, the mean cross-entropy and its gradients.
 
-    ``tokens (B, T)`` are padded. Nothing is dropped.
+    The gradients are by name; all are in the dtype of ``state``. Nothing is dropped.
     """
     values = {name: torch.tensor(np.array(value)) for name, value in state.items()}
-    model = torch_model(config).to(values["emb.weight"].dtype).eval()
+    model = TorchClassifier(config).to(values["emb.weight"].dtype).eval()
     model.load_state_dict(values, strict=True)
     with _one_thread():
         logits = model(torch.tensor(tokens), torch.tensor(lengths))
@@ -60,7 +51,7 @@ def torch_pass(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """At these sizes several threads mostly wait for each other."""
+    """With few names, several threads mostly wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -70,7 +61,11 @@ def _one_thread() -> Iterator[None]:
 
 
 class TorchClassifier(nn.Module):  # type: ignore[misc]
-    """Embedding, encoder, pooling, linear, ReLU, linear; dropout before both linear layers."""
+    """Embedding, encoder, pooling, linear, ReLU, linear; dropout before both linear layers.
+
+    It starts with PyTorch's initial weights. Dropout is as in ``config``, and off in ``eval()``.
+    PyTorch has no variational dropout, so training with ``variational`` is refused.
+    """
 
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
@@ -113,7 +108,7 @@ class TorchClassifier(nn.Module):  # type: ignore[misc]
         return x * dropout(torch.ones_like(x[:, :1]), config.embedding_dropout, self.training)
 
     def _states(self, x: Any, lengths: Any) -> tuple[Any, Any]:
-        """All states ``(T, B, F)``, whatever they are past the end, and the last ``(B, F)``."""
+        """All states ``(T, B, F)``, undefined past the end, and the last ones ``(B, F)``."""
         if isinstance(self.rnn, Transformer):
             hidden = self.rnn(x, lengths)
             return hidden, hidden[lengths - 1, torch.arange(len(lengths))]
@@ -135,6 +130,9 @@ class TorchClassifier(nn.Module):  # type: ignore[misc]
         return self.pool(hidden, past)
 
 
+torch_model = TorchClassifier
+
+
 class AttentionPooling(nn.Module):  # type: ignore[misc]
     """See :class:`npnlp.layers.pooling.attention.AttentionPooling`."""
 
@@ -148,7 +146,7 @@ class AttentionPooling(nn.Module):  # type: ignore[misc]
             self.register_parameter(name, nn.Parameter(first))
 
     def forward(self, hidden: Any, past: Any) -> Any:
-        """``(B, F)`` of states ``(T, B, F)``, but for those that are ``past (T, B, 1)``."""
+        """``(B, F)`` of states ``(T, B, F)``, without those ``past (T, B, 1)`` a sequence's end."""
         e = torch.tanh(hidden @ self.weight.T + self.bias) @ self.context
         alpha = e[:, :, None].masked_fill(past, -torch.inf).softmax(dim=0)
         return (alpha * hidden).sum(dim=0)
@@ -190,7 +188,7 @@ class NgramBag(nn.Module):  # type: ignore[misc]
 class Transformer(nn.TransformerEncoder):  # type: ignore[misc]
     """``nn.TransformerEncoder`` (pre-norm, final norm) on a projection plus learned positions.
 
-    Time-major, so that PyTorch does not take its fused path, which computes other last bits.
+    It is time-major: PyTorch's fused path, which rounds otherwise, is for batch-first only.
     """
 
     def __init__(self, config: ClassifierConfig) -> None:
@@ -199,7 +197,7 @@ class Transformer(nn.TransformerEncoder):  # type: ignore[misc]
             size, config.num_heads, 4 * size, config.rnn_dropout, norm_first=True
         )
         super().__init__(layer, config.num_layers, nn.LayerNorm(size), enable_nested_tensor=False)
-        for made in self.layers:  # which are copies of one another otherwise
+        for made in self.layers:  # nn.TransformerEncoder makes them copies of one layer
             made.apply(lambda part: getattr(part, "reset_parameters", lambda: None)())
         self.input = nn.Linear(config.embedding_size, size)
         self.position = nn.Embedding(MAX_POSITIONS, size)
@@ -215,10 +213,10 @@ class Transformer(nn.TransformerEncoder):  # type: ignore[misc]
 
 
 class GRUResetBefore(nn.GRU):  # type: ignore[misc]
-    """``nn.GRU`` with the reset gate before the product, which PyTorch does not have: a loop."""
+    """``nn.GRU`` with the reset gate before the product: a loop, since PyTorch has none."""
 
     def forward(self, packed: Any) -> tuple[Any, Any]:
-        """The packed states of the last layer, and the last states ``(K, B, H)`` of all."""
+        """The packed states of the last layer, and the last states of all layers ``(K, B, H)``."""
         x, lengths = pad_packed_sequence(packed)
         suffixes = ("", "_reverse") if self.bidirectional else ("",)
         lasts = []

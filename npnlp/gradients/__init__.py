@@ -1,13 +1,16 @@
-"""Looking at gradients without changing them."""
+"""Checks of gradients, and gradient flow; neither changes a layer."""
 
 from npnlp.gradients.check import GradientReport, GradientRow, check_adjoint, check_gradients
+from npnlp.gradients.flow import GradientFlow, gradient_flow
 from npnlp.gradients.jacobians import Jacobians, jacobians
 
 __all__ = [
+    "GradientFlow",
     "GradientReport",
     "GradientRow",
     "Jacobians",
     "check_adjoint",
     "check_gradients",
+    "gradient_flow",
     "jacobians",
 ]

@@ -1,4 +1,4 @@
-"""Every layer in small, for ``npnlp gradcheck``: inputs that reach each branch of it."""
+"""Small cases of every layer for ``npnlp gradcheck``, with inputs that reach each branch."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from npnlp.layers import (
     Packing,
     ReLU,
     SoftmaxCrossEntropy,
+    VariationalDropout,
 )
 from npnlp.layers.attention.attention import MultiHeadAttention
 from npnlp.layers.attention.transformer import TransformerEncoder
@@ -31,16 +32,17 @@ from npnlp.layers.recurrent.lstm import LSTM
 from npnlp.layers.recurrent.recurrent import Recurrent
 from npnlp.layers.recurrent.segments import Segmented
 from npnlp.layers.recurrent.stack import RecurrentStack
-from npnlp.layers.variational import VariationalDropout
+from npnlp.summary import summarized
 
 LENGTHS = np.array([3, 1, 5, 5, 2])
 LONG = np.array([1024, 1, 1000, 513])
 V, D, H, C = 7, 4, 6, 5
 
 
+@summarized
 @dataclass(frozen=True)
 class Inputs:
-    """What the layers are made with and run on: sequences of :data:`LENGTHS`."""
+    """Makes options and inputs of the layers, for sequences of :data:`LENGTHS`."""
 
     backend: Backend
     random: Random
@@ -48,16 +50,16 @@ class Inputs:
 
     @classmethod
     def of(cls, backend: Backend, seed: int) -> Inputs:
-        """A stream of its own for each seed."""
+        """The inputs of a seed."""
         return cls(backend, Random(seed, "gradcheck"), Packing.of(LENGTHS, backend))
 
     @property
     def options(self) -> LayerOptions:
-        """The keywords of every layer."""
+        """The keyword arguments of every layer."""
         return {"backend": self.backend, "dtype": np.float64, "random": self.random}
 
     def normal(self, name: str, *shape: int) -> Array:
-        """Normal numbers, from the stream of their name."""
+        """Normal numbers, from the random stream ``name``."""
         return self.backend.asarray(self.random.child(name).normal(shape))
 
     def x(self, features: int = D) -> Array:
@@ -65,17 +67,17 @@ class Inputs:
         return self.normal("x", self.packing.rows, features)
 
     def tokens(self) -> Array:
-        """A token a packed row. Padding (token 0) is left out: by definition without gradient."""
+        """A token for each packed row, but never padding (token 0), which has no gradient."""
         drawn = self.random.child("tokens").permutation(self.packing.rows)
         return self.backend.asarray(1 + drawn % (V - 1))
 
     def initial(self, layer: Recurrent, *shape: int) -> list[Array]:
-        """First states of a recurrent layer, each of this shape: h0, c0."""
+        """Initial states of a recurrent layer, each of this shape: h0, c0."""
         return [self.normal(f"{state[0]}0", *shape) for state in layer.states]
 
 
 def layer_reports(backend: Backend, seed: int = 0) -> Iterator[GradientReport]:
-    """Check every layer; a report each."""
+    """Check every layer."""
     inputs = Inputs.of(backend, seed)
     yield from plain_reports(inputs)
     for name, layer in cells(inputs, D, H).items():
@@ -90,7 +92,7 @@ def layer_reports(backend: Backend, seed: int = 0) -> Iterator[GradientReport]:
 
 
 def plain_reports(inputs: Inputs) -> Iterator[GradientReport]:
-    """Layers that know nothing of time, but for one dropout."""
+    """Layers without steps, and both dropouts."""
     options, random, backend, x = inputs.options, inputs.random, inputs.backend, inputs.x()
     yield check_gradients(Embedding(V, D, padding_idx=0, **options), inputs.tokens())
     yield check_gradients(Linear(D, H, **options), x)
@@ -152,7 +154,7 @@ def long_report(inputs: Inputs, name: str, layer: Recurrent) -> GradientReport:
 
 
 def stack_reports(inputs: Inputs) -> Iterator[GradientReport]:
-    """Two layers in two directions, with each dropout between them, and one cell alone."""
+    """Two layers in two directions, with each dropout between them."""
     packing, units = inputs.packing, 2
     for cell in ("elman", "lstm", "gru"):
         for variational in (False, True):
@@ -170,7 +172,7 @@ def stack_reports(inputs: Inputs) -> Iterator[GradientReport]:
 
 
 def pooling_reports(inputs: Inputs) -> Iterator[GradientReport]:
-    """Each pooling, of what it uses: the last states, or all hidden states."""
+    """Each pooling, on the input that it uses: the last states, or all hidden states."""
     hidden, last = inputs.x(), inputs.normal("last", len(LENGTHS), D)
     for name, kind in POOLINGS.items():
         given: tuple[Any, Any] = (None, last) if name == "last" else (hidden, None)
@@ -180,7 +182,7 @@ def pooling_reports(inputs: Inputs) -> Iterator[GradientReport]:
 
 
 def attention_reports(inputs: Inputs) -> Iterator[GradientReport]:
-    """Attention, and the encoder made of it: with dropout, looking up, past the last position."""
+    """Attention and the transformer: with dropout, with a look-up, past the last position."""
     packing, random = inputs.packing, inputs.random
     attention = _moved(MultiHeadAttention(H, 2, dropout=0.3, **inputs.options), inputs)
     yield check_gradients(attention, inputs.x(H), random, packing=packing)
@@ -195,7 +197,7 @@ def attention_reports(inputs: Inputs) -> Iterator[GradientReport]:
 
 
 def _moved(layer: Any, inputs: Inputs) -> Any:
-    """``layer`` away from the zeros and ones it begins at, which could hide a mistake."""
+    """``layer`` with its parameters moved away from zeros and ones, which can hide a mistake."""
     for name, value in layer.parameters.items():
         value += 0.1 * inputs.normal(f"moved {name}", *value.shape)
     return layer

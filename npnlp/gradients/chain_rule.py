@@ -1,12 +1,12 @@
-"""The chain rule on paper: four small cases that a reader can follow with a pencil.
+"""The chain rule on paper: four small cases to follow with a pencil.
 
     a.  dh_T/dh_0 = product of dh_t/dh_{t-1}              a chain of local derivatives
     b.  z = 2 x^2 y / (1 + y^2)                           two partial derivatives
     c.  w <- w - eta dJ/dw                                gradient descent
     d.  h = tanh(W_ih x + b_ih + W_hh h_prev + b_hh)      one step of two units, and back
 
-They are checked as the layers are: by complex step, by central differences, and (d) against the
-layer itself. ``experiments/chain_rule.py`` prints and draws them.
+They are checked like the layers, by complex step and central differences, and (d) against the
+layer. ``experiments/chain_rule.py`` prints and draws them.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def products(factors: Sequence[float] | Floats) -> Floats:
 def tanh_orbit(w: float, h0: float, steps: int) -> tuple[Floats, Floats]:
     """``h_t = tanh(w h_{t-1})`` from ``h0``, and ``dh_t/dh_{t-1} = (1 - h_t^2) w``: ``(T,)`` both.
 
-    An Elman layer of one unit without input. Both factors of a local derivative are in it: the
-    weight, and the slope of tanh where the orbit happens to be.
+    An Elman layer of one unit without input. Each local derivative is the product of the weight and
+    the slope of tanh at the orbit.
     """
     hidden, h = [], h0
     for _ in range(steps):
@@ -69,29 +69,29 @@ def dz_dy(x: float, y: float) -> float:
 
 
 def dz_dy_first_term(x: float, y: float) -> float:
-    """``2 x^2 / (1 + y^2)``: a slip on purpose, the quotient rule without its second term."""
+    """``2 x^2 / (1 + y^2)``: a deliberate slip, the quotient rule without its second term."""
     return 2 * x * x / (1 + y * y)
 
 
 def along(variable: str, x: float, y: float) -> tuple[Function, float]:
-    """``z`` as a function of ``"x"`` or ``"y"`` alone, the other one held, and where it stands."""
+    """``z`` as a function of one variable, ``"x"`` or ``"y"``, and the value of that variable."""
     if variable == "x":
         return (lambda v: z(v, y)), x
     return (lambda v: z(x, v)), y
 
 
 def central_difference(f: Function, at: float, step: float = CENTRAL_STEP) -> float:
-    """``(f(x + h) - f(x - h)) / 2h``: wrong by h^2, and by rounding over h."""
+    """``(f(x + h) - f(x - h)) / 2h``: its error is of order h^2, plus rounding divided by h."""
     return (f(at + step) - f(at - step)).real / (2 * step)
 
 
 def complex_step(f: Function, at: float, step: float = COMPLEX_STEP) -> float:
-    """``Im f(x + ih) / h``: wrong by h^2 alone, since nothing is subtracted."""
+    """``Im f(x + ih) / h``: its error is of order h^2 only, since nothing is subtracted."""
     return f(complex(at, step)).imag / step
 
 
 def relative_error(found: float, reference: float) -> float:
-    """``|found - reference|`` over ``|reference|``, over 1 where that is smaller."""
+    """``|found - reference|`` divided by ``|reference|``, or by 1 where that is smaller."""
     return abs(found - reference) / max(abs(reference), 1.0)
 
 
@@ -126,7 +126,7 @@ def descend(gradient: Gradient, start: Sequence[float], eta: float, steps: int) 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the hand calculation: what it computes, in numbers, and the result."""
+    """A line of the hand calculation: the quantity, the calculation in numbers, the result."""
 
     quantity: str
     numbers: str
@@ -135,7 +135,7 @@ class Line:
 
 @dataclass(frozen=True)
 class ElmanStep:
-    """One step of an Elman layer with two inputs and two units, and ``d = dL/dh`` to bring back."""
+    """One step of an Elman layer with two inputs and two units, and the gradient ``d = dL/dh``."""
 
     x: Pair = (1.0, -0.5)
     h_prev: Pair = (0.2, -0.4)
@@ -146,7 +146,7 @@ class ElmanStep:
     d: Pair = (1.0, -2.0)
 
     def by_hand(self) -> list[Line]:
-        """Forward and backward, a line a number; nothing is a matrix here."""
+        """Forward and backward, one line for each number, without matrices."""
         lines, delta = [], []
         for i in (0, 1):
             a = _sum(
@@ -174,7 +174,7 @@ class ElmanStep:
     def by_layer(self) -> dict[str, float]:
         """The same numbers from :class:`npnlp.layers.Elman`, by the names of :meth:`by_hand`.
 
-        The bias gradients of one step are ``delta``; the layer shows ``a`` and ``phi'`` to nobody.
+        ``delta`` is the gradient of the biases; the layer does not return ``a`` and ``phi'``.
         """
         layer = Elman(2, 2, dtype=np.float64)
         for name, value in {
@@ -203,6 +203,6 @@ def _number(value: float) -> str:
 
 
 def _sum(quantity: str, pairs: Sequence[tuple[float, float]], rest: Sequence[float] = ()) -> Line:
-    """``a b + c d + ... + rest`` in numbers, and what it is."""
+    """``a b + c d + ... + rest`` in numbers, and the result."""
     terms = [f"{_number(a)}*{_number(b)}" for a, b in pairs] + [_number(c) for c in rest]
     return Line(quantity, " + ".join(terms), sum(a * b for a, b in pairs) + sum(rest))

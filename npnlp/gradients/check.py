@@ -1,14 +1,15 @@
 """Is a hand-written backward pass the derivative of its forward pass?
 
-Three ways to know, all in float64, because a float32 difference never gets below 1e-4:
+Three checks, all in float64, since differences in float32 are never right to 1e-4:
 
-*Complex step*: ``dL/dp = Im L(p + ih) / h`` with ``h = 1e-20``. Nothing is subtracted, so nothing
-cancels, and the result is exact to the last digits; the function has to be analytic. (Squire and
-Trapp, "Using complex variables to estimate derivatives of real functions", 1998.)
+*Complex step*: ``dL/dp = Im L(p + ih) / h`` with ``h = 1e-20``. There is no subtraction, hence no
+cancellation, and the result is right to the last digits; the function has to be analytic. Source:
+Squire and Trapp, "Using complex variables to estimate derivatives of real functions", 1998.
 
-*Central difference*: ``(L(p + h) - L(p - h)) / 2h``, for what is not analytic, away from kinks.
+*Central difference*: ``(L(p + h) - L(p - h)) / 2h``, for functions that are not analytic, away from
+their kinks.
 
-*Adjoint*: ``<J v, w> = <v, J^T w>`` for random ``v`` and ``w``: as many passes at any size.
+*Adjoint*: ``<J v, w> = <v, J^T w>`` for random ``v`` and ``w``, in a few passes whatever the size.
 
 The scalar ``L`` is ``sum(w * y)`` over all outputs with fixed random ``w``.
 """
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from npnlp.backend import Array, Backend, Random
 from npnlp.backend.operations import LookedUp
 from npnlp.errors import InputError
+from npnlp.summary import one_line, summarized
 
 COMPLEX_STEP = 1e-20
 CENTRAL_STEP = 1e-6
@@ -33,7 +35,7 @@ BOUNDS = {"complex": 1e-12, "central": 1e-7, "adjoint": 1e-12}
 
 
 class Differentiable(Protocol):
-    """What can be checked: any object with these, such as a :class:`npnlp.layers.Layer`."""
+    """What a check needs of an object; every :class:`npnlp.layers.Layer` has it."""
 
     backend: Backend
     parameters: dict[str, Array]
@@ -45,7 +47,7 @@ class Differentiable(Protocol):
 
     @property
     def backward(self) -> Callable[..., Any]:
-        """``backward(dy, cache)`` -> the gradient of each input, shaped as ``inputs`` are."""
+        """``backward(dy, cache)`` -> the gradient of the input, or a tuple for several inputs."""
 
     def zero_grads(self) -> None:
         """Set all gradients to zero."""
@@ -54,12 +56,13 @@ class Differentiable(Protocol):
         """A copy in another dtype."""
 
 
+@summarized
 @dataclass(frozen=True)
 class GradientRow:
-    """The worst disagreement of one parameter or input.
+    """The largest error in the gradient of one parameter or input.
 
-    ``error`` is the largest ``|backward - reference|`` over the largest ``|reference|`` in that
-    array (over 1 where that is zero); ``index`` says where.
+    ``error`` is the largest ``|backward - reference|``, at ``index``, divided by the largest
+    ``|reference|`` of the array (by 1 where that is zero).
     """
 
     quantity: str
@@ -70,21 +73,28 @@ class GradientRow:
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within the bound (a NaN is not)."""
+        """Whether the error is within the bound; a NaN is not."""
         return self.error <= self.bound
 
 
-@dataclass
+@dataclass(repr=False)
 class GradientReport:
-    """A row for each parameter and input of one layer."""
+    """The rows of all parameters and inputs of one layer."""
 
     layer: str
     rows: list[GradientRow] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Whether every row passed, and there is one."""
+        """Whether there are rows, and all passed."""
         return bool(self.rows) and all(row.passed for row in self.rows)
+
+    def __repr__(self) -> str:
+        failed = sum(not row.passed for row in self.rows)
+        worst = max((row.error for row in self.rows), default=math.nan)
+        outcome = "all passed" if self.passed else f"{failed} failed"
+        said = [f"{len(self.rows)} rows", outcome, f"largest error {worst:.1e}"]
+        return one_line(f"{type(self).__name__} of {self.layer}:", said)
 
     def __str__(self) -> str:
         return "\n".join(
@@ -104,11 +114,11 @@ def check_gradients(
 ) -> GradientReport:
     """Compare every entry of every gradient of ``layer`` with a numerical reference.
 
-    ``layer.forward(*inputs, **keywords)`` is what runs; floating inputs are differentiated,
-    integer ones and keywords are not. ``method`` is ``"complex"`` or ``"central"``; ``bound`` is
-    the largest relative error that passes (1e-12 and 1e-7 unless given). Besides, the report has
-    a row that fails where forward changes its inputs, or a second backward pass does not give and
-    add the same once more. ``layer`` itself is left as it was.
+    It runs ``layer.forward(*inputs, **keywords)`` on copies; floating inputs are differentiated,
+    integer inputs and keywords are not. ``method`` is ``"complex"`` or ``"central"``; ``bound`` is
+    the largest relative error that passes (by default 1e-12 and 1e-7). The row "repeatable" fails
+    where forward changes its inputs, or where a second backward pass does not return and add the
+    same gradients again. ``layer`` is not changed.
 
     Raises :class:`InputError` for another method.
     """
@@ -139,7 +149,7 @@ def check_adjoint(
 ) -> GradientReport:
     """Compare ``<J v, w>`` with ``<v, J^T w>`` for a random direction v of all variables at once.
 
-    A few passes, whatever the size, so it serves at full size. A gradient of the wrong shape fails.
+    It takes a few passes whatever the size. A gradient of the wrong shape fails.
     """
     analytic, _ = _backward_gradients(layer, inputs, keywords)
     twin = layer.astype(np.complex128)
@@ -161,7 +171,7 @@ def check_adjoint(
 def _backward_gradients(
     layer: Differentiable, inputs: tuple[Any, ...], keywords: dict[str, Any]
 ) -> tuple[dict[str, NDArray[Any]], bool]:
-    """All gradients by the layer's own backward pass, and whether it behaves when repeated."""
+    """All gradients by the layer's backward pass, and whether a second pass repeats them."""
     backend = layer.backend
     double = layer.astype(np.float64)
     values = [_copy(value, backend, np.float64) for value in inputs]
@@ -182,7 +192,7 @@ def _backward_gradients(
 
 
 def _collect(layer: Differentiable, inputs: list[Any], returned: Any) -> dict[str, NDArray[Any]]:
-    """Copies of the gradients, by the names that :func:`_variables` gives."""
+    """Copies of the gradients, by the names of :func:`_variables`."""
     found = {name: layer.backend.to_numpy(grad).copy() for name, grad in layer.grads.items()}
     gradients = returned if isinstance(returned, tuple) else (returned,)
     for position, value in enumerate(inputs):
@@ -205,14 +215,14 @@ def _variables(layer: Differentiable, inputs: list[Any]) -> Iterator[tuple[str, 
 def _numerical(
     layer: Differentiable, inputs: list[Any], keywords: dict[str, Any], variable: Array, method: str
 ) -> NDArray[np.float64]:
-    """``dL/d variable``, entry by entry, ``variable`` being a parameter or one of the inputs."""
+    """``dL/d variable``, entry by entry, of a parameter or an input."""
 
-    def loss_at(flat: Array, index: int, moved: complex) -> complex:
-        kept = flat[index].copy()
-        flat[index] += moved
+    def loss_at(flat: Array, index: int, step: complex) -> complex:
+        before = flat[index].copy()
+        flat[index] += step
         outputs, _ = layer.forward(*inputs, **keywords)
-        loss = _scalar(outputs, layer.backend)  # first: an output may be the input itself
-        flat[index] = kept
+        loss = _scalar(outputs, layer.backend)  # before the reset: an output may be the input
+        flat[index] = before
         return loss
 
     flat = variable.reshape(-1)  # a view: parameters and copied inputs are contiguous
@@ -240,7 +250,7 @@ def _worst(analytic: NDArray[Any], reference: NDArray[np.float64]) -> tuple[floa
 
 
 def _seeds(outputs: Any, backend: Backend) -> Any:
-    """``dL/dy`` of ``L = sum(w * y)``, with the structure of the outputs: the weights ``w``."""
+    """``dL/dy = w`` of ``L = sum(w * y)``: an array, or a tuple where ``outputs`` is one."""
     several = isinstance(outputs, tuple)
     seeds = tuple(
         backend.asarray(Random(0, f"seed.{position}").uniform(y.shape, 0.5, 1.5))

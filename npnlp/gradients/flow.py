@@ -35,6 +35,7 @@ from npnlp.gradients.steps import relative_slopes, steps_of
 from npnlp.layers.attention.attention import AttentionTrace
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.memory import RecurrentTrace
+from npnlp.summary import summarized
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +54,7 @@ COLUMNS = (
 )
 
 
+@summarized
 @dataclass(frozen=True)
 class GradientFlow:
     """What one backward pass of a recurrent layer shows, a row for each packed row, on the host.

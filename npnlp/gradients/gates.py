@@ -28,6 +28,7 @@ from npnlp.gradients.flow import GradientFlow
 from npnlp.gradients.shares import lags_of, mean_by_lag, shares_by_lag, sum_shares
 from npnlp.gradients.steps import gate_outputs, relative_slopes, steps_of
 from npnlp.layers.recurrent.memory import RecurrentTrace
+from npnlp.summary import summarized
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +36,7 @@ Floats = NDArray[np.float64]
 GATE_COLUMNS = ("lag", "activation", "slope", "weight_hh_share", "delta_norm")
 
 
+@summarized
 @dataclass(frozen=True)
 class GateFlow:
     """What one backward pass shows of each of G ``gates``, a row for each packed row, on the host.

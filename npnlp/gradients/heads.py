@@ -1,13 +1,13 @@
-"""Gradient flow by head: where each attention head of the last step looks, and what comes back.
+"""Gradient flow by attention head: the attention of the last step, and the gradient of each step.
 
-For head m at each packed row of a lag (steps back from each sequence's own last one):
+For each head, averaged over the packed rows of each lag (steps back from a sequence's last step):
 
-    (1)  A_{T,t}        the weight that the sequence's own last query gives to the key of that step
-    (2)  |dL/do_t|      the gradient that reaches the head's output at that step
+    (1)  A_{T,t}        the attention weight of step t for the query of the last step T
+    (2)  |dL/do_t|      the gradient that reaches the head's output at step t
 
-(1) sums to 1 over the lags of a sequence: one step of attention has a way to every lag, where a
-recurrence has a product of as many Jacobians. In the last layer of a model that reads the last
-state alone, (2) is 0 for every lag but 0.
+(1) sums to 1 over the lags of a sequence: attention reaches every lag in one step, where a
+recurrence needs a product of Jacobians. In the last layer of a model that uses the last state only,
+(2) is 0 for every lag but 0.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ from numpy.typing import NDArray
 
 from npnlp.gradients.shares import lags_of, mean_by_lag
 from npnlp.layers.attention.attention import AttentionTrace
+from npnlp.summary import summarized
 
 Floats = NDArray[np.float64]
 
-#: The columns of a row for each head and lag, after the number of the head.
+#: The columns of the table, a row for each head and lag.
 HEAD_COLUMNS = ("lag", "attention", "head_grad")
 
 
+@summarized
 @dataclass(frozen=True)
 class HeadFlow:
-    """What one backward pass of an attention layer shows, a row for each packed row, on the host.
+    """(1) and (2) of one backward pass of an attention layer, on the host.
 
-    ``layer`` counts the layers of an encoder from 0; ``lags (N,)``; ``attention`` and ``head_grad
-    (N, heads)`` are (1) and (2).
+    ``layer``, the index of the layer in an encoder; ``lags (N,)`` of the packed rows; ``attention``
+    (1) and ``head_grad`` (2), both ``(N, heads)``.
     """
 
     layer: int
@@ -42,13 +44,13 @@ class HeadFlow:
     head_grad: Floats
 
     def table(self) -> Floats:
-        """Of each head a row a lag, with ``HEAD_COLUMNS``, means: ``(heads, K, 3)``."""
+        """Means by head and lag, with the columns ``HEAD_COLUMNS``: ``(heads, K, 3)``."""
         means = [mean_by_lag(values, self.lags) for values in (self.attention, self.head_grad)]
         lags = np.broadcast_to(np.arange(len(means[0]))[:, None], means[0].shape)
         return np.stack([lags, *means], axis=2).swapaxes(0, 1)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The table as rows of ``layer``, ``head`` and ``HEAD_COLUMNS``, head after head."""
+        """The rows of the table as dictionaries of ``layer``, ``head`` and ``HEAD_COLUMNS``."""
         return [
             {"layer": self.layer, "head": head}
             | dict(zip(HEAD_COLUMNS, (int(row[0]), *row[1:]), strict=True))
@@ -58,10 +60,10 @@ class HeadFlow:
 
 
 def head_flow(trace: AttentionTrace) -> HeadFlow:
-    """What ``trace``, kept by ``backward(..., probe=...)`` of an attention layer, shows."""
+    """The flow in what an attention layer's ``backward(..., probe=...)`` gave to its probe."""
     cache, packing = trace.cache, trace.cache.packing
     host, lengths = packing.backend.to_numpy, packing.lengths
-    # The last query of each sequence, in the caller's order as the weights are: (B, heads, T).
+    # The weights of each sequence's last query, in the caller's order: (B, heads, T).
     own_last = host(cache.weights)[np.arange(len(lengths)), :, lengths - 1]
     return HeadFlow(
         layer=trace.layer,
@@ -72,7 +74,7 @@ def head_flow(trace: AttentionTrace) -> HeadFlow:
 
 
 def merge(flows: Sequence[HeadFlow]) -> HeadFlow:
-    """Several batches of one loss and one layer as one."""
+    """The flows of several batches of one layer as one."""
 
     def joined(name: str) -> Any:
         return np.concatenate([getattr(flow, name) for flow in flows])

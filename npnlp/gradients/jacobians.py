@@ -4,13 +4,13 @@
     (2)  dh_T/dh_k = J_T J_{T-1} ... J_{k+1}                   T - k steps
 
 A product of many matrices shrinks or grows with their singular values: ``sigma_max(J_t) <=
-max phi'(a_t) * sigma_max(W_hh)``. Both factors are kept apart here, so that one sees which of them
-makes the gradient vanish. Source: Pascanu, Mikolov and Bengio, "On the difficulty of training
+max phi'(a_t) * sigma_max(W_hh)``. :meth:`Jacobians.factors` gives both factors, to see which of
+them makes the gradient vanish. Source: Pascanu, Mikolov and Bengio, "On the difficulty of training
 recurrent neural networks", 2013, section 2.
 
-A cell with gates has a ``J_t`` of several parts, one a gate and one that passes by the weights,
-which is where its gradients survive; that of the LSTM is of the pair (h, c). ``steps.py`` has the
-formulas and the bound.
+The ``J_t`` of a cell with gates is a sum: one term for each gate, and one that does not contain the
+weights, along which its gradients survive. That of the LSTM is for the pair (h, c). ``steps.py``
+has the formulas and the bound.
 """
 
 from __future__ import annotations
@@ -24,24 +24,37 @@ from npnlp.backend import Array
 from npnlp.gradients.steps import Steps, elman, relative_slopes, steps_of, sum_of
 from npnlp.layers import Packing
 from npnlp.layers.recurrent.recurrent import Recurrent
+from npnlp.summary import one_line
 
 Floats = NDArray[np.float64]
 
+#: A ``repr`` multiplies the chain out where that takes at most this many multiplications.
+QUICK = 10**8
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Jacobians:
     """The Jacobians of one sequence of T steps, in float64 on the host.
 
     ``hidden (T, H)``: ``h_1 ... h_T``; ``derivatives (T, G H)``: ``phi'(a_t)``, for a cell with
-    gates the slope of each gate over the largest it can have; ``weight_hh (G H, H)``; ``steps``,
-    what the parts of ``J_t`` are made of, those of an Elman layer if not given. The *state* of a
-    cell with S states is ``(S H,)``: h, for the LSTM h and then c.
+    gates the slope of each gate divided by its largest possible slope; ``weight_hh (G H, H)``;
+    ``steps``: the slopes and weights that ``J_t`` is made of, by default those of an Elman layer.
+    The *state* of a cell with S states has S H entries: h, for the LSTM h and then c.
     """
 
     hidden: Floats
     derivatives: Floats
     weight_hh: Floats
     steps: Steps | None = None
+
+    def __repr__(self) -> str:
+        said = [f"T={len(self)}", f"H={self.weight_hh.shape[1]}"]
+        if len(self) * self.size**3 <= QUICK:
+            with np.errstate(all="ignore"):
+                product = self.to(0)
+            largest = np.linalg.norm(product, 2) if np.isfinite(product).all() else np.inf
+            said.append(f"largest singular value of the product {largest:.1e}")
+        return one_line(type(self).__name__, said)
 
     def __len__(self) -> int:
         return len(self.derivatives)
@@ -52,27 +65,27 @@ class Jacobians:
         return len(self.step(1))
 
     def parts(self, t: int) -> dict[str, Floats]:
-        """``J_t`` by gate, ``t`` from 1 to T, each ``(S H, S H)``; they add up to :meth:`step`.
+        """The terms of ``J_t`` by gate, each ``(S H, S H)``, for ``t`` from 1 to T.
 
-        ``"direct"`` is what passes by ``W_hh``: ``diag(z)`` of a GRU, ``diag(f)`` along the cell
-        state of an LSTM. An Elman layer has none.
+        They add up to :meth:`step`. ``"direct"`` is the term without ``W_hh``: ``diag(z)`` of a
+        GRU, ``diag(f)`` along the cell state of an LSTM. An Elman layer has none.
         """
         return self._steps.parts(t - 1)
 
     def step(self, t: int) -> Floats:
-        """``J_t``, the derivative of the state after step t by that before: ``(S H, S H)``."""
+        """``J_t``, the derivative of the state after step t by the state before: ``(S H, S H)``."""
         jacobian: Floats = sum_of(self.parts(t))
         return jacobian
 
     def to(self, k: int) -> Floats:
-        """``dh_T/dh_k``, of states, as the product ``J_T ... J_{k+1}``; the identity for k = T."""
+        """``dh_T/dh_k``, the product ``J_T ... J_{k+1}``; the identity for k = T."""
         product = np.eye(self.size)
         for t in range(len(self), k, -1):
             product = product @ self.step(t)
         return product
 
     def singular_values(self) -> Floats:
-        """Those of ``dh_T/dh_k``, largest first, for k = T, T-1, ..., 0: ``(T + 1, S H)``."""
+        """Singular values of ``dh_T/dh_k``, largest first, for k = T, ..., 0: ``(T + 1, S H)``."""
         product = np.eye(self.size)
         values = [np.linalg.svd(product, compute_uv=False)]
         for t in range(len(self), 0, -1):
@@ -81,8 +94,8 @@ class Jacobians:
         return np.array(values)
 
     def factors(self) -> tuple[Floats, Floats]:
-        """The two factors apart: largest ``phi'(a_t)`` of each step ``(T,)``, and the singular
-        values of ``W_hh`` ``(H,)``, largest first.
+        """The largest ``phi'(a_t)`` of each step ``(T,)``, and the singular values of ``W_hh``
+        ``(H,)``, largest first.
         """
         slopes: Floats = self.derivatives.max(axis=1)
         sigma = np.linalg.svd(self.weight_hh, compute_uv=False).astype(np.float64)
@@ -91,9 +104,9 @@ class Jacobians:
     def bound(self) -> Floats:
         """``prod sigma_max(W_hh) max phi'(a_t)`` for lags 0, 1, ..., T: ``(T + 1,)``.
 
-        No singular value of ``dh_T/dh_k`` is larger than that of lag ``T - k``. For a cell with
-        gates the factors are those of (5) and (6) in ``steps.py``; of products of such ``M_t`` it
-        is the largest singular value.
+        No singular value of ``dh_T/dh_k`` is larger than the bound of lag ``T - k``. For a cell
+        with gates the factors are those of (5) and (6) in ``steps.py``; where these are matrices
+        ``M_t``, the bound is the largest singular value of their product.
         """
         factors = self._steps.bounds()[::-1]
         if factors.shape[1] == 1:
@@ -106,12 +119,12 @@ class Jacobians:
         return np.array(bounds)
 
     def lyapunov_exponents(self) -> Floats:
-        """The mean logarithms of growth by step along all directions, largest first ``(S H,)``.
+        """The mean logarithm of growth per step in each direction, largest first ``(S H,)``.
 
-        By repeated QR (Benettin et al., 1980): ``J_t Q_{t-1} = Q_t R_t`` and the exponents are the
-        means of ``log |diag R_t|``; the product itself would under- or overflow. A negative
-        largest exponent says that all gradients vanish, at that rate a step; a direction that a
-        step annihilates has ``-inf``.
+        By repeated QR (Benettin et al., 1980), since the product itself would under- or overflow:
+        ``J_t Q_{t-1} = Q_t R_t``, and the exponents are the means of ``log |diag R_t|``. Where the
+        largest exponent is negative, all gradients vanish, at that rate per step; a direction that
+        a step maps to zero has ``-inf``.
         """
         q, logs = np.eye(self.size), np.zeros(self.size)
         with np.errstate(divide="ignore"):
@@ -128,7 +141,7 @@ class Jacobians:
 def jacobians(layer: Recurrent, x: Array, *initial: Array | None) -> Jacobians:
     """The Jacobians of ``layer`` along one sequence ``x (T, D)``.
 
-    ``initial`` are the states ``(H,)`` it begins at, all or none; zeros if not given.
+    ``initial`` are the initial states ``(H,)``, all or none; by default zeros.
     """
     double = layer.astype(np.float64)
     states = [None if state is None else state[None].astype(np.float64) for state in initial]

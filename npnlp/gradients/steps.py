@@ -42,6 +42,7 @@ from npnlp.layers.recurrent.elman import Elman
 from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
 from npnlp.layers.recurrent.lstm import LSTM
 from npnlp.layers.recurrent.memory import RecurrentCache
+from npnlp.summary import summarized
 
 Floats = NDArray[np.float64]
 #: Vectors ``(..., n)`` or matrices ``(n, n)``, by gate; n is H, or 1 where they are norms.
@@ -130,6 +131,7 @@ SLOPES: dict[type[Cell], Derivatives] = {
 }  # fmt: skip
 
 
+@summarized
 @dataclass(frozen=True)
 class Steps:
     """What the Jacobians of many steps are made of, a row a step, on the host.

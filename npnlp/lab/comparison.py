@@ -19,6 +19,7 @@ from npnlp.classifier.metrics import confusion_matrix, scores
 from npnlp.errors import InputError
 from npnlp.models import ClassifierConfig
 from npnlp.runs.run import Run
+from npnlp.summary import summarized
 from npnlp.text import SurnameDataset, clean_name
 from npnlp.training.config import TrainingConfig
 from npnlp.training.objective import log_frequencies
@@ -77,6 +78,7 @@ def default_entrants() -> list[Entrant]:
     return [*cells, *(entrant_of(name, settings) for name, settings in RECIPES.items())]
 
 
+@summarized
 @dataclass(frozen=True)
 class Result:
     """A trained model: the probabilities ``(n, C)`` it gives to the rows of some splits.
@@ -131,6 +133,7 @@ def ensemble(name: str, results: Sequence[Result]) -> Result:
     )
 
 
+@summarized
 @dataclass(frozen=True)
 class Answers:
     """The targets of a split, and for each row whether its name is missing in train."""

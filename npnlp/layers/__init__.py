@@ -10,8 +10,8 @@ Sizes, everywhere: ``T`` steps, ``B`` batch, ``D`` input features, ``H`` hidden,
 from npnlp.layers.activation import ReLU
 from npnlp.layers.attention.attention import MultiHeadAttention
 from npnlp.layers.attention.transformer import TransformerEncoder
-from npnlp.layers.base import Layer, LayerOptions
-from npnlp.layers.dropout import Dropout
+from npnlp.layers.base import Cache, Layer, LayerOptions
+from npnlp.layers.dropout import Dropout, VariationalDropout
 from npnlp.layers.embedding import Embedding
 from npnlp.layers.flat import FlatParameters
 from npnlp.layers.layer_norm import LayerNorm
@@ -24,13 +24,13 @@ from npnlp.layers.recurrent.elman import Elman
 from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
 from npnlp.layers.recurrent.lstm import LSTM
 from npnlp.layers.recurrent.stack import RecurrentStack
-from npnlp.layers.variational import VariationalDropout
 
 __all__ = [
     "CELLS",
     "GRU",
     "LSTM",
     "POOLINGS",
+    "Cache",
     "Dropout",
     "Elman",
     "Embedding",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from npnlp.backend import Array
-from npnlp.layers.base import Layer
+from npnlp.layers.base import Cache, Layer
 
 
-@dataclass(frozen=True)
-class ReLUCache:
+class ReLUCache(Cache):
     """``active``: where the input was above zero."""
 
     active: Array

@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
-from typing import Any, Self, TypedDict
+from dataclasses import dataclass
+from typing import Any, Self, TypedDict, dataclass_transform
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random, get_backend
+from npnlp.summary import brief, changed_fields, nbytes, one_line, summary
 
 
 class LayerOptions(TypedDict, total=False):
-    """The keywords that every layer takes and hands on to :class:`Layer`."""
+    """The keyword arguments of :class:`Layer`, which every layer takes."""
 
     backend: Backend | None
     dtype: Any
     random: Random | None
 
 
+@dataclass_transform(frozen_default=True, eq_default=False)
+class Cache:
+    """What a forward pass remembers for its backward pass.
+
+    A subclass lists the fields and becomes a frozen dataclass of them. Its ``repr`` shows dtypes
+    and shapes of arrays, not their numbers.
+    """
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, eq=False, repr=False)(cls)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its arrays."""
+        return nbytes(self)
+
+    def __repr__(self) -> str:
+        return summary(self)
+
+
 class Layer:
     """A function with parameters that knows its own derivative.
 
     ``parameters[name]`` and ``grads[name]`` have the same shape; ``backward`` adds into ``grads``.
-
-    ``random`` is the stream that initial weights are drawn from; a layer with no parameters
-    ignores it. ``dtype`` is float32 for work, float64 for checks, complex128 for complex steps.
+    ``random`` is the stream that initial weights are drawn from. ``dtype`` is float32 for training,
+    float64 for checks, complex128 for complex steps.
     """
 
     def __init__(
@@ -43,7 +65,7 @@ class Layer:
         self.grads: dict[str, Array] = {}
 
     def add_parameter(self, name: str, draw: Callable[[Random], NDArray[Any]]) -> None:
-        """Register a parameter whose first value is drawn from the stream of its own name."""
+        """Add a parameter whose initial value is drawn from the random stream of that name."""
         host = np.ascontiguousarray(draw(self.random.child(name)).astype(self.dtype))
         self.parameters[name] = self.backend.asarray(host)
         self.grads[name] = self.backend.zeros(host.shape, self.dtype)
@@ -54,7 +76,7 @@ class Layer:
             grad[...] = 0
 
     def astype(self, dtype: Any) -> Self:
-        """A copy of this layer with parameters of another dtype and gradients of zero."""
+        """A copy with parameters of another dtype and with gradients of zero."""
         twin = copy.copy(self)
         twin.dtype = np.dtype(dtype)
         twin.parameters = {name: value.astype(dtype) for name, value in self.parameters.items()}
@@ -62,6 +84,26 @@ class Layer:
             name: self.backend.zeros(value.shape, dtype) for name, value in self.parameters.items()
         }
         return twin
+
+    def __repr__(self) -> str:
+        return one_line(type(self).__name__, [*self._settings(), *self._size()])
+
+    def _settings(self) -> list[str]:
+        """``name=value`` of each argument that the layer was made with and keeps."""
+        options = LayerOptions.__annotations__
+        names = [name for name in inspect.signature(type(self)).parameters if name not in options]
+        values = {name: getattr(self, name, None) for name in names}
+        found = []
+        for name, value in values.items():
+            if name == "config":
+                found += changed_fields(value)
+            elif not (value is None or value is False or isinstance(value, Layer)):
+                found.append(f"{name}={brief(value)}")
+        return found
+
+    def _size(self) -> list[str]:
+        count = sum(value.size for value in self.parameters.values())
+        return [self.dtype.name, *([f"{count:,} parameters"] if count else [])]
 
 
 def uniform_fan(shape: tuple[int, ...], fan: int) -> Callable[[Random], NDArray[Any]]:

@@ -1,8 +1,9 @@
-"""A layer made of layers, whose parameters and gradients are theirs under longer names."""
+"""A layer made of sub-layers: it has their parameters and gradients, under longer names."""
 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Self, TypeVar, Unpack
 
@@ -14,10 +15,10 @@ SubLayer = TypeVar("SubLayer", bound=Layer)
 
 
 class Linked(dict[str, Array]):
-    """Arrays by name; to set one that a sub-layer owns sets it in the sub-layer too.
+    """Arrays by name; setting one that belongs to a sub-layer sets it in the sub-layer too.
 
-    So :class:`npnlp.layers.FlatParameters` can put its views in place of a composite's parameters.
-    Set them by name (``linked[name] = view``): ``update`` would pass the sub-layers by.
+    So :class:`npnlp.layers.FlatParameters` can replace a composite's parameters by its views.
+    Set them one at a time (``linked[name] = view``): ``update`` would not reach the sub-layers.
     """
 
     def __init__(self, arrays: Mapping[str, Array] | None = None) -> None:
@@ -25,7 +26,7 @@ class Linked(dict[str, Array]):
         self._owners: dict[str, tuple[dict[str, Array], str]] = {}
 
     def link(self, name: str, owner: dict[str, Array], key: str) -> None:
-        """From now on ``name`` is another name of ``owner[key]``."""
+        """Make ``name`` another name of ``owner[key]``."""
         super().__setitem__(name, owner[key])
         self._owners[name] = owner, key
 
@@ -39,8 +40,8 @@ class Linked(dict[str, Array]):
 class Composite(Layer):
     """A layer that computes with sub-layers; a subclass adds them and calls them.
 
-    A parameter ``weight`` of a sub-layer added as ``"linear1"`` is ``linear1.weight`` here, the
-    same array. Parameters of the composite's own come with :meth:`Layer.add_parameter`.
+    The parameter ``weight`` of a sub-layer added as ``"linear1"`` is ``linear1.weight`` here, the
+    same array. :meth:`Layer.add_parameter` adds parameters of the composite itself.
     """
 
     def __init__(self, **options: Unpack[LayerOptions]) -> None:
@@ -50,14 +51,14 @@ class Composite(Layer):
         self.sublayers: list[tuple[str, Layer]] = []
 
     def options_of(self, name: str) -> LayerOptions:
-        """What a sub-layer called ``name`` is made with; its weights have a stream of their own."""
+        """The options of a sub-layer called ``name``, with a random stream of its own."""
         return {"backend": self.backend, "dtype": self.dtype, "random": self.random.child(name)}
 
     def add_layer(self, prefix: str, layer: SubLayer) -> SubLayer:
-        """Add ``layer``, also one without parameters, and return it.
+        """Add ``layer`` and return it.
 
-        An empty ``prefix`` leaves its names as they are; several layers may have it. Raises
-        :class:`InputError` where a name is taken.
+        With an empty ``prefix`` its parameters keep their names. Raises :class:`InputError` where
+        a name is taken.
         """
         taken = [name for name in _full_names(prefix, layer) if name in self.parameters]
         if taken:
@@ -66,14 +67,9 @@ class Composite(Layer):
         self._link(prefix, layer)
         return layer
 
-    def add_layers(self, layers: Mapping[str, Layer]) -> None:
-        """Add each layer under its prefix, in their order."""
-        for prefix, layer in layers.items():
-            self.add_layer(prefix, layer)
-
     def astype(self, dtype: Any) -> Self:
-        """A copy whose sub-layers, and every attribute or list that holds them, are copies too."""
-        # The memo says what stands for what: whatever holds a sub-layer is copied to hold its twin.
+        """A copy with copies of all sub-layers, also in attributes and lists that hold them."""
+        # deepcopy takes from the memo, by id, what replaces an object: its copy in ``dtype``.
         twins = {id(layer): layer.astype(dtype) for _, layer in self.sublayers}
         memo: dict[int, Any] = {id(self.backend): self.backend, **twins}
         twin = super().astype(dtype)
@@ -85,6 +81,10 @@ class Composite(Layer):
             twin._link(prefix, layer)
         return twin
 
+    def _settings(self) -> list[str]:
+        kinds = Counter(type(layer).__name__ for _, layer in self.sublayers)
+        return [*super()._settings(), *(f"{count} {kind}" for kind, count in kinds.items())]
+
     def _link(self, prefix: str, layer: Layer) -> None:
         for full_name, name in _full_names(prefix, layer).items():
             for ours, theirs in ((self.parameters, layer.parameters), (self.grads, layer.grads)):
@@ -93,5 +93,5 @@ class Composite(Layer):
 
 
 def _full_names(prefix: str, layer: Layer) -> dict[str, str]:
-    """The name here of each parameter of ``layer``, and its name there."""
+    """The name of each parameter of ``layer`` in the composite, and in the layer."""
     return {f"{prefix}.{name}" if prefix else name: name for name in layer.parameters}

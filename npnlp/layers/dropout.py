@@ -1,40 +1,68 @@
-"""Dropout (Srivastava et al., 2014), scaled in training so that evaluation does nothing."""
+"""Dropout: features set to zero at random while training, in two ways."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.checks import require_fraction
-from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.base import Cache, Layer, LayerOptions
+from npnlp.layers.packing import Packing
+from npnlp.layers.pooling.per_sequence import require_rows, spread
 
 
-@dataclass(frozen=True)
-class DropoutCache:
-    """``scale``, shaped like x: 0 where dropped, ``1/(1-p)`` where kept; None in evaluation."""
+class DropoutCache(Cache):
+    """``scale``, shaped like x: 0 where dropped, ``1/(1-p)`` elsewhere; None in evaluation."""
 
     scale: Array | None
 
 
-class Dropout(Layer):
-    """``y = x m / (1 - p)``, ``m`` 1 with probability ``1 - p``, else 0; ``dx = dy m / (1 - p)``.
-
-    Raises :class:`InputError` for a ``p`` outside ``[0, 1)``.
-    """
+class _Dropping(Layer):
+    """What both have in common; raises :class:`InputError` for a ``p`` outside ``[0, 1)``."""
 
     def __init__(self, p: float = 0.5, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
-        require_fraction("p of Dropout", p)
+        require_fraction(f"p of {type(self).__name__}", p)
         self.p = p
 
+    def backward(self, dy: Array, cache: DropoutCache) -> Array:
+        """Return ``dL/dx``."""
+        return dy if cache.scale is None else dy * cache.scale  # undoes (1)
+
+
+class Dropout(_Dropping):
+    """``y = x m / (1 - p)``, ``m`` 1 with probability ``1 - p``, else 0; ``dx = dy m / (1 - p)``.
+
+    The division keeps the mean of ``y`` at that of ``x``, so evaluation drops nothing and scales
+    nothing. Raises :class:`InputError` for a ``p`` outside ``[0, 1)``. Source: Srivastava et al.,
+    "Dropout: a simple way to prevent neural networks from overfitting", 2014.
+    """
+
     def forward(self, x: Array, random: Random | None = None) -> tuple[Array, DropoutCache]:
-        """Drop elements as ``random`` says; without it (evaluation) return ``x`` itself."""
+        """Drop entries of ``x`` as drawn from ``random``; without it (evaluation) return x."""
         if random is None or self.p == 0.0:
             return x, DropoutCache(None)
         y, scale = self.backend.dropout(x, random, self.p)  # (1)
         return y, DropoutCache(scale)
 
-    def backward(self, dy: Array, cache: DropoutCache) -> Array:
-        """Return ``dL/dx``."""
-        return dy if cache.scale is None else dy * cache.scale  # undoes (1)
+
+class VariationalDropout(_Dropping):
+    """Dropout with one mask per sequence: ``y_tb = x_tb m_b / (1 - p)``.
+
+    ``m_b (D,)`` is 1 with probability ``1 - p``, else 0; backward ``dx_tb = dy_tb m_b / (1 - p)``.
+    A new mask at every step is noise that a recurrent layer accumulates over time; a fixed mask
+    drops the same features at all steps. Row b of the mask belongs to sequence b in the caller's
+    order. Raises :class:`InputError` for a ``p`` outside ``[0, 1)``. Source: Gal and Ghahramani,
+    "A theoretically grounded application of dropout in recurrent neural networks", 2016, section 4.
+    """
+
+    def forward(
+        self, x: Array, random: Random | None = None, *, packing: Packing
+    ) -> tuple[Array, DropoutCache]:
+        """Drop features of packed ``x (N, D)``; without ``random`` (evaluation) return x."""
+        if random is None or self.p == 0.0:
+            return x, DropoutCache(None)
+        require_rows(x, packing)
+        mask = self.backend.keep_mask(random, (len(packing.lengths), x.shape[1]), self.p)
+        scale = spread(mask * self.dtype.type(1.0 / (1.0 - self.p)), packing)
+        return x * scale, DropoutCache(scale)  # (1)

@@ -1,19 +1,17 @@
-"""Embedding: a token becomes a row of a table."""
+"""Embedding: each token becomes a row of a table."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
-from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.base import Cache, Layer, LayerOptions
 
 
-@dataclass(frozen=True)
-class EmbeddingCache:
-    """``tokens (N,)``: which rows were looked up."""
+class EmbeddingCache(Cache):
+    """``tokens (N,)``: the rows that were looked up."""
 
     tokens: Array
 
@@ -35,6 +33,7 @@ class Embedding(Layer):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
+        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = padding_idx
 
         def draw(random: Random) -> NDArray[Any]:
@@ -56,10 +55,10 @@ class Embedding(Layer):
         self.add_grad(slice(None), self.backend.segment_sum(dy, cache.tokens, size))  # undoes (1)
 
     def add_grad(self, rows: Array | slice, d_rows: Array) -> None:
-        """Add the gradient of some rows of the table, none named twice; padding stays at zero.
+        """Add the gradient of some rows of the table, no row twice; that of padding stays zero.
 
-        For a layer that took rows of the table itself and looks them up later (:class:`Elman` with
-        ``tokens``).
+        For a layer that takes the table and looks rows up itself, as :class:`Elman` does with
+        ``tokens``.
         """
         grad = self.grads["weight"]
         self.backend.add_rows(grad, rows, d_rows)

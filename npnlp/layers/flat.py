@@ -11,11 +11,12 @@ from npnlp.layers.base import Layer
 
 
 class FlatParameters:
-    """Makes the parameters of several layers views into ``values`` and ``grads``.
+    """Makes the parameters of several layers, and their gradients, views into two buffers.
 
-    So the optimizer, the global norm, clipping and the checkpoint are whole-buffer operations.
-    An empty prefix leaves names as they are. ``parameters`` and ``views_of_grads`` list the views
-    by full name, ``"layer.parameter"``; ``ends`` says where each of them ends in the buffers.
+    The optimizer, the global norm, clipping and checkpoints then work on ``values`` and ``grads``
+    as one array each. ``parameters`` and ``views_of_grads`` hold the views by full name,
+    ``"prefix.parameter"`` or, where the prefix is empty, ``"parameter"``; ``ends`` are the indices
+    that the views end at.
     """
 
     values: Array

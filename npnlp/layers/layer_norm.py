@@ -1,4 +1,4 @@
-"""Layer normalization: every row to mean 0 and variance 1, then scaled and shifted.
+"""Layer normalization: each row gets mean 0 and variance 1, and is then scaled and shifted.
 
     (1)  c = x - mean(x)
     (2)  v = mean(c^2)
@@ -6,13 +6,12 @@
     (4)  z = c r
     (5)  y = w z + b
 
-Means are over the features of one row, so a row's result depends on that row alone. Backward, with
-``dz = w dy``:
+Means are over the D features of one row. Backward, with ``dz = w dy``:
 
     undoes (4)   dc = r dz,  dr = sum(c dz)
     undoes (3)   dv = -r^3 dr / 2
     undoes (2)   dc gets 2 c dv / D = -r z mean(z dz)
-    undoes (1)   dx = dc - mean(dc) = r (dz - mean(dz) - z mean(z dz))      for mean(z) is 0
+    undoes (1)   dx = dc - mean(dc) = r (dz - mean(dz) - z mean(z dz))      since mean(z) = 0
 
 Source: Ba, Kiros and Hinton, "Layer normalization", 2016, equation 3; equal to PyTorch's
 ``nn.LayerNorm``.
@@ -20,17 +19,15 @@ Source: Ba, Kiros and Hinton, "Layer normalization", 2016, equation 3; equal to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array
 from npnlp.errors import InputError
-from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.base import Cache, Layer, LayerOptions
 
 
-@dataclass(frozen=True)
-class LayerNormCache:
-    """``z (..., D)``, the normalized rows; ``r (..., 1)``, one over each row's deviation."""
+class LayerNormCache(Cache):
+    """``z (..., D)``, the normalized rows; ``r (..., 1)``, see (3)."""
 
     z: Array
     r: Array
@@ -39,8 +36,8 @@ class LayerNormCache:
 class LayerNorm(Layer):
     """``y = w (x - mean(x)) / sqrt(var(x) + eps) + b`` over the last axis of x.
 
-    Shapes: x and y ``(..., D)``, ``weight (D,)`` of ones at first, ``bias (D,)`` of zeros;
-    ``normalized_size`` is D. The variance is the biased one, a plain mean of squares.
+    Shapes: x and y ``(..., D)``; ``weight (D,)`` starts at one, ``bias (D,)`` at zero;
+    ``normalized_size`` is D. The variance is the biased one, the mean of squares.
     """
 
     def __init__(

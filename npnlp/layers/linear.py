@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array
-from npnlp.layers.base import Layer, LayerOptions, uniform_fan
+from npnlp.layers.base import Cache, Layer, LayerOptions, uniform_fan
 
 
-@dataclass(frozen=True)
-class LinearCache:
+class LinearCache(Cache):
     """``x (N, D)``: the input, which ``dW`` is an outer product with."""
 
     x: Array
@@ -27,6 +25,7 @@ class Linear(Layer):
         self, in_features: int, out_features: int, **options: Unpack[LayerOptions]
     ) -> None:
         super().__init__(**options)
+        self.in_features, self.out_features = in_features, out_features
         self.add_parameter("weight", uniform_fan((out_features, in_features), in_features))
         self.add_parameter("bias", uniform_fan((out_features,), in_features))
 

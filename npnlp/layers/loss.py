@@ -7,8 +7,10 @@ from typing import Any, NamedTuple, Unpack
 from npnlp.backend import Array
 from npnlp.errors import InputError
 from npnlp.layers.base import Layer, LayerOptions
+from npnlp.summary import summarized
 
 
+@summarized
 class CrossEntropyCache(NamedTuple):
     """What ``dL/dlogits`` needs, and the two sums that a mean over several batches is made of.
 
@@ -94,6 +96,7 @@ class SoftmaxCrossEntropy(Layer):
         return passes.backward(d_losses, cache.probabilities, cache.targets)  # undoes (3), (2), (1)
 
 
+@summarized
 class SquaredErrorCache(NamedTuple):
     """``errors``, shaped like y: what was said less what is true."""
 

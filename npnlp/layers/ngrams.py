@@ -1,22 +1,21 @@
-"""A bag of n-grams: which short runs of tokens a sequence holds, wherever they stand.
+"""A bag of n-grams: which n-grams a sequence contains, wherever they stand in it.
 
     (1)  k_1 = token_t + 1,  k_n = k_{n-1} of the step before * (V + 1) + token_t + 1
-                                                 a number for the n tokens that end at step t
-    (2)  r = row of k_n among the known keys     n-grams that are not known are left out
+                                                 the key of the n tokens that end at step t
+    (2)  r = row of k_n among the known keys     unknown n-grams are left out
     (3)  each n-gram is dropped with probability p, in training
-    (4)  y_b = sum of weight[r] / sqrt(m_b)      over the m_b n-grams that sequence b has left
+    (4)  y_b = sum of weight[r] / sqrt(m_b)      over the m_b n-grams of sequence b that remain
 
-Backward: ``dweight[r] = sum of dy_b / sqrt(m_b)`` over the places where r stands.
+Backward: ``dweight[r] = sum of dy_b / sqrt(m_b)`` over the occurrences of n-gram r.
 
-The deep part of a model reads characters in order and generalises; a wide part remembers. Source:
-Cheng et al., "Wide & deep learning for recommender systems", 2016; Joulin et al., "Bag of tricks
-for efficient text classification", 2017.
+In a "wide and deep" model the recurrent (deep) part generalises over the order of characters, and
+the bag (the wide part) memorises. Source: Cheng et al., "Wide & deep learning for recommender
+systems", 2016; Joulin et al., "Bag of tricks for efficient text classification", 2017.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
@@ -25,25 +24,25 @@ from numpy.typing import NDArray
 from npnlp.backend import Array, Random
 from npnlp.checks import require_fraction, require_whole
 from npnlp.errors import InputError
-from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.base import Cache, Layer, LayerOptions
 from npnlp.layers.packing import Packing
 
 
-@dataclass(frozen=True)
-class NgramCache:
-    """``rows (M,)`` of the weight and ``sequences (M,)`` they were added to; ``shares (B, 1)``."""
+class NgramCache(Cache):
+    """For M n-grams, ``rows (M,)`` of the weight and ``sequences (M,)``; ``scale (B, 1)``."""
 
     rows: Array
     sequences: Array
-    shares: Array
+    scale: Array
 
 
 class NgramBag(Layer):
-    """``weight (R, F)``, a row an n-gram, and ``keys (R,)``, which n-gram each row is, in order.
+    """``weight (R, F)``, one row per known n-gram, and ``keys (R,)``, their sorted keys.
 
-    ``orders`` are the n. Keys are no parameter; :meth:`keys_of` finds those of a text. Weights
-    start normal with deviation 0.1. Raises :class:`InputError` where V tokens have more n-grams
-    than there are numbers, where no n-gram is known, and for a dropout outside ``[0, 1)``.
+    ``orders`` are the values of n. The keys are not learned; :func:`known_ngrams` finds those of a
+    text. Weights start normal with standard deviation 0.1. Raises :class:`InputError` where the
+    keys of V tokens do not fit into 62 bits, for ``num_ngrams`` below 1, and for a dropout outside
+    ``[0, 1)``.
     """
 
     def __init__(
@@ -62,21 +61,21 @@ class NgramBag(Layer):
     def keys_of(
         tokens: Array, packing: Packing, orders: Sequence[int], num_tokens: int
     ) -> tuple[Array, Array]:
-        """(1): the keys of all n-grams of packed ``tokens (N,)``, and their packed rows."""
+        """(1): the keys of all n-grams of packed ``tokens (N,)``, and the rows they end at."""
         backend, xp = packing.backend, packing.backend.xp
         first = packing.batch_sizes[0]
-        key = tokens.astype(np.int64) + 1  # (1) of one token
+        key = tokens.astype(np.int64) + 1  # (1), n = 1
         own, keys, rows = key, [], []
         steps = backend.asarray(packing.steps)
         for n in range(1, max(orders) + 1):
             if n > 1:
                 longer = key.copy()
                 longer[first:] = key.take(packing.previous_rows) * (num_tokens + 1) + own[first:]
-                key = longer  # (1); what has no n steps before it is left out below
+                key = longer  # (1); rows with fewer than n tokens are left out below
             if n in orders:
-                whole = xp.flatnonzero(steps >= n - 1)
-                keys.append(key.take(whole))
-                rows.append(whole)
+                complete = xp.flatnonzero(steps >= n - 1)
+                keys.append(key.take(complete))
+                rows.append(complete)
         return xp.concatenate(keys), xp.concatenate(rows)
 
     def forward(
@@ -94,24 +93,24 @@ class NgramBag(Layer):
         rows = rows.take(left)
         sequences = self.backend.asarray(packing.sequences).take(packed.take(left))
         counts = xp.maximum(xp.bincount(sequences, minlength=batch), 1)
-        shares = (counts[:, None] ** -0.5).astype(self.dtype)
+        scale = (counts[:, None] ** -0.5).astype(self.dtype)
         chosen = self.parameters["weight"].take(rows, axis=0)
-        summed = self.backend.segment_sum(chosen, sequences, batch)
-        return summed * shares, NgramCache(rows, sequences, shares)  # (4)
+        sums = self.backend.segment_sum(chosen, sequences, batch)
+        return sums * scale, NgramCache(rows, sequences, scale)  # (4)
 
     def backward(self, dy: Array, cache: NgramCache) -> None:
         """Add ``dL/dweight``; tokens are integers and have no gradient."""
-        shared = (dy * cache.shares).take(cache.sequences, axis=0)
+        d_chosen = (dy * cache.scale).take(cache.sequences, axis=0)
         size = len(self.parameters["weight"])
-        self.grads["weight"] += self.backend.segment_sum(shared, cache.rows, size)  # undoes (4)
+        self.grads["weight"] += self.backend.segment_sum(d_chosen, cache.rows, size)  # undoes (4)
 
 
 def known_ngrams(
     tokens: Array, packing: Packing, orders: Sequence[int], num_tokens: int
 ) -> NDArray[Any]:
-    """The keys of all n-grams that a text holds, each once, in order; on the host.
+    """The sorted keys of all different n-grams of a text, on the host.
 
-    Raises :class:`InputError` where V tokens have more n-grams than there are numbers.
+    Raises :class:`InputError` where the keys of V tokens do not fit into 62 bits.
     """
     _require_orders(orders, num_tokens)
     keys, _ = NgramBag.keys_of(tokens, packing, orders, num_tokens)

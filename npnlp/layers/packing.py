@@ -1,8 +1,9 @@
 """Packed sequences: a batch of variable length with no padded step in it.
 
-Sequences are sorted by length, longest first, and their steps are laid out time-major: first all
-first steps, then all second steps of those that have one, and so on. ``data (N, ...)`` holds
-``N = sum(lengths)`` rows; at step ``t`` the first ``batch_sizes[t]`` sequences are still running.
+Sequences are sorted by length, longest first, and their steps are laid out time-major: the first
+step of every sequence, then the second step of every sequence that has one, and so on. ``data (N,
+...)`` has ``N = sum(lengths)`` rows; step ``t`` has ``batch_sizes[t]`` of them, one for each of the
+first ``batch_sizes[t]`` sorted sequences.
 
     lengths 3, 2, 1:   a1 b1 c1 | a2 b2 | a3        batch_sizes 3, 2, 1
 """
@@ -21,16 +22,16 @@ from npnlp.backend.layout import Integers, Layout
 from npnlp.errors import InputError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Packing:
-    """Where each step of each sequence lies; made by :meth:`of` or :func:`pack_many`.
+    """Which packed row holds which step of which sequence; see :meth:`of`.
 
-    What a layer takes or returns a row a sequence of is in the caller's order; the sorted order
-    stays inside. On the host: ``lengths (B,)``; ``order (B,)``, which sequence stands at each
-    sorted place, or None where the caller's order is sorted; ``runs (2, T)`` int32, where the rows
-    of each step begin and how many they are, which ``offsets`` and ``batch_sizes`` list. On the
+    Arrays with one row per sequence are in the caller's order wherever a layer takes or returns
+    them; the sorted order is internal. On the host: ``lengths (B,)``; ``order (B,)``, the sequence
+    at each sorted place, or None where the caller's order is sorted; ``runs (2, T)`` int32, the
+    first row and the number of rows of each step (as lists: ``offsets``, ``batch_sizes``). On the
     backend: ``last_rows (B,)``, the row of each sequence's last step, and ``previous_rows
-    (N - B,)``, the row before each row of steps 1 to T - 1.
+    (N - B,)``, for each row of steps 1 to T - 1 the row of the step before.
     """
 
     backend: Backend
@@ -65,6 +66,10 @@ class Packing:
         last_rows = packed.last_rows.take(unsorted, axis=0)
         return cls(backend, lengths, order, packed.runs, last_rows, packed.previous_rows)
 
+    def __repr__(self) -> str:
+        count, steps = len(self.lengths), self.runs.shape[1]
+        return f"<Packing of {count:,} sequences, {self.rows:,} rows, longest {steps:,}>"
+
     @property
     def longest_first(self) -> Integers:
         """``lengths (B,)`` in sorted order."""
@@ -77,7 +82,7 @@ class Packing:
 
     @cached_property
     def offsets(self) -> list[int]:
-        """Where the rows of each step begin ``(T,)``."""
+        """The first row of each step ``(T,)``."""
         return self.runs[0].tolist()  # type: ignore[no-any-return]
 
     @cached_property
@@ -92,7 +97,7 @@ class Packing:
 
     @cached_property
     def places(self) -> Integers:
-        """The sorted place of the sequence of each packed row ``(N,)``, on the host."""
+        """The sorted place of each packed row's sequence ``(N,)``, on the host."""
         places: Integers = np.arange(self.rows) - np.repeat(self.runs[0], self.runs[1])
         return places
 
@@ -114,35 +119,35 @@ class Packing:
 
     @property
     def lags(self) -> Integers:
-        """Of each packed row, how many steps it is before its sequence's last ``(N,)``."""
+        """The number of steps from each packed row to its sequence's last step ``(N,)``."""
         return self.longest_first[self.places] - 1 - self.steps
 
     def reverse(self, x: Array) -> Array:
-        """Packed rows ``(N, ...)``, each sequence turned around within its own length.
+        """Packed rows ``(N, ...)`` with the steps of each sequence in reverse order.
 
-        Twice gives ``x`` again, so this is its own inverse and its own gradient.
+        It is its own inverse, and its own backward pass.
         """
         return x.take(self.reversed_rows, axis=0)
 
     @cached_property
     def reversed_rows(self) -> Array:
-        """Of each packed row, the row of the same sequence as far from its other end ``(N,)``."""
+        """For step t of a sequence of L steps the row of its step L - 1 - t ``(N,)``."""
         return self.backend.asarray(self.runs[0].take(self.lags) + self.places)
 
     @property
     def sequences(self) -> Integers:
-        """Of each packed row, the sequence it belongs to, in the caller's order ``(N,)``."""
+        """The sequence of each packed row, numbered in the caller's order ``(N,)``."""
         return self.places if self.order is None else self.order[self.places]
 
     def padded_rows(self) -> Array:
-        """Where each packed row lies in a padded ``(T * B)`` layout of the caller's order."""
+        """The index of each packed row in padded ``(T * B)`` rows, in the caller's order."""
         return self.backend.asarray(self.steps * len(self.lengths) + self.sequences)
 
 
 def pack_many(lengths: Integers, backend: Backend) -> tuple[list[Packing], Layout]:
-    """The packings of K batches at once, ``lengths (K, B)``, each row sorted longest first.
+    """The packings of K batches of ``lengths (K, B)``, each row sorted longest first.
 
-    Also the layout of all of them together, on the host.
+    Also returns the layout of all K batches, on the host.
     """
     layout = backend.lay_out(lengths)
     batch, longest = lengths.shape[1], lengths[:, 0].tolist()
@@ -158,7 +163,7 @@ def pack_many(lengths: Integers, backend: Backend) -> tuple[list[Packing], Layou
 def pack_padded_sequence(
     x: Array, lengths: Integers, backend: Backend, *, batch_first: bool = False
 ) -> tuple[Array, Packing]:
-    """Pack ``x (T, B, ...)`` (or ``(B, T, ...)`` with ``batch_first``), padding dropped.
+    """Pack ``x (T, B, ...)`` (or ``(B, T, ...)`` with ``batch_first``), leaving padding out.
 
     ``lengths`` come in any order. Raises :class:`InputError` where one is below 1 or above T.
     """

@@ -1,78 +1,75 @@
-"""Cross-entropy to a distribution, and how far two predictions of one row are apart."""
+"""Cross-entropy against a distribution, and the divergence of two predictions of one row."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from npnlp.backend import Array
-from npnlp.layers.base import Layer
+from npnlp.layers.base import Cache, Layer
 
 
-@dataclass(frozen=True)
-class SoftCache:
-    """``probabilities`` and ``targets (B, C)``; ``weights (B, 1)``, each row's, over B."""
+class SoftCache(Cache):
+    """``probabilities`` and ``targets (B, C)``; ``scale (B, 1)``: each row's weight over B."""
 
     probabilities: Array
     targets: Array
-    weights: Array
+    scale: Array
 
 
 class SoftCrossEntropy(Layer):
     """``L = sum_b w_b l_b / B`` with ``l_b = -sum_c q_bc log softmax(z_b)_c``.
 
-    Backward: ``dL/dz_b = w_b / B (softmax(z_b) - q_b)``. ``q (B, C)`` are distributions: those of a
-    name that carries several labels, or smoothed ones (Szegedy et al., "Rethinking the inception
+    Backward: ``dL/dz_b = w_b / B (softmax(z_b) - q_b)``. ``q (B, C)`` are distributions: of the
+    labels of a name that has several, or smoothed ones (Szegedy et al., "Rethinking the inception
     architecture for computer vision", 2016, section 7).
     """
 
     def forward(self, logits: Array, targets: Array, weights: Array) -> tuple[Array, SoftCache]:
-        """The loss (no axes) of ``logits (B, C)`` at ``targets (B, C)`` with ``weights (B,)``."""
+        """The loss (a scalar) of ``logits (B, C)`` at ``targets (B, C)`` with ``weights (B,)``."""
         logs = log_softmax(logits, self.backend.xp)  # (1)
-        shares = (weights / len(weights))[:, None]
-        loss: Array = -(shares * targets * logs).sum()  # (2)
-        return loss, SoftCache(self.backend.xp.exp(logs), targets, shares)
+        scale = (weights / len(weights))[:, None]
+        loss: Array = -(scale * targets * logs).sum()  # (2)
+        return loss, SoftCache(self.backend.xp.exp(logs), targets, scale)
 
     def backward(self, d_loss: Array | float, cache: SoftCache) -> Array:
         """Return ``dL/dlogits``; each row of targets sums to one."""
-        d_z: Array = d_loss * cache.weights * (cache.probabilities - cache.targets)
+        d_z: Array = d_loss * cache.scale * (cache.probabilities - cache.targets)
         return d_z  # undoes (2), (1)
 
 
-@dataclass(frozen=True)
-class ConsistencyCache:
-    """``p``, ``q``, ``difference = log p - log q (B, C)``, and ``weights (B, 1)`` over B."""
+class ConsistencyCache(Cache):
+    """``p``, ``q``, ``difference = log p - log q (B, C)``, and ``scale (B, 1)``."""
 
     p: Array
     q: Array
     difference: Array
-    weights: Array
+    scale: Array
 
 
 class Consistency(Layer):
     """``S = sum_b w_b sum_c (p - q)(log p - log q) / B`` of ``p = softmax(z)``, ``q = softmax(v)``.
 
-    The two Kullback-Leibler divergences between two predictions, added. Two passes with different
-    dropout masks are asked to agree: Liang et al., "R-Drop: regularized dropout for neural
+    The sum of both Kullback-Leibler divergences between two predictions. It makes two passes with
+    different dropout masks agree: Liang et al., "R-Drop: regularized dropout for neural
     networks", 2021, equation 2. With ``r = log p - log q``,
 
     ``dS/dz_c = w / B (p_c (r_c - sum_k p_k r_k) + p_c - q_c)``, and ``dS/dv`` the same with p and q
-    exchanged, r negated.
+    exchanged and r negated.
     """
 
     def forward(self, z: Array, v: Array, weights: Array) -> tuple[Array, ConsistencyCache]:
-        """The divergence (no axes) of logits ``z`` and ``v (B, C)`` with ``weights (B,)``."""
+        """The divergence (a scalar) of logits ``z`` and ``v (B, C)`` with ``weights (B,)``."""
         xp = self.backend.xp
         log_p, log_q = log_softmax(z, xp), log_softmax(v, xp)  # (1)
-        p, q, shares = xp.exp(log_p), xp.exp(log_q), (weights / len(weights))[:, None]
+        p, q, scale = xp.exp(log_p), xp.exp(log_q), (weights / len(weights))[:, None]
         difference = log_p - log_q
-        divergence = (shares * (p - q) * difference).sum()  # (2)
-        return divergence, ConsistencyCache(p, q, difference, shares)
+        divergence = (scale * (p - q) * difference).sum()  # (2)
+        return divergence, ConsistencyCache(p, q, difference, scale)
 
     def backward(self, d_loss: Array | float, cache: ConsistencyCache) -> tuple[Array, Array]:
         """``(dS/dz, dS/dv)``."""
         p, q, r = cache.p, cache.q, cache.difference
-        scale = d_loss * cache.weights
+        scale = d_loss * cache.scale
         d_z = scale * (p * (r - (p * r).sum(axis=1)[:, None]) + p - q)  # undoes (2), (1)
         d_v = scale * (q * ((q * r).sum(axis=1)[:, None] - r) + q - p)  # undoes (2), (1)
         return d_z, d_v

@@ -1,4 +1,4 @@
-"""Models: a list of layers and, reversed, their backward pass."""
+"""Models: layers in a row and, in reverse order, their backward passes."""
 
 from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.models.encoder import MODEL_CELLS, Encoder, EncoderConfig

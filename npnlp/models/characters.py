@@ -9,11 +9,13 @@ from npnlp.backend.operations import LookedUp, Rows
 from npnlp.layers import Embedding, LayerOptions, Packing, VariationalDropout
 from npnlp.layers.composite import Composite
 from npnlp.models.classifier_config import ClassifierConfig
+from npnlp.summary import summarized
 
 #: Tokens below this are no characters: padding, unknown, beginning and end.
 SPECIAL_TOKENS = 4
 
 
+@summarized
 class ReaderCache(NamedTuple):
     """``rows``, those of the embedding that the table was made of; those of each packed row where
     they were looked up, with the cache of the ``dropout``.

@@ -9,23 +9,26 @@ from typing import Any, Self
 from npnlp.checks import from_fields, require_flag, require_fraction, require_whole
 from npnlp.errors import InputError, short
 from npnlp.models.encoder import EncoderConfig
+from npnlp.summary import summarized
 
-#: Training needs some ten times the memory of the parameters: 10 GB for this many.
+#: A model has at most this many parameters; training them takes some 10 GB.
 LARGEST = 2**28
 
 
+@summarized
 @dataclass(frozen=True)
 class ClassifierConfig(EncoderConfig):
-    """Everything that decides the shapes and the function; saved with the weights.
+    """The configuration of a :class:`SurnameClassifier`; it is saved with the weights.
 
     ``num_embeddings`` is V, ``num_classes`` is C, ``embedding_size`` is D, ``rnn_hidden_size``
-    is H; the encoder's fields are those of :class:`EncoderConfig`.
+    is H; the fields of the encoder are those of :class:`EncoderConfig`. ``hidden_layer`` says
+    whether there is a linear layer with ReLU between the encoder and the last linear layer. With
+    ``ngram_orders`` the model has a bag of n-grams beside the encoder: ``num_ngrams`` known n-grams
+    of these lengths, with ``ngram_size`` features each.
 
-    ``dropout`` acts before each linear layer, and ``hidden_layer`` says whether there is one
-    between the encoder and the last. ``embedding_dropout`` drops the same features of all
-    characters of a name; ``char_dropout`` makes characters unknown. With ``ngram_orders`` a bag of
-    the ``num_ngrams`` n-grams of these lengths, ``ngram_size`` numbers each, stands beside the
-    encoder, and ``ngram_dropout`` of them are left out. All of this happens in training only.
+    Dropout, in training only: ``dropout`` before each linear layer, ``embedding_dropout`` of the
+    same features of all characters of a name, ``ngram_dropout`` of n-grams; ``char_dropout`` makes
+    characters unknown.
     """
 
     num_embeddings: int
@@ -68,7 +71,7 @@ class ClassifierConfig(EncoderConfig):
 
     @property
     def parameter_count(self) -> int:
-        """How many numbers the model learns."""
+        """The number of parameters."""
         hidden, size = self.rnn_hidden_size, self.embedding_size
         encoder = self.encoder_parameters(size, hidden)
         bag = self.num_ngrams * self.ngram_size
@@ -79,7 +82,7 @@ class ClassifierConfig(EncoderConfig):
 
     @property
     def features(self) -> int:
-        """How many numbers of a name the linear layers see."""
+        """The number of features per name that the linear layers get."""
         encoder = len(self.poolings) * self.directions * self.rnn_hidden_size
         return encoder + (self.ngram_size if self.ngram_orders else 0)
 

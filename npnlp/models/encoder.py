@@ -1,4 +1,4 @@
-"""From the steps of a sequence to one vector of it: recurrent layers or a transformer, pooled."""
+"""The encoder: recurrent layers or a transformer, pooled to one vector per sequence."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from npnlp.layers.recurrent.cells import RESETS
 from npnlp.layers.recurrent.elman import NONLINEARITIES
 from npnlp.layers.recurrent.recurrent import Recurrent
 from npnlp.layers.recurrent.stack import RecurrentStack
+from npnlp.summary import summarized
 
-#: What the ``cell`` of a model may be.
+#: The values of ``cell`` in a configuration.
 MODEL_CELLS = (*CELLS, "transformer")
-#: Each layer costs time and memory beside its numbers.
+#: An encoder has at most this many layers.
 MOST_LAYERS = 256
 
 
+@summarized
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """What decides the encoder, besides its sizes.
+    """The configuration of an :class:`Encoder`, except for its sizes.
 
-    ``nonlinearity`` is the Elman cell's, ``reset`` the GRU's, ``forget_bias`` the LSTM's (None
-    leaves it as drawn), ``num_heads`` the transformer's. ``rnn_dropout`` is that between the
-    layers (in a transformer, of every block); with ``variational`` its mask is the same at all
-    steps of a sequence. ``pooling`` may name several, joined by "+": their results stand side by
-    side.
+    ``nonlinearity`` is that of the Elman cell, ``reset`` of the GRU, ``forget_bias`` of the LSTM
+    (None: as drawn), ``num_heads`` of the transformer. ``rnn_dropout`` acts between the layers (of
+    a transformer, in every block); with ``variational`` its mask is the same at all steps of a
+    sequence. ``pooling`` may be several names joined by "+": their results are concatenated.
     """
 
     cell: str = "elman"
@@ -72,17 +73,17 @@ class EncoderConfig:
 
     @property
     def directions(self) -> int:
-        """1, or 2 where it is bidirectional."""
+        """2 where it is bidirectional, else 1."""
         return 2 if self.bidirectional else 1
 
     @property
     def poolings(self) -> list[str]:
-        """The poolings by name."""
+        """The names of the poolings."""
         return self.pooling.split("+")
 
     @property
     def cell_options(self) -> dict[str, Any]:
-        """Those of the cell alone."""
+        """The options that only this cell has."""
         own: dict[str, dict[str, Any]] = {
             "elman": {"nonlinearity": self.nonlinearity},
             "gru": {"reset": self.reset},
@@ -91,7 +92,7 @@ class EncoderConfig:
         return own.get(self.cell, {})
 
     def encoder_parameters(self, input_size: int, hidden_size: int) -> int:
-        """How many numbers the encoder learns."""
+        """The number of the encoder's parameters."""
         features = self.directions * hidden_size
         pool = features * (features + 2) if "attention" in self.poolings else 0
         if self.cell == "transformer":
@@ -104,21 +105,22 @@ class EncoderConfig:
         return first + (self.num_layers - 1) * rows * (features + hidden_size + 2) + pool
 
 
+@summarized
 class EncoderCache(NamedTuple):
-    """The caches of the layers."""
+    """The caches of the sub-layers."""
 
     rnn: Any
     pools: list[Any]
 
 
 class Encoder(Composite):
-    """Packed inputs ``(N, D)``, or tokens that number rows of a table, to ``(B, F)``.
+    """Packed inputs ``(N, D)``, or a table with tokens that index its rows, to ``(B, F)``.
 
         (1) h, h_last = rnn(x)      (2) y = [pool(h, h_last) for each pooling]
 
-    h and h_last have H features, or 2 H where it is bidirectional; ``features`` is F, so many for
-    each pooling. Parameters are ``rnn.weight_ih_l0``, ..., and, of a pooling that has any,
-    ``pool.weight``, ....
+    h and h_last have H features (2 H where it is bidirectional), and F is that times the number of
+    poolings. Parameters are ``rnn.weight_ih_l0``, ..., and those of the poolings, ``pool.weight``,
+    ....
     """
 
     def __init__(
@@ -153,7 +155,7 @@ class Encoder(Composite):
 
     @property
     def cells(self) -> list[Recurrent]:
-        """The recurrent layers; a transformer has none."""
+        """The recurrent layers; none in a transformer."""
         return self.rnn.all_cells if isinstance(self.rnn, RecurrentStack) else []
 
     def forward(
@@ -174,7 +176,7 @@ class Encoder(Composite):
         return y, EncoderCache(rnn, pools)
 
     def backward(self, dy: Array, cache: EncoderCache, probe: Any = None) -> Array:
-        """``dL/dx``; ``probe`` is shown every recurrent layer, or every attention layer."""
+        """``dL/dx``; ``probe`` is called for every recurrent or attention layer."""
         width = dy.shape[1] // len(self.pools)
         d_hidden, d_last = self.pools[0].backward(dy[:, :width], cache.pools[0])  # undoes (2)
         for place, pool in enumerate(self.pools[1:], start=1):
@@ -190,22 +192,22 @@ class Encoder(Composite):
         packing: Packing,
         random: Random | None = None,
     ) -> tuple[tuple[Array, Array], Any]:
-        """(1): all states of the last layer ``(N, F)`` and the last ones ``(B, F)``."""
+        """(1): all states of the last layer ``(N, F)``, and each sequence's last one ``(B, F)``."""
         (hidden, last, *_), cache = self.rnn.forward(x, packing=packing, random=random)
         return (hidden, self.rnn.top(last)), cache
 
     def states_backward(
         self, d_hidden: Array | None, d_last: Array | None, cache: Any, probe: Any = None
     ) -> Array:
-        """``dL/dx`` from the gradients of what :meth:`states` returned, either one or None."""
+        """Undo :meth:`states`: ``dL/dx``; one of the two gradients may be None."""
         d_finals = None if d_last is None else self.rnn.top_backward(d_last)
         d_x: Any = self.rnn.backward((d_hidden, d_finals), cache, probe)
-        only: Array = d_x[0] if isinstance(d_x, tuple) else d_x  # those of initial states aside
-        return only
+        of_x: Array = d_x[0] if isinstance(d_x, tuple) else d_x  # without those of initial states
+        return of_x
 
 
 def _sum(one: Array | None, other: Array | None) -> Array | None:
-    """Their sum; the one that is there where the other is not."""
+    """The sum of two gradients, either of which may be None, for zero."""
     if one is None or other is None:
         return one if other is None else other
     return one + other

@@ -1,4 +1,4 @@
-"""An encoder and a linear readout: the smallest model of a sequence."""
+"""The smallest model of a sequence: an encoder and a linear readout."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import Any, Self, Unpack
 from npnlp.backend import Array
 from npnlp.checks import require_whole
 from npnlp.errors import require_known
-from npnlp.layers import FlatParameters, Layer, LayerOptions, Linear, Packing
+from npnlp.layers import Cache, FlatParameters, Layer, LayerOptions, Linear, Packing
 from npnlp.models.encoder import Encoder, EncoderConfig
+from npnlp.summary import summarized
 
 READS = ("last", "each")
 
 
+@summarized
 @dataclass(frozen=True)
 class SequenceConfig(EncoderConfig):
-    """Everything that decides the shapes and the function.
+    """The configuration of a :class:`SequenceModel`.
 
-    ``input_size`` is D, ``hidden_size`` is H, ``output_size`` is C; ``read`` says whether the
-    readout sees one vector of a sequence, pooled ("last"), or the states of "each" step.
+    ``input_size`` is D, ``hidden_size`` is H, ``output_size`` is C. The readout gets one pooled
+    vector per sequence (``read="last"``) or the states of all steps (``"each"``).
     """
 
     input_size: int
@@ -34,18 +36,17 @@ class SequenceConfig(EncoderConfig):
             require_whole(name, getattr(self, name))
 
 
-@dataclass(frozen=True)
-class SequenceCache:
-    """The caches of the layers in the order of the forward pass."""
+class SequenceCache(Cache):
+    """The caches of the two layers."""
 
     encoder: Any
     out: Any
 
 
 class SequenceModel(Layer):
-    """Packed sequences to numbers: one row of C a sequence, or one a step.
+    """Packed sequences to C outputs per sequence, or per step.
 
-        (1) z = encoder(x), pooled or the states of all steps      (2) y = z W_out^T + b_out
+        (1) z = encoder(x)      (2) y = z W_out^T + b_out
 
     Parameters are ``rnn.weight_ih_l0``, ..., ``out.weight``, ``out.bias``, views into ``flat``.
     """
@@ -53,7 +54,6 @@ class SequenceModel(Layer):
     def __init__(self, config: SequenceConfig, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
         self.config = config
-
         self.encoder = Encoder(
             config, config.input_size, config.hidden_size,
             backend=self.backend, dtype=self.dtype, random=self.random,
@@ -75,7 +75,7 @@ class SequenceModel(Layer):
     def backward(self, dy: Array, cache: SequenceCache, probe: Any = None) -> Array:
         """Add the gradients of all parameters; return ``dL/dx (N, D)``.
 
-        ``probe`` is shown the gradient at every step of every recurrent or attention layer.
+        ``probe`` is called with the gradients of every recurrent or attention layer.
         """
         d = self.out.backward(dy, cache.out)  # undoes (2)
         if self.config.read == "last":
@@ -93,7 +93,7 @@ class SequenceModel(Layer):
         self.flat.grads[...] = 0
 
     def astype(self, dtype: Any) -> Self:
-        """A copy with parameters of another dtype; nothing is shared with this model."""
+        """A copy with parameters of another dtype; it shares no array with this model."""
         twin = type(self)(self.config, backend=self.backend, dtype=dtype, random=self.random)
         twin.flat.values[...] = self.flat.values.astype(dtype)
         return twin

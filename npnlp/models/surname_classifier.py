@@ -16,13 +16,15 @@ from npnlp.layers.ngrams import NgramBag
 from npnlp.models.characters import CharacterReader
 from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.models.encoder import Encoder
+from npnlp.summary import summarized
 
-#: What a model has besides its parameters, and what no step of training changes.
+#: The name of the n-grams' keys among the tensors of a model; training does not change them.
 KEYS = "ngrams.keys"
 
 
+@summarized
 class ClassifierCache(NamedTuple):
-    """The caches of the layers in the order of the forward pass; those left out are None."""
+    """The caches of the layers in forward order; None for a layer that the model does not have."""
 
     reader: Any
     encoder: Any
@@ -35,13 +37,13 @@ class ClassifierCache(NamedTuple):
 
 
 class SurnameClassifier(Layer):
-    """Tokens of a batch of names to one logit a class.
+    """Tokens of a batch of names to one logit per class.
 
         (1) e = Embedding[token]     (2) h = Encoder(e), pooled      (3) z = dropout([h, Ngrams])
         (4) z = fc1(z)    (5) z = ReLU(z)    (6) z = dropout(z)    (7) logits = fc2(z)
 
-    The n-grams of (3) and the hidden layer, (4) to (6), are there if the configuration says so.
-    Parameters carry PyTorch's names (``emb.weight``, ``rnn.weight_ih_l0``, ..., ``fc2.bias``) and
+    The n-grams in (3) and the hidden layer, (4) to (6), depend on the configuration. Parameters
+    have PyTorch's names (``emb.weight``, ``rnn.weight_ih_l0``, ..., ``fc2.bias``) and
     are views into ``flat``. Source: Rao and McMahan, "Natural Language Processing with PyTorch",
     2019, chapter 6.
     """
@@ -56,14 +58,14 @@ class SurnameClassifier(Layer):
     ) -> None:
         super().__init__(backend=backend, dtype=dtype, random=random)
         self.config = config
-        whole: LayerOptions = {"backend": self.backend, "dtype": dtype, "random": self.random}
 
-        def options(name: str) -> LayerOptions:
-            return {"backend": self.backend, "dtype": dtype, "random": self.random.child(name)}
+        def options(name: str = "") -> LayerOptions:
+            stream = self.random.child(name) if name else self.random
+            return {"backend": self.backend, "dtype": dtype, "random": stream}
 
         size = config.rnn_hidden_size
-        self.reader = CharacterReader(config, **whole)
-        self.encoder = Encoder(config, config.embedding_size, size, **whole)
+        self.reader = CharacterReader(config, **options())
+        self.encoder = Encoder(config, config.embedding_size, size, **options())
         layers: list[tuple[str, Layer]] = [("", self.reader), ("", self.encoder)]
         self.ngrams: NgramBag | None = None
         if config.ngram_orders:
@@ -96,9 +98,9 @@ class SurnameClassifier(Layer):
     ) -> tuple[Array, ClassifierCache]:
         """Logits ``(B, C)``, in the caller's order, of packed ``tokens (N,)``.
 
-        ``vocabulary (R,)`` are the rows of the embedding that occur, none twice; ``tokens`` then
-        number those. So that nothing is done for characters that the batch does not have.
-        ``random`` is the stream of the dropout masks; without it (evaluation) nothing is dropped.
+        With ``vocabulary (R,)``, the different rows of the embedding that occur in the batch,
+        ``tokens`` index ``vocabulary``; nothing is then computed for other characters. ``random``
+        is the stream of the dropout masks; without it (evaluation) nothing is dropped.
         """
         h, reader, encoder, ngrams = self._features(tokens, packing, vocabulary, random)  # (1), (2)
         fc1 = relu = dropout2 = None
@@ -113,7 +115,7 @@ class SurnameClassifier(Layer):
     def backward(self, d_logits: Array, cache: ClassifierCache, probe: Any = None) -> None:
         """Add the gradients of all parameters; the input is integers and has none.
 
-        ``probe`` is shown the gradient at every step of every recurrent or attention layer.
+        ``probe`` is called with the gradients of every recurrent or attention layer.
         """
         d = self.fc2.backward(d_logits, cache.fc2)  # undoes (7)
         if self.config.hidden_layer:
@@ -135,8 +137,8 @@ class SurnameClassifier(Layer):
     ) -> Learned | None:
         """:meth:`forward`, the mean cross-entropy at ``targets (B,)``, and :meth:`backward`.
 
-        The gradients are set, not added to. None, and nothing done, where the backend has no single
-        call for (3) to (7) and the loss; that gives the bits that the layers give one by one.
+        The gradients are set, not added to. Returns None, and does nothing, where the backend has
+        no single call for (3) to (7) and the loss; the call gives the same bits as the layers.
         """
         head = self.backend.classifier_head(self.dtype)
         if head is None or not self.config.hidden_layer or random.share is not None:
@@ -159,8 +161,8 @@ class SurnameClassifier(Layer):
         h, encoder = self.encoder.forward(x, packing=packing, random=random)  # (2)
         if self.ngrams is None:
             return h, reader, encoder, None
-        whole = tokens if vocabulary is None else vocabulary.take(tokens)
-        bag, ngrams = self.ngrams.forward(whole, random and random.child("ngrams"), packing=packing)
+        rows = tokens if vocabulary is None else vocabulary.take(tokens)
+        bag, ngrams = self.ngrams.forward(rows, random and random.child("ngrams"), packing=packing)
         return self.backend.xp.concatenate([h, bag], axis=1), reader, encoder, ngrams
 
     def _features_backward(self, d: Array, caches: Sequence[Any], probe: Any) -> None:
@@ -177,7 +179,7 @@ class SurnameClassifier(Layer):
         self.flat.grads.fill(0)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """A copy of every parameter on the host, by name, and of the keys of n-grams."""
+        """Copies of all parameters, by name, and of the keys of n-grams; on the host."""
         state = {
             name: self.backend.to_numpy(value).copy() for name, value in self.parameters.items()
         }
@@ -186,7 +188,7 @@ class SurnameClassifier(Layer):
         return state
 
     def load_state_dict(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Set every parameter; raises :class:`InputError` naming what is missing or misshapen."""
+        """Set all parameters; raises :class:`InputError` naming a tensor that does not fit."""
         expected = {name: value.shape for name, value in self.parameters.items()}
         if self.ngrams is not None:
             expected[KEYS] = self.ngrams.keys.shape
@@ -206,7 +208,7 @@ class SurnameClassifier(Layer):
             value[...] = self.backend.asarray(state[name], dtype=self.dtype)
 
     def astype(self, dtype: Any) -> Self:
-        """A copy with parameters of another dtype; nothing is shared with this model."""
+        """A copy with parameters of another dtype; it shares no array with this model."""
         twin = type(self)(self.config, backend=self.backend, dtype=dtype, random=self.random)
         twin.flat.values[...] = self.flat.values.astype(dtype)
         if self.ngrams is not None and twin.ngrams is not None:

@@ -1,8 +1,9 @@
-"""Text becomes integers: vocabularies, vectorizer, the table of names and its splits."""
+"""Text becomes tokens: vocabularies, vectorizer, the table of names and its splits."""
 
 from npnlp.text.dataset import SplitArrays, SurnameDataset
+from npnlp.text.encoding import clean_name
 from npnlp.text.table import SPLITS, own_table_path, read_table
-from npnlp.text.vectorizer import SurnameVectorizer, clean_name
+from npnlp.text.vectorizer import SurnameVectorizer
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 
 __all__ = [

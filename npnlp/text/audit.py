@@ -1,4 +1,4 @@
-"""What a table holds, before anything is learned from it."""
+"""Counts of a table that a reader of accuracies should know."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def audit(frame: pd.DataFrame) -> dict[str, Any]:
-    """Counts that a reader of accuracies has to know, from a frame with a ``split`` column.
+    """The counts, from a frame with a ``split`` column; names are compared letter by letter.
 
-    Names are compared as they are spelled. ``test_names_in_train`` counts test rows whose name
-    also stands in train, ``..._same_nationality`` those where it has the same label there;
-    ``majority_accuracy_test`` is what always guessing the most frequent class of train scores.
+    ``test_names_in_train`` counts test rows whose name is also in train, ``..._same_nationality``
+    those where it also has the same label there; ``majority_accuracy_test`` is the accuracy of
+    always predicting the most frequent class of train.
     """
     train = frame[frame["split"] == "train"]
     test = frame[frame["split"] == "test"]

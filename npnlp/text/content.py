@@ -1,4 +1,4 @@
-"""The bytes of a file, if they are not too many."""
+"""Reading a file of limited size."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from pathlib import Path
 
 from npnlp.errors import InputError
 
-#: Bytes at a time: a single read of a limit sets aside as many as the limit.
+#: Bytes that are read at once: reading up to the limit at once would allocate the limit.
 CHUNK = 2**20
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """All of a file, which may be a pipe; raises :class:`InputError` for more than ``limit``."""
+    """All of a file, which may be a pipe.
+
+    Raises :class:`InputError` where it has more than ``limit`` bytes or cannot be read.
+    """
     content = bytearray()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            content += chunk
-            if len(content) > limit:
-                raise InputError(f"{path}: over {limit:,} bytes, the limit")
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                content += chunk
+                if len(content) > limit:
+                    raise InputError(f"{path}: over {limit:,} bytes, the limit")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     return bytes(content)

@@ -1,4 +1,4 @@
-"""The table and its vectorizer, by split."""
+"""The dataset: a table of names seen through a vectorizer, by split."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from npnlp.errors import InputError
 from npnlp.files import write_atomic
+from npnlp.summary import summarized
 from npnlp.text.splits import with_split
 from npnlp.text.table import SPLITS, read_table
 from npnlp.text.vectorizer import SurnameVectorizer, read_vectorizer, require_text
@@ -22,14 +23,15 @@ if TYPE_CHECKING:
 CLASS_WEIGHTS = ("inverse", "balanced", "none")
 
 
+@summarized
 @dataclass(frozen=True)
 class SplitArrays:
     """A split as integers, ready for batches.
 
     ``tokens`` holds all names one after another; name i is ``tokens[starts[i]:][:lengths[i]]``;
-    ``targets`` are the classes. Where names that occur several times have been made one
-    (:func:`npnlp.text.repeats.merged`), ``shares (n, C)`` says how often each carried each class,
-    and ``weights (n,)`` how often it occurs, with a mean of one.
+    ``targets`` are the classes. Where rows of the same name have been merged
+    (:func:`npnlp.text.repeats.merged`), ``shares (n, C)`` is the fraction of its rows in each
+    class, and ``weights (n,)`` their number, scaled to a mean of one.
     """
 
     tokens: NDArray[np.int64]
@@ -46,8 +48,9 @@ class SplitArrays:
 class SurnameDataset:
     """A frame with ``surname``, ``nationality`` and ``split``, seen through a vectorizer.
 
-    ``len(dataset)`` and ``dataset[i]`` speak of one split, chosen with :meth:`set_split` (train at
-    first). Raises :class:`InputError` for a missing column or value, and for a frame without rows.
+    ``len(dataset)`` and ``dataset[i]`` are those of one split, chosen with :meth:`set_split` (at
+    first train). Raises :class:`InputError` for a missing column or value, and for a frame without
+    rows.
     """
 
     def __init__(self, surname_df: pd.DataFrame, vectorizer: SurnameVectorizer) -> None:
@@ -61,11 +64,15 @@ class SurnameDataset:
         self._max_length = int(surname_df["surname"].str.len().max()) + 2
         self.set_split("train")
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(frame):,} {split}" for split, frame in self.frames.items())
+        return f"<{type(self).__name__} of {len(self.surname_df):,} rows: {sizes}>"
+
     @classmethod
     def load_dataset_and_make_vectorizer(
         cls, surname_csv: str | Path, split_by: str | None = None
     ) -> Self:
-        """Read a CSV; the vocabularies are those of its train split."""
+        """Read a CSV, and make the vocabularies of its train split."""
         frame = with_split(read_table(surname_csv), split_by, source=str(surname_csv))
         return cls(frame, SurnameVectorizer.from_dataframe(frame[frame["split"] == "train"]))
 
@@ -73,7 +80,7 @@ class SurnameDataset:
     def load_dataset_and_load_vectorizer(
         cls, surname_csv: str | Path, vectorizer_filepath: str | Path, split_by: str | None = None
     ) -> Self:
-        """Read a CSV, with vocabularies saved before.
+        """Read a CSV, with saved vocabularies.
 
         Raises :class:`InputError` where the CSV holds a nationality that they do not.
         """
@@ -97,7 +104,7 @@ class SurnameDataset:
         return self._vectorizer
 
     def set_split(self, split: str = "train") -> None:
-        """Choose the split that ``len`` and indexing speak of."""
+        """Choose the split of ``len`` and indexing."""
         if split not in SPLITS:
             raise InputError(f"split {split!r} is none of {', '.join(SPLITS)}")
         self._split = split
@@ -106,18 +113,18 @@ class SurnameDataset:
         return len(self.frames[self._split])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """The padded numbers, the class and the length of one name of the chosen split."""
+        """The padded tokens, the class and the length of one name of the chosen split."""
         row = self.frames[self._split].iloc[index]
         vector, length = self._vectorizer.vectorize(row["surname"], self._max_length)
         target = self._vectorizer.nationality_vocab.lookup_token(row["nationality"])
         return {"x_data": vector, "y_target": target, "x_length": length}
 
     def get_num_batches(self, batch_size: int) -> int:
-        """How many whole batches the chosen split holds."""
+        """The number of full batches in the chosen split."""
         return len(self) // batch_size
 
     def arrays(self, split: str) -> SplitArrays:
-        """All of a split as integers (made once)."""
+        """A split as integers, computed once."""
         if split not in self._arrays:
             frame = self.frames[split]
             tokens, lengths = self._vectorizer.vectorize_many(frame["surname"])
@@ -128,10 +135,10 @@ class SurnameDataset:
         return self._arrays[split]
 
     def class_weights(self, kind: str = "inverse") -> NDArray[np.float64] | None:
-        """A weight a class, from its number of rows ``n_c`` in train; None for ``"none"``.
+        """A weight per class, from its number of rows ``n_c`` in train; None for ``"none"``.
 
         ``inverse``: ``1 / n_c``; ``balanced``: ``n / (C n_c)``, whose mean over the rows of train
-        is 1. A loss that is a weighted mean does not tell the two apart.
+        is 1. They are the same to a loss that is a weighted mean.
         """
         if kind not in CLASS_WEIGHTS:
             raise InputError(f"class weights {kind!r} are none of {', '.join(CLASS_WEIGHTS)}")

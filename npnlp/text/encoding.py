@@ -1,36 +1,59 @@
-"""Many names to tokens at once, by one look-up for all their characters."""
+"""Names become tokens: cleaning them, and encoding many with one look-up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.text.vectorizer import clean_name
+from npnlp.errors import InputError, short
 from npnlp.text.vocabulary import SequenceVocabulary
 
 Integers = NDArray[np.integer]
 
-#: So many names are looked at for repetitions; of few names all are.
+#: Normalization sorts combining marks in quadratic time. No script needs more than 30 in a row
+#: (Unicode Standard Annex 15, section 13); they are counted in long names only.
+MOST_MARKS, LONG = 30, 1000
+#: Of more names than this only samples are searched for repetitions.
 SAMPLE = 1024
-#: Text of characters before this one is in composed form as it is (Unicode Standard Annex 15).
+#: Text of characters below this one is in composed form (Unicode Standard Annex 15).
 COMPOSED = 0x300
 BLANKS = np.array([chr(point).isspace() for point in range(COMPOSED)])
 #: Two blanks, which no clean name has at its ends.
 BEGIN, END = "\r", "\n"
 
 
-def clean_names(names: Sequence[str]) -> list[str]:
+def clean_name(name: str) -> str:
+    """The name in Unicode's composed form (NFC), without blanks around it.
+
+    Each name then has one spelling: é is one character, also where it was written as e and an
+    accent. Raises :class:`InputError` for a long name with more than 30 combining marks in a row.
+    """
+    if len(name) > LONG and not name.isascii():
+        _require_few_marks(name)
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _require_few_marks(name: str) -> None:
+    marks = 0
+    for character in name:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MOST_MARKS:
+            raise InputError(f"{short(name)} has over {MOST_MARKS} combining marks in a row")
+
+
+def clean_names(names: Iterable[str]) -> list[str]:
     """:func:`clean_name` of each; ASCII is in composed form as it is."""
     return [name.strip() if name.isascii() else clean_name(name) for name in names]
 
 
 def each_once(names: list[str]) -> list[str]:
-    """The names, each once; or all of them, where a sample of neighbours and one of others differ.
+    """The different names, in order; or all names, where two samples have no repetitions.
 
-    To look for repetitions takes a tenth of what it takes to predict a name, and where there are
-    few of them nothing is gained.
+    Looking for repetitions takes a tenth of the time of predicting, and gains nothing where there
+    are few. One sample is of neighbours, the other evenly spaced.
     """
     samples = names[:SAMPLE], names[:: len(names) // SAMPLE + 1]
     if all(len(set(sample)) == len(sample) for sample in samples):
@@ -39,12 +62,16 @@ def each_once(names: list[str]) -> list[str]:
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """The number that Unicode gives each character."""
+    """The Unicode code point of each character."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
 
 
 def encode_names(cleaned: Sequence[str], vocab: SequenceVocabulary) -> tuple[Integers, Integers]:
-    """As :meth:`SurnameVectorizer.vectorize_many`, of names that are clean."""
+    """The tokens of clean names, one name after another, and the length of each.
+
+    The tokens of a name are ``<BEGIN>``, its characters and ``<END>``, in the smallest unsigned
+    dtype that fits the vocabulary.
+    """
     points = code_points("".join(cleaned))
     table = _table(vocab, int(points.max(initial=0)) + 1)
     lengths = np.fromiter(map(len, cleaned), dtype=np.int64, count=len(cleaned)) + 2
@@ -61,14 +88,13 @@ def encode_names(cleaned: Sequence[str], vocab: SequenceVocabulary) -> tuple[Int
 def encode_plain_names(
     names: Sequence[str], vocab: SequenceVocabulary
 ) -> tuple[Integers, Integers] | None:
-    """As :func:`encode_names`, where names are clean as they are, and seen to be; else None.
+    """As :func:`encode_names`, of names that turn out to be clean already; else None.
 
-    Names are joined by two line ends, which become the tokens of an end and of a beginning. What is
-    seen: no name has one inside, or a blank beside it, or a character that another may be put
-    together with.
+    Names are joined by line ends, which become ``<END>`` and ``<BEGIN>``. The names are clean where
+    none contains a line end, begins or ends with a blank, or has a character from ``COMPOSED`` on.
     """
     text = f"{BEGIN}{(END + BEGIN).join(names)}{END}"
-    # Two bytes are enough: what needs four has parts that are not below COMPOSED either.
+    # Two bytes a character: both halves of a character that needs four are above COMPOSED.
     points = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), dtype="<u2")
     ends = np.flatnonzero(points == ord(END))
     begins = np.concatenate([[0], ends[:-1] + 1])
@@ -85,7 +111,7 @@ def encode_plain_names(
 
 
 def _table(vocab: SequenceVocabulary, size: int) -> Integers:
-    """The token of each character up to the number ``size``."""
+    """The token of each code point below ``size``."""
     table = np.full(size, vocab.unk_index, dtype=np.min_scalar_type(len(vocab)))
     for token, index in vocab.to_serializable()["token_to_idx"].items():
         if len(token) == 1 and ord(token) < size:
@@ -94,6 +120,6 @@ def _table(vocab: SequenceVocabulary, size: int) -> Integers:
 
 
 def characters_of(names: Sequence[str]) -> str:
-    """All characters of some names, each once, in the order of their numbers."""
+    """The different characters of some names, sorted."""
     points = np.flatnonzero(np.bincount(code_points("".join(names))))
     return "".join(map(chr, points.tolist()))

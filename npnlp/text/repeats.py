@@ -1,4 +1,4 @@
-"""Names that occur several times, made one each, with all the labels they carry."""
+"""Rows of the same name merged into one row with the distribution of its labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from npnlp.text.dataset import SplitArrays
 
 
 def merged(split: SplitArrays, num_classes: int) -> SplitArrays:
-    """``split`` with each name once, in the order of first appearance.
+    """``split`` with one row per name, in the order of first appearance.
 
-    ``targets`` become the class it carries most often (the first of several), ``shares`` the share
-    of each class, and ``weights`` how often it occurs, over the mean of that.
+    Of the rows of a name, ``targets`` is the most frequent class (the first of several), ``shares``
+    the fraction of each class, and ``weights`` their number, divided by the mean number.
     """
     ends = split.starts + split.lengths
     keys = [split.tokens[a:b].tobytes() for a, b in zip(split.starts, ends, strict=True)]

@@ -1,7 +1,7 @@
 """Dividing a table into train, val and test: 70, 15 and 15 per cent.
 
-Which row goes where depends on what it says and on the seed, not on where it stands: sorting the
-file changes nothing.
+The split of a row depends on its content and on the seed, not on its place: sorting the file
+changes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from npnlp.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-SHARES = {"train": 0.70, "val": 0.15, "test": 0.15}
+FRACTIONS = {"train": 0.70, "val": 0.15, "test": 0.15}
 SPLIT_BY = ("column", "nationality", "name")
 
 
@@ -25,9 +25,9 @@ def with_split(
     """The frame with a ``split`` column.
 
     ``by``: ``"column"`` keeps the table's own; ``"nationality"`` divides the rows of each
-    nationality; ``"name"`` divides the names, so that no name (letter case aside) stands in two
-    splits, in near the same shares of each nationality. None takes the column where there is one
-    and divides by nationality elsewhere.
+    nationality; ``"name"`` divides the names, so that no name (ignoring case) is in two splits, in
+    nearly the same proportions for each nationality. None means the column where there is one, else
+    ``"nationality"``.
 
     Raises :class:`InputError` where a split ends up empty, or a nationality is absent from train.
     """
@@ -51,7 +51,7 @@ def with_split(
 
 
 def _by_nationality(frame: pd.DataFrame, seed: int) -> list[str]:
-    """Rows of each nationality in the order of their hashes, cut at 15 and 30 per cent."""
+    """Of each nationality's rows, ordered by hash, 15 per cent val, then 15 per cent test."""
     rows: dict[str, list[tuple[str, int]]] = {}
     seen: Counter[tuple[str, str]] = Counter()
     for place, key in enumerate(zip(frame["nationality"], frame["surname"], strict=True)):
@@ -59,14 +59,14 @@ def _by_nationality(frame: pd.DataFrame, seed: int) -> list[str]:
         rows.setdefault(key[0], []).append((_hash(seed, *key, str(seen[key])), place))
     splits = ["train"] * len(frame)
     for ranked in rows.values():
-        held = round(SHARES["val"] * len(ranked))
+        held = round(FRACTIONS["val"] * len(ranked))
         for rank, (_, place) in enumerate(sorted(ranked)[: 2 * held]):
             splits[place] = "val" if rank < held else "test"
     return splits
 
 
 def _by_name(frame: pd.DataFrame, seed: int) -> list[str]:
-    """Each name, with all its rows, to the split of its nationality that lacks most."""
+    """Each name, with all its rows, goes to the split that lacks most rows of its nationality."""
     names = [surname.casefold() for surname in frame["surname"]]
     labels: dict[str, Counter[str]] = {}
     for name, nationality in zip(names, frame["nationality"], strict=True):
@@ -78,7 +78,7 @@ def _by_name(frame: pd.DataFrame, seed: int) -> list[str]:
     chosen: dict[str, str] = {}
     for group in groups.values():
         total = sum(labels[name].total() for name in group)
-        lacking = {split: share * total for split, share in SHARES.items()}
+        lacking = {split: part * total for split, part in FRACTIONS.items()}
         for name in sorted(group, key=lambda name: _hash(seed, name)):
             split = max(lacking, key=lambda split: lacking[split])
             chosen[name] = split
@@ -91,7 +91,7 @@ def _hash(seed: int, *parts: str) -> str:
 
 
 def _check(frame: pd.DataFrame, source: str) -> None:
-    for split in SHARES:
+    for split in FRACTIONS:
         if not (frame["split"] == split).any():
             raise InputError(f"{source}: column split: no rows with {split!r}; add some")
     train = set(frame.loc[frame["split"] == "train", "nationality"])

@@ -1,4 +1,4 @@
-"""Reading the table of names. What is wrong is said with file, row and column."""
+"""Reading the table of names; errors name the file, the row and the column."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ import numpy as np
 
 from npnlp.errors import InputError, short
 from npnlp.text.content import read_bytes
-from npnlp.text.vectorizer import clean_name
+from npnlp.text.encoding import clean_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REQUIRED = ("nationality", "surname")
 SPLITS = ("train", "val", "test")
-#: Bytes of a table: some 40 million names.
+#: A table has at most this many bytes, some 40 million names.
 LARGEST_TABLE = 2**30
 
 
 def own_table_path() -> Path:
-    """Where the project's own table of surnames lies."""
+    """The path of the project's own table of surnames."""
     return Path(str(resources.files("npnlp") / "data" / "surnames.csv"))
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
     """The columns ``nationality``, ``surname`` and, where there is one, ``split``, and ``row``.
 
-    UTF-8 with or without a byte-order mark; columns in any order, others left out; names and
-    nationalities in composed form without blanks around them. ``row`` is the line in the file
-    that the record ends on. A field reading ``NaN`` or ``NA`` is a name like any other.
+    The file is UTF-8 with or without a byte-order mark, with columns in any order; other columns
+    are left out. Names and nationalities are put into composed form, without blanks around them.
+    ``row`` is the line of the file that the record ends on. ``NaN`` and ``NA`` are names like any
+    other.
 
     Raises :class:`InputError` for a file that cannot be read, is not UTF-8 or not CSV, lacks a
     column or has no rows, and for an empty field or an unknown split.
@@ -43,9 +44,14 @@ def read_table(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     path = Path(path)
-    content = _read_bytes(path)
+    try:
+        content = read_bytes(path, LARGEST_TABLE)
+    except InputError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise InputError(f"{path}: no such file; give a CSV with --surname-csv") from error
+        raise
     _require_text(path, content)
-    # A line at a time: the text as a whole takes four bytes a character.
+    # Decoded line by line: the text of the whole file would take four bytes a character.
     lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
     reader = csv.reader(lines, strict=True)
     begins = 1
@@ -57,7 +63,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
         begins = reader.line_num + 1
         for fields in reader:
             if fields:
-                _check_width(path, reader.line_num, header, fields)
+                if len(fields) != len(header):
+                    raise wrong_width(path, reader.line_num, len(fields), len(header))
                 _add(values, path, reader.line_num, columns, fields)
                 rows.append(reader.line_num)
             begins = reader.line_num + 1
@@ -68,17 +75,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame({**values, "row": np.array(rows, dtype=np.int64)})
 
 
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return read_bytes(path, LARGEST_TABLE)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; give a CSV with --surname-csv") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
-
 def _require_text(path: Path, content: bytes) -> None:
-    """Raise :class:`InputError` where the file is no text in UTF-8."""
+    """Raise :class:`InputError` where the file is not UTF-8 text."""
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -97,7 +95,7 @@ def _require_text(path: Path, content: bytes) -> None:
 
 
 def _fields(line: str) -> int:
-    """How many fields a line begins, as far as it is CSV."""
+    """The number of fields in a line, or in its beginning."""
     try:
         return len(next(csv.reader([line]), [""]))
     except csv.Error:
@@ -105,12 +103,12 @@ def _fields(line: str) -> int:
 
 
 def plain(text: str) -> str:
-    """A few words of the file for a message: as they are, or quoted where they are not."""
+    """Text of the file for a message; quoted where it is unprintable, and cut where it is long."""
     return text if text.isprintable() and len(text) <= 80 else short(text, 80)
 
 
 def _columns(path: Path, header: list[str]) -> dict[str, int]:
-    """Where the known columns stand."""
+    """The places of the known columns."""
     if not header:
         raise InputError(f"{path}: the file is empty; its first row has to name the columns")
     for name in REQUIRED:
@@ -124,18 +122,18 @@ def _columns(path: Path, header: list[str]) -> dict[str, int]:
     return {name: header.index(name) for name in known}
 
 
-def _check_width(path: Path, row: int, header: list[str], fields: list[str]) -> None:
-    if len(fields) != len(header):
-        raise InputError(
-            f"{path}: row {row}: {len(fields)} fields where the header names {len(header)} "
-            "columns; quote a field that holds a comma"
-        )
+def wrong_width(source: str | Path, row: int, fields: int, columns: int) -> InputError:
+    """The error of a record that has another number of fields than the header has columns."""
+    return InputError(
+        f"{source}: row {row}: {fields} fields where the header names {columns} columns; quote a "
+        "field that holds a comma"
+    )
 
 
 def _add(
     values: dict[str, list[str]], path: Path, row: int, columns: dict[str, int], fields: list[str]
 ) -> None:
-    """Put the fields of a record below those of the records before it."""
+    """Append the fields of a record to ``values``, column by column."""
     for name, place in columns.items():
         where = f"{path}: row {row}, column {name}"
         try:
@@ -146,5 +144,5 @@ def _add(
             raise InputError(f"{where}: empty; fill it or drop the row")
         if name == "split" and value not in SPLITS:
             raise InputError(f"{where}: {short(value)} is none of {', '.join(SPLITS)}")
-        # The few nationalities and splits are kept once each.
+        # Each of the few nationalities and splits is stored once.
         values[name].append(value if name == "surname" else sys.intern(value))

@@ -1,8 +1,7 @@
-"""Names become sequences of numbers, nationalities become classes."""
+"""The vectorizer: names become sequences of tokens, nationalities become classes."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,44 +9,23 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.errors import InputError, short
+from npnlp.errors import InputError
 from npnlp.files.plain_json import parse_json, require_version
 from npnlp.text.content import read_bytes
+from npnlp.text.encoding import clean_name, clean_names, encode_names
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Bytes of ``vectorizer.json``; that of every character there is has some 2 million.
+#: ``vectorizer.json`` has at most this many bytes; with all of Unicode it has some 2 million.
 LARGEST_VECTORIZER = 2**24
-#: What ``vectorizer.json`` is; the file does not say so, but that of a later program may.
+#: The version of ``vectorizer.json``, which only files of later versions may name.
 FORMAT_VERSION = 1
-#: Putting marks in order takes the square of how many stand in a row. No script needs more than
-#: 30 (Unicode Standard Annex 15, section 13); it is counted only where it could take long.
-MOST_MARKS, LONG = 30, 1000
-
-
-def clean_name(name: str) -> str:
-    """The name in Unicode's composed form (NFC), without blanks around it.
-
-    So that one name has one spelling: é is one character, whether it came as one or as e and an
-    accent. Raises :class:`InputError` for a long name with more than 30 combining marks in a row.
-    """
-    if len(name) > LONG and not name.isascii():
-        _require_few_marks(name)
-    return unicodedata.normalize("NFC", name).strip()
-
-
-def _require_few_marks(name: str) -> None:
-    marks = 0
-    for character in name:
-        marks = marks + 1 if unicodedata.combining(character) else 0
-        if marks > MOST_MARKS:
-            raise InputError(f"{short(name)} has over {MOST_MARKS} combining marks in a row")
 
 
 def require_text(frame: pd.DataFrame, columns: Iterable[str]) -> None:
-    """Raise :class:`InputError` naming a column that is missing, or a row of it without text."""
+    """Raise :class:`InputError` naming a missing column, or a row without text in it."""
     for name in columns:
         if name not in frame:
             raise InputError(f"column {name!r} is missing; the frame has {list(frame)}")
@@ -59,17 +37,22 @@ def require_text(frame: pd.DataFrame, columns: Iterable[str]) -> None:
 
 
 class SurnameVectorizer:
-    """The two vocabularies, and how a name becomes numbers with them."""
+    """The vocabularies of characters and of nationalities, and the encoding of names."""
 
     def __init__(self, char_vocab: SequenceVocabulary, nationality_vocab: Vocabulary) -> None:
         self.char_vocab = char_vocab
         self.nationality_vocab = nationality_vocab
 
-    def vectorize(self, surname: str, vector_length: int = -1) -> tuple[NDArray[np.int64], int]:
-        """The numbers of ``<BEGIN>``, each character and ``<END>``, and how many there are.
+    def __repr__(self) -> str:
+        characters, nationalities = len(self.char_vocab), len(self.nationality_vocab)
+        name = type(self).__name__
+        return f"<{name} of {characters} characters and {nationalities} nationalities>"
 
-        A ``vector_length`` above that pads with ``mask_index`` on the right. An unknown character
-        becomes ``unk_index``.
+    def vectorize(self, surname: str, vector_length: int = -1) -> tuple[NDArray[np.int64], int]:
+        """The tokens of ``<BEGIN>``, each character and ``<END>``, and their number.
+
+        The vector is padded with ``mask_index`` to ``vector_length``. An unknown character becomes
+        ``unk_index``.
         """
         vocab = self.char_vocab
         indices = [
@@ -84,10 +67,9 @@ class SurnameVectorizer:
     def vectorize_many(
         self, surnames: Iterable[str]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """All names one after another in one array, and the length of each."""
-        vectors = [self.vectorize(surname)[0] for surname in surnames]
-        lengths = np.array([len(vector) for vector in vectors], dtype=np.int64)
-        return np.concatenate([*vectors, np.empty(0, dtype=np.int64)]), lengths
+        """The tokens of all names, one name after another, and the length of each."""
+        tokens, lengths = encode_names(clean_names(surnames), self.char_vocab)
+        return tokens.astype(np.int64), lengths.astype(np.int64)
 
     @classmethod
     def from_dataframe(cls, surname_df: pd.DataFrame) -> Self:
@@ -112,11 +94,11 @@ class SurnameVectorizer:
     @classmethod
     def from_serializable(cls, contents: Mapping[str, Any]) -> Self:
         """Undo :meth:`to_serializable`; raises :class:`InputError` where it cannot be."""
-        for name in ("char_vocab", "nationality_vocab"):
+        kinds = {"char_vocab": SequenceVocabulary, "nationality_vocab": Vocabulary}
+        for name in kinds:
             if not isinstance(contents, Mapping) or name not in contents:
                 raise InputError(f"a vectorizer has to hold {name!r}")
         require_version(contents.get("format_version", FORMAT_VERSION), FORMAT_VERSION)
-        kinds = {"char_vocab": SequenceVocabulary, "nationality_vocab": Vocabulary}
         vocabularies: dict[str, Any] = {}
         for name, kind in kinds.items():
             try:
@@ -129,10 +111,7 @@ class SurnameVectorizer:
 def read_vectorizer(path: str | Path) -> SurnameVectorizer:
     """The vectorizer of a JSON file; raises :class:`InputError` naming the file and the field."""
     path = Path(path)
-    try:
-        content = read_bytes(path, LARGEST_VECTORIZER)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    content = read_bytes(path, LARGEST_VECTORIZER)
     try:
         return SurnameVectorizer.from_serializable(parse_json(content))
     except InputError as error:

@@ -1,4 +1,4 @@
-"""Tokens and their numbers."""
+"""Vocabularies: tokens and their indices."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from npnlp.errors import InputError, short
 
 
 class Vocabulary:
-    """A two-way map between tokens and the numbers 0, 1, 2, ... in order of appearance."""
+    """A two-way map between tokens and the indices 0, 1, 2, ... in order of appearance."""
 
-    #: What a saved one holds besides ``token_to_idx``.
+    #: The fields of a saved vocabulary besides ``token_to_idx``.
     fields: tuple[str, ...] = ()
 
     def __init__(self, token_to_idx: Mapping[str, int] | None = None) -> None:
@@ -24,7 +24,7 @@ class Vocabulary:
             )
 
     def add_token(self, token: str) -> int:
-        """The number of ``token``, which is added where it is new."""
+        """The index of ``token``, which is added if it is new."""
         if token not in self._token_to_idx:
             index = len(self._token_to_idx)
             self._token_to_idx[token] = index
@@ -32,22 +32,22 @@ class Vocabulary:
         return self._token_to_idx[token]
 
     def add_many(self, tokens: Iterable[str]) -> list[int]:
-        """The numbers of ``tokens``, added where they are new."""
+        """The indices of ``tokens``, which are added if they are new."""
         return [self.add_token(token) for token in tokens]
 
     def lookup_token(self, token: str) -> int:
-        """The number of ``token``; raises ``KeyError`` where it is unknown."""
+        """The index of ``token``; raises ``KeyError`` if it is unknown."""
         return self._token_to_idx[token]
 
     def lookup_index(self, index: int) -> str:
-        """The token of a number; raises ``KeyError`` where there is none."""
+        """The token of an index; raises ``KeyError`` if there is none."""
         if index not in self._idx_to_token:
             raise KeyError(f"the index {index} is not in the vocabulary of {len(self)} tokens")
         return self._idx_to_token[index]
 
     @property
     def tokens(self) -> list[str]:
-        """All tokens in the order of their numbers."""
+        """All tokens in the order of their indices."""
         return [self._idx_to_token[index] for index in range(len(self))]
 
     def to_serializable(self) -> dict[str, Any]:
@@ -81,8 +81,8 @@ class Vocabulary:
 class SequenceVocabulary(Vocabulary):
     """A vocabulary with the four special tokens of sequences.
 
-    ``mask_index`` is padding, ``unk_index`` any unknown token, ``begin_seq_index`` and
-    ``end_seq_index`` stand before and after each sequence; they are 0 to 3 in a new vocabulary.
+    ``mask_index`` is that of padding, ``unk_index`` of unknown tokens, ``begin_seq_index`` and
+    ``end_seq_index`` of the tokens before and after each sequence; 0 to 3 in a new vocabulary.
     """
 
     fields = ("unk_token", "mask_token", "begin_seq_token", "end_seq_token")
@@ -112,7 +112,7 @@ class SequenceVocabulary(Vocabulary):
         self.end_seq_index = self.add_token(end_seq_token)
 
     def lookup_token(self, token: str) -> int:
-        """The number of ``token``, or ``unk_index`` where it is unknown."""
+        """The index of ``token``, or ``unk_index`` if it is unknown."""
         return self._token_to_idx.get(token, self.unk_index)
 
     def to_serializable(self) -> dict[str, Any]:

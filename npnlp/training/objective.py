@@ -26,6 +26,7 @@ from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.layers.loss import count_correct
 from npnlp.layers.soft_loss import Consistency, SoftCrossEntropy
 from npnlp.models import SurnameClassifier
+from npnlp.summary import summarized
 
 Probe = Callable[[Any], None]
 
@@ -37,6 +38,7 @@ def log_frequencies(targets: NDArray[np.int64], classes: int) -> NDArray[np.floa
     return logarithms
 
 
+@summarized
 class Outcome(NamedTuple):
     """Of a batch: ``logits (B, C)``, the sums of weighted losses and of weights, and the number of
     rows that are predicted right.

@@ -21,7 +21,7 @@ from npnlp.inference import Reader, can_read, read_one
 from npnlp.inference.prefixes import Forest
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.text import SplitArrays, SurnameVectorizer
+from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
 from npnlp.text.encoding import (
     COMPOSED,
     characters_of,
@@ -30,7 +30,6 @@ from npnlp.text.encoding import (
     encode_names,
     encode_plain_names,
 )
-from npnlp.text.vectorizer import clean_name
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 from tests.support.tables import finished_run
 

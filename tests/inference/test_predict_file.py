@@ -346,6 +346,13 @@ def test_parts_may_end_anywhere(monkeypatch: pytest.MonkeyPatch, kind: str, part
     assert whole[2] == len(CONTENTS[kind].removeprefix(b"\xef\xbb\xbf"))
 
 
+def test_lines_end_where_files_say_so_and_nowhere_else() -> None:
+    content = "R\u2028a\nVa\u0085mov\x0cR\r\nRe\x1cR\n".encode()
+    names, rows, _ = all_names(content)
+    assert names == ["R\u2028a", "Va\u0085mov\x0cR", "Re\x1cR"]
+    assert rows == [1, 2, 3]
+
+
 def test_rows_of_a_csv_are_lines_of_the_file() -> None:
     names, rows, _ = all_names(CONTENTS["CSV"])
     assert names == ["Ramini", "Vamov", 'R "x", y', "Namoto"]

@@ -23,7 +23,7 @@ class Pair(Composite):
         super().__init__(**options)
         self.a = self.add_layer("a", Linear(3, 4, **self.options_of("a")))
         self.add_parameter("shift", lambda random: random.uniform((4,)))
-        self.add_layers({"b": Linear(4, 2, **self.options_of("b"))})
+        self.add_layer("b", Linear(4, 2, **self.options_of("b")))
         self.layers = [layer for _, layer in self.sublayers]
         self.held = {"pairs": [(0, self.a)]}
         self.dropout = self.add_layer("drop", Dropout(0.5, **self.options_of("drop")))

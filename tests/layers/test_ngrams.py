@@ -166,13 +166,13 @@ def test_the_gradient_by_complex_step(
 
 class WithoutScale(NgramBag):
     def backward(self, dy: Array, cache: NgramCache) -> None:
-        super().backward(dy, NgramCache(cache.rows, cache.sequences, cache.shares * 0 + 1))
+        super().backward(dy, NgramCache(cache.rows, cache.sequences, cache.scale * 0 + 1))
 
 
 class NextRow(NgramBag):
     def backward(self, dy: Array, cache: NgramCache) -> None:
         rows = (cache.rows + 1) % len(self.parameters["weight"])
-        super().backward(dy, NgramCache(rows, cache.sequences, cache.shares))
+        super().backward(dy, NgramCache(rows, cache.sequences, cache.scale))
 
 
 class Overwriting(NgramBag):

@@ -13,8 +13,8 @@ from npnlp.backend import Array, Backend, Random
 from npnlp.errors import InputError
 from npnlp.gradients import check_adjoint, check_gradients
 from npnlp.layers import Packing
+from npnlp.layers.dropout import VariationalDropout
 from npnlp.layers.layer_norm import LayerNorm, LayerNormCache
-from npnlp.layers.variational import VariationalDropout
 from tests.support.packed import assert_gradients, batch, scrambled, set_parameters, stored, unbatch
 from tests.support.reference import BOUNDS, assert_close, draw, packed_order
 

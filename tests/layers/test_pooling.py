@@ -228,7 +228,7 @@ class SortedOrder(MeanPooling):
     """Takes the caller's rows for sorted ones."""
 
     def backward(self, dy: Array, cache: MeanPoolingCache) -> tuple[Array, None]:
-        return (dy * cache.shares).take(cache.packing.places, axis=0), None
+        return (dy * cache.scale).take(cache.packing.places, axis=0), None
 
 
 @pytest.mark.parametrize("mistake", [WithoutSoftmaxSum, MeanOfTheLongest, SortedOrder])

@@ -180,14 +180,14 @@ def test_log_softmax_is_the_logarithm_of_softmax(backend: Backend) -> None:
 
 class WithoutWeights(SoftCrossEntropy):
     def backward(self, d_loss: Array | float, cache: SoftCache) -> Array:
-        flat = SoftCache(cache.probabilities, cache.targets, cache.weights * 0 + 1 / ROWS)
+        flat = SoftCache(cache.probabilities, cache.targets, cache.scale * 0 + 1 / ROWS)
         return super().backward(d_loss, flat)
 
 
 class HardTargets(SoftCrossEntropy):
     def backward(self, d_loss: Array | float, cache: SoftCache) -> Array:
         hard = np.eye(CLASSES)[cache.targets.argmax(axis=1)]
-        return super().backward(d_loss, SoftCache(cache.probabilities, hard, cache.weights))
+        return super().backward(d_loss, SoftCache(cache.probabilities, hard, cache.scale))
 
 
 class ScaledLoss(SoftCrossEntropy):
@@ -198,7 +198,7 @@ class ScaledLoss(SoftCrossEntropy):
 class WithoutMean(Consistency):
     def backward(self, d_loss: Array | float, cache: ConsistencyCache) -> tuple[Array, Array]:
         p, q, r = cache.p, cache.q, cache.difference
-        scale = d_loss * cache.weights
+        scale = d_loss * cache.scale
         return scale * (p * r + p - q), super().backward(d_loss, cache)[1]
 
 

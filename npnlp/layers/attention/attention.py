@@ -6,8 +6,8 @@
     (4)  o_n, the heads side by side           packed again (N, E)
     (5)  y_n = W_out o_n + b_out
 
-Only (3) sees padded steps, and masks them: no padded row is projected. Backward is the same five
-lines from the last to the first; padding and packing undo each other. Source: Vaswani et al.,
+Padded steps exist only in (3), which masks them. Backward is the same five lines from the last to
+the first; padding and packing undo each other. Source: Vaswani et al.,
 "Attention is all you need", 2017, section 3.2.2; equal to PyTorch's ``nn.MultiheadAttention``.
 """
 
@@ -20,15 +20,15 @@ from typing import Unpack
 from npnlp.backend import Array, Random
 from npnlp.errors import InputError
 from npnlp.layers.attention.dot_product import DotProductAttention, DotProductCache
-from npnlp.layers.base import LayerOptions
+from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
 from npnlp.layers.linear import Linear, LinearCache
 from npnlp.layers.packing import Packing, pad_packed_sequence
 from npnlp.layers.pooling.per_sequence import require_rows
+from npnlp.summary import summarized
 
 
-@dataclass(frozen=True)
-class AttentionCache:
+class AttentionCache(Cache):
     """``x (N, E)``, ``packing``, and the caches of (3) and (5)."""
 
     x: Array
@@ -38,19 +38,20 @@ class AttentionCache:
 
     @property
     def weights(self) -> Array:
-        """``(B, heads, T, T)``: how each step (third axis) looks at all steps (last axis).
+        """``(B, heads, T, T)``: the weight that each step (third axis) gives each (last axis).
 
-        Each row sums to 1, B is in the caller's order, and what is past a sequence's end is 0.
+        Rows sum to 1; those past a sequence's end are 0. B is in the caller's order.
         """
         return self.heads.weights
 
 
+@summarized
 @dataclass(frozen=True)
 class AttentionTrace:
-    """What a probe sees of a backward pass, by head.
+    """What a backward pass shows to its probe.
 
-    ``cache`` of the forward pass; ``d_heads (N, heads, d)``, ``dL/do``, the gradient of each head's
-    output at each packed row; ``layer`` counts the layers of an encoder from 0.
+    ``cache`` of the forward pass; ``d_heads (N, heads, d)``: ``dL/do``, the gradient of each head's
+    output at each packed row; ``layer``, the index of the layer in an encoder.
     """
 
     cache: AttentionCache
@@ -64,10 +65,10 @@ AttentionProbe = Callable[[AttentionTrace], None]
 class MultiHeadAttention(Composite):
     """Self-attention with ``num_heads`` heads of ``embed_size / num_heads`` features each.
 
-    Parameters, in PyTorch's names, shapes and first values: ``in_proj_weight (3E, E)``, uniform in
-    ``+-sqrt(6 / 4E)`` (Glorot and Bengio, 2010), for q, k and v in this order; ``in_proj_bias
-    (3E,)`` of zeros; ``out_proj.weight (E, E)``, uniform in ``+-1/sqrt(E)``; ``out_proj.bias (E,)``
-    of zeros. ``dropout`` is the probability that an attention weight is dropped in training.
+    Parameters have PyTorch's names, shapes and initial values: ``in_proj_weight (3E, E)`` of q, k
+    and v, uniform in ``+-sqrt(6 / 4E)`` (Glorot and Bengio, 2010); ``in_proj_bias (3E,)``, zero;
+    ``out_proj.weight (E, E)``, uniform in ``+-1/sqrt(E)``; ``out_proj.bias (E,)``, zero.
+    ``dropout`` is the probability that an attention weight is dropped in training.
 
     Raises :class:`InputError` where ``num_heads`` does not divide ``embed_size``.
     """
@@ -118,7 +119,7 @@ class MultiHeadAttention(Composite):
     def backward(
         self, dy: Array, cache: AttentionCache, probe: AttentionProbe | None = None
     ) -> Array:
-        """Add the gradients of all parameters; return ``dL/dx``. ``probe`` is shown each head's."""
+        """Add the gradients of all parameters; return ``dL/dx``; ``probe`` gets each head's."""
         xp, grads, packing = self.backend.xp, self.grads, cache.packing
         d_joined = self.out_proj.backward(dy, cache.out)  # undoes (5)
         if probe is not None:
@@ -132,7 +133,7 @@ class MultiHeadAttention(Composite):
         return d_x
 
     def _split(self, data: Array, packing: Packing) -> Array:
-        """The k blocks of columns of packed rows ``(N, k E)``, padded: ``(k, B, heads, T, d)``."""
+        """Packed rows ``(N, k E)`` as ``(k, B, heads, T, d)``, padded with zeros."""
         padded = pad_packed_sequence(data, packing)
         steps, batch, columns = padded.shape
         blocks = columns // self.embed_size
@@ -140,7 +141,7 @@ class MultiHeadAttention(Composite):
         return parts.transpose(2, 1, 3, 0, 4)
 
     def _join(self, parts: Array, packing: Packing) -> Array:
-        """The packed rows ``(N, k E)`` of ``(k, B, heads, T, d)``; past the end is left out."""
+        """Undo :meth:`_split`: packed rows ``(N, k E)`` of ``(k, B, heads, T, d)``."""
         blocks, batch, _, steps, _ = parts.shape
         flat = parts.transpose(3, 1, 0, 2, 4).reshape(steps * batch, blocks * self.embed_size)
         return flat.take(packing.padded_rows(), axis=0)

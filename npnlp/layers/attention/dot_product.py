@@ -1,17 +1,17 @@
-"""Scaled dot-product attention: each step of a sequence looks at all of its steps.
+"""Scaled dot-product attention: each step of a sequence weighs all of its steps.
 
     (1)  s_ij = q_i . k_j / sqrt(d)
-    (2)  s_ij = -inf                           where the sequence has no step j
-    (3)  A_ij = exp(s_ij) / sum_m exp(s_im)    and 0 where it has no step i
-    (4)  P = dropout(A)                        while training
+    (2)  s_ij = -inf                           for a step j past the sequence's end
+    (3)  A_ij = exp(s_ij) / sum_m exp(s_im)    but 0 for a step i past the sequence's end
+    (4)  P = dropout(A)                        in training
     (5)  o_i = sum_j P_ij v_j
 
 Backward:
 
     undoes (5)  dP_ij = do_i . v_j,  dv_j = sum_i P_ij do_i
-    undoes (4)  dA = dropout's own
+    undoes (4)  dA = dropout.backward(dP)
     undoes (3)  ds_ij = A_ij (dA_ij - sum_m A_im dA_im)
-    undoes (2)  nothing: A is 0 there, and so is ds
+    undoes (2)  nothing to do: A is 0 there, and so is ds
     undoes (1)  dq_i = sum_j ds_ij k_j / sqrt(d),  dk_j = sum_i ds_ij q_i / sqrt(d)
 
 Source: Vaswani et al., "Attention is all you need", 2017, equation 1.
@@ -19,23 +19,17 @@ Source: Vaswani et al., "Attention is all you need", 2017, equation 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array, Random
-from npnlp.layers.base import LayerOptions
+from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.packing import Packing
 
 
-@dataclass(frozen=True)
-class DotProductCache:
-    """``q``, ``k`` and ``v (B, heads, T, d)``, ``weights (B, heads, T, T)``, which is A.
-
-    Row i of ``weights[b, head]`` says how step i of sequence b spreads its attention; it is 0 where
-    the sequence has no such step. ``dropped`` is P, which is A itself without dropout.
-    """
+class DotProductCache(Cache):
+    """``q``, ``k`` and ``v (B, heads, T, d)``; ``weights (B, heads, T, T)``: A; ``dropped``: P."""
 
     q: Array
     k: Array
@@ -46,7 +40,7 @@ class DotProductCache:
 
 
 class DotProductAttention(Composite):
-    """``o = softmax(q k^T / sqrt(d)) v``, over the steps that each sequence has.
+    """``o = softmax(q k^T / sqrt(d)) v`` over the steps of each sequence.
 
     ``dropout`` is the probability that a weight is dropped. No parameters.
     """
@@ -58,7 +52,7 @@ class DotProductAttention(Composite):
     def forward(
         self, q: Array, k: Array, v: Array, random: Random | None = None, *, packing: Packing
     ) -> tuple[Array, DotProductCache]:
-        """``o (B, heads, T, d)``, 0 past a sequence's end; q, k and v have that shape.
+        """``o (B, heads, T, d)`` of q, k, v of that shape; zero past a sequence's end.
 
         Without ``random`` (evaluation) no weight is dropped.
         """
@@ -68,7 +62,7 @@ class DotProductAttention(Composite):
         s = xp.matmul(q * q.shape[3] ** -0.5, k.swapaxes(2, 3))  # (1)
         if packing.lengths.min() < q.shape[2]:
             s = xp.where(steps < lengths, s, -float("inf"))  # (2)
-        # Softmax does not change when a row is shifted; its largest element keeps exp in range.
+        # Subtracting a row's maximum leaves its softmax unchanged and keeps exp in range.
         s -= s.real.max(axis=3)[..., None]
         weights = xp.exp(s, out=s)
         weights *= (steps[:, None] < lengths) / weights.sum(axis=3)[..., None]  # (3)

@@ -7,15 +7,16 @@
     (5)  hidden = LN(h)
     (6)  h_last, b = hidden_{length_b}, b      each sequence's own last step
 
-Backward is the same six lines from the last to the first; a position's gradient is the sum over
-the rows that looked it up. From hidden_t to x_s is one step of attention, however far apart t and s
-are: what a recurrent layer needs t - s factors for. Source: Vaswani et al., "Attention is all you
-need", 2017; Xiong et al., "On layer normalization in the transformer architecture", 2020.
+Backward is the same six lines from the last to the first; the gradient of a position is the sum
+over the rows that looked it up. Attention leads from hidden_t to x_s in one step, however far apart
+t and s are; a recurrent layer needs a product of t - s Jacobians. Source: Vaswani et al.,
+"Attention is all you need", 2017; Xiong et al., "On layer normalization in the transformer
+architecture", 2020.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Unpack
 
 from npnlp.backend import Array, Random
@@ -23,7 +24,7 @@ from npnlp.backend.operations import LookedUp, Rows
 from npnlp.checks import require_whole
 from npnlp.layers.attention.attention import AttentionProbe
 from npnlp.layers.attention.transformer_block import BlockCache, TransformerBlock
-from npnlp.layers.base import LayerOptions
+from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.layer_norm import LayerNorm, LayerNormCache
@@ -31,14 +32,13 @@ from npnlp.layers.linear import Linear, LinearCache
 from npnlp.layers.packing import Packing
 from npnlp.layers.pooling.per_sequence import require_rows
 
-#: How many positions are learned, unless said otherwise.
+#: The default number of learned positions.
 MAX_POSITIONS = 64
 
 
-@dataclass(frozen=True)
-class TransformerCache:
-    """``tokens (N,)``, or None where x was packed rows; ``positions (N,)``, rows of P; ``packing``;
-    the caches of (1), (3), each block of (4), and (5).
+class TransformerCache(Cache):
+    """``tokens (N,)``, or None where x was packed rows; ``positions (N,)``: the rows of P that were
+    looked up; ``packing``; the caches of (1), (3), each block of (4), and (5).
     """
 
     tokens: Array | None
@@ -53,13 +53,13 @@ class TransformerCache:
 class TransformerEncoder(Composite):
     """Packed sequences to hidden states, with the interface of a recurrent layer.
 
-    ``input_size`` is D, ``hidden_size`` is H, ``feedforward_size`` 4 H unless given. Steps from
-    ``max_positions - 1`` on share the last row of the position table: longer sequences run, but
-    those steps do not know their order.
+    ``input_size`` is D, ``hidden_size`` is H, ``feedforward_size`` 4 H unless given,
+    ``max_positions`` is M. Sequences may have more than M steps, but all steps from M - 1 on have
+    the same position.
 
-    Parameters: ``input.weight (H, D)``, ``input.bias (H,)``; ``position.weight (M, H)``, normal
-    with deviation 0.02 at first, M being ``max_positions``; and under the names of PyTorch's
-    ``nn.TransformerEncoder`` (``norm_first=True``, with a final norm)
+    Parameters: ``input.weight (H, D)``, ``input.bias (H,)``; ``position.weight (M, H)``, initially
+    normal with standard deviation 0.02; the others have the names of PyTorch's
+    ``nn.TransformerEncoder`` (``norm_first=True``, with a final norm):
     ``layers.0.self_attn.in_proj_weight``, ..., ``norm.weight``, ``norm.bias``.
 
     Raises :class:`InputError` for a size below 1, a ``num_heads`` that does not divide
@@ -159,7 +159,7 @@ class TransformerEncoder(Composite):
         return self.input.backward(d_h, cache.input)  # undoes (1)
 
     def top(self, h_last: Array) -> Array:
-        """The last states of the last layer: there are no others."""
+        """``h_last`` itself, as there is one last state; see :meth:`RecurrentStack.top`."""
         return h_last
 
     def top_backward(self, d: Array) -> Array:
@@ -169,7 +169,7 @@ class TransformerEncoder(Composite):
     def _join_gradients(
         self, dy: tuple[Array | None, Array | None], cache: TransformerCache
     ) -> Array:
-        """``dL/dhidden (N, H)`` of both outputs together: undoes (6)."""
+        """``dL/dhidden (N, H)``, summed over both outputs: undoes (6)."""
         d_hidden, d_last = dy
         if d_hidden is None:
             joined = self.backend.zeros((cache.packing.rows, self.hidden_size), self.dtype)
@@ -183,5 +183,5 @@ class TransformerEncoder(Composite):
 
 
 def _of_layer(probe: AttentionProbe, layer: int) -> AttentionProbe:
-    """``probe``, told which layer it is shown."""
+    """``probe``, with the index of the layer in the trace."""
     return lambda trace: probe(replace(trace, layer=layer))

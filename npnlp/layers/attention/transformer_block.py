@@ -1,4 +1,4 @@
-"""One layer of a pre-norm transformer: attention, then a network at each step, both residual.
+"""One layer of a pre-norm transformer: attention, then a feedforward network, both residual.
 
     (1)  a = MHA(LN1(h))              npnlp/layers/attention/attention.py
     (2)  m = h + dropout(a)
@@ -6,24 +6,26 @@
     (4)  f = W_2 dropout(f) + b_2
     (5)  y = m + dropout(f)
 
-A sum hands its gradient to both of its terms, so from y to h there is a way back without a factor:
-    undoes (5)  dm = dy, df = dropout's of dy      undoes (2)  dh = dm, da = dropout's of dm
-and what comes back through (4), (3) is added to dm, through (1) to dh.
+The gradient of a sum goes to both of its terms, so the gradient of y reaches h unchanged along the
+residual path:
 
-With the norm inside the branch ("pre-norm") that way has no norm on it either, which is why it
-learns without a warm-up. Source: Xiong et al., "On layer normalization in the transformer
-architecture", 2020, table 1; equal to PyTorch's ``nn.TransformerEncoderLayer(norm_first=True)``.
+    undoes (5)  dm = dy, df = dropout.backward(dy)
+    undoes (2)  dh = dm, da = dropout.backward(dm)
+
+The gradient through (4) and (3) is added to dm, that through (1) to dh. The norms are inside the
+branches ("pre-norm"), so the residual path has none, and training needs no warm-up. Source: Xiong
+et al., "On layer normalization in the transformer architecture", 2020, table 1; equal to PyTorch's
+``nn.TransformerEncoderLayer(norm_first=True)``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.layers.activation import ReLU, ReLUCache
 from npnlp.layers.attention.attention import AttentionCache, AttentionProbe, MultiHeadAttention
-from npnlp.layers.base import LayerOptions
+from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.layer_norm import LayerNorm, LayerNormCache
@@ -31,8 +33,7 @@ from npnlp.layers.linear import Linear, LinearCache
 from npnlp.layers.packing import Packing
 
 
-@dataclass(frozen=True)
-class BlockCache:
+class BlockCache(Cache):
     """The caches of the sub-layers in the order of the forward pass."""
 
     norm1: LayerNormCache
@@ -50,8 +51,8 @@ class TransformerBlock(Composite):
     """``m = h + dropout(MHA(LN1(h)))``, ``y = m + dropout(FF2(dropout(relu(FF1(LN2(m))))))``.
 
     Sub-layers have PyTorch's names: ``self_attn``, ``linear1``, ``linear2``, ``norm1``, ``norm2``.
-    ``dropout`` is the probability in all four places: on the attention weights, on what each
-    branch adds, and inside the feedforward network.
+    ``dropout`` is the probability of all four dropouts: of attention weights, of both branches'
+    results, and inside the feedforward network.
     """
 
     def __init__(
@@ -99,13 +100,13 @@ class TransformerBlock(Composite):
         return m + f, cache  # (5)
 
     def backward(self, dy: Array, cache: BlockCache, probe: AttentionProbe | None = None) -> Array:
-        """Add the gradients of all parameters; return ``dL/dh``. ``probe`` sees the attention."""
-        d_f = self.dropout.backward(dy, cache.dropout2)  # undoes (5), its branch
+        """Add the gradients of all parameters; return ``dL/dh``. ``probe`` sees attention."""
+        d_f = self.dropout.backward(dy, cache.dropout2)  # undoes (5), the branch
         d_f = self.linear2.backward(d_f, cache.linear2)  # undoes (4)
         d_f = self.dropout.backward(d_f, cache.dropout)
         d_f = self.relu.backward(d_f, cache.relu)  # undoes (3)
         d_f = self.linear1.backward(d_f, cache.linear1)
-        d_m = dy + self.norm2.backward(d_f, cache.norm2)  # undoes (5), its straight way
-        d_a = self.dropout.backward(d_m, cache.dropout1)  # undoes (2), its branch
+        d_m = dy + self.norm2.backward(d_f, cache.norm2)  # undoes (5), the residual path
+        d_a = self.dropout.backward(d_m, cache.dropout1)  # undoes (2), the branch
         d_a = self.self_attn.backward(d_a, cache.self_attn, probe)  # undoes (1)
-        return d_m + self.norm1.backward(d_a, cache.norm1)  # undoes (2), its straight way
+        return d_m + self.norm1.backward(d_a, cache.norm1)  # undoes (2), the residual path

@@ -2,7 +2,7 @@
 
     (1)  a_n = W h_n + b                        all N packed rows in one product
     (2)  u_n = tanh(a_n)
-    (3)  e_n = u_n . c                          how like the context vector c
+    (3)  e_n = u_n . c                          similarity to the context vector c
     (4)  alpha_n = exp(e_n) / sum exp(e_m)      over the steps m of n's own sequence
     (5)  y_b = sum alpha_n h_n                  over the steps n of sequence b
 
@@ -20,22 +20,20 @@ classification", 2016, equations 5 to 7.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Unpack
 
 from npnlp.backend import Array
-from npnlp.layers.base import LayerOptions, uniform_fan
+from npnlp.layers.base import Cache, LayerOptions, uniform_fan
 from npnlp.layers.packing import Packing
 from npnlp.layers.pooling.per_sequence import padded_with_lowest, require_rows, spread, total
 from npnlp.layers.pooling.plain import Pooling
 
 
-@dataclass(frozen=True)
-class AttentionPoolingCache:
-    """``hidden (N, D)``; ``u (N, D)``, their tanh layer; ``packing``.
+class AttentionPoolingCache(Cache):
+    """``hidden (N, D)``; ``u (N, D)``; ``alpha (N,)``, the weight of each packed row; ``packing``.
 
-    ``alpha (N,)`` are the weights, one a packed row, which sum to 1 over each sequence: to be shown
-    beside its characters (:func:`npnlp.layers.pad_packed_sequence` lays them out).
+    The weights of a sequence sum to 1. :func:`npnlp.layers.pad_packed_sequence` lays them out to be
+    shown beside its characters.
     """
 
     hidden: Array
@@ -67,7 +65,7 @@ class AttentionPooling(Pooling):
         u += weights["bias"]
         xp.tanh(u, out=u)  # (2)
         e = xp.dot(u, weights["context"])  # (3)
-        # Softmax does not change when a sequence is shifted; its maximum keeps exp in range.
+        # Subtracting a sequence's maximum leaves its softmax unchanged and keeps exp in range.
         e -= spread(padded_with_lowest(e, packing).max(axis=0), packing)
         exponentials = xp.exp(e)
         alpha = exponentials / spread(total(exponentials[:, None], packing), packing)[:, 0]  # (4)

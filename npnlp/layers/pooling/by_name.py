@@ -1,12 +1,12 @@
-"""Poolings by name: from the hidden states of a sequence to one vector of it.
+"""Poolings by name: from the hidden states of a sequence to one vector.
 
-    last       y = h_last                  what a recurrent layer has come to
+    last       y = h_last                  the state after the last step
     mean       y = (h_1 + ... + h_L) / L
     max        y_d = max_t h_td            of each feature
     attention  y = sum_t alpha_t h_t       learned weights
 
-Each looks at the sequence's own L steps only. Their gradients differ in the way back from the loss
-to step t: through the whole recurrence (last), or also straight to it (the others).
+Each uses only the L steps of the sequence itself. The gradient of "last" reaches step t through the
+recurrence only; that of the others also reaches it directly.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Between a row a sequence, ``(B, ...)`` in the caller's order, and packed rows ``(N, ...)``.
+"""From one row per sequence ``(B, ...)``, in the caller's order, to packed rows ``(N, ...)``, and
+back.
 
-:func:`spread` and :func:`total` are each other's transpose: each undoes the other in a backward
-pass.
+:func:`spread` and :func:`total` are transposes: each is the other's backward pass.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from npnlp.layers.packing import Packing
 
 
 def spread(rows: Array, packing: Packing) -> Array:
-    """``out[n] = rows[b]`` of the sequence b that packed row n belongs to: ``(N, ...)``."""
+    """``out[n] = rows[b]``, b being the sequence of packed row n: ``(N, ...)``."""
     return rows.take(packing.backend.asarray(packing.sequences), axis=0)
 
 
@@ -24,9 +24,9 @@ def total(data: Array, packing: Packing) -> Array:
 
 
 def padded_with_lowest(data: Array, packing: Packing) -> Array:
-    """The real part as ``(T, B, ...)``, minus infinity where a sequence has ended: for a maximum.
+    """The real part, padded with minus infinity to ``(T, B, ...)``: to take a maximum over steps.
 
-    For complex data, whose imaginary part is a direction of change, the real part decides.
+    Complex data are those of a complex step; they are compared by their real part.
     """
     steps, batch = len(packing.batch_sizes), len(packing.lengths)
     real = data.real
@@ -37,7 +37,7 @@ def padded_with_lowest(data: Array, packing: Packing) -> Array:
 
 
 def require_rows(data: Rows, packing: Packing, name: str = "x") -> None:
-    """Raise :class:`InputError` where ``data`` has not one row for each packed row."""
+    """Raise :class:`InputError` where ``data`` does not have N rows."""
     if len(data) != packing.rows:
         raise InputError(
             f"{name} has {len(data)} rows for a packing of {packing.rows} rows; "

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 from npnlp.backend import Array
-from npnlp.layers.base import Layer, LayerOptions
+from npnlp.layers.base import Cache, Layer, LayerOptions
 from npnlp.layers.packing import Packing
 from npnlp.layers.pooling.per_sequence import padded_with_lowest, require_rows, spread, total
 
 
 class Pooling(Layer, ABC):
-    """What all poolings share: ``features`` is D, the size of a hidden state and of the result."""
+    """Base of all poolings: ``features`` is D, the size of a hidden state and of the result."""
 
     def __init__(self, features: int, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
@@ -29,33 +28,25 @@ class Pooling(Layer, ABC):
 
     @abstractmethod
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Array | None]:
-        """``(dL/dhidden (N, D), dL/dh_last (B, D))``; None for the one that is not used."""
-
-
-@dataclass(frozen=True)
-class LastPoolingCache:
-    """Nothing: the derivative of a copy needs no memory."""
+        """``(dL/dhidden (N, D), dL/dh_last (B, D))``; None for an input that is not used."""
 
 
 class LastPooling(Pooling):
     """``y = h_last``; backward ``dh_last = dy``."""
 
-    def forward(
-        self, hidden: Array, h_last: Array, *, packing: Packing
-    ) -> tuple[Array, LastPoolingCache]:
-        """See :meth:`Pooling.forward`."""
-        return h_last, LastPoolingCache()  # (1)
+    def forward(self, hidden: Array, h_last: Array, *, packing: Packing) -> tuple[Array, None]:
+        """See :meth:`Pooling.forward`; a copy needs no cache."""
+        return h_last, None  # (1)
 
-    def backward(self, dy: Array, cache: LastPoolingCache) -> tuple[None, Array]:
+    def backward(self, dy: Array, cache: None) -> tuple[None, Array]:
         """See :meth:`Pooling.backward`."""
         return None, dy  # undoes (1)
 
 
-@dataclass(frozen=True)
-class MeanPoolingCache:
-    """``shares (B, 1)``: one over each sequence's length; ``packing``."""
+class MeanPoolingCache(Cache):
+    """``scale (B, 1)``: one over each sequence's length; ``packing``."""
 
-    shares: Array
+    scale: Array
     packing: Packing
 
 
@@ -67,29 +58,28 @@ class MeanPooling(Pooling):
     ) -> tuple[Array, MeanPoolingCache]:
         """See :meth:`Pooling.forward`."""
         require_rows(hidden, packing, "hidden")
-        shares = self.backend.asarray(1.0 / packing.lengths[:, None], dtype=hidden.dtype)
+        scale = self.backend.asarray(1.0 / packing.lengths[:, None], dtype=hidden.dtype)
         sums = total(hidden, packing)  # (1)
-        return sums * shares, MeanPoolingCache(shares, packing)  # (2)
+        return sums * scale, MeanPoolingCache(scale, packing)  # (2)
 
     def backward(self, dy: Array, cache: MeanPoolingCache) -> tuple[Array, None]:
         """See :meth:`Pooling.backward`."""
-        d_sums = dy * cache.shares  # undoes (2)
+        d_sums = dy * cache.scale  # undoes (2)
         return spread(d_sums, cache.packing), None  # undoes (1)
 
 
-@dataclass(frozen=True)
-class MaxPoolingCache:
-    """``rows (B, D)``: the packed row that each maximum stands in; ``size``, which is N."""
+class MaxPoolingCache(Cache):
+    """``entries (B, D)``: the index of each maximum in the flattened ``hidden``; ``rows``: N."""
 
-    rows: Array
-    size: int
+    entries: Array
+    rows: int
 
 
 class MaxPooling(Pooling):
-    """``y_bd = max_t h_tbd``; backward: ``dy_bd`` to the first step where the maximum stands.
+    """``y_bd = max_t h_tbd``; backward: ``dy_bd`` to the first step that has the maximum.
 
-    As PyTorch's ``max(dim)``. For complex states, whose imaginary part is a direction of change,
-    the real part decides.
+    As PyTorch's ``max(dim)``. Complex states, whose imaginary part is the direction of a complex
+    step, are compared by their real part.
     """
 
     def forward(
@@ -97,28 +87,16 @@ class MaxPooling(Pooling):
     ) -> tuple[Array, MaxPoolingCache]:
         """See :meth:`Pooling.forward`."""
         require_rows(hidden, packing, "hidden")
+        xp, batch = self.backend.xp, len(packing.lengths)
         steps = padded_with_lowest(hidden, packing).argmax(axis=0)  # (1), the first of several
-        rows = self._starts(packing).take(steps) + self._places(packing)
-        y = hidden.reshape(-1).take(self._flat(rows))  # (2)
-        return y, MaxPoolingCache(rows, len(hidden))
+        places = packing.unsort(xp.arange(batch))[:, None]
+        rows = xp.array(packing.offsets).take(steps) + places  # the packed row of each maximum
+        entries = rows * self.features + xp.arange(self.features)
+        return hidden.reshape(-1).take(entries), MaxPoolingCache(entries, len(hidden))  # (2)
 
     def backward(self, dy: Array, cache: MaxPoolingCache) -> tuple[Array, None]:
         """See :meth:`Pooling.backward`."""
-        d_hidden = self.backend.zeros((cache.size * self.features,), dy.dtype)
-        # No place is named twice: sequences share no row, and features no column.
-        d_hidden[self._flat(cache.rows).reshape(-1)] = dy.reshape(-1)  # undoes (2)
-        return d_hidden.reshape(cache.size, self.features), None
-
-    def _starts(self, packing: Packing) -> Array:
-        """``(T,)``: the row that each step begins at."""
-        return self.backend.xp.array(packing.offsets)  # type: ignore[no-any-return]
-
-    def _places(self, packing: Packing) -> Array:
-        """``(B, 1)``: how many rows after that each sequence stands, in the caller's order."""
-        batch = len(packing.lengths)
-        return packing.unsort(self.backend.xp.arange(batch))[:, None]
-
-    def _flat(self, rows: Array) -> Array:
-        """Where entry d of row ``rows[b, d]`` lies in ``hidden`` without its shape."""
-        flat: Array = rows * self.features + self.backend.xp.arange(self.features)
-        return flat
+        d_hidden = self.backend.zeros((cache.rows * self.features,), dy.dtype)
+        # No index occurs twice: sequences share no row, and features share no column.
+        d_hidden[cache.entries.reshape(-1)] = dy.reshape(-1)  # undoes (2)
+        return d_hidden.reshape(cache.rows, self.features), None

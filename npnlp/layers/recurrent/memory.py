@@ -10,8 +10,10 @@ from npnlp.backend import Array
 from npnlp.backend.operations import Rows, States
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.cell import Cell
+from npnlp.summary import summarized
 
 
+@summarized
 class RecurrentCache(NamedTuple):
     """What backpropagation through time has to remember.
 
@@ -40,6 +42,7 @@ class RecurrentCache(NamedTuple):
         return sum(a.nbytes for a in (*self.states, *self.memory, *(self.initial or ())))
 
 
+@summarized
 @dataclass(frozen=True)
 class RecurrentTrace:
     """What a probe sees of a backward pass, a row for each packed row.

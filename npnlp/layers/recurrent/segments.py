@@ -27,8 +27,10 @@ from npnlp.errors import InputError
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.memory import RecurrentCache
 from npnlp.layers.recurrent.recurrent import Recurrent
+from npnlp.summary import summarized
 
 
+@summarized
 @dataclass(frozen=True)
 class Segment:
     """Packed rows ``start`` to ``end``: some steps of the sequences that are still running."""
@@ -38,6 +40,7 @@ class Segment:
     packing: Packing
 
 
+@summarized
 @dataclass(frozen=True)
 class SegmentedCache:
     """``x`` of the caller; ``packing`` of the whole.

@@ -10,14 +10,15 @@ from npnlp.backend.operations import LookedUp, Rows
 from npnlp.errors import InputError, require_known
 from npnlp.layers.base import LayerOptions
 from npnlp.layers.composite import Composite
-from npnlp.layers.dropout import Dropout
+from npnlp.layers.dropout import Dropout, VariationalDropout
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.cells import CELLS
 from npnlp.layers.recurrent.memory import RecurrentCache, RecurrentTrace
 from npnlp.layers.recurrent.recurrent import Recurrent
-from npnlp.layers.variational import VariationalDropout
+from npnlp.summary import summarized
 
 
+@summarized
 class StackCache(NamedTuple):
     """Of each layer from below: the caches of its directions, and that of the dropout before it."""
 

@@ -127,8 +127,8 @@ def test_what_is_not_a_number_stays_in_its_sequence_and_is_not_hidden(cell: str)
 
 
 def test_what_has_no_compiled_loop_goes_by_numpy() -> None:
-    for name, other in (("elman", "complex128"), ("lstm", "float16"), ("gru", "int64")):
-        assert not is_compiled(CELLS[name](3, 4, backend=NUMBA), other)
+    for name, kind in (("elman", "complex128"), ("lstm", "float16"), ("gru", "int64")):
+        assert not is_compiled(CELLS[name](3, 4, backend=NUMBA), kind)
     assert is_compiled(CELLS["gru"](3, 4, backend=NUMBA), "float64")
     assert NUMBA.recurrent_passes("", 4, np.dtype("float32")) is None
     found, expected = (passes(b, "lstm", [3, 5], 8, "complex128") for b in (NUMBA, NUMPY))
