@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from npnlp.backend import Array, Backend
 from npnlp.diagnosis.replay import Rebuilt
 from npnlp.layers import Layer, Packing, SoftmaxCrossEntropy
-from npnlp.layers.recurrent.memory import RecurrentTrace
 from npnlp.layers.recurrent.cell import Cell
+from npnlp.layers.recurrent.memory import RecurrentTrace
 from npnlp.layers.recurrent.stack import StackCache
 from npnlp.training.clipping import clip_grad_norm, squared_norms
 from npnlp.training.step_record import Replay

@@ -42,6 +42,7 @@ from npnlp.layers.recurrent.elman import Elman
 from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
 from npnlp.layers.recurrent.lstm import LSTM
 from npnlp.layers.recurrent.memory import RecurrentCache
+from npnlp.layers.recurrent.recurrent import Recurrent
 from npnlp.summary import summarized
 
 Floats = NDArray[np.float64]
@@ -120,7 +121,8 @@ def slopes_of_lstm(states: Several, memory: Several) -> tuple[Several, Several]:
     return slopes, (o - h * tanh_c, f)
 
 
-#: The formula of each cell. A subclass of a cell has that of the cell, unless it is named itself.
+#: The formula of each cell. A subclass has that of its cell, unless it is named itself or overrides
+#: the mathematics.
 FORMULAS: dict[type[Cell], Formula] = {
     Elman: elman, GRU: gru, GRUResetBefore: gru_reset_before, LSTM: lstm,
 }  # fmt: skip
@@ -176,6 +178,8 @@ def steps_of(layer: Cell, cache: RecurrentCache) -> Steps:
     Raises :class:`InputError` for a cell that :data:`FORMULAS` does not have.
     """
     families = type(layer).__mro__
+    if isinstance(layer, Recurrent) and not layer.kind():
+        families = families[:1]  # a cell with its own mathematics has to be named itself
     formula = next((FORMULAS[family] for family in families if family in FORMULAS), None)
     slopes_of = next((SLOPES[family] for family in families if family in SLOPES), None)
     if formula is None or slopes_of is None:

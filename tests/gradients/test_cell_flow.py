@@ -226,6 +226,15 @@ def test_a_cell_without_a_formula_is_named() -> None:
         steps_of(other, None)  # type: ignore[arg-type]
 
 
+def test_a_subclass_with_its_own_mathematics_has_no_formula_of_its_cell() -> None:
+    class Own(LSTM):
+        def step(self, *given: Any) -> Any:
+            return super().step(*given)
+
+    with pytest.raises(InputError, match="no formula for the Jacobian of Own"):
+        gradient_flow(Pass(Own(D, H, dtype=np.float64, random=Random(3)), "lstm").back()[0])
+
+
 def test_a_subclass_has_the_formula_of_its_cell() -> None:
     class Mine(LSTM):
         pass

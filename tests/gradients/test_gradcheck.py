@@ -338,8 +338,11 @@ class UnsortedElman(Elman):
 
 
 class NoRecurrentGradient(Elman):
-    def _add_recurrent_grads(self, delta: Array, cache: Any) -> None:
-        pass
+    def backward(self, dy: Any, cache: Any, probe: Any = None) -> Any:
+        kept = self.grads["weight_hh_l0"].copy()
+        found = super().backward(dy, cache, probe)
+        self.grads["weight_hh_l0"][...] = kept
+        return found
 
 
 class LastOfTheBatch(Elman):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npnlp.backend import Backend, Random, get_backend
+from npnlp.backend.operations import LookedUp
 from npnlp.errors import InputError
 from npnlp.gradients import check_gradients
 from npnlp.layers import Elman, Packing
@@ -50,10 +51,10 @@ def inputs(
     """What forward takes: ``[x]`` or ``[x, h0, ...]``, and its keywords."""
     backend, rows = layer.backend, sum(lengths)
     keywords: dict[str, Any] = {"packing": Packing.of(np.array(lengths), backend)}
+    arrays: list[Any] = [backend.asarray(draw(0, V if looked_up else rows, D))]
     if looked_up:
         tokens = np.random.default_rng(0).integers(0, V, rows)
-        keywords["tokens"] = backend.asarray(tokens)
-    arrays = [backend.asarray(draw(0, V if looked_up else rows, D))]
+        arrays = [LookedUp(arrays[0], backend.asarray(tokens))]
     if h0:
         arrays += draws(layer, len(lengths), 1)
     return arrays, keywords

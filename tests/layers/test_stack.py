@@ -381,12 +381,12 @@ def test_gradients_by_complex_step(cell: str, variant: dict[str, Any], backend: 
     by_token = layer.directions == 2  # both directions then add into one table
     keywords: dict[str, Any] = {"packing": Packing.of(np.array(lengths), backend)}
     keywords["random"] = Random(6, "masks")
-    inputs = [draw(1, V if by_token else sum(lengths), D)]
+    x: Any = backend.asarray(draw(1, V if by_token else sum(lengths), D))
     if by_token:
-        keywords["tokens"] = backend.asarray(np.array([0, 3, 3, 1, 4, 0]))
-    else:  # every other check is without initial states
-        inputs += states_for(layer, cell, 3)
-    report = check_gradients(layer, *(backend.asarray(value) for value in inputs), **keywords)
+        x = LookedUp(x, backend.asarray(np.array([0, 3, 3, 1, 4, 0])))
+    # every other check is without initial states
+    states = [] if by_token else map(backend.asarray, states_for(layer, cell, 3))
+    report = check_gradients(layer, x, *states, **keywords)
     assert report.passed, str(report)
     assert {row.quantity for row in report.rows} >= set(layer.parameters) | {"input 0"}
 

@@ -15,7 +15,6 @@ from npnlp.backend.cuda.backend import CupyBackend
 from npnlp.backend.cuda.kernel_source import kernel_source
 from npnlp.backend.cuda.products import Namespace
 from npnlp.backend.numpy_backend import NumpyBackend
-from npnlp.backend.tuned.maps import AffineMaps
 from tests.support.shim import compiled
 
 KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
@@ -79,7 +78,6 @@ class CupyOnShim(CupyBackend):
         self.reason, self.fused, self.captured = "", fused, False
         self.kernels: Any = ShimKernels()
         self.xp = Namespace(np, self.kernels)
-        self._maps = AffineMaps(self.xp, self.small_product)
 
     asarray = NumpyBackend.asarray
     to_numpy = NumpyBackend.to_numpy

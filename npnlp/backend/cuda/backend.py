@@ -55,7 +55,6 @@ class CupyBackend(Backend):
         _require_device(cupy)
         self.kernels = Kernels(cupy)
         self.xp = Namespace(cupy, self.kernels)
-        self._maps = AffineMaps(self.xp, self.small_product)
 
     def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
         """See :meth:`Backend.asarray`."""
@@ -123,7 +122,8 @@ class CupyBackend(Backend):
         """See :meth:`Backend.recurrent_passes`."""
         if not self.fused or not recurrence.supports(kind, dtype):
             return None
-        return KernelPasses(kind, hidden_size, self._maps, self.segment_sum)
+        maps = AffineMaps(self.xp, self.small_product)
+        return KernelPasses(kind, hidden_size, maps, self.segment_sum)
 
     def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
         """See :meth:`Backend.cross_entropy_passes`."""
