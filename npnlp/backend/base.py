@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import layout, plain
+from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random
 
 #: An array of the backend in use. CuPy's arrays answer to the same names as NumPy's.
@@ -183,10 +184,10 @@ class Backend(ABC):
         """What follows a classifier's encoder in one call, with the bits of the layers, or None."""
         return None
 
-    def reading(self, kind: str, dtype: Any) -> Any:
-        """Compiled passes over many sequences (``backend/compiled/inference/passes.py``), or None.
+    def prefix_passes(self, kind: str, dtype: np.dtype[Any]) -> PrefixPasses | None:
+        """Passes over many sequences that begin alike, for a recurrent layer of this ``kind``.
 
-        ``kind`` is that of the recurrent layer.
+        None where there are none; :class:`npnlp.inference.trees.TreePredictor` is the reference.
         """
         return None
 

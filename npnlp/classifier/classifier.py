@@ -20,7 +20,7 @@ from npnlp.files.tensors import (
     require_room,
     save_tensors,
 )
-from npnlp.inference import can_read, largest, make_reader, read_one
+from npnlp.inference import can_predict, largest, make_predictor, predict_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
@@ -108,7 +108,7 @@ class Classifier:
         """The probability of each class for each name ``(len(surnames), C)``.
 
         A name alone, and many together, go a shorter way where the model allows it
-        (:func:`npnlp.inference.can_read`): the same numbers, but for the order of sums.
+        (:func:`npnlp.inference.can_predict`): the same numbers, but for the order of sums.
         Raises :class:`InputError` for a name that is empty.
         """
         return self._probabilities(*self._encode(surnames))
@@ -125,20 +125,20 @@ class Classifier:
             probabilities = self._probabilities(tokens, lengths)
             classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
             return classes, np.take_along_axis(probabilities, classes, axis=1)
-        if len(lengths) >= MANY and can_read(self.model) and lengths.max() <= LONGEST:
-            best, shares = make_reader(self.model).best(tokens, lengths)
+        if len(lengths) >= MANY and can_predict(self.model) and lengths.max() <= LONGEST:
+            best, shares = make_predictor(self.model).best(tokens, lengths)
         else:
             best, shares = largest(self._probabilities(tokens, lengths))
         return best[:, None], shares[:, None]
 
     def _probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
         """The shortest way for so many sequences of these lengths."""
-        readable = can_read(self.model)
+        readable = can_predict(self.model)
         if len(lengths) == 1 and readable and len(tokens) <= LONGEST:
-            return read_one(self.model, tokens)[None]
+            return predict_one(self.model, tokens)[None]
         if len(lengths) < MANY or not readable:
             return self.packed_probabilities(tokens, lengths)
-        read, short = make_reader(self.model).probabilities, lengths <= LONGEST
+        read, short = make_predictor(self.model).probabilities, lengths <= LONGEST
         if short.all():
             return read(tokens, lengths)
         out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)

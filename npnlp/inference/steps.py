@@ -19,7 +19,7 @@ class Steps:
     """
 
     def __init__(self, cell: Recurrent, batch: int) -> None:
-        self.cell, self._xp = cell, cell.backend.xp
+        self.cell, self.xp = cell, cell.backend.xp
         gates, size = len(cell.gates), cell.hidden_size
         weight = cell.scaled(cell.weight("weight_ih"))
         bias = cell.scaled(cell.bias_of_input())
@@ -32,7 +32,7 @@ class Steps:
 
     def project(self, x: Array) -> Array:
         """(1) of rows ``x (m, D)``: ``(m, H)``, or ``(G, m, H)`` of a cell with several gates."""
-        u: Array = self._xp.matmul(x, self._weight)  # (1)
+        u: Array = self.xp.matmul(x, self._weight)  # (1)
         u += self._bias
         return u
 
@@ -58,6 +58,18 @@ class Steps:
         def known(x: Array, gates: slice = ALL) -> Array:
             return product[gates] if x is hidden else recur(x, gates)
 
-        now = [u, *(self._xp.empty(u.shape[-2:], u.dtype) for _ in cell.memory[1:])]
+        now = [u, *(self.xp.empty(u.shape[-2:], u.dtype) for _ in cell.memory[1:])]
         cell.step(now, before, known, *self._constants)  # (3)
         return [now[place] for place in self._places]
+
+
+def projected(cell: Recurrent, x: Array) -> Array:
+    """``W_ih x + b`` of every row of ``x (m, D)``, as the equations have it: ``(G, m, H)``."""
+    sums = x @ cell.weight("weight_ih").T + cell.bias_of_input()
+    gates = sums.reshape(len(x), -1, cell.hidden_size).swapaxes(0, 1)
+    return cell.backend.xp.ascontiguousarray(gates)  # type: ignore[no-any-return]
+
+
+def bias_in_step(cell: Recurrent) -> Array | None:
+    """What the cell adds to the last gate's product in each step; None where it adds nothing."""
+    return cell.bias_in_step()

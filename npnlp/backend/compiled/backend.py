@@ -12,13 +12,14 @@ from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: l
 
 from npnlp.backend.base import Array, Head, Learned
 from npnlp.backend.compiled import layout, learning, linear, philox, products, sums
-from npnlp.backend.compiled.inference import passes as reading
+from npnlp.backend.compiled.inference.passes import WALKS, CompiledPasses
 from npnlp.backend.compiled.loops import recurrence
 from npnlp.backend.compiled.threads.sharing import share
 from npnlp.backend.compiled.vectors import elementwise
 from npnlp.backend.layout import Integers, Layout, Numbered
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.backend.plain import AdamNumbers
+from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random, keep_threshold
 from npnlp.backend.threads import THREAD_VARIABLES, threads_now
 
@@ -192,9 +193,9 @@ class CompiledBackend(NumpyBackend):
         correct = np.int64(learning.learn(*arguments))
         return Learned(logits, losses, correct, d)
 
-    def reading(self, kind: str, dtype: Any) -> Any:
-        """See :meth:`Backend.reading`."""
-        return reading if kind in reading.KINDS and np.dtype(dtype).char in REALS else None
+    def prefix_passes(self, kind: str, dtype: np.dtype[Any]) -> PrefixPasses | None:
+        """See :meth:`Backend.prefix_passes`."""
+        return CompiledPasses(kind) if kind in WALKS and dtype.char in REALS else None
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""
