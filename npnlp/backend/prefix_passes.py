@@ -2,7 +2,7 @@
 
 A recurrent network's state after a prefix depends on that prefix alone. Sequences that begin alike
 are therefore computed together, as trees of their prefixes, each prefix once. The reference in
-array calls is :class:`npnlp.inference.trees.TreePredictor`; every such object has to equal it.
+array calls is :class:`npnlp.inference.predictor.TreePredictor`; every such object has to equal it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class PrefixTrees(SortedSequences, Protocol):
         adds in each step to the last gate's product; None where it adds nothing.
         """
 
-    def ngrams(self, block: slice, orders: Sequence[int], keys: Array, weights: Array) -> Array:
-        """A bag of n-grams of each sequence, ``(b, O)``: see :mod:`npnlp.layers.ngrams`.
+    def ngrams(self, orders: Sequence[int], keys: Array, weights: Array) -> Array:
+        """A bag of n-grams of every sequence, ``(m, O)``: see :mod:`npnlp.layers.ngrams`.
 
         ``orders`` are the n, ``keys (R,)`` the known n-grams and ``weights (R, O)`` their rows.
         """
@@ -73,8 +73,8 @@ class PrefixPasses(Protocol):
         below ``num_tokens``, and ``ValueError`` for lengths that are not those of ``tokens``.
         """
 
-    def multiply(self, x: Array, weight: Array) -> Array:
-        """``x W^T``: ``(b, O)`` of ``x (b, K)`` and ``weight (O, K)``."""
+    def multiply(self, x: Array, weight: Array, before: Array | None) -> Array:
+        """``x W^T + before``: ``(b, O)`` of ``x (b, K)``, ``weight (O, K)``, ``before (b, O)``."""
 
     def finish(
         self, x: Array, weight: Array, before: Array | None, bias: Array,

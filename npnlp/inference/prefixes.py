@@ -71,16 +71,16 @@ class Trees:
     def levels(self, block: slice) -> tuple[list[Level], Integers]:
         """A tree's levels from the root, and for each node that ends, in order, its sequence."""
         shared, last = self._shared[block], self._last[block]
-        levels, ends, above = [], [], np.zeros(len(last), dtype=np.intp)
-        for depth in range(last.max() + 1):
+        ends = np.argsort(last, kind="stable")
+        levels, start, above = [], 0, np.zeros(len(last), dtype=np.intp)
+        for depth, stop in enumerate(np.bincount(last).cumsum().tolist()):
             goes_on = (shared <= depth) & (depth < last)
-            inner, end = np.flatnonzero(goes_on), np.flatnonzero(depth == last)
-            nodes = np.concatenate([inner, end])
+            inner = np.flatnonzero(goes_on)
+            nodes = np.concatenate([inner, ends[start:stop]])
             tokens = self._columns[depth, block].take(nodes).astype(np.intp)
             levels.append(Level(tokens, above.take(nodes), len(inner)))
-            ends.append(end)
-            above = goes_on.cumsum() - 1
-        return levels, self.order[block].take(np.concatenate(ends))
+            above, start = goes_on.cumsum() - 1, stop
+        return levels, self.order[block].take(ends)
 
 
 def _padded(tokens: Integers, lengths: Integers, num_tokens: int, reverse: bool) -> Integers:

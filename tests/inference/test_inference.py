@@ -104,7 +104,7 @@ def test_trees_and_chains_find_what_forward_finds(
 def test_several_trees_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model, (tokens, lengths) = make(), sequences(700)
     expected = TreePredictor(model).probabilities(tokens, lengths)
-    monkeypatch.setattr("npnlp.inference.trees.STEP_NUMBERS", 1)
+    monkeypatch.setattr("npnlp.inference.predictor.STEP_NUMBERS", 1)
     predictor = TreePredictor(model)
     assert predictor.block < 100
     assert predictor.probabilities(tokens, lengths) == pytest.approx(expected, abs=1e-12)

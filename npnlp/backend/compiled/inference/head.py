@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.products import aligned, put_product, turn
-from npnlp.backend.compiled.vectors.elementwise import add, columns, exp
+from npnlp.backend.compiled.products import add_product, aligned, turn
+from npnlp.backend.compiled.vectors.elementwise import columns, exp
 from npnlp.backend.compiled.vectors.kernel import inner, kernel
 from npnlp.backend.compiled.vectors.tile import ROW
 
@@ -29,29 +29,31 @@ def finish(
     for, however few classes there are, and softmax takes as many at once.
     """
     count, width = len(last_bias), ROW // x.itemsize
-    first, second = with_bias(weights, bias), with_bias(last, last_bias)
-    turned, y = panels_with_ones(x.shape[1], x), panels_with_ones(len(weights), x)
-    z, more = np.zeros((count + 2, BLOCK), x.dtype), np.zeros((len(weights), width), x.dtype)
-    places, rest = np.empty(BLOCK, np.int32), np.empty((0, width), x.dtype)  # all panels are whole
-    own = columns(0, width)
+    turned, y = panels_of_columns(x.shape[1], x), panels_of_columns(len(weights), x)
+    z, places = np.zeros((count + 2, BLOCK), x.dtype), np.empty(BLOCK, np.int32)
+    rest = np.empty((0, width), x.dtype)  # all panels are whole
     for start in range(0, len(x), BLOCK):
         end = min(start + BLOCK, len(x))
         for p in range(-(-(end - start) // width)):
             low = start + p * width
-            high, here = min(low + width, end), y[p, 1:]
-            turn(x[low:high].T, turned[p, 1:])
-            put_product(first, turned[p : p + 1], rest, here, 0, width)
+            high, here = min(low + width, end), y[p]
+            turn(x[low:high].T, turned[p])
             if len(before):
-                turn(before[low:high].T, more)
-                add(more, here, own)
+                turn(before[low:high].T, here)
+            else:
+                here[:] = 0
+            add_bias(bias, here)
+            add_product(weights, turned[p : p + 1], rest, here, 0, width)
             if last.shape[1]:
                 for j in range(len(here)):
-                    for b in own:
+                    for b in columns(0, width):
                         here[j, b] = 0 if here[j, b] < 0 else here[j, b]
             else:
                 z[:count, p * width : (p + 1) * width] = here
         if last.shape[1]:
-            put_product(second, y, rest, z[:count], 0, BLOCK)
+            z[:count] = 0
+            add_bias(last_bias, z)
+            add_product(last, y, rest, z[:count], 0, BLOCK)
         softmax(z)
         if len(out):
             out[start:end] = z[:count, : end - start].T
@@ -61,22 +63,20 @@ def finish(
 
 
 @inner
-def with_bias(weights: Array, bias: Array) -> Array:
-    """``(O, 1 + K)``: the bias before the weights, for what has a one before its numbers."""
-    both = np.empty((len(bias), 1 + weights.shape[1]), bias.dtype)
-    both[:, 0] = bias
-    both[:, 1:] = weights
-    return both
+def panels_of_columns(size: int, like: Array) -> Array:
+    """``(P, size, width)`` for the columns of a block."""
+    width = ROW // like.itemsize
+    panels = aligned(BLOCK * size, like).reshape(BLOCK // width, size, width)
+    panels[:] = 0
+    return panels
 
 
 @inner
-def panels_with_ones(size: int, like: Array) -> Array:
-    """``(P, 1 + size, width)`` for the columns of a block, the first row of each ones."""
-    width = ROW // like.itemsize
-    panels = aligned(BLOCK * (1 + size), like).reshape(BLOCK // width, 1 + size, width)
-    panels[:] = 0
-    panels[:, 0] = 1
-    return panels
+def add_bias(bias: Array, y: Array) -> None:
+    """Add ``bias (O,)`` to every column of ``y``."""
+    for j in range(len(bias)):
+        for b in columns(0, y.shape[1]):
+            y[j, b] += bias[j]
 
 
 @inner

@@ -16,21 +16,19 @@ from npnlp.backend.compiled.vectors.kernel import inner, kernel
 
 @kernel
 def sum_ngrams(
-    prefixes: Prefixes, start: int, end: int, orders: Array, num_tokens: int, known: Array,
-    weights: Array, out: Array,
+    prefixes: Prefixes, orders: Array, num_tokens: int, known: Array, weights: Array, out: Array
 ) -> None:  # fmt: skip
-    """``out = sum_k weights_k / sqrt(m)`` over the m ``known`` n-grams of each sequence.
+    """``out = sum_k weights_k / sqrt(n)`` over the n ``known`` n-grams of each sequence.
 
-    They are the sequences at the places from ``start``, where a tree begins, to ``end``. Shapes:
-    ``known (R,)`` in order, ``weights (R, O)``, ``out (end - start, O)``.
+    Shapes: ``known (R,)`` in order, ``weights (R, O)``, ``out (m, O)``.
     """
-    lengths, own = prefixes.lengths[start:end], columns(0, weights.shape[1])
+    lengths, own = prefixes.lengths, columns(0, weights.shape[1])
     longest, most = lengths.max(), orders.max()
     keys = np.zeros((longest + 1, most), np.int64)
     totals = np.zeros((longest + 1, weights.shape[1]), weights.dtype)
     counts = np.zeros(longest + 1, np.int64)
-    for r in range(start, end):
-        last = prefixes.lengths[r]
+    for r in range(len(lengths)):
+        last = lengths[r]
         for depth in range(prefixes.shared[r], last):
             total, token = totals[depth + 1], token_at(prefixes, r, depth) + 1
             counts[depth + 1] = counts[depth]
@@ -47,7 +45,7 @@ def sum_ngrams(
                         total[j] += weights[place, j]
         factor = weights.dtype.type(max(counts[last], 1) ** -0.5)
         for j in own:
-            out[r - start, j] = totals[last, j] * factor  # (4)
+            out[r, j] = totals[last, j] * factor  # (4)
 
 
 @inner

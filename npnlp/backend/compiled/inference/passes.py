@@ -48,11 +48,10 @@ class CompiledTrees:
         WALKS[self.kind](*arguments)
         return out
 
-    def ngrams(self, block: slice, orders: Sequence[int], keys: Array, weights: Array) -> Array:
+    def ngrams(self, orders: Sequence[int], keys: Array, weights: Array) -> Array:
         """See :meth:`PrefixTrees.ngrams`."""
-        out = np.empty((block.stop - block.start, weights.shape[1]), dtype=weights.dtype)
-        arguments = np.array(orders), self.num_tokens, keys, weights, out
-        sum_ngrams(self.prefixes, block.start, block.stop, *arguments)
+        out = np.empty((len(self.order), weights.shape[1]), dtype=weights.dtype)
+        sum_ngrams(self.prefixes, np.array(orders), self.num_tokens, keys, weights, out)
         return out
 
 
@@ -69,11 +68,12 @@ class CompiledPasses:
         prefixes = sort(tokens, lengths, num_tokens, reverse)
         return CompiledTrees(self.kind, prefixes, num_tokens, width)
 
-    def multiply(self, x: Array, weight: Array) -> Array:
+    def multiply(self, x: Array, weight: Array, before: Array | None) -> Array:
         """See :meth:`PrefixPasses.multiply`."""
         out = np.empty((1, len(x), len(weight)), dtype=x.dtype)
         products.affine(x, weight.T, np.zeros((1, len(weight)), x.dtype), out, 0, len(weight))
-        return out[0]
+        y: Array = out[0]
+        return y if before is None else y + before
 
     def finish(
         self, x: Array, weight: Array, before: Array | None, bias: Array,
