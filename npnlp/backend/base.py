@@ -19,6 +19,7 @@ from npnlp.backend.operations import (
     RecurrentPasses,
     WorkGraphs,
 )  # fmt: skip
+from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random
 
 __all__ = ["Array", "Backend"]
@@ -131,10 +132,10 @@ class Backend(ABC):
         """A step of Adam on flat buffers, or None."""
         return None
 
-    def reading(self, kind: str, dtype: Any) -> Any:
-        """Compiled passes over many sequences (``backend/compiled/inference/passes.py``), or None.
+    def prefix_passes(self, kind: str, dtype: np.dtype[Any]) -> PrefixPasses | None:
+        """Passes over many sequences that begin alike, for a recurrent layer of this ``kind``.
 
-        ``kind`` is that of the recurrent layer.
+        None where there are none; the reference is ``inference/predictor.py``.
         """
         return None
 

@@ -16,7 +16,7 @@ from npnlp.classifier.batches import EVALUATION_BATCH, by_length
 from npnlp.classifier.weights import checked_weights, require_room
 from npnlp.errors import InputError, short
 from npnlp.files.tensors import load_tensors, save_tensors
-from npnlp.inference import can_read, largest, make_reader, read_one
+from npnlp.inference import can_predict, largest, make_predictor, predict_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.summary import one_line
@@ -112,7 +112,7 @@ class Classifier:
         """The probability of each class for each name ``(len(surnames), C)``.
 
         A single name, and many names, go a shorter way where the model allows it
-        (:func:`npnlp.inference.can_read`): the same numbers, but for the order of sums.
+        (:func:`npnlp.inference.can_predict`): the same numbers, but for the order of sums.
         Raises :class:`InputError` for a name that is empty.
         """
         return self._probabilities(*self._encode(surnames))
@@ -129,20 +129,20 @@ class Classifier:
             probabilities = self._probabilities(tokens, lengths)
             classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
             return classes, np.take_along_axis(probabilities, classes, axis=1)
-        if len(lengths) >= MANY and can_read(self.model) and lengths.max() <= LONGEST:
-            best, probability = make_reader(self.model).best(tokens, lengths)
+        if len(lengths) >= MANY and can_predict(self.model) and lengths.max() <= LONGEST:
+            best, probability = make_predictor(self.model).best(tokens, lengths)
         else:
             best, probability = largest(self._probabilities(tokens, lengths))
         return best[:, None], probability[:, None]
 
     def _probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
         """By the way that is fastest for this number of sequences and their lengths."""
-        readable = can_read(self.model)
-        if len(lengths) == 1 and readable and len(tokens) <= LONGEST:
-            return read_one(self.model, tokens)[None]
-        if len(lengths) < MANY or not readable:
+        shorter = can_predict(self.model)
+        if len(lengths) == 1 and shorter and len(tokens) <= LONGEST:
+            return predict_one(self.model, tokens)[None]
+        if len(lengths) < MANY or not shorter:
             return self.packed_probabilities(tokens, lengths)
-        read, short = make_reader(self.model).probabilities, lengths <= LONGEST
+        read, short = make_predictor(self.model).probabilities, lengths <= LONGEST
         if short.all():
             return read(tokens, lengths)
         out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)

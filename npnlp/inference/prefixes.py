@@ -1,23 +1,23 @@
 """Many sequences as trees of their prefixes: what several begin with is computed once.
 
-The state of a recurrent network after a prefix depends on nothing but that prefix. So sequences
-are sorted, each prefix that the sequence before does not have is a node, and a step of the network
-goes from all nodes of one depth to their children:
+The state of a recurrent network after a prefix depends on that prefix alone. Sequences are sorted,
+and of each it is counted how many tokens it shares with the one before it. Its other tokens are
+nodes of a tree, and a step of the network goes from all nodes of one depth to their children:
 
-    Lee, Lees, Li        L | e i. | e. e | s.        nodes by depth; a dot is an end
+    lee, lees, li        l | e i. | e. e | s.        nodes by depth; a dot is an end
 
-Of a hundred thousand surnames about half of the steps are left.
+A sequence's last token is a node of its own, and nothing goes on from there. Of a hundred thousand
+surnames about half of the steps are left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Integers = NDArray[np.integer]
+from npnlp.backend.prefix_passes import Integers
 
 #: Of the number that sequences are sorted by.
 KEY_BITS = 64
@@ -27,8 +27,7 @@ class Level(NamedTuple):
     """The nodes of one depth: first those that go on, ``inner`` of them, then those that end.
 
     ``tokens (m,)``, and ``parents (m,)``, their places among the nodes one depth above; None in a
-    chain, where each node has one child. In a tree the last token of a sequence is counted from V
-    on, so that an end and a prefix are never one node.
+    chain, where each node has one child.
     """
 
     tokens: Integers
@@ -42,37 +41,11 @@ def chain(tokens: Integers) -> list[Level]:
     return [Level(tokens[place : place + 1], None, int(place < last)) for place in range(last + 1)]
 
 
-class Tree(NamedTuple):
-    """``levels`` from the root, and for each node that ends, in their order, its sequence."""
+class Trees:
+    """The trees of n sequences, ``block`` sequences a tree; see :class:`PrefixTrees`.
 
-    levels: list[Level]
-    sequences: Integers
-
-
-class _Nodes(NamedTuple):
-    """All nodes of a depth that go on, or that end, tree after tree.
-
-    ``rows``, the sorted sequence that each is a prefix of; tree b has those from ``cuts[b]`` to
-    ``cuts[b + 1]``.
-    """
-
-    rows: Integers
-    tokens: Integers
-    parents: Integers
-    cuts: list[int]
-
-    def of(self, tree: int) -> slice:
-        """Those of one tree."""
-        return slice(self.cuts[tree], self.cuts[tree + 1])
-
-
-class Forest:
-    """The trees of n sequences, ``block`` sequences a tree.
-
-    ``tokens (N,)``, one sequence after another, are below ``num_tokens``, which is V; ``lengths
-    (n,)`` are at least 1. With ``reverse`` sequences are read from their ends. A sequence that
-    occurs several times ends in a tree once: ``repeats`` are the others, ``originals`` the ones
-    that stand for them.
+    ``tokens (N,)``, one sequence after another, are below ``num_tokens``; ``lengths (n,)`` are at
+    least 1. With ``reverse`` sequences are read from their ends.
     """
 
     def __init__(
@@ -80,66 +53,45 @@ class Forest:
         reverse: bool = False,
     ) -> None:  # fmt: skip
         codes = _padded(tokens, lengths, num_tokens, reverse)
-        self._order = np.argsort(_keys(codes))
-        columns = np.ascontiguousarray(codes[self._order].T)  # (T, n): a depth lies together
-        self._cuts = [*range(0, len(lengths), block), len(lengths)]
-        self._depths: list[tuple[_Nodes, _Nodes]] = []
-        ends = self._find_nodes(columns, num_tokens)
-        stands = np.maximum.accumulate(np.where(ends, np.arange(len(ends)), 0))
-        again = np.flatnonzero(~ends)
-        self.repeats, self.originals = self._order[again], self._order[stands[again]]
+        order = np.argsort(_keys(codes))
+        columns = np.ascontiguousarray(codes[order].T)  # (T, n): a depth lies together
+        same, shared = np.ones(len(order) - 1, dtype=bool), np.zeros(len(order), dtype=np.intp)
+        for column in columns:
+            same &= column[1:] == column[:-1]
+            shared[1:] += same
+        new = np.append(True, ~same)
+        self.order, self.repeats = order[new], order[~new]
+        self.originals = self.order.take(new.cumsum()[~new] - 1)
+        self._columns, self._last = columns[:, new], lengths[self.order] - 1
+        self._shared = np.minimum(shared[new], self._last)
+        np.minimum(self._shared[1:], self._last[:-1], out=self._shared[1:])
+        self._shared[::block] = 0
+        self.blocks = [slice(low, low + block) for low in range(0, len(self.order), block)]
 
-    def _find_nodes(self, columns: Integers, num_tokens: int) -> NDArray[np.bool_]:
-        """Fill ``_depths``; of each sorted sequence, whether it ends at a node of its own."""
-        count = columns.shape[1]
-        new = np.zeros(count, dtype=bool)
-        new[self._cuts[:-1]] = True  # a tree has all prefixes of its first sequence
-        ends = np.zeros(count, dtype=bool)
-        place: Integers = np.zeros(count, dtype=np.intp)
-        for code in columns:
-            new[1:] |= code[1:] != code[:-1]
-            last = code > num_tokens
-            end = new & last
-            goes_on = new & (code > 0)
-            goes_on &= ~last
-            self._depths.append((self._nodes(goes_on, code, place), self._nodes(end, code, place)))
-            ends |= end
-            place = np.cumsum(goes_on)
-            place -= 1
-        return ends
-
-    def _nodes(self, chosen: NDArray[np.bool_], code: Integers, place: Integers) -> _Nodes:
-        rows = np.flatnonzero(chosen)
-        cuts = np.searchsorted(rows, self._cuts).tolist()
-        return _Nodes(rows, code.take(rows).astype(np.intp) - 1, place.take(rows), cuts)
-
-    def __iter__(self) -> Iterator[Tree]:
-        for tree in range(len(self._cuts) - 1):
-            levels, ends, above = [], [], 0
-            for inner, leaves in self._depths:
-                one, two = inner.of(tree), leaves.of(tree)
-                parents = np.concatenate([inner.parents[one], leaves.parents[two]]) - above
-                tokens = np.concatenate([inner.tokens[one], leaves.tokens[two]])
-                levels.append(Level(tokens, parents, one.stop - one.start))
-                ends.append(leaves.rows[two])
-                above = one.start
-                if one.start == one.stop:
-                    break
-            yield Tree(levels, self._order[np.concatenate(ends)])
+    def levels(self, block: slice) -> tuple[list[Level], Integers]:
+        """A tree's levels from the root, and for each node that ends, in order, its sequence."""
+        shared, last = self._shared[block], self._last[block]
+        ends = np.argsort(last, kind="stable")
+        levels, start, above = [], 0, np.zeros(len(last), dtype=np.intp)
+        for depth, stop in enumerate(np.bincount(last).cumsum().tolist()):
+            goes_on = (shared <= depth) & (depth < last)
+            inner = np.flatnonzero(goes_on)
+            nodes = np.concatenate([inner, ends[start:stop]])
+            tokens = self._columns[depth, block].take(nodes).astype(np.intp)
+            levels.append(Level(tokens, above.take(nodes), len(inner)))
+            above, start = goes_on.cumsum() - 1, stop
+        return levels, self.order[block].take(ends)
 
 
 def _padded(tokens: Integers, lengths: Integers, num_tokens: int, reverse: bool) -> Integers:
-    """``(n, T)``: 1 + token, 1 + V + token for the last of each sequence, and 0 behind it."""
-    kind = np.min_scalar_type(2 * num_tokens)
-    codes = np.zeros((len(lengths), int(lengths.max())), dtype=kind)
+    """``(n, T)``: the tokens of each sequence, and ``num_tokens`` behind them."""
+    kind = np.min_scalar_type(num_tokens)
+    codes = np.full((len(lengths), int(lengths.max())), num_tokens, dtype=kind)
     inside = np.arange(codes.shape[1]) < lengths[:, None]
-    own = tokens.astype(kind)
-    own += kind.type(1)
     if reverse:
-        codes[::-1][inside[::-1]] = own[::-1]
+        codes[::-1][inside[::-1]] = tokens[::-1]
     else:
-        codes[inside] = own
-    codes[np.arange(len(lengths)), lengths - 1] += kind.type(num_tokens)
+        codes[inside] = tokens
     return codes
 
 
@@ -149,7 +101,7 @@ def _keys(codes: Integers) -> NDArray[np.uint64]:
     Those that agree in all of them may come in any order; the trees are right in every order, and
     small where sequences that begin alike stand together.
     """
-    bits = int(codes.max()).bit_length()
+    bits = max(1, int(codes.max()).bit_length())
     keys = np.zeros(len(codes), dtype=np.uint64)
     varying = [column for column in codes.T if (column != column[0]).any()]
     for column in varying[: KEY_BITS // bits]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npnlp.backend import Array
+from npnlp.backend.tuned.cell import TunedCell
 from npnlp.backend.tuned.loop import CELLS
 from npnlp.backend.tuned.products import ALL, forward_product
 from npnlp.layers.recurrent.recurrent import Recurrent
@@ -20,22 +21,22 @@ class Steps:
     """
 
     def __init__(self, cell: Recurrent, batch: int) -> None:
-        self.cell, self._xp = cell, cell.backend.xp
+        self.cell, self.xp = cell, cell.backend.xp
         gates, size = len(cell.gates), cell.hidden_size
         w_ih, w_hh, b_ih, b_hh = cell.weights
-        self._tuned = tuned = CELLS[cell.kind()](size, self._xp)
+        self._tuned = tuned = tuned_cell(cell)
         weight, bias = tuned.scaled(w_ih), tuned.scaled(tuned.bias_of_input(b_ih, b_hh))
         self._gated = gates > 1
         self._weight = weight.reshape(gates, size, -1).swapaxes(1, 2) if self._gated else weight.T
         self._bias = bias.reshape(gates, 1, size) if self._gated else bias
         small = cell.backend.small_product
-        self._recur = forward_product(tuned.scaled(w_hh), batch, self._xp, small)
+        self._recur = forward_product(tuned.scaled(w_hh), batch, self.xp, small)
         self._constants = tuned.constants(b_hh)
         self._places = [tuned.arrays.index(name) for name in tuned.states]
 
     def project(self, x: Array) -> Array:
         """(1) of rows ``x (m, D)``: ``(m, H)``, or ``(G, m, H)`` of a cell with several gates."""
-        u: Array = self._xp.matmul(x, self._weight)  # (1)
+        u: Array = self.xp.matmul(x, self._weight)  # (1)
         u += self._bias
         return u
 
@@ -61,6 +62,24 @@ class Steps:
         def known(x: Array, gates: slice = ALL) -> Array:
             return product[gates] if x is hidden else recur(x, gates)
 
-        now = [u, *(self._xp.empty(u.shape[-2:], u.dtype) for _ in self._tuned.arrays[1:])]
+        now = [u, *(self.xp.empty(u.shape[-2:], u.dtype) for _ in self._tuned.arrays[1:])]
         self._tuned.step(now, before, known, *self._constants)  # (3)
         return [now[place] for place in self._places]
+
+
+def tuned_cell(cell: Recurrent) -> TunedCell:
+    """The cell as NumPy's loop has it."""
+    return CELLS[cell.kind()](cell.hidden_size, cell.backend.xp)
+
+
+def projected(cell: Recurrent, x: Array) -> Array:
+    """``W_ih x + b`` of every row of ``x (m, D)``, as the equations have it: ``(G, m, H)``."""
+    w_ih, _, b_ih, b_hh = cell.weights
+    sums = x @ w_ih.T + tuned_cell(cell).bias_of_input(b_ih, b_hh)
+    gates = sums.reshape(len(x), -1, cell.hidden_size).swapaxes(0, 1)
+    return cell.backend.xp.ascontiguousarray(gates)  # type: ignore[no-any-return]
+
+
+def bias_in_step(cell: Recurrent) -> Array | None:
+    """What the cell adds to the last gate's product in each step; None where it adds nothing."""
+    return tuned_cell(cell).bias_in_step(cell.weights.b_hh)

@@ -7,7 +7,6 @@ and the sum of the hidden states so far, and the sum of the weights of the n-gra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from npnlp.backend import Array
 from npnlp.inference.prefixes import Level
@@ -28,7 +27,7 @@ def walk(
     ``layers`` stand on top of each other; ``table (R, H)`` or ``(G, R, H)`` is what the first one's
     input is for each token, projected.
     """
-    xp = layers[0].cell.backend.xp
+    xp = layers[0].xp
     states = [steps.begin() for steps in layers]
     so_far: dict[str, Array] = {}
     found: list[list[Array]] = [[] for _ in poolings]
@@ -38,17 +37,16 @@ def walk(
         for k, steps in enumerate(layers):
             now = steps.step(steps.project(x) if k else x, states[k], level.parents)
             x, states[k] = now[0], [state[:inner] for state in now]
-        for place, pooling in enumerate(poolings):
+        for pooling, ends in zip(poolings, found, strict=True):
             y = x
             if pooling != "last" and depth:
                 above = handed_down(so_far[pooling], level)
                 y = xp.maximum(above, x) if pooling == "max" else above + x
             so_far[pooling] = y[:inner]
             if inner < len(y):
-                end = y[inner:]
-                found[place].append(end / (depth + 1) if pooling == "mean" else end)
+                ends.append(y[inner:] / (depth + 1) if pooling == "mean" else y[inner:])
     pooled: list[Array] = [xp.concatenate(ends) for ends in found]
-    return pooled[0] if len(pooled) == 1 else _beside(pooled, xp)
+    return pooled[0] if len(pooled) == 1 else xp.concatenate(pooled, axis=1)
 
 
 def find(bag: NgramBag, keys: Array) -> tuple[Array, Array]:
@@ -58,7 +56,7 @@ def find(bag: NgramBag, keys: Array) -> tuple[Array, Array]:
 
 
 def sum_ngrams(bag: NgramBag, tokens: Array) -> Array:
-    """(1), (2) and (4) of one sequence, all its n-grams at once: ``(F,)``."""
+    """(1), (2) and (4) of :mod:`npnlp.layers.ngrams` for one sequence: ``(F,)``."""
     xp, own = bag.backend.xp, tokens + 1
     keys, found = own, []
     for order in range(1, max(bag.orders) + 1):
@@ -68,23 +66,19 @@ def sum_ngrams(bag: NgramBag, tokens: Array) -> Array:
             found.append(keys)
     rows, known = find(bag, xp.concatenate(found))
     rows = rows[known]
-    total = bag.parameters["weight"].take(rows, axis=0).sum(axis=0)
-    share: float = max(len(rows), 1) ** -0.5
-    mean: Array = total * share  # (4)
-    return mean
+    total: Array = bag.parameters["weight"].take(rows, axis=0).sum(axis=0)
+    total *= max(len(rows), 1) ** -0.5  # (4)
+    return total
 
 
 def walk_ngrams(bag: NgramBag, table: Array, levels: Sequence[Level]) -> Array:
-    """(1), (2) and (4) of :mod:`npnlp.layers.ngrams` for each sequence of a tree: ``(ends, F)``.
-
-    ``table (R, F)`` stands for the bag's weights.
-    """
+    """The same for each sequence of a tree: ``(ends, O)``; ``table (R, O)`` are the weights."""
     xp, size = bag.backend.xp, bag.num_tokens
     keys: list[Array] = []
     sums, counts = bag.backend.zeros((1, table.shape[1]), table.dtype), xp.zeros(1, dtype=int)
     found = []
     for level in levels:
-        inner, own = level.inner, level.tokens % size + 1
+        inner, own = level.inner, level.tokens + 1
         longer = [handed_down(key, level) * (size + 1) + own for key in keys]
         keys = [own, *longer][: max(bag.orders)]  # (1), those of 1, 2, ... tokens
         sums, counts = handed_down(sums, level), handed_down(counts, level)  # copies
@@ -95,13 +89,7 @@ def walk_ngrams(bag: NgramBag, table: Array, levels: Sequence[Level]) -> Array:
             places = xp.flatnonzero(known)
             sums[places] += table.take(rows.take(places), axis=0)
             counts[places] += 1
-        shares = xp.maximum(counts[inner:, None], 1) ** -0.5
-        found.append(sums[inner:] * shares.astype(sums.dtype))  # (4)
+        factors = xp.maximum(counts[inner:, None], 1) ** -0.5
+        found.append(sums[inner:] * factors.astype(sums.dtype))  # (4)
         keys, sums, counts = [key[:inner] for key in keys], sums[:inner], counts[:inner]
-    whole: Array = xp.concatenate(found)
-    return whole
-
-
-def _beside(parts: list[Array], xp: Any) -> Array:
-    whole: Array = xp.concatenate(parts, axis=1)
-    return whole
+    return xp.concatenate(found)  # type: ignore[no-any-return]

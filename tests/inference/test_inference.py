@@ -1,4 +1,4 @@
-"""Reading without caches, as trees of prefixes and as a chain: the numbers of the forward pass."""
+"""Prediction without caches, as trees of prefixes and as a chain: the forward pass's numbers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from npnlp.classifier import classifier as classifier_module
 from npnlp.classifier.batches import batches
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
-from npnlp.inference import Reader, can_read, read_one
-from npnlp.inference.prefixes import Forest
+from npnlp.inference import TreePredictor, can_predict, predict_one
+from npnlp.inference.prefixes import Trees
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
@@ -90,37 +90,38 @@ def test_trees_and_chains_find_what_forward_finds(
     tokens, lengths = sequences(700)
     expected = forward(model, tokens, lengths)
     assert expected.std(axis=0).min() > 1e-4  # the answers differ from each other
-    assert can_read(model)
-    many = Reader(model).probabilities(tokens, lengths)
+    assert can_predict(model)
+    many = TreePredictor(model).probabilities(tokens, lengths)
     assert many.dtype == dtype
     assert many == pytest.approx(expected, abs=bound)
     for sequence, row in zip(
         np.split(tokens, np.cumsum(lengths)[:-1])[:40], expected[:40], strict=True
     ):
-        assert read_one(model, sequence) == pytest.approx(row, abs=bound)
+        assert predict_one(model, sequence) == pytest.approx(row, abs=bound)
 
 
 def test_several_trees_are_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model, (tokens, lengths) = make(), sequences(700)
-    expected = Reader(model).probabilities(tokens, lengths)
-    monkeypatch.setattr("npnlp.inference.reader.STEP_NUMBERS", 1)
-    reader = Reader(model)
-    assert reader._block < 100
-    assert reader.probabilities(tokens, lengths) == pytest.approx(expected, abs=1e-12)
+    expected = TreePredictor(model).probabilities(tokens, lengths)
+    monkeypatch.setattr("npnlp.inference.predictor.STEP_NUMBERS", 1)
+    predictor = TreePredictor(model)
+    assert predictor.block < 100
+    assert predictor.probabilities(tokens, lengths) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     "fields", [{"cell": "transformer", "num_heads": 2}, {"pooling": "attention"},
                {"bidirectional": True, "num_layers": 2}], ids=str,
 )  # fmt: skip
-def test_what_cannot_be_read_so_is_known(fields: dict[str, Any]) -> None:
-    assert not can_read(make(**fields))
+def test_what_cannot_be_predicted_so_is_known(fields: dict[str, Any]) -> None:
+    assert not can_predict(make(**fields))
 
 
-def paths(trees: Forest) -> list[tuple[int, list[int]]]:
+def paths(trees: Trees) -> list[tuple[int, list[int]]]:
     """Each sequence that ends in a tree, with the tokens on the way to it."""
     found = []
-    for levels, ends in trees:
+    for block in trees.blocks:
+        levels, ends = trees.levels(block)
         above: list[list[int]] = [[]]
         left = list(ends)
         for level in levels:
@@ -129,8 +130,9 @@ def paths(trees: Forest) -> list[tuple[int, list[int]]]:
                 [*above[parent], token]
                 for token, parent in zip(level.tokens.tolist(), level.parents.tolist(), strict=True)
             ]
-            assert len({tuple(path) for path in here}) == len(here)  # no prefix is there twice
             above = here[: level.inner]
+            for nodes in (above, here[level.inner :]):  # no prefix is there twice
+                assert len({tuple(path) for path in nodes}) == len(nodes)
             found += [(int(left.pop(0)), path) for path in here[level.inner :]]
         assert left == []
     return found
@@ -146,9 +148,9 @@ def test_each_sequence_is_a_path_from_a_root(
 ) -> None:
     tokens = np.concatenate([np.array(s) for s in given_sequences])
     lengths = np.array([len(s) for s in given_sequences])
-    forest = Forest(tokens, lengths, 4, block=block, reverse=reverse)
-    found = {place: [*path[:-1], path[-1] - 4] for place, path in paths(forest)}
-    for again, original in zip(forest.repeats.tolist(), forest.originals.tolist(), strict=True):
+    trees = Trees(tokens, lengths, 4, block=block, reverse=reverse)
+    found = dict(paths(trees))
+    for again, original in zip(trees.repeats.tolist(), trees.originals.tolist(), strict=True):
         assert again not in found
         found[again] = found[original]
     step = -1 if reverse else 1
@@ -159,10 +161,11 @@ def test_what_sequences_share_is_there_once() -> None:
     words = ["lee", "lees", "li", "lee"]
     tokens = np.array([ord(c) - ord("a") for c in "".join(words)])
     lengths = np.array([len(word) for word in words])
-    forest = Forest(tokens, lengths, 26, block=9)
-    ((levels, _),) = forest
+    trees = Trees(tokens, lengths, 26, block=9)
+    (block,) = trees.blocks
+    levels, _ = trees.levels(block)
     assert [len(level.tokens) for level in levels] == [1, 2, 2, 1]  # l | e i. | e e. | s.
-    assert len(forest.repeats) == 1
+    assert len(trees.repeats) == 1
 
 
 NASTY = [

@@ -13,7 +13,7 @@ from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: l
 from npnlp.backend.base import Array
 from npnlp.backend.compiled import layout, learning, philox, sums
 from npnlp.backend.compiled.dtypes import REALS, are_contiguous_reals, are_reals
-from npnlp.backend.compiled.inference import passes as reading
+from npnlp.backend.compiled.inference.passes import WALKS, CompiledPrefixPasses
 from npnlp.backend.compiled.loops.recurrence import LOOPS, CompiledPasses
 from npnlp.backend.compiled.maps import CompiledMaps
 from npnlp.backend.layout import Integers, Layout, Numbered
@@ -27,6 +27,7 @@ from npnlp.backend.operations import (
     LinearPasses,
     RecurrentPasses,
 )  # fmt: skip
+from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random, keep_threshold
 from npnlp.backend.threads import THREAD_VARIABLES, threads_now
 
@@ -129,9 +130,9 @@ class CompiledBackend(NumpyBackend):
         correct = np.int64(learning.learn(*arguments))
         return Learned(logits, losses, correct, d)
 
-    def reading(self, kind: str, dtype: Any) -> Any:
-        """See :meth:`Backend.reading`."""
-        return reading if kind in reading.KINDS and np.dtype(dtype).char in REALS else None
+    def prefix_passes(self, kind: str, dtype: np.dtype[Any]) -> PrefixPasses | None:
+        """See :meth:`Backend.prefix_passes`."""
+        return CompiledPrefixPasses(kind) if kind in WALKS and dtype.char in REALS else None
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""

@@ -15,12 +15,12 @@ from npnlp.backend.compiled.vectors.kernel import inner, kernel
 
 
 @kernel
-def add_ngrams(
-    prefixes: Prefixes, orders: Array, num_tokens: int, known: Array, weights: Array, sums: Array
+def sum_ngrams(
+    prefixes: Prefixes, orders: Array, num_tokens: int, known: Array, weights: Array, out: Array
 ) -> None:  # fmt: skip
-    """``sum_k weights_k / sqrt(n)`` over the n ``known`` n-grams of each sequence is added.
+    """``out = sum_k weights_k / sqrt(n)`` over the n ``known`` n-grams of each sequence.
 
-    Shapes: ``known (R,)`` in order, ``weights (R, O)``, ``sums (n, O)``.
+    Shapes: ``known (R,)`` in order, ``weights (R, O)``, ``out (m, O)``.
     """
     lengths, own = prefixes.lengths, columns(0, weights.shape[1])
     longest, most = lengths.max(), orders.max()
@@ -28,7 +28,8 @@ def add_ngrams(
     totals = np.zeros((longest + 1, weights.shape[1]), weights.dtype)
     counts = np.zeros(longest + 1, np.int64)
     for r in range(len(lengths)):
-        for depth in range(prefixes.shared[r], lengths[r]):
+        last = lengths[r]
+        for depth in range(prefixes.shared[r], last):
             total, token = totals[depth + 1], token_at(prefixes, r, depth) + 1
             counts[depth + 1] = counts[depth]
             for j in own:
@@ -42,10 +43,9 @@ def add_ngrams(
                     counts[depth + 1] += 1
                     for j in own:
                         total[j] += weights[place, j]
-        last = lengths[r]
-        share = weights.dtype.type(max(counts[last], 1) ** -0.5)
+        factor = weights.dtype.type(max(counts[last], 1) ** -0.5)
         for j in own:
-            sums[prefixes.order[r], j] += totals[last, j] * share  # (4)
+            out[r, j] = totals[last, j] * factor  # (4)
 
 
 @inner

@@ -1,90 +1,90 @@
-"""Many sequences from tokens to probabilities, compiled.
-
-It does what :class:`npnlp.inference.reader.Reader` does in arrays as a whole, and is handed what
-that has: a table of projected inputs, weights, and the names of poolings. Between two passes lies
-an array of so few sequences that it stays in the cache.
-"""
+"""Many sequences from tokens to probabilities, compiled: see :class:`PrefixPasses`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.inference import head, ngrams
+from npnlp.backend.compiled import products
+from npnlp.backend.compiled.inference import head
 from npnlp.backend.compiled.inference import walk as trees
+from npnlp.backend.compiled.inference.ngrams import sum_ngrams
 from npnlp.backend.compiled.inference.prefixes import TREE, Prefixes, sort
-
-__all__ = ["KINDS", "add_linear", "add_ngrams", "blocks", "finish", "sort", "walk"]
+from npnlp.backend.prefix_passes import Integers
 
 #: The walk of each kind of cell.
-KINDS: dict[str, Any] = {
+WALKS: dict[str, Callable[..., None]] = {
     "elman_tanh": trees.walk_elman_tanh, "elman_relu": trees.walk_elman_relu,
     "gru": trees.walk_gru, "lstm": trees.walk_lstm,
 }  # fmt: skip
 POOLINGS = {"last": trees.LAST, "mean": trees.MEAN, "max": trees.MAX}
-#: What is made of the sequences of a block are about so many numbers.
+#: What a pass makes of a block of sequences is about this many numbers, which stay in the cache.
 BLOCK_NUMBERS = 2**17
 
 
-def blocks(count: int, width: int) -> list[slice]:
-    """``count`` sequences in blocks of whole trees; of each of them ``width`` numbers are made."""
-    size = TREE * max(1, BLOCK_NUMBERS // (TREE * width))
-    return [slice(low, min(low + size, count)) for low in range(0, count, size)]
+class CompiledTrees:
+    """See :class:`PrefixTrees`."""
+
+    def __init__(self, kind: str, prefixes: Prefixes, num_tokens: int, width: int) -> None:
+        self.kind, self.prefixes, self.num_tokens = kind, prefixes, num_tokens
+        self.order, self.repeats, self.originals = (
+            prefixes.order, prefixes.repeats, prefixes.originals
+        )  # fmt: skip
+        size = TREE * max(1, BLOCK_NUMBERS // (TREE * width))
+        count = len(self.order)
+        self.blocks = [slice(low, min(low + size, count)) for low in range(0, count, size)]
+
+    def walk(
+        self, block: slice, poolings: Sequence[str], table: Array, w_hh: Array, bias: Array | None
+    ) -> Array:
+        """See :meth:`PrefixTrees.walk`."""
+        size = w_hh.shape[1]
+        bias = np.zeros((1, size), table.dtype) if bias is None else bias.reshape(1, size)
+        codes = np.array([POOLINGS[pooling] for pooling in poolings])
+        out = np.empty((block.stop - block.start, len(poolings) * size), dtype=table.dtype)
+        arguments = self.prefixes, block.start, block.stop, codes, table, w_hh.T, bias, out
+        WALKS[self.kind](*arguments)
+        return out
+
+    def ngrams(self, orders: Sequence[int], keys: Array, weights: Array) -> Array:
+        """See :meth:`PrefixTrees.ngrams`."""
+        out = np.empty((len(self.order), weights.shape[1]), dtype=weights.dtype)
+        sum_ngrams(self.prefixes, np.array(orders), self.num_tokens, keys, weights, out)
+        return out
 
 
-def walk(
-    kind: str, prefixes: Prefixes, block: slice, poolings: Sequence[str], table: Array, w_hh: Array,
-    extra: Array | None,
-) -> Array:  # fmt: skip
-    """What the poolings make of the sequences of a block, side by side: ``(m, P H)``.
+class CompiledPrefixPasses:
+    """See :class:`PrefixPasses`; ``kind`` is that of the cells."""
 
-    ``table (G, V, H)`` is the input of each token, projected; ``w_hh (G H, H)``; ``extra (H,)`` is
-    :meth:`npnlp.layers.recurrent.cell.Cell.bias_in_step`.
-    """
-    size = w_hh.shape[1]
-    bias = np.zeros((1, size), table.dtype) if extra is None else extra.reshape(1, size)
-    codes = np.array([POOLINGS[pooling] for pooling in poolings])
-    out = np.empty((block.stop - block.start, len(poolings) * size), dtype=table.dtype)
-    KINDS[kind](prefixes, block.start, block.stop, codes, table, w_hh.T, bias, out)
-    return out
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
+    def sort(
+        self, tokens: Integers, lengths: Integers, num_tokens: int, width: int, *, reverse: bool
+    ) -> CompiledTrees:
+        """See :meth:`PrefixPasses.sort`."""
+        prefixes = sort(tokens, lengths, num_tokens, reverse)
+        return CompiledTrees(self.kind, prefixes, num_tokens, width)
 
-def add_ngrams(
-    prefixes: Prefixes, orders: Sequence[int], num_tokens: int, known: Array, weights: Array,
-    sums: Array,
-) -> None:  # fmt: skip
-    """Add to ``sums (n, O)`` what a bag of n-grams makes of all sequences.
+    def multiply(self, x: Array, weight: Array, before: Array | None) -> Array:
+        """See :meth:`PrefixPasses.multiply`."""
+        out = np.empty((1, len(x), len(weight)), dtype=x.dtype)
+        products.affine(x, weight.T, np.zeros((1, len(weight)), x.dtype), out, 0, len(weight))
+        y: Array = out[0]
+        return y if before is None else y + before
 
-    ``known (R,)`` are its keys and ``weights (R, O)`` their rows: see :mod:`npnlp.layers.ngrams`.
-    """
-    ngrams.add_ngrams(prefixes, np.array(orders), num_tokens, known, weights, sums)
-
-
-def add_linear(x: Array, weights: Array, rows: Array, sums: Array) -> None:
-    """``sums[rows] += x W`` of ``x (m, K)``, ``weights (K, O)`` and ``sums (n, O)``."""
-    head.add_linear(x, weights, rows, sums)
-
-
-def finish(
-    x: Array, weights: Array, rows: Array, sums: Array | None, bias: Array,
-    last: tuple[Array, Array] | None, found: Array | tuple[Array, Array],
-) -> None:  # fmt: skip
-    """``softmax(y)``, where ``y = sums[rows] + x W + b``, which may go through more, is ``found``.
-
-    ``weights (K, O)``; ``last`` are the weights ``(C, O)`` and the bias of a linear layer of what
-    ReLU leaves of y. What is found goes to ``found[rows]``, ``(n, C)``, or to two arrays ``(n,)``:
-    of each row where it is largest, the first of equals, and that number.
-    """
-    kind = x.dtype
-    if sums is None:
-        sums = np.empty((0, weights.shape[1]), kind)
-    weights_of_last, last_bias = last or (np.empty((len(bias), 0), kind), bias)
-    if isinstance(found, tuple):
-        whole, (classes, shares) = np.empty((0, len(last_bias)), kind), found
-    else:
-        whole, classes, shares = found, np.empty(0, np.int64), np.empty(0, kind)
-    arguments = x, weights.T, rows, sums, bias, weights_of_last, last_bias, whole, classes, shares
-    head.finish(*arguments)
+    def finish(
+        self, x: Array, weight: Array, before: Array | None, bias: Array,
+        second: tuple[Array, Array] | None, *, best: bool,
+    ) -> tuple[Array, ...]:  # fmt: skip
+        """See :meth:`PrefixPasses.finish`."""
+        kind, count = x.dtype, len(weight)
+        if before is None:
+            before = np.empty((0, count), kind)
+        last, last_bias = second or (np.empty((count, 0), kind), bias)
+        out = np.empty((0 if best else len(x), len(last_bias)), kind)
+        found = np.empty(len(x) if best else 0, np.int64), np.empty(len(x) if best else 0, kind)
+        head.finish(x, weight, before, bias, last, last_bias, out, *found)
+        return found if best else (out,)

@@ -7,11 +7,24 @@ The equations are those of ``layers/recurrent/elman.py``, ``layers/recurrent/gru
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.loops import gru, lstm
 from npnlp.backend.compiled.vectors.elementwise import relu_of, tanh_of
 from npnlp.backend.compiled.vectors.kernel import inner
 from npnlp.backend.compiled.vectors.vectors import Number, picked
+
+
+class Nodes(NamedTuple):
+    """The nodes ``first`` to ``last`` of a depth."""
+
+    tokens: Array
+    parents: Array
+    target: Array
+    zeros: Array
+    first: int
+    last: int
 
 
 @picked
@@ -47,45 +60,31 @@ def lstm_step(
 
 
 @inner
-def tanh_steps(
-    nodes: Array, target: Array, zeros: Array, table: Array, product: Array, bias: Array,
-    before: Array, h: Array, c: Array, first: int, last: int,
-) -> None:  # fmt: skip
-    """The states of the nodes from ``first`` to ``last``, in rows ``target (TREE,)`` of h and c.
+def tanh_steps(at: Nodes, u: Array, q: Array, bias: Array, before: Array, found: Any) -> None:
+    """States of the nodes, in rows ``at.target`` of each array ``(TREE, H)`` of ``found``.
 
-    ``nodes (3, TREE)``: the token and the node above come first. Shapes: ``table (G, V, H)``,
-    ``product (G, TREE, H)``, ``bias (1, H)``, ``before (S, TREE, H)``, h and c ``(TREE, H)``;
-    ``zeros (TREE,)`` are places of the bias. A cell takes what it needs of them.
+    ``u (G, V, H)``, ``q (G, TREE, H)``, ``bias (1, H)``, ``before (S, TREE, H)``.
     """
-    tanh_step((table[0], product[0]), (nodes[0], nodes[1]), (h,), target, first, last)
+    tanh_step((u[0], q[0]), (at.tokens, at.parents), found[:1], at.target, at.first, at.last)
 
 
 @inner
-def relu_steps(
-    nodes: Array, target: Array, zeros: Array, table: Array, product: Array, bias: Array,
-    before: Array, h: Array, c: Array, first: int, last: int,
-) -> None:  # fmt: skip
+def relu_steps(at: Nodes, u: Array, q: Array, bias: Array, before: Array, found: Any) -> None:
     """The same with ReLU."""
-    relu_step((table[0], product[0]), (nodes[0], nodes[1]), (h,), target, first, last)
+    relu_step((u[0], q[0]), (at.tokens, at.parents), found[:1], at.target, at.first, at.last)
 
 
 @inner
-def gru_steps(
-    nodes: Array, target: Array, zeros: Array, table: Array, product: Array, bias: Array,
-    before: Array, h: Array, c: Array, first: int, last: int,
-) -> None:  # fmt: skip
+def gru_steps(at: Nodes, u: Array, q: Array, bias: Array, before: Array, found: Any) -> None:
     """The same of a GRU."""
-    u, q, t, p = table, product, nodes[0], nodes[1]
+    t, p = at.tokens, at.parents
     gru_step((u[0], u[1], u[2], q[0], q[1], q[2], bias, before[0]),
-             (t, t, t, p, p, p, zeros, p), (h,), target, first, last)  # fmt: skip
+             (t, t, t, p, p, p, at.zeros, p), found[:1], at.target, at.first, at.last)  # fmt: skip
 
 
 @inner
-def lstm_steps(
-    nodes: Array, target: Array, zeros: Array, table: Array, product: Array, bias: Array,
-    before: Array, h: Array, c: Array, first: int, last: int,
-) -> None:  # fmt: skip
+def lstm_steps(at: Nodes, u: Array, q: Array, bias: Array, before: Array, found: Any) -> None:
     """The same of an LSTM, which has a second state."""
-    u, q, t, p = table, product, nodes[0], nodes[1]
+    t, p = at.tokens, at.parents
     lstm_step((u[0], u[1], u[2], u[3], q[0], q[1], q[2], q[3], before[1]),
-              (t, t, t, t, p, p, p, p, p), (h, c), target, first, last)  # fmt: skip
+              (t, t, t, t, p, p, p, p, p), found, at.target, at.first, at.last)  # fmt: skip

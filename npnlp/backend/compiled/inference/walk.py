@@ -10,12 +10,19 @@ depth it takes some nodes at once: their states are still near when they are mul
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.inference.prefixes import TREE, Prefixes, token_of
-from npnlp.backend.compiled.inference.steps import gru_steps, lstm_steps, relu_steps, tanh_steps
+from npnlp.backend.compiled.inference.steps import (
+    Nodes,
+    gru_steps,
+    lstm_steps,
+    relu_steps,
+    tanh_steps,
+)
 from npnlp.backend.compiled.products import aligned, panels_of, put_product, room_for
 from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
@@ -79,12 +86,13 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
                 h, c = now[0], now[states - 1]
                 for first in range(0, inside, BLOCK):
                     last = min(first + BLOCK, inside)
-                    take_steps(here, own, zeros, table, product, bias, before, h, c, first, last)
+                    at = Nodes(here[0], here[1], own, zeros, first, last)
+                    take_steps(at, table, product, bias, before, (h, c))
                     for g in range(groups):
                         some = following[g, first:last]
                         put_product(h[first:last], panels[g], rest, some, 0, size)
-                take_steps(here, here[2], zeros, table, product, bias, before, ended,
-                           spare[states - 1], ends, TREE)  # fmt: skip
+                at = Nodes(here[0], here[1], here[2], zeros, ends, TREE)
+                take_steps(at, table, product, bias, before, (ended, spare[states - 1]))
                 now, before, product, following = before, now, following, product
                 if len(pooled) > 1:
                     pool(poolings, here[1], own, above, h, pooled, 0, inside)
@@ -165,36 +173,24 @@ _tanh, _relu, _gru, _lstm = (
 
 
 @kernel
-def walk_elman_tanh(
-    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
-    bias: Array, out: Array,
-) -> None:  # fmt: skip
-    """See :func:`_walker`, of :class:`npnlp.layers.recurrent.elman.Elman`."""
-    _tanh(prefixes, start, end, poolings, table, w_hh_t, bias, out)
+def walk_elman_tanh(*arguments: Any) -> None:
+    """See :func:`_walker`."""
+    _tanh(*arguments)
 
 
 @kernel
-def walk_elman_relu(
-    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
-    bias: Array, out: Array,
-) -> None:  # fmt: skip
-    """The same with ReLU."""
-    _relu(prefixes, start, end, poolings, table, w_hh_t, bias, out)
+def walk_elman_relu(*arguments: Any) -> None:
+    """See :func:`_walker`."""
+    _relu(*arguments)
 
 
 @kernel
-def walk_gru(
-    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
-    bias: Array, out: Array,
-) -> None:  # fmt: skip
-    """The same of :class:`npnlp.layers.recurrent.gru.GRU`."""
-    _gru(prefixes, start, end, poolings, table, w_hh_t, bias, out)
+def walk_gru(*arguments: Any) -> None:
+    """See :func:`_walker`."""
+    _gru(*arguments)
 
 
 @kernel
-def walk_lstm(
-    prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
-    bias: Array, out: Array,
-) -> None:  # fmt: skip
-    """The same of :class:`npnlp.layers.recurrent.lstm.LSTM`."""
-    _lstm(prefixes, start, end, poolings, table, w_hh_t, bias, out)
+def walk_lstm(*arguments: Any) -> None:
+    """See :func:`_walker`."""
+    _lstm(*arguments)

@@ -1,4 +1,4 @@
-"""Reading many sequences by compiled passes: the numbers of NumPy's way, and what a sort finds."""
+"""Predicting many sequences by compiled passes: the numbers of NumPy, and what a sort finds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from npnlp.backend import get_backend
 from npnlp.classifier import classifier as classifier_module
 from npnlp.classifier.classifier import Classifier
-from npnlp.inference import FusedReader, Reader, can_read, largest, make_reader
+from npnlp.inference import CompiledPredictor, TreePredictor, can_predict, largest, make_predictor
 from npnlp.models import SurnameClassifier
 from tests.inference.test_inference import CELLS, CLASSES, SHAPES, make, random_names, sequences
 from tests.support.tables import finished_run
@@ -37,10 +37,10 @@ def compiled(model: SurnameClassifier) -> SurnameClassifier:
     return twin
 
 
-def fused(model: SurnameClassifier) -> FusedReader:
-    reader = make_reader(compiled(model))
-    assert isinstance(reader, FusedReader)
-    return reader
+def compiled_predictor(model: SurnameClassifier) -> CompiledPredictor:
+    predictor = make_predictor(compiled(model))
+    assert isinstance(predictor, CompiledPredictor)
+    return predictor
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -49,16 +49,16 @@ def fused(model: SurnameClassifier) -> FusedReader:
 def test_numbers_are_those_of_numpy(cell: str, shape: str, dtype: Any, bound: float) -> None:
     model = make(dtype, **CELLS[cell], **SHAPES[shape])
     tokens, lengths = sequences(1700)  # several trees, and many sequences twice
-    expected = Reader(model).probabilities(tokens, lengths)
+    expected = TreePredictor(model).probabilities(tokens, lengths)
     twin = compiled(model)
-    assert can_read(twin)
-    reader = make_reader(twin)
+    assert can_predict(twin)
+    predictor = make_predictor(twin)
     has_passes = cell != "gru reset before" and shape != "three layers"
-    assert isinstance(reader, FusedReader) == has_passes
-    found = reader.probabilities(tokens, lengths)
+    assert isinstance(predictor, CompiledPredictor) == has_passes
+    found = predictor.probabilities(tokens, lengths)
     assert found.dtype == dtype
     assert found == pytest.approx(expected, abs=bound)
-    for one, other in zip(reader.best(tokens, lengths), largest(found), strict=True):
+    for one, other in zip(predictor.best(tokens, lengths), largest(found), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -68,13 +68,13 @@ def parted(tokens: NDArray[Any], lengths: NDArray[Any]) -> list[NDArray[Any]]:
 
 @pytest.mark.parametrize("shape", ["last", "wide", "n-grams"])
 @pytest.mark.parametrize("cell", ["tanh", "gru", "lstm"])
-def test_bits_do_not_depend_on_what_else_is_read(cell: str, shape: str) -> None:
-    reader = fused(make(np.float32, **CELLS[cell], **SHAPES[shape]))
+def test_bits_do_not_depend_on_the_other_sequences(cell: str, shape: str) -> None:
+    predictor = compiled_predictor(make(np.float32, **CELLS[cell], **SHAPES[shape]))
     tokens, lengths = sequences(1700)
-    expected, names = reader.probabilities(tokens, lengths), parted(tokens, lengths)
+    expected, names = predictor.probabilities(tokens, lengths), parted(tokens, lengths)
     for chosen in (np.random.default_rng(0).permutation(1700)[:601], np.array([3])):
         some = np.concatenate([names[n] for n in chosen])
-        found = reader.probabilities(some, lengths[chosen])
+        found = predictor.probabilities(some, lengths[chosen])
         np.testing.assert_array_equal(found, expected[chosen])
 
 
@@ -84,8 +84,10 @@ def test_any_size_of_a_layer(size: int) -> None:
     config = make(np.float32, **fields).config.to_dict() | {"rnn_hidden_size": size}
     model = SurnameClassifier(type(make().config).from_dict(config))
     tokens, lengths = sequences(700)
-    expected = Reader(model).probabilities(tokens, lengths)
-    assert fused(model).probabilities(tokens, lengths) == pytest.approx(expected, abs=1e-5)
+    expected = TreePredictor(model).probabilities(tokens, lengths)
+    assert compiled_predictor(model).probabilities(tokens, lengths) == pytest.approx(
+        expected, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("shape", ["last", "wide"])
@@ -97,20 +99,20 @@ def test_what_is_not_a_number_stays_in_its_sequences_and_is_not_hidden(
     model.parameters["emb.weight"][3] = np.nan
     tokens, lengths = sequences(700)
     concerned = np.array([3 in name for name in parted(tokens, lengths)])
-    reader = fused(model)
-    found = reader.probabilities(tokens, lengths)
+    predictor = compiled_predictor(model)
+    found = predictor.probabilities(tokens, lengths)
     assert concerned.any()
     assert not concerned.all()
     np.testing.assert_array_equal(np.isnan(found), np.repeat(concerned[:, None], CLASSES, axis=1))
-    for one, other in zip(reader.best(tokens, lengths), largest(found), strict=True):
+    for one, other in zip(predictor.best(tokens, lengths), largest(found), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_weights_that_change_are_seen_by_the_next_reader() -> None:
+def test_weights_that_change_are_seen_by_the_next_predictor() -> None:
     model, (tokens, lengths) = compiled(make(np.float32)), sequences(300)
-    before = make_reader(model).probabilities(tokens, lengths)
+    before = make_predictor(model).probabilities(tokens, lengths)
     model.flat.values[...] *= -1
-    assert np.abs(make_reader(model).probabilities(tokens, lengths) - before).max() > 1e-3
+    assert np.abs(make_predictor(model).probabilities(tokens, lengths) - before).max() > 1e-3
 
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), min_size=1, max_size=40)
@@ -165,18 +167,18 @@ def test_a_sort_shares_what_it_can() -> None:
     [([0, 7], [2], IndexError), ([0, -1], [1, 1], IndexError), ([0, 1], [1], ValueError),
      ([0, 1], [2, 0], ValueError)],
 )  # fmt: skip
-def test_what_are_no_sequences_is_refused(
+def test_what_are_no_sequences_is_recompiled_predictor(
     tokens: list[int], lengths: list[int], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        fused(make(np.float32)).probabilities(np.array(tokens), np.array(lengths))
+        compiled_predictor(make(np.float32)).probabilities(np.array(tokens), np.array(lengths))
 
 
 def test_what_has_no_compiled_passes_is_known() -> None:
-    assert NUMBA.reading("", np.dtype("float32")) is None
-    assert NUMBA.reading("gru", np.dtype("float16")) is None
-    assert NUMBA.reading("gru", np.dtype("float64")) is not None
-    assert get_backend("numpy").reading("gru", np.dtype("float64")) is None
+    assert NUMBA.prefix_passes("", np.dtype("float32")) is None
+    assert NUMBA.prefix_passes("gru", np.dtype("float16")) is None
+    assert NUMBA.prefix_passes("gru", np.dtype("float64")) is not None
+    assert get_backend("numpy").prefix_passes("gru", np.dtype("float64")) is None
 
 
 @pytest.mark.parametrize("extra", [[], ["Ram" * 3_000], [" Re\u0301m "]], ids=["", "long", "mark"])
