@@ -62,7 +62,7 @@ print(given, faults())
 def test_what_large_arrays_leave_is_kept_for_the_next_ones() -> None:
     done = subprocess.run(
         [sys.executable, "-c", KEPT], env=environment(NUMPY_MADVISE_HUGEPAGE="0"),
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=900, check=True,
     )  # fmt: skip
     given, kept = map(int, done.stdout.split())
     assert given > 300  # pages, of 2 MiB at most
@@ -118,7 +118,7 @@ def run_with_cupy(source: str, folder: Path, *arguments: str) -> subprocess.Comp
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=900,
     )
 
 

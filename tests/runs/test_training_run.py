@@ -331,7 +331,7 @@ def test_the_script_is_the_command(tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "experiments" / "surnames.py"), "--quick", "--quiet"]
     done = subprocess.run(
         [*script, "--surname-csv", str(table), "--out", str(tmp_path / "run"), *SMALL],
-        capture_output=True, check=False, env=environment(), timeout=120,
+        capture_output=True, check=False, env=environment(), timeout=900,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert set(tree(tmp_path / "run")) == FILES

@@ -197,7 +197,7 @@ def npnlp(
 ) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own."""
     return subprocess.run(
-        command(*arguments), input=stdin, capture_output=True, timeout=120, check=False,
+        command(*arguments), input=stdin, capture_output=True, timeout=900, check=False,
         cwd=cwd, env=environment(**changes),
     )  # fmt: skip
 

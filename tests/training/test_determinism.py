@@ -61,7 +61,7 @@ def train(folder: Path, surroundings: dict[str, str], *options: str) -> dict[str
             "--num-epochs", "3", *options,
         ),
         cwd=folder.parent, env={**bare, "PYTHONPATH": str(ROOT), **surroundings},
-        capture_output=True, timeout=300, check=False,
+        capture_output=True, timeout=900, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     return fingerprints(folder)
@@ -215,7 +215,7 @@ def test_other_threads_go_on_and_are_noted(tmp_path: Path) -> None:
         command("train", "--surname-csv", tmp_path / "kept" / "small.csv", "--save-dir", resumed,
                 *SMALL, "--num-epochs", "3", "--resume", "--quiet"),
         env={**os.environ, "OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": str(ROOT)},
-        capture_output=True, timeout=120, check=False,
+        capture_output=True, timeout=900, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     noted = read_json(resumed / "metrics.json")["computed_on"]

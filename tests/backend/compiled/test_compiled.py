@@ -290,7 +290,7 @@ def run_sum(root: Path, stderr: Any = subprocess.PIPE, **variables: str) -> byte
     """A compiled sum in another process, with npnlp as it is in ``root``; what it says."""
     variables = {**environment(), "PYTHONPATH": str(root), **variables}
     command = [sys.executable, "-c", SUM]
-    done = subprocess.run(command, env=variables, stderr=stderr, timeout=120, check=True, cwd=root)
+    done = subprocess.run(command, env=variables, stderr=stderr, timeout=900, check=True, cwd=root)
     return done.stderr or b""
 
 

@@ -237,7 +237,7 @@ def test_a_child_of_a_process_with_threads_has_its_own() -> None:
     )
     variables = {**environment(), "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=120,
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=900,
         check=True,
     )  # fmt: skip
     assert done.stdout == "0 0\n"
@@ -265,7 +265,7 @@ def test_what_two_processes_compiled_is_not_mixed_up(tmp_path: Path) -> None:
     for ways in (["first"], ["another", "second"], ["first", "second"]):
         done = subprocess.run(
             [sys.executable, "-c", STORED, *ways], env=variables, capture_output=True, text=True,
-            timeout=120,
+            timeout=900,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.rglob("products.affine-*.nbc"))) == 2
@@ -287,6 +287,6 @@ def test_a_processor_with_short_vectors_gets_smaller_tiles() -> None:
     variables = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     done = subprocess.run(
         [sys.executable, "-c", SHORT], env={**os.environ, **environment(), **variables},
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=900, check=True,
     )  # fmt: skip
     assert done.stdout == "2\n"

@@ -138,7 +138,7 @@ print("equal")
 def test_a_processor_with_short_vectors_computes_the_same() -> None:
     variables = environment(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
     done = subprocess.run(
-        [sys.executable, "-c", LAYERS], env=variables, capture_output=True, text=True, timeout=300,
+        [sys.executable, "-c", LAYERS], env=variables, capture_output=True, text=True, timeout=900,
         check=False,
     )  # fmt: skip
     assert done.stdout == "equal\n", done.stderr
