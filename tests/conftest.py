@@ -9,11 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from npnlp.backend import Backend, get_backend
 from npnlp.backend.threads import blas_threads
 from npnlp.errors import DeviceError
 from tests.support.strict import StrictBackend
+
+# How long an example takes is not looked at: on a busy machine it says nothing.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 BACKENDS = [
     "numpy", "strict", pytest.param("numba", marks=pytest.mark.peers),

@@ -37,8 +37,11 @@ from tests.support.tables import npnlp, tree
 
 TENSOR_NAMES = ("tensors", "model", "checkpoint", "replay", "import")
 #: Damaged files for each target in the ordinary run, besides those that are counted out.
-DRAWN = 900
-COMMANDS = 40
+DRAWN = 300
+COMMANDS = 12
+#: Of the readers of tensors, one takes every damaged header, and the others one in so many: they
+#: read the header by the same function. An odd number, so that each of the eight bits has its turn.
+ONE_IN = 7
 each = pytest.mark.parametrize("name", NAMES)
 of_tensors = pytest.mark.parametrize("name", TENSOR_NAMES)
 
@@ -85,7 +88,8 @@ def test_a_file_of_tensors_cut_anywhere_is_refused(
     name: str, made: dict[str, Target], folder: Path
 ) -> None:
     content = made[name].samples[-1]
-    assert judged(made[name], truncations(content), folder) == (0, len(content))
+    cuts = list(truncations(content))[:: 1 if name == "tensors" else ONE_IN]
+    assert judged(made[name], cuts, folder) == (0, len(cuts))
 
 
 @pytest.mark.parametrize("name", ["table", "dataset", "vectorizer"])
@@ -98,7 +102,7 @@ def test_text_may_be_cut_anywhere(name: str, made: dict[str, Target], folder: Pa
 
 def test_every_bit_of_the_header_may_flip(made: dict[str, Target], folder: Path) -> None:
     """Of the smallest file, in full; the long run does so for the rest."""
-    target = made["import"]
+    target = made["tensors"]
     content = min(target.samples, key=len)
     accepted, refused = judged(target, header_flips(content), folder)
     assert accepted + refused == 8 * (8 + int.from_bytes(content[:8], "little"))
@@ -110,7 +114,8 @@ def test_a_bit_of_every_byte_of_the_header_may_flip(
     name: str, made: dict[str, Target], folder: Path
 ) -> None:
     flips = list(header_flips(made[name].samples[0]))
-    chosen = [flips[8 * place + place % 8] for place in range(len(flips) // 8)]
+    places = range(0, len(flips) // 8, 1 if name == "tensors" else ONE_IN)
+    chosen = [flips[8 * place + place % 8] for place in places]
     accepted, refused = judged(made[name], chosen, folder)
     assert refused > accepted
 
@@ -134,7 +139,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 thought = settings(
-    max_examples=100, deadline=None, derandomize=True, database=None,
+    max_examples=100, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 
@@ -228,7 +233,7 @@ def test_no_file_makes_the_reader_take_many_times_its_size(
     for what, content in cases:
         path.write_bytes(content)
         bytes_taken, refused = peak(target, path)
-        assert bytes_taken < 8 * len(content) + 2**23, what
+        assert bytes_taken < 8 * len(content) + 2**21, what
         assert refused or name == "tensors", what  # what stands beside them is for the others
 
 

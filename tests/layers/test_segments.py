@@ -31,7 +31,7 @@ CELLS: dict[str, type[Recurrent]] = {
 each_cell = pytest.mark.parametrize("cell", CELLS)
 with_h0 = pytest.mark.parametrize("with_h0", [True, False], ids=["h0", "no h0"])
 with_tokens = pytest.mark.parametrize("looked_up", [True, False], ids=["tokens", "dense"])
-property_test = settings(max_examples=25, deadline=None)
+property_test = settings(max_examples=25)
 
 
 def elman(backend: Backend, phi: str = "tanh", units: int = H) -> Elman:

@@ -84,7 +84,7 @@ FLAGS = {name: st.booleans() for name in ("initial", "above", "probed")}
 
 @each_cell
 @pytest.mark.parametrize("size", [1, 13, 64])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(lengths=LENGTHS, dtype=st.sampled_from(list(BOUND)), seed=st.integers(0, 99), **FLAGS)
 def test_a_layer_equals_numpys(
     cell: str, size: int, lengths: list[int], dtype: str, seed: int, **flags: bool

@@ -39,7 +39,7 @@ def close(found: Any, expected: Any, terms: Any) -> None:
 
 
 @given(rows=SIZES, inner=SIZES, columns=SIZES, groups=st.integers(1, 4), dtype=TYPES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_affine_map_is_numpys(
     rows: int, inner: int, columns: int, groups: int, dtype: str
 ) -> None:
@@ -76,7 +76,7 @@ def put() -> Any:
 
 
 @given(rows=SIZES, inner=SIZES, columns=SIZES, dtype=TYPES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_product_that_is_put_somewhere_is_numpys_and_leaves_nothing_of_before(
     put: Any, rows: int, inner: int, columns: int, dtype: str
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_product_that_is_put_somewhere_is_numpys_and_leaves_nothing_of_before(
 
 
 @given(rows=SIZES, inner=SIZES, columns=SIZES, turned=st.booleans(), dtype=TYPES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_gradients_of_an_affine_map_are_numpys(
     rows: int, inner: int, columns: int, turned: bool, dtype: str
 ) -> None:
@@ -109,7 +109,7 @@ def test_the_gradients_of_an_affine_map_are_numpys(
 
 
 @given(rows=st.integers(0, 600), left=SIZES, right=SIZES, looked_up=st.booleans(), dtype=TYPES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_sum_of_outer_products_is_numpys(
     rows: int, left: int, right: int, looked_up: bool, dtype: str
 ) -> None:
@@ -142,7 +142,7 @@ def test_a_sum_written_to_a_part_leaves_the_rest() -> None:
 
 
 @given(batch=st.integers(1, 40), first=st.integers(0, 39), size=SIZES, dtype=TYPES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_sequence_has_the_same_bits_in_any_batch(
     batch: int, first: int, size: int, dtype: str
 ) -> None:
@@ -199,7 +199,7 @@ def test_an_error_in_a_part_reaches_the_caller() -> None:
     lengths=st.lists(st.integers(1, 9), min_size=8, max_size=400),
     size=st.integers(64, 300), threads=st.integers(2, 4),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_threads_that_share_sequences_leave_none_out(
     lengths: list[int], size: int, threads: int
 ) -> None:

@@ -187,7 +187,7 @@ FLAGS = {"initial": st.booleans(), "above": st.booleans(), "kept": st.booleans()
 
 
 @pytest.mark.parametrize("variant", [*SMALL, *STEPWISE], ids=str)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(lengths=LENGTHS, seed=st.integers(0, 1000), **FLAGS)
 def test_kernels_equal_numpy(
     variant: Variant, lengths: list[int], seed: int, initial: bool, above: bool, kept: bool
