@@ -54,6 +54,24 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def pictures_drawn_once() -> Iterator[None]:
+    """Runs in this process share their pictures; those in processes of their own draw theirs."""
+    from tests.support.pictures import drawn_once
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("npnlp.plots.draw_run", drawn_once)
+        yield
+
+
+@pytest.fixture
+def all_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test that looks at the pictures of its own runs."""
+    from tests.support.pictures import draw_run
+
+    monkeypatch.setattr("npnlp.plots.draw_run", draw_run)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_blas_thread() -> Iterator[None]:
     """As the command has it: with another number of threads the last bits are others."""
     with blas_threads(1):

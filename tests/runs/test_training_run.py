@@ -161,6 +161,7 @@ def test_training_stops_when_the_loss_no_longer_falls(
     )
 
 
+@pytest.mark.usefixtures("all_pictures")
 def test_the_same_command_gives_the_same_run(finished: Path, tmp_path: Path) -> None:
     assert train_small(tmp_path / "run") == 0
     check_same_run(finished, tmp_path / "run")

@@ -219,6 +219,9 @@ def finished_run(factory: pytest.TempPathFactory) -> Path:
     folder = factory.getbasetemp() / "finished" / "run"
     if not folder.exists():
         assert train_small(folder) == 0
+        from tests.support.pictures import draw_run  # Matplotlib takes a while to import
+
+        draw_run(folder)  # its own pictures, not those of another run
     return folder
 
 
