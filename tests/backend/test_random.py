@@ -14,7 +14,7 @@ from npnlp.backend import Random
 from tests.support import reference
 
 MANY = 100_000
-property_test = settings(max_examples=25, deadline=None)
+property_test = settings(max_examples=25)
 
 # These never change: a stored run has to be repeatable with every later version.
 GOLDEN_WORDS = [

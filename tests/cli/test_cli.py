@@ -299,7 +299,7 @@ def test_the_installed_command_and_the_module_are_the_same() -> None:
     script = Path(sys.executable).parent / "npnlp"
     if not script.exists():
         pytest.skip("npnlp is not installed in this environment, only importable")
-    done = subprocess.run([script, "--version"], capture_output=True, check=True, timeout=60)
+    done = subprocess.run([script, "--version"], capture_output=True, check=True, timeout=900)
     assert done.stdout == npnlp_command("--version").stdout
     assert done.stdout.decode().split() == ["npnlp", npnlp.__version__]
 
@@ -353,7 +353,7 @@ def test_a_reader_that_leaves_is_no_error(finished: Path) -> None:
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=900) == 0
 
 
 def test_training_whose_reader_leaves_is_not_called_done(tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_training_whose_reader_leaves_is_not_called_done(tmp_path: Path) -> None
     process.stdout.close()
     errors = process.stderr.read()
     process.stderr.close()
-    status = process.wait(timeout=60)
+    status = process.wait(timeout=900)
     assert b"Traceback" not in errors
     complete = (tmp_path / "run").exists() and set(tree(tmp_path / "run")) == FILES
     assert complete or status != 0
@@ -381,7 +381,7 @@ def shell(
     """``$@`` of the script is the command with the arguments."""
     return subprocess.run(
         ["sh", "-c", script, "sh", *command(*arguments)], env=environment(**changes),
-        capture_output=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
+        capture_output=True, check=False, timeout=900, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
@@ -417,7 +417,7 @@ def test_a_full_disk_under_standard_output_is_one_line(finished: Path) -> None:
 def test_a_name_in_another_encoding_is_no_traceback(finished: Path, errors: str) -> None:
     done = subprocess.run(
         [*map(str.encode, command("predict", "--save-dir", finished)), b"M\xfcller"],
-        capture_output=True, check=False, timeout=60,
+        capture_output=True, check=False, timeout=900,
         env=environment(PYTHONIOENCODING=f"utf-8:{errors}"),
     )  # fmt: skip
     assert b"Traceback" not in done.stderr

@@ -18,16 +18,16 @@ def greedy(target: Target) -> Iterator[tuple[str, bytes]]:
     sample = target.samples[0]
     if target.format == "csv":
         row = b"Aa,train,a\n"
-        yield "short fields", b"nationality,split,surname\n" + row * 60_000 + b"x\n"
+        yield "short fields", b"nationality,split,surname\n" + row * 15_000 + b"x\n"
         yield "many columns", b"nationality,split,surname" + b",a" * 200_000 + b"\n" + row
-        yield "many lines", b"nationality,surname\n" + b"\n" * 500_000
+        yield "many lines", b"nationality,surname\n" + b"\n" * 125_000
         yield "a long field", b"nationality,surname\nAa," + b"a" * 2_000_000
         yield "wide characters", ("nationality,surname\nAa," + "\U0001f600" * 300_000).encode()
     elif target.format == "json":
         for name, value in dense():
             yield name, value.encode()
         said = json.loads(sample)
-        said["char_vocab"]["token_to_idx"] = {f"t{n}": 2 * n for n in range(40_000)}
+        said["char_vocab"]["token_to_idx"] = {f"t{n}": 2 * n for n in range(10_000)}
         yield "numbers with gaps", text_of(said).encode()
     else:
         header, data = unpacked(sample)
@@ -40,7 +40,7 @@ def greedy(target: Target) -> Iterator[tuple[str, bytes]]:
             yield f"{end} bytes", packed(bad, data)
         for length in (2**31, 2**40, 2**63, 2**64 - 1):
             yield f"a header of {length}", length.to_bytes(8, "little") + sample[8:]
-        tensors = {f"t{n}": ("F32", [1], b"\0\0\0\0") for n in range(20_000)}
+        tensors = {f"t{n}": ("F32", [1], b"\0\0\0\0") for n in range(5_000)}
         yield "many tensors", laid_out(tensors, header.get("__metadata__"))
         for name, value in dense():
             yield f"metadata: {name}", packed({"__metadata__": {ENTRY: value}}, b"")

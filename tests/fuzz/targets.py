@@ -2,12 +2,13 @@
 
 A file is *accepted*, with a result that holds what every result has to hold; or it is *refused*, by
 an :class:`InputError` of one line that begins with the file; anything else is a *finding*: another
-exception, a warning, more than a second, something run or imported, a file written or removed.
+exception, a warning, no end, something run or imported, a file written or removed.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -41,8 +42,8 @@ from npnlp.training.step_record import Replay
 from tests.support.exchange import bare
 from tests.support.tables import write_table
 
-#: Seconds of computing, so that a busy machine is not taken for a slow reader.
-SLOW = 1.0
+#: Seconds of computing after which a reader is taken to hang; whole files take some thousandths.
+NO_END = 60.0
 LONGEST_MESSAGE = 1500
 NUMPY = get_backend("numpy")
 ROWS = [(nation, split, name) for nation, names in
@@ -75,17 +76,19 @@ class Verdict:
     seconds: float
 
 
-def verdict(target: Target, content: bytes, folder: Path) -> Verdict:
+def verdict(target: Target, content: bytes, folder: Path, no_end: float = NO_END) -> Verdict:
     """What ``target`` makes of a file with this content; the only one in ``folder``, for now."""
     path = folder / "file"
     put(path, content)
-    result, raised = None, None
+    result: Any = None
+    raised: BaseException | None = None
     started = time.process_time()
     with watched() as events, warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            result = target.read(path)
-        except Exception as error:
+            with watchdog(no_end):
+                result = target.read(path)
+        except (Exception, Hung) as error:
             raised = error
     seconds = time.process_time() - started
     if raised is None:
@@ -96,11 +99,32 @@ def verdict(target: Target, content: bytes, folder: Path) -> Verdict:
         finding = "".join(traceback.format_exception(raised))
     if events:
         finding += f"did {sorted(set(events))}\n"
-    if seconds > SLOW:
-        finding += f"took {seconds:.1f} s\n"
     if os.listdir(folder) != [path.name]:  # noqa: PTH208 - a list of names, and fast
         finding += f"left {os.listdir(folder)}\n"  # noqa: PTH208
     return Verdict(raised is None, finding, seconds)
+
+
+class Hung(BaseException):
+    """No exception that a reader might turn into a refusal."""
+
+
+@contextmanager
+def watchdog(seconds: float) -> Iterator[None]:
+    """Raise :class:`Hung` after so many seconds of computing, where the system can tell."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def bark(number: int, frame: object) -> None:
+        raise Hung
+
+    before = signal.signal(signal.SIGPROF, bark)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def put(path: Path, content: bytes) -> None:

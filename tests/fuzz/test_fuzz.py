@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
 import tracemalloc
@@ -31,13 +32,16 @@ from tests.fuzz.mutations import (
     truncations,
     unpacked,
 )
-from tests.fuzz.targets import Target, targets, verdict
+from tests.fuzz.targets import NO_END, Target, targets, verdict
 from tests.support.tables import npnlp, tree
 
 TENSOR_NAMES = ("tensors", "model", "checkpoint", "replay", "import")
 #: Damaged files for each target in the ordinary run, besides those that are counted out.
-DRAWN = 900
-COMMANDS = 40
+DRAWN = 300
+COMMANDS = 12
+#: Of the readers of tensors, one takes every damaged header, and the others one in so many: they
+#: read the header by the same function. An odd number, so that each of the eight bits has its turn.
+ONE_IN = 7
 each = pytest.mark.parametrize("name", NAMES)
 of_tensors = pytest.mark.parametrize("name", TENSOR_NAMES)
 
@@ -84,7 +88,8 @@ def test_a_file_of_tensors_cut_anywhere_is_refused(
     name: str, made: dict[str, Target], folder: Path
 ) -> None:
     content = made[name].samples[-1]
-    assert judged(made[name], truncations(content), folder) == (0, len(content))
+    cuts = list(truncations(content))[:: 1 if name == "tensors" else ONE_IN]
+    assert judged(made[name], cuts, folder) == (0, len(cuts))
 
 
 @pytest.mark.parametrize("name", ["table", "dataset", "vectorizer"])
@@ -97,7 +102,7 @@ def test_text_may_be_cut_anywhere(name: str, made: dict[str, Target], folder: Pa
 
 def test_every_bit_of_the_header_may_flip(made: dict[str, Target], folder: Path) -> None:
     """Of the smallest file, in full; the long run does so for the rest."""
-    target = made["import"]
+    target = made["tensors"]
     content = min(target.samples, key=len)
     accepted, refused = judged(target, header_flips(content), folder)
     assert accepted + refused == 8 * (8 + int.from_bytes(content[:8], "little"))
@@ -109,7 +114,8 @@ def test_a_bit_of_every_byte_of_the_header_may_flip(
     name: str, made: dict[str, Target], folder: Path
 ) -> None:
     flips = list(header_flips(made[name].samples[0]))
-    chosen = [flips[8 * place + place % 8] for place in range(len(flips) // 8)]
+    places = range(0, len(flips) // 8, 1 if name == "tensors" else ONE_IN)
+    chosen = [flips[8 * place + place % 8] for place in places]
     accepted, refused = judged(made[name], chosen, folder)
     assert refused > accepted
 
@@ -133,7 +139,7 @@ JSON = st.recursive(
     max_leaves=12,
 )
 thought = settings(
-    max_examples=100, deadline=None, derandomize=True, database=None,
+    max_examples=100, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 
@@ -227,7 +233,7 @@ def test_no_file_makes_the_reader_take_many_times_its_size(
     for what, content in cases:
         path.write_bytes(content)
         bytes_taken, refused = peak(target, path)
-        assert bytes_taken < 8 * len(content) + 2**23, what
+        assert bytes_taken < 8 * len(content) + 2**21, what
         assert refused or name == "tensors", what  # what stands beside them is for the others
 
 
@@ -337,12 +343,13 @@ def test_a_started_program_says_the_same(made: dict[str, Target], tmp_path: Path
         (lambda path: (path.parent / "new").write_text("x"), "to write"),
         (lambda path: path.unlink(), "os.remove"),
         (lambda path: __import__("subprocess").run(["true"], check=True), "subprocess.Popen"),
-        (lambda path: sum(k * k for k in range(4 * 10**7)), "took"),
+        (lambda path: [None for _ in itertools.repeat(1) if False], "Hung"),
     ],
 )
 def test_each_sort_of_finding_is_found(read: Any, word: str, tmp_path: Path) -> None:
     target = Target("x", "csv", (b"",), read, lambda result, content: None)
-    assert word in verdict(target, b"content", tmp_path).finding
+    no_end = 0.2 if word == "Hung" else NO_END
+    assert word in verdict(target, b"content", tmp_path, no_end).finding
 
 
 def refuse(message: str) -> None:

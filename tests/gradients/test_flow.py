@@ -44,7 +44,7 @@ each_phi = pytest.mark.parametrize("phi", ["tanh", "relu"])
 each_kind = pytest.mark.parametrize("kind", KINDS)
 each_through = pytest.mark.parametrize("through", THROUGH)
 some_lengths = st.lists(st.integers(1, 8), min_size=1, max_size=5)
-property_test = settings(max_examples=15, deadline=None)
+property_test = settings(max_examples=15)
 
 
 @cache

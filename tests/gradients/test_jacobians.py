@@ -127,7 +127,7 @@ def test_the_bound_holds_along_long_sequences(name: str) -> None:
         assert row["largest"] <= row["bound"] * (1 + 1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 30), st.sampled_from(["default", "unit", "large", "orthogonal"]),
        st.integers(0, 99))  # fmt: skip
 def test_the_sum_of_the_exponents_is_the_mean_log_determinant(

@@ -94,7 +94,7 @@ def test_everything_works_where_there_is_no_network(tmp_path: Path) -> None:
     for arguments in commands(tmp_path / "run"):
         done = subprocess.run(
             [*isolated, *command(*arguments)], env=environment(PYTHONPATH=str(ROOT)), cwd=tmp_path,
-            capture_output=True, timeout=120, check=False,
+            capture_output=True, timeout=900, check=False,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, b""), arguments
 

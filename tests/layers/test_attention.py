@@ -216,7 +216,7 @@ def test_stored(backend: Backend, dtype: np.dtype[Any]) -> None:
 
 
 @pytest.mark.peers
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     lengths=st.lists(st.integers(1, 8), min_size=1, max_size=5),
     sizes=st.tuples(st.integers(1, 4), st.integers(1, 5)),

@@ -38,7 +38,7 @@ Floats = np.typing.NDArray[Any]
 each_cell = pytest.mark.parametrize("cell", CELLS)
 with_states = pytest.mark.parametrize("with_initial", [True, False], ids=["states", "no states"])
 looked_up = pytest.mark.parametrize("by_token", [True, False], ids=["tokens", "rows"])
-property_test = settings(max_examples=8, deadline=None)
+property_test = settings(max_examples=8)
 
 
 def make(cell: str, backend: Backend = NUMPY, dtype: Any = np.float64, **sizes: int) -> Recurrent:

@@ -24,7 +24,7 @@ V, F = 6, 3
 NAMES = [[1, 5, 2], [4], [3, 3, 0, 5, 2], [1, 5, 2, 5, 1, 5], [0, 5]]
 ORDERS = [(1,), (2,), (3, 1), (1, 2, 3, 4), (4, 2), (2, 2)]
 Gram = tuple[int, ...]
-property_test = settings(max_examples=25, deadline=None)
+property_test = settings(max_examples=25)
 each_order = pytest.mark.parametrize("orders", ORDERS, ids=str)
 
 

@@ -74,7 +74,7 @@ def test_stored_layer_norm(backend: Backend, dtype: np.dtype[Any]) -> None:
 
 
 @pytest.mark.peers
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(rows=st.integers(1, 9), size=st.integers(2, 9), seed=st.integers(0, 2**30))
 def test_live_layer_norm(backend: Backend, rows: int, size: int, seed: int) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")

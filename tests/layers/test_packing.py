@@ -19,7 +19,7 @@ from tests.support.reference import draw, packed_order
 
 NUMPY = get_backend("numpy")
 LENGTHS = st.lists(st.integers(1, 7), min_size=1, max_size=6)
-property_test = settings(max_examples=25, deadline=None)
+property_test = settings(max_examples=25)
 
 
 def padded(lengths: Sequence[int], extra: int = 0, features: int = 2) -> Any:

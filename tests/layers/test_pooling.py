@@ -191,7 +191,7 @@ def test_stored(name: str, backend: Backend) -> None:
 
 @pytest.mark.peers
 @each_pooling
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     lengths=st.lists(st.integers(1, 8), min_size=1, max_size=5),
     size=st.integers(1, 6),

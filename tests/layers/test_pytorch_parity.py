@@ -35,7 +35,7 @@ pytestmark = pytest.mark.peers
 
 ORACLES = Path(__file__).parents[1] / "oracles"
 NUMPY = get_backend("numpy")
-property_test = settings(max_examples=20, deadline=None)
+property_test = settings(max_examples=20)
 
 
 @pytest.fixture(scope="module")

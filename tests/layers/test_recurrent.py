@@ -32,7 +32,7 @@ LENGTHS = {
 each_length = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
 each_phi = pytest.mark.parametrize("phi", ["tanh", "relu"])
 with_h0 = pytest.mark.parametrize("with_h0", [True, False], ids=["h0", "no h0"])
-property_test = settings(max_examples=15, deadline=None)
+property_test = settings(max_examples=15)
 
 
 @dataclass

@@ -35,7 +35,7 @@ Floats = np.typing.NDArray[Any]
 
 each_cell = pytest.mark.parametrize("cell", THEIRS)
 both_ways = pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
-property_test = settings(max_examples=8, deadline=None)
+property_test = settings(max_examples=8)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def their_module(torch: Any, layer: RecurrentStack, cell: str) -> Any:
 
 @pytest.mark.peers
 @each_cell
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     lengths=st.lists(st.integers(1, 7), min_size=1, max_size=5),
     sizes=st.tuples(st.integers(1, 5), st.integers(1, 5)),

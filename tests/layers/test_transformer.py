@@ -275,7 +275,7 @@ def test_stored(backend: Backend, dtype: np.dtype[Any]) -> None:
 
 
 @pytest.mark.peers
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     lengths=st.lists(st.integers(1, 8), min_size=1, max_size=4),
     heads=st.integers(1, 3),

@@ -30,7 +30,7 @@ CONFIG = ClassifierConfig(num_embeddings=8, num_classes=3, embedding_size=4, rnn
 NAMES = [[1, 5, 2], [7], [3, 3, 0, 6, 2], [1, 2, 3, 5, 7], [6, 5]]
 TARGETS = [0, 2, 1, 1, 0]
 WEIGHTS = [0.3, 1.0, 2.0]
-property_test = settings(max_examples=15, deadline=None)
+property_test = settings(max_examples=15)
 
 
 def classifier(

@@ -113,7 +113,7 @@ def kill_a_command(folder: Path, seconds: float) -> None:
         time.sleep(0.001)
     time.sleep(seconds)
     process.kill()
-    process.wait(timeout=60)
+    process.wait(timeout=900)
     load_tensors(folder / "run" / "last.safetensors", "npnlp checkpoint")
     done = npnlp(*options, "--resume")
     assert (done.returncode, done.stderr) == (0, b"")
@@ -217,7 +217,7 @@ def test_a_second_run_in_the_same_folder_is_refused_with_the_first_ones_process(
         assert train_small(tmp_path / "other") == 0
     finally:
         first.kill()
-        first.communicate(timeout=60)
+        first.communicate(timeout=900)
     assert train_small(tmp_path / "run") == 0, "the lock ends with the process"
     assert set(tree(tmp_path / "run")) == FILES
 
@@ -268,7 +268,7 @@ def test_two_interrupts_end_at_once_and_leave_whole_files(
     process.send_signal(signal.SIGINT)
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 130
     refusal(err.decode(), "interrupted", tmp_path / "run" / "last.safetensors", "--resume")
     left = {name for name in tree(tmp_path / "run") if not name.startswith(".npnlp")}
@@ -294,6 +294,6 @@ sys.exit(npnlp.cli.main(["train", "--help"]))
 def test_an_interrupt_during_the_imports_is_one_line(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORTS.format(module=module)], capture_output=True, text=True,
-        env=environment(), check=False, timeout=60,
+        env=environment(), check=False, timeout=900,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "npnlp: interrupted\n")

@@ -59,7 +59,7 @@ def test_a_full_disk_under_standard_output_of_a_run_is_one_line(tmp_path: Path) 
         done = subprocess.run(
             command("train", "--surname-csv", table, "--save-dir", tmp_path / "run", *SMALL),
             stdout=output, stderr=subprocess.PIPE, text=True, env=environment(), check=False,
-            timeout=60,
+            timeout=900,
         )  # fmt: skip
     assert done.returncode == 2
     refusal(done.stderr, "npnlp train: standard output: No space left on device")
@@ -70,7 +70,7 @@ def test_a_folder_that_is_a_full_device_is_one_line(tmp_path: Path) -> None:
     table = write_table(tmp_path / "small.csv")
     done = subprocess.run(
         command("train", "--surname-csv", table, "--save-dir", "/dev/full", "--quiet", *SMALL),
-        capture_output=True, text=True, env=environment(), check=False, timeout=60,
+        capture_output=True, text=True, env=environment(), check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 2
     refusal(done.stderr, "npnlp train: /dev/full: ")

@@ -108,7 +108,7 @@ class Threads:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.meeting = threading.Barrier(size, timeout=60)
+        self.meeting = threading.Barrier(size, timeout=900)
         self.given: list[Any] = [None] * size
 
     def run(self, work: Callable[[Communicator], Any]) -> list[Any]:

@@ -25,7 +25,7 @@ def missing() -> str:
     if mpiexec() is None:
         return "there is no mpiexec"
     loads = [sys.executable, "-c", "from mpi4py import MPI"]
-    done = subprocess.run(loads, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(loads, capture_output=True, timeout=900, check=False)
     return "mpi4py finds no MPI library" if done.returncode else ""
 
 

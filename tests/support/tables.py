@@ -197,7 +197,7 @@ def npnlp(
 ) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own."""
     return subprocess.run(
-        command(*arguments), input=stdin, capture_output=True, timeout=120, check=False,
+        command(*arguments), input=stdin, capture_output=True, timeout=900, check=False,
         cwd=cwd, env=environment(**changes),
     )  # fmt: skip
 
@@ -219,6 +219,9 @@ def finished_run(factory: pytest.TempPathFactory) -> Path:
     folder = factory.getbasetemp() / "finished" / "run"
     if not folder.exists():
         assert train_small(folder) == 0
+        from tests.support.pictures import draw_run  # Matplotlib takes a while to import
+
+        draw_run(folder)  # its own pictures, not those of another run
     return folder
 
 

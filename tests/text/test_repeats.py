@@ -14,7 +14,7 @@ from npnlp.classifier.batches import batches
 from npnlp.text import SplitArrays, SurnameDataset, own_table_path
 from npnlp.text.repeats import merged
 
-property_test = settings(max_examples=50, deadline=None)
+property_test = settings(max_examples=50)
 Name = tuple[int, ...]
 
 

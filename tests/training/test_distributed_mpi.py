@@ -40,7 +40,7 @@ def start(ranks: int, *arguments: str | Path) -> subprocess.Popen[str]:
 
 def run(ranks: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     process = start(ranks, *arguments)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 

@@ -20,7 +20,7 @@ from npnlp.training.schedule import one_cycle
 from tests.support.reference import BOUNDS, Floats, assert_close, draw, host
 
 NUMPY = get_backend("numpy")
-property_test = settings(max_examples=50, deadline=None)
+property_test = settings(max_examples=50)
 SHARES = np.linspace(0, 1, 1001)
 
 

@@ -357,7 +357,7 @@ def test_resuming_and_reloading_exclude_each_other(
 
 
 def wait_for_epochs(history: Path, epochs: int) -> None:
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + 900
     while time.monotonic() < limit:
         if history.exists() and history.read_text().count("\n") > epochs:
             return
@@ -375,7 +375,7 @@ def long_run(folder: Path) -> list[str | Path]:
 
 
 @posix
-@pytest.mark.parametrize("delay", [0.0, 0.003, 0.007])
+@pytest.mark.parametrize("delay", [0.0, 0.005])
 def test_an_interrupt_saves_and_a_resume_ends_in_the_same_bits(
     tmp_path: Path, delay: float
 ) -> None:
@@ -387,7 +387,7 @@ def test_an_interrupt_saves_and_a_resume_ends_in_the_same_bits(
     wait_for_epochs(tmp_path / "run" / "history.csv", 3)
     time.sleep(delay)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 130, err
     refusal(err, "npnlp train: interrupted", tmp_path / "run" / "last.safetensors", "--resume")
     assert "Traceback" not in out
@@ -408,7 +408,7 @@ def test_an_interrupt_leaves_a_model_that_predicts(tmp_path: Path) -> None:
     )  # fmt: skip
     wait_for_epochs(tmp_path / "run" / "history.csv", 1)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=900)
     assert process.returncode == 130
     assert out == b""
     assert set(tree(tmp_path / "run")) <= FILES
@@ -425,7 +425,7 @@ def test_a_kill_between_two_writes_leaves_a_checkpoint_that_resumes(tmp_path: Pa
     )  # fmt: skip
     wait_for_epochs(tmp_path / "run" / "history.csv", 3)
     process.kill()
-    process.wait(timeout=60)
+    process.wait(timeout=900)
     state = load_tensors(tmp_path / "run" / "last.safetensors", "npnlp checkpoint")[1]["state"]
     epochs = state["progress"]["epoch"] + 1
     assert run_main(*run, "--num-epochs", str(epochs), "--resume", "--quiet") == 0

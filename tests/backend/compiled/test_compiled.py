@@ -85,7 +85,7 @@ FLAGS = {name: st.booleans() for name in ("initial", "above", "probed")}
 
 @each_cell
 @pytest.mark.parametrize("size", [1, 13, 64])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(lengths=LENGTHS, dtype=st.sampled_from(list(BOUND)), seed=st.integers(0, 99), **FLAGS)
 def test_a_layer_equals_numpys(
     cell: str, size: int, lengths: list[int], dtype: str, seed: int, **flags: bool
@@ -187,13 +187,31 @@ def test_tanh_at_the_ends_of_the_numbers(dtype: np.dtype[Any]) -> None:
     np.testing.assert_array_equal(tanh_of(x), [np.nan, 1, -1, 0, 1, -1])
 
 
+def sums_and_bounds(values: Any, segments: Any, size: int) -> tuple[Any, Any]:
+    """The sums in the longest numbers, and how far a sum in any order may be from each.
+
+    N additions of rounded numbers are off by at most N u / (1 - N u) times the sum of the absolute
+    values, with u half a last place (Higham 2002, section 4.2). One row is not added at all.
+    """
+    sums, absolute = (np.zeros((size, values.shape[1]), dtype=np.longdouble) for _ in range(2))
+    np.add.at(sums, segments, values)
+    np.add.at(absolute, segments, np.abs(values))
+    additions = np.maximum(np.bincount(segments, minlength=size) - 1, 0)[:, None]
+    rounding = additions * np.finfo(values.dtype).eps / 2
+    return sums, rounding / (1 - rounding) * absolute
+
+
 @pytest.mark.parametrize(("rows", "size"), [(0, 4), (1, 1), (40, 300), (500, 20)])
-def test_segment_sum_equals_numpys(rows: int, size: int, dtype: np.dtype[Any]) -> None:
+def test_segment_sum_is_within_rounding_of_the_sum(
+    rows: int, size: int, dtype: np.dtype[Any]
+) -> None:
     values = draw(rows, rows, 5).astype(dtype)
     segments = np.random.default_rng(rows).integers(0, size, rows)
-    found, expected = (b.segment_sum(values, segments, size) for b in (NUMBA, NUMPY))
-    np.testing.assert_allclose(found, expected, atol=BOUND[dtype.name] / 10)
-    assert found.dtype == dtype
+    exact, bound = sums_and_bounds(values, segments, size)
+    for backend in (NUMBA, NUMPY):  # whatever the order in which NumPy's products add up
+        found = backend.segment_sum(values, segments, size)
+        assert found.dtype == dtype
+        assert (np.abs(found - exact) <= bound).all()
 
 
 @pytest.mark.parametrize("place", [3, -1])
@@ -274,7 +292,7 @@ def run_sum(root: Path, stderr: Any = subprocess.PIPE, **variables: str) -> byte
     """A compiled sum in another process, with npnlp as it is in ``root``; what it says."""
     variables = {**environment(), "PYTHONPATH": str(root), **variables}
     command = [sys.executable, "-c", SUM]
-    done = subprocess.run(command, env=variables, stderr=stderr, timeout=120, check=True, cwd=root)
+    done = subprocess.run(command, env=variables, stderr=stderr, timeout=900, check=True, cwd=root)
     return done.stderr or b""
 
 

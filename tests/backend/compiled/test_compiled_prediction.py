@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -118,7 +118,6 @@ def test_weights_that_change_are_seen_by_the_next_predictor() -> None:
 SEQUENCES = st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), min_size=1, max_size=40)
 
 
-@settings(deadline=None)
 @given(SEQUENCES, st.sampled_from([4, 2**20, 2**31 - 1]), st.booleans())
 def test_a_sort_holds_every_sequence(
     given_sequences: list[list[int]], num_tokens: int, reverse: bool

@@ -38,7 +38,7 @@ def close(found: Any, expected: Any, dtype: np.dtype[Any]) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=BOUND[dtype.name] * scale)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     batch=st.lists(st.tuples(*[st.integers(1, 9)] * 4), min_size=1, max_size=5),
     seed=st.integers(0, 99),

@@ -56,7 +56,7 @@ SIZES = st.integers(1, 70)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     sizes=st.tuples(SIZES, SIZES, st.integers(1, 600)),
     turned=st.tuples(st.booleans(), st.booleans()),

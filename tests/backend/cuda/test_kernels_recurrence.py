@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +44,22 @@ STEPWISE: list[Variant] = [
     ("gru", 1, 0, 0, "float32"), ("gru", 45, 0, 0, "float64"), ("lstm", 33, 0, 0, "float32"),
     ("lstm", 64, 0, 0, "float64"),
 ]  # fmt: skip
+#: Another of these has the same kind and dtype, or as many sequences a block; each is compiled.
+MORE = {SMALL[1], SMALL[5], SMALL[6], SMALL[10], STEPWISE[2], STEPWISE[4]}
+#: Mistakes of the same sort as others, each of which is compiled, too.
+MORE_MISTAKES = {"no barrier backward", "no zeros", "of another step", "the last step's state"}
+
+
+def ordinary_and_slow(
+    name: str, values: Iterable[Any], slow: Collection[Any]
+) -> pytest.MarkDecorator:
+    """A case each, those of ``slow`` left to the longer run."""
+    return pytest.mark.parametrize(
+        name,
+        [pytest.param(v, id=str(v), marks=[pytest.mark.slow] * (v in slow)) for v in values],
+    )
+
+
 H100 = Limits(shared=227 * 1024, clusters=True, multiprocessors=132)
 
 
@@ -201,8 +217,8 @@ LENGTHS = st.lists(st.integers(1, 17), min_size=1, max_size=9)
 FLAGS = {"initial": st.booleans(), "above": st.booleans(), "kept": st.booleans()}
 
 
-@pytest.mark.parametrize("variant", [*SMALL, *STEPWISE], ids=str)
-@settings(max_examples=12, deadline=None)
+@ordinary_and_slow("variant", [*SMALL, *STEPWISE], MORE)
+@settings(max_examples=12)
 @given(lengths=LENGTHS, seed=st.integers(0, 1000), **FLAGS)
 def test_kernels_equal_numpy(
     variant: Variant, lengths: list[int], seed: int, initial: bool, above: bool, kept: bool
@@ -227,7 +243,7 @@ def test_a_step_of_more_sequences_than_a_tile() -> None:
     check(("gru", 45, 0, 0, "float32"), lengths, 1, kept=True)
 
 
-@pytest.mark.parametrize("variant", [*SMALL, LARGE[0], *STEPWISE], ids=str)
+@ordinary_and_slow("variant", [*SMALL, LARGE[0], *STEPWISE], MORE)
 def test_no_order_of_the_threads_changes_a_bit(variant: Variant) -> None:
     case = Case(variant, [5, 3, 5, 1, 2])
     first, *others = (case.run(ShimDevice(seed)) for seed in range(6))
@@ -279,7 +295,7 @@ STEP_MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mistake", list(STEP_MISTAKES))
+@ordinary_and_slow("mistake", STEP_MISTAKES, MORE_MISTAKES)
 def test_a_planted_mistake_in_a_step_is_caught(mistake: str) -> None:
     case = Case(("lstm", 40, 0, 0, "float32"), [6, 5, 6, 2, 1] * 7, initial=False)
     case.spare_rows = 5
@@ -290,7 +306,7 @@ def test_a_planted_mistake_in_a_step_is_caught(mistake: str) -> None:
     assert not all(same)
 
 
-@pytest.mark.parametrize("mistake", list(MISTAKES))
+@ordinary_and_slow("mistake", MISTAKES, MORE_MISTAKES)
 def test_a_planted_mistake_is_caught(mistake: str) -> None:
     cluster = 2 if "cluster" in mistake else 1
     case = Case(("elman_tanh", 20, 4, cluster, "float32"), [6, 5, 6, 2, 1], initial=False)
@@ -303,7 +319,7 @@ def test_a_planted_mistake_is_caught(mistake: str) -> None:
     assert caught >= 9
 
 
-@pytest.mark.parametrize("variant", [*SMALL, LARGE[3], *STEPWISE], ids=str)
+@ordinary_and_slow("variant", [*SMALL, LARGE[3], *STEPWISE], MORE)
 def test_rows_and_steps_to_spare_change_no_bit_and_become_zero(variant: Variant) -> None:
     """A captured launch is for more rows and steps than most batches have."""
     case = Case(variant, [5, 3, 5, 1, 2])

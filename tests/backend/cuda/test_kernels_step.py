@@ -55,7 +55,7 @@ def loaded(
     return buffers, expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=30), size=st.integers(1, 9),
     seed=st.integers(0, 99), spare=st.integers(0, 80),

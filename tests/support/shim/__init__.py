@@ -129,7 +129,7 @@ def compiled(
             text, made = Path(scratch) / "kernel.cpp", Path(scratch) / "kernel.so"
             text.write_text(source, "utf-8")
             command = [cxx, *FLAGS, *options, str(text), "-o", str(made)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=900)
             assert done.returncode == 0, done.stderr
             made.replace(library)
     return Module(library)
