@@ -92,6 +92,8 @@ def wrap(value: Any) -> Any:
         return StrictArray(np.asarray(value))
     if isinstance(value, tuple):
         return tuple(wrap(item) for item in value)
+    if isinstance(value, list):  # of split
+        return [wrap(item) for item in value]
     return value
 
 
