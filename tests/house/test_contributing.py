@@ -43,7 +43,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def cell_of(source: str) -> type[Recurrent]:
     names: dict[str, Any] = {"__name__": "contributing"}
     exec(compile(source, "CONTRIBUTING.md", "exec", dont_inherit=True), names)
-    cell = names["MinimalGatedUnit"]
+    cell: type[Recurrent] = names["MinimalGatedUnit"]
     assert issubclass(cell, Recurrent)
     return cell
 
