@@ -25,7 +25,7 @@ PAGES: dict[str, dict[str, str]] = {
         "middle token": "가운데 토큰",
         "temporal order": "시간 순서",
         "task": "과제",
-        "recipe": "방법",
+        "variant": "방법",
         "seeds solved": "푼 시드",
         "updates": "갱신 횟수",
         "loss": "손실",
@@ -39,7 +39,7 @@ PAGES: dict[str, dict[str, str]] = {
         "On {task}, tanh remembers {plain} steps: {moved}.": (
             "{task}: tanh는 {plain}단계를 기억한다. {moved}."
         ),
-        "{recipe} {horizon}": "{recipe} {horizon}",
+        "{variant} {horizon}": "{variant} {horizon}",
     },
 }
 LAGS = (10, 50, 90)
@@ -58,34 +58,34 @@ def runs() -> pd.DataFrame:
 
 
 def far_of(runs: pd.DataFrame) -> pd.DataFrame:
-    """Horizons, rows recipes and columns tasks, as text: ``>= T`` where no longer was tried."""
+    """Horizons, rows variants and columns tasks, as text: ``>= T`` where no longer was tried."""
     rows = [{str(k): v for k, v in run.items()} for run in runs.to_dict("records")]
     table = pd.DataFrame(horizons(rows))
     open_ended = table["horizon"] == table["largest"]
     table["text"] = open_ended.map({True: ">= ", False: ""}) + table["horizon"].astype(str)
-    tasks, recipes = (list(dict.fromkeys(table[name])) for name in ("task", "recipe"))
+    tasks, variants = (list(dict.fromkeys(table[name])) for name in ("task", "recipe"))
     grid = table.pivot_table(index="recipe", columns="task", values="text", aggfunc="first")
-    return grid.reindex(index=recipes, columns=tasks).fillna("")
+    return grid.reindex(index=variants, columns=tasks).fillna("")
 
 
 def cures_horizons(say: Say) -> str:
-    """The largest length that most seeds solve, by recipe and task."""
+    """The largest length that most seeds solve, by variant and task."""
     table = far_of(runs())
     names = [say(str(task).replace("_", " ")) for task in table.columns]
-    rows = [[f"`{recipe}`", *map(str, cells)] for recipe, cells in zip(
+    rows = [[f"`{variant}`", *map(str, cells)] for variant, cells in zip(
         table.index, table.to_numpy(), strict=True
     )]  # fmt: skip
-    return markdown_table([say("recipe"), *names], rows)
+    return markdown_table([say("variant"), *names], rows)
 
 
 def cures_answer(say: Say) -> str:
-    """A line a task: how far each recipe moves tanh's horizon."""
+    """A line a task: how far each variant moves tanh's horizon."""
     lines = []
     for task, far in far_of(runs()).items():
         moved = ", ".join(
-            say("{recipe} {horizon}").format(recipe=recipe, horizon=horizon)
-            for recipe, horizon in far.items()
-            if recipe != "tanh" and horizon
+            say("{variant} {horizon}").format(variant=variant, horizon=horizon)
+            for variant, horizon in far.items()
+            if variant != "tanh" and horizon
         )
         sentence = say("On {task}, tanh remembers {plain} steps: {moved}.")
         name = say(str(task).replace("_", " "))
@@ -94,37 +94,37 @@ def cures_answer(say: Say) -> str:
 
 
 def cures_far(say: Say) -> str:
-    """Every recipe that was tried at T = 500 and has solved it, with the updates of each seed."""
+    """Every variant that was tried at T = 500 and has solved it, with the updates of each seed."""
     far, rows = runs(), []
-    for (task, recipe), found in far[far["T"] == FAR].groupby(["task", "recipe"], sort=False):
+    for (task, variant), found in far[far["T"] == FAR].groupby(["task", "recipe"], sort=False):
         solved = found["solved"].astype(bool)
         if not solved.any():
             continue
         rows.append([
             say(str(task).replace("_", " ")),
-            f"`{recipe}`",
+            f"`{variant}`",
             say("{} of {}").format(solved.sum(), len(found)),
             ", ".join(str(steps) for steps in found["steps"][solved]),
             ", ".join(f"{loss:.3f}" for loss in found["loss"][solved]),
             f"{found['baseline'].iloc[0]:.3f}",
         ])  # fmt: skip
-    header = ("task", "recipe", "seeds solved", "updates", "loss", "loss without memory")
+    header = ("task", "variant", "seeds solved", "updates", "loss", "loss without memory")
     return markdown_table([*map(say, header)], rows)
 
 
 def cures_jacobians(say: Say) -> str:
     """The gradient that is left and the largest singular value, before and after training."""
     table, rows = pd.read_csv(RESULTS / "cures_jacobians.csv"), []
-    for (recipe, when), of_lag in table.groupby(["recipe", "when"], sort=False):
+    for (variant, when), of_lag in table.groupby(["recipe", "when"], sort=False):
         found = of_lag.set_index("lag")
         rows.append([
-            f"`{recipe}`",
+            f"`{variant}`",
             say(str(when)),
             *(f"{found[column][lag]:.1e}" for column in ("relative", "largest") for lag in LAGS),
         ])  # fmt: skip
     columns = ("gradient left {} steps back", "largest singular value, {} steps")
     header = [say(column).format(lag) for column in columns for lag in LAGS]
-    return markdown_table([say("recipe"), "", *header], rows)
+    return markdown_table([say("variant"), "", *header], rows)
 
 
 SECTIONS = (cures_answer, cures_horizons, cures_far, cures_jacobians)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ TABLES: dict[str, Any] = runpy.run_path(str(ROOT / "tools/docs_tables.py"))
 PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in TABLES["PAGES"]}
 #: Sections that are filled from elsewhere, or not yet.
 OTHER_SECTIONS: set[str] = set()
-#: A line of the derivation: mathematics, then where the code is, its lines, and the test.
+#: A line of the derivation: mathematics, its code, and then links to the code and to the test.
 DERIVATION = re.compile(
-    r"```text\n(?P<mathematics>(?:\S.*\n)+)"
-    r" {4}code  (?P<file>\S+\.py), (?P<function>\w+)\n"
-    r"(?P<lines>(?: {10}.*\n)+)"
-    r" {4}test  (?P<test_file>\S+\.py)::(?P<test>\w+)\n```"
+    r"```text\n(?P<mathematics>(?:\S.*\n)+)```\n"
+    r"```python\n(?P<lines>(?:.*\S.*\n)+)```\n"
+    r"\w+ \[(?P<name>\w+\.py)\]\(\.\./(?P<file>npnlp/\S+\.py)\), `(?P<function>[\w.]+)`; "
+    r"\w+ \[(?P<test_name>\w+\.py)\]\(\.\./(?P<test_file>tests/\S+\.py)\), `(?P<test>\w+)`\n"
 )
+#: A line of a quotation that stands for any lines of the source.
+OMITTED = "..."
 
 each_page = pytest.mark.parametrize("page", PAGES)
 
@@ -31,15 +34,61 @@ def derivation(page: str) -> list[dict[str, str]]:
     return [found.groupdict() for found in DERIVATION.finditer(PAGES[page])]
 
 
-def functions(path: Path, name: str) -> list[list[str]]:
-    """The lines of every function of that name in a file, without what they are indented by."""
+def functions(path: Path) -> dict[str, list[str]]:
+    """The lines of every function in a file, by its name within the file: ``Class.method``."""
     source = path.read_text(encoding="utf-8")
-    lines = source.splitlines()
-    return [
-        [line.strip() for line in lines[node.lineno - 1 : node.end_lineno]]
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef) and node.name == name
-    ]
+    lines, found = source.split("\n"), {}
+
+    def look_into(node: ast.AST, within: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            inside = within
+            if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+                inside = f"{within}{child.name}."
+                if isinstance(child, ast.FunctionDef):
+                    found[within + child.name] = lines[child.lineno - 1 : child.end_lineno]
+            look_into(child, inside)
+
+    look_into(ast.parse(source), "")
+    return found
+
+
+def dedented(lines: list[str]) -> list[str]:
+    return textwrap.dedent("\n".join(lines)).split("\n")
+
+
+def is_quoted(quotation: str, source: list[str]) -> bool:
+    """Whether the lines follow each other in ``source`` so, but for those left out at a "..."."""
+    at, run = 0, list[str]()
+    for line in [*quotation.splitlines(), OMITTED]:
+        if line.strip() != OMITTED:
+            run.append(line)
+            continue
+        starts = range(at, len(source) - len(run) + 1)
+        same = (s for s in starts if dedented(source[s : s + len(run)]) == dedented(run))
+        start = next(same, None)
+        if start is None:
+            return False
+        at, run = start + len(run), []
+    return True
+
+
+def wrong_with(line: dict[str, str]) -> str:
+    """What is not so in a line of the derivation; empty where all of it is."""
+    if line["name"] != Path(line["file"]).name or line["test_name"] != Path(line["test_file"]).name:
+        return "a link is called otherwise than its file"
+    if line["function"] not in (found := functions(ROOT / line["file"])):
+        return f"{line['file']} has no function {line['function']}"
+    try:
+        ast.parse(textwrap.dedent(line["lines"]))
+    except SyntaxError:
+        return f"not whole statements: {line['lines']}"
+    if not is_quoted(line["lines"], found[line["function"]]):
+        return f"not in {line['function']} of {line['file']}: {line['lines']}"
+    if not line["test"].startswith("test_") or line["test"] not in functions(
+        ROOT / line["test_file"]
+    ):
+        return f"{line['test_file']} has no test {line['test']}"
+    return ""
 
 
 @each_page
@@ -48,27 +97,49 @@ def test_every_block_of_the_derivation_has_mathematics_code_and_test(page: str) 
 
 
 @each_page
-def test_every_quoted_line_is_in_the_named_function(page: str) -> None:
+def test_every_quotation_is_whole_and_in_the_named_function_and_every_test_is_there(
+    page: str,
+) -> None:
     for line in derivation(page):
-        found = functions(ROOT / line["file"], line["function"])
-        assert found, f"{line['file']} has no function {line['function']}"
-        quoted = [text.strip() for text in line["lines"].splitlines()]
-        assert any(set(quoted) <= set(source) for source in found), (line["file"], quoted)
+        assert not wrong_with(line)
 
 
-@each_page
-def test_every_named_test_is_there(page: str) -> None:
-    for line in derivation(page):
-        assert functions(ROOT / line["test_file"], line["test"]), line["test"]
-        assert line["test"].startswith("test_")
+def planted(**changes: str) -> str:
+    line = {
+        "name": "elman.py",
+        "file": "npnlp/layers/recurrent/elman.py",
+        "function": "Elman.step_backward",
+        "lines": "d_u = d_p = d_a  # undoes (2)\n",
+        "test_name": "test_recurrent.py",
+        "test_file": "tests/layers/test_recurrent.py",
+        "test": "test_gradients_by_complex_step",
+    }
+    assert not wrong_with(line)
+    return wrong_with(line | changes)
 
 
-def test_a_line_that_is_gone_would_be_found() -> None:
-    path = ROOT / "npnlp/layers/recurrent/elman.py"
-    (source,) = functions(path, "step")
-    assert "a += recur(h)  # (1) a = u + W_hh h" in source
-    assert "delta *= d_h  # undoes (2)" not in source
-    assert not functions(path, "run_backwards")
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"lines": "d_u = d_p = d_h  # undoes (2)\n"}, "not in Elman.step_backward"),
+        ({"lines": "d_u = d_p = d_a\n"}, "not in Elman.step_backward"),
+        ({"function": "Elman.step"}, "not in Elman.step"),
+        ({"function": "step_backward"}, "no function"),
+        ({"lines": "else packing.sort(given)  # undoes (4)\n"}, "not whole"),
+        ({"lines": "return d_u, (d_h_before,)\n...\nd_u = d_p = d_a  # undoes (2)\n"}, "not in"),
+        ({"test": "test_gradients_by_hope"}, "no test"),
+        ({"name": "gru.py"}, "a link is called"),
+    ],
+)
+def test_a_quotation_that_is_wrong_would_be_found(wrong: dict[str, str], says: str) -> None:
+    assert says in planted(**wrong)
+
+
+def test_lines_that_do_not_follow_each_other_would_be_found() -> None:
+    p, _, h, done = functions(ROOT / "npnlp/layers/recurrent/elman.py")["Elman.step"][-4:]
+    assert not planted(function="Elman.step", lines=f"{h}\n{done}\n")
+    assert "not in" in planted(function="Elman.step", lines=f"{p}\n{done}\n")
+    assert not planted(function="Elman.step", lines=f"{p}\n        ...\n{done}\n")
 
 
 @each_page

@@ -8,8 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "npnlp/data/README.md"]
+#: It names files that are no more.
+HISTORY = ROOT / "CHANGELOG.md"
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 def blocks(language: str) -> list[str]:
@@ -49,3 +55,28 @@ def test_the_two_command_lines_install_run_and_test() -> None:
     assert lines[1].endswith(".venv/bin/python -m pytest")
     assert "python3 -m venv .venv" in lines[0]
     assert "pip install '.[test]'" in lines[1]
+
+
+def named_paths(text: str) -> list[str]:
+    """Files and folders of the project that stand between backquotes."""
+    rooms = "npnlp|tests|docs|experiments|benchmarks|tools"
+    return re.findall(rf"`((?:{rooms})/[\w./*-]*)`", text)
+
+
+@each_page
+def test_every_named_file_and_folder_is_there(page: Path) -> None:
+    if page != HISTORY:
+        for path in named_paths(page.read_text(encoding="utf-8")):
+            assert any(ROOT.glob(path.rstrip("/"))), path
+
+
+def test_named_files_are_looked_for() -> None:
+    assert len(named_paths((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))) > 20
+    assert named_paths("see `npnlp/gone.py` and `tests/`") == ["npnlp/gone.py", "tests/"]
+    assert not any(ROOT.glob("npnlp/gone.py"))
+
+
+@each_page
+def test_nobody_is_told_to_install_the_package_of_that_name(page: Path) -> None:
+    """On the public index ``npnlp`` is another project."""
+    assert not re.search(r"pip install [^\n]*\bnpnlp\b(?!/)", page.read_text(encoding="utf-8"))

@@ -2,9 +2,8 @@
 
 Where the weights do not fit on chip it is one launch for each step (``kernels/stepwise.cuh``).
 
-What ``Recurrent`` of ``layers/recurrent/recurrent.py`` does in its two loops, on the same arrays,
-by
-``kernels/elman.cu``, ``gru.cu`` and ``lstm.cu``. Here is what the host decides: which kernel, how
+``kernels/elman.cu``, ``gru.cu`` and ``lstm.cu`` do what ``backend/tuned/loop.py`` does in its two
+loops, on the same arrays. Here is what the host decides: which kernel, how
 many sequences a block, and where the weights lie.
 
 A block has four threads a unit, and ``W_hh`` on chip. Half of a thread's registers are for weights,

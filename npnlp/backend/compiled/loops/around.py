@@ -1,6 +1,6 @@
 """What a recurrent layer does around its loop over time, for the units ``low`` to ``high``.
 
-These are the steps (1) and (2) of ``layers/recurrent/recurrent.py``, and what undoes them. Of each
+These are the steps (1) and (2) of ``backend/tuned/loop.py``, and what undoes them. Of each
 gate a thread has those columns of ``u`` and of ``delta``, and those rows of the weights' gradients.
 Where it had sequences of its own in the loop (``backend/compiled/threads/parts.py``), it first
 waits until the others have finished theirs; ``meeting`` is then 1, and else ``threads``.
