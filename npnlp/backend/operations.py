@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.random import Random
+from npnlp.summary import summarized
 
 #: An array of the backend in use. CuPy's arrays answer to the same names as NumPy's.
 Array: TypeAlias = NDArray[Any]
@@ -23,6 +24,7 @@ Array: TypeAlias = NDArray[Any]
 States: TypeAlias = tuple[Array, ...]
 
 
+@summarized
 @dataclass(frozen=True, eq=False)
 class LookedUp:
     """The rows ``table[tokens]``, not yet looked up: ``table (V, D)``, ``tokens (N,)``.
@@ -48,6 +50,7 @@ class LookedUp:
 Rows: TypeAlias = "Array | LookedUp"
 
 
+@summarized
 class Weights(NamedTuple):
     """The parameters of a recurrent layer with G gates, or their gradients.
 
@@ -92,6 +95,7 @@ class PackedSteps(Protocol):
         """``offsets`` and ``batch_sizes`` as int32 on the backend, B and T."""
 
 
+@summarized
 class Forward(NamedTuple):
     """What a forward pass through time returns, and all that its backward pass needs of it.
 
@@ -103,6 +107,7 @@ class Forward(NamedTuple):
     memory: tuple[Array, ...]
 
 
+@summarized
 class Backward(NamedTuple):
     """What a backward pass through time returns, besides adding to the gradients.
 
@@ -160,6 +165,7 @@ class CrossEntropyPasses(Protocol):
         """``dL/dlogits`` from ``dL/dlosses``, ``(B,)`` or one number for all rows."""
 
 
+@summarized
 class Learned(NamedTuple):
     """What a classifier's head finds: ``logits (B, C)`` and ``losses (B,)``.
 

@@ -45,12 +45,12 @@ def _products(trace: RecurrentTrace) -> Iterator[tuple[slice, NDArray[Any], NDAr
     layer, cache, host = trace.layer, trace.cache, trace.layer.backend.to_numpy
     delta, before = host(trace.delta), _before(cache)
     if isinstance(layer, GRUResetBefore):
-        new = layer.block("new")
+        new = layer.rows_of("new")
         yield new, delta[:, new], host(cache.memory[1])  # m = r * h_before
         yield slice(0, new.start), delta[:, : new.start], before
         return
     if isinstance(layer, GRU):  # r stands between q = W_hn h + b_hn and the sum
-        new = layer.block("new")
+        new = layer.rows_of("new")
         delta = np.concatenate([delta[:, : new.start], delta[:, new] * host(cache.memory[0])[0]], 1)
     yield slice(None), delta, before
 

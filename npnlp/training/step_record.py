@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Backend
 from npnlp.models import ClassifierConfig
+from npnlp.summary import summarized
 from npnlp.training.config import TrainingConfig
 
 
+@summarized
 @dataclass(frozen=True, eq=False)
 class Replay:
     """Everything that a step is a function of; all arrays are on the host.

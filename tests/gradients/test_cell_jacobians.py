@@ -191,7 +191,7 @@ def test_an_open_forget_gate_carries_the_cell_state_unchanged() -> None:
     assert isinstance(layer, LSTM)
     for name in ("weight_ih", "weight_hh", "bias_hh"):
         layer.weight(name)[...] = 0
-    layer.weight("bias_ih")[layer.block("forget")] = 50  # sigma(50) is 1 to the last digit
+    layer.weight("bias_ih")[layer.rows_of("forget")] = 50  # sigma(50) is 1 to the last digit
     seen = jacobians(layer, draw(0, 30, D))
     np.testing.assert_array_equal(seen.to(0)[H:, H:], np.eye(H))
     assert_close(seen.lyapunov_exponents()[:H], np.zeros(H))

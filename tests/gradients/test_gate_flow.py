@@ -141,7 +141,7 @@ def test_the_starts_of_the_cells(name: str) -> None:
     assert type(layer).__name__.lower() == start.cell
     if start.forget_bias is not None:
         assert isinstance(layer, LSTM)
-        total = (layer.weight("bias_ih") + layer.weight("bias_hh"))[layer.block("forget")]
+        total = (layer.weight("bias_ih") + layer.weight("bias_hh"))[layer.rows_of("forget")]
         np.testing.assert_array_equal(total, start.forget_bias)
         table = gate_flow(trace_on_random(layer, 5, 2, Random(2))).table()
         assert table[1, 0, 1] > 0.65  # the forget gate, open at sigma(1) = 0.73 or so

@@ -108,7 +108,7 @@ SHOWN: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "recurrent cache": (
         lambda: elman_trace().cache,
-        "<RecurrentCache x=float64 (6, 3), tokens=None, memory=dict of 1, initial=None, "
+        "<RecurrentCache x=float64 (6, 3), states=tuple of 1, memory=(), initial=None, "
         "packing=Packing, 240 bytes>",
     ),
     "gradient flow": (

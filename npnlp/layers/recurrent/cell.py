@@ -24,7 +24,7 @@ class Cell(Layer, ABC):
     ``+-1/sqrt(H)`` at first.
     """
 
-    #: The blocks of H rows in the weights, in their order.
+    #: Their names, in the order of their H rows each in the weights.
     gates: ClassVar[tuple[str, ...]]
     #: What a step hands on to the next, each ``(b, H)``.
     states: ClassVar[tuple[str, ...]] = ("hidden",)
@@ -74,7 +74,7 @@ class Cell(Layer, ABC):
         """The parameter ``name`` (``weight_hh``, ...) of this layer."""
         return self.parameters[name + self.suffix]
 
-    def block(self, gate: str) -> slice:
+    def rows_of(self, gate: str) -> slice:
         """The rows of ``gate`` in weights and biases."""
         first = self.gates.index(gate) * self.hidden_size
         return slice(first, first + self.hidden_size)

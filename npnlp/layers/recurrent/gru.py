@@ -71,7 +71,7 @@ class GRUResetBefore(Recurrent):
 
     def step(self, u: Array, before: States) -> tuple[States, tuple[Array, ...]]:
         """(1) to (6), undone below from (6) to (1)."""
-        xp, (h_before,), rest = self.backend.xp, before, self.block("new").start
+        xp, (h_before,), rest = self.backend.xp, before, self.rows_of("new").start
         w_hh, b_hh, (u_r, u_z, u_n) = *self.weights[1::2], self.by_gate(u)
         p_r, p_z = xp.split(h_before @ w_hh[:rest].T + b_hh[:rest], 2, axis=1)  # (1)
         r, z = self.sigmoid(u_r + p_r), self.sigmoid(u_z + p_z)  # (2)
@@ -86,7 +86,7 @@ class GRUResetBefore(Recurrent):
     ) -> tuple[Array, States]:
         """As in :class:`GRU`; the two products are undone one after the other."""
         (d_h,), (h_before,), ((r, z, n), m) = d, before, memory
-        w_hh, rest, grads = self.weight("weight_hh"), self.block("new").start, self.d_weights
+        w_hh, rest, grads = self.weight("weight_hh"), self.rows_of("new").start, self.d_weights
         d_n, d_z, d_h_before = d_h * (1 - z), d_h * (h_before - n), d_h * z  # undoes (6)
         d_u_n = d_n * (1 - n * n)  # undoes (5)
         d_m = d_u_n @ w_hh[rest:]  # undoes (4): m

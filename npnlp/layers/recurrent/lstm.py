@@ -42,7 +42,7 @@ class LSTM(Recurrent):
     ) -> None:
         super().__init__(input_size, hidden_size, **options)
         if forget_bias is not None:
-            forget = self.block("forget")
+            forget = self.rows_of("forget")
             self.weight("bias_ih")[forget] = forget_bias
             self.weight("bias_hh")[forget] = 0
 

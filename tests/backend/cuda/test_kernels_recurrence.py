@@ -166,7 +166,7 @@ class Case:
         sizes = np.array([*packing.batch_sizes, *spare], dtype=np.int32)
         common = (offsets, sizes, self.batch, len(sizes))
         w_hh = layer.weight("weight_hh")
-        extra = layer.weight("bias_hh")[layer.block("new")] if self.kind == "gru" else None
+        extra = layer.weight("bias_hh")[layer.rows_of("new")] if self.kind == "gru" else None
         states = tuple(packing.sort(state) for state in self.initial) or None
         x, above = (
             array if array is None else np.concatenate([array, array[: self.spare_rows]])
