@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from npnlp.backend import Backend, get_backend
+from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.backend.operations import LookedUp
 from npnlp.errors import DeviceError
 from npnlp.layers import GRU, LSTM, Elman, FlatParameters, Linear, Packing, SoftmaxCrossEntropy
@@ -184,3 +187,20 @@ def test_adams_step_is_the_formula(name: str) -> None:
     Adam(flat, backend, 0.1).step()
     by_hand = np.array([1.0, 2.0, 3.0]) - 0.1 * flat.grads / (np.abs(flat.grads) + 1e-8)
     np.testing.assert_allclose(flat.values, by_hand, rtol=1e-12)
+
+
+def test_no_method_of_the_door_returns_just_anything() -> None:
+    door = ["recurrent_passes", "linear_passes", "cross_entropy_passes", "classifier_head",
+            "adam_step", "prefix_passes", "graphs"]  # fmt: skip
+    for backend in (Backend, NumpyBackend, StrictTunedBackend, CupyOnShim):
+        for name in door:
+            found = getattr(backend, name).__annotations__["return"]
+            assert found.endswith(" | None"), name
+            assert "Any" not in found
+    operations = vars(importlib.import_module("npnlp.backend.operations"))
+    protocols = [kind for kind in operations.values() if getattr(kind, "_is_protocol", False)]
+    for kind in protocols:
+        for name, method in vars(kind).items():
+            if (inspect.isfunction(method) and not name.startswith("_")) or name == "__call__":
+                assert method.__annotations__["return"] != "Any", (kind, name)
+    assert len(protocols) >= 5
