@@ -185,13 +185,13 @@ def test_the_commands_need_no_other_framework() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "module", "command", "extra"),
-    [("onnx", "onnx_graph", ("export", "--format", "onnx", "--save-dir", "DIR"), "npnlp[onnx]"),
-     ("onnxruntime", "onnx_run", ("verify", "DIR/model.onnx"), "npnlp[onnx]"),
-     ("torch", "torch_model", ("verify", "DIR/model.safetensors"), "npnlp[peers]")],
+    ("package", "module", "command"),
+    [("onnx", "onnx_graph", ("export", "--format", "onnx", "--save-dir", "DIR")),
+     ("onnxruntime", "onnx_run", ("verify", "DIR/model.onnx")),
+     ("torch", "torch_model", ("verify", "DIR/model.safetensors"))],
 )  # fmt: skip
 def test_a_package_that_is_not_installed_is_named_with_its_remedy(
-    package: str, module: str, command: tuple[str, ...], extra: str, tmp_path: Path,
+    package: str, module: str, command: tuple[str, ...], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: Capture,
 ) -> None:  # fmt: skip
     for name in (module, "onnx_model", "onnx_recurrent", "onnx_transformer"):
@@ -201,7 +201,7 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy(
     (tmp_path / "model.onnx").write_bytes(b"whatever")
     before = tree(tmp_path)
     assert run_main(*(word.replace("DIR", str(tmp_path)) for word in command)) == 2
-    refusal(capsys.readouterr().err, f"npnlp {command[0]}:", package, f"pip install '{extra}'")
+    refusal(capsys.readouterr().err, f"npnlp {command[0]}:", package, f"pip install {package}")
     assert tree(tmp_path) == before
 
 
