@@ -187,7 +187,7 @@ class Backend(ABC):
     def prefix_passes(self, kind: str, dtype: np.dtype[Any]) -> PrefixPasses | None:
         """Passes over many sequences that begin alike, for a recurrent layer of this ``kind``.
 
-        None where there are none; :class:`npnlp.inference.predictor.TreePredictor` is the reference.
+        None where there are none: :class:`npnlp.inference.predictor.TreePredictor` then runs.
         """
         return None
 

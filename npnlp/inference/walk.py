@@ -46,7 +46,10 @@ def walk(
             if inner < len(y):
                 ends.append(y[inner:] / (depth + 1) if pooling == "mean" else y[inner:])
     pooled: list[Array] = [xp.concatenate(ends) for ends in found]
-    return pooled[0] if len(pooled) == 1 else xp.concatenate(pooled, axis=1)  # type: ignore[no-any-return]
+    if len(pooled) == 1:
+        return pooled[0]
+    beside: Array = xp.concatenate(pooled, axis=1)
+    return beside
 
 
 def find(bag: NgramBag, keys: Array) -> tuple[Array, Array]:
@@ -67,7 +70,8 @@ def sum_ngrams(bag: NgramBag, tokens: Array) -> Array:
     rows, known = find(bag, xp.concatenate(found))
     rows = rows[known]
     total: Array = bag.parameters["weight"].take(rows, axis=0).sum(axis=0)
-    return total * max(len(rows), 1) ** -0.5  # (4)
+    total *= max(len(rows), 1) ** -0.5  # (4)
+    return total
 
 
 def walk_ngrams(bag: NgramBag, table: Array, levels: Sequence[Level]) -> Array:
@@ -91,4 +95,5 @@ def walk_ngrams(bag: NgramBag, table: Array, levels: Sequence[Level]) -> Array:
         factors = xp.maximum(counts[inner:, None], 1) ** -0.5
         found.append(sums[inner:] * factors.astype(sums.dtype))  # (4)
         keys, sums, counts = [key[:inner] for key in keys], sums[:inner], counts[:inner]
-    return xp.concatenate(found)  # type: ignore[no-any-return]
+    summed: Array = xp.concatenate(found)
+    return summed
