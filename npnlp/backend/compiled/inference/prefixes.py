@@ -71,13 +71,18 @@ def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefi
     keys, order = np.empty(len(lengths), dtype=np.uint64), np.empty(len(lengths), dtype=np.int64)
     begin = fill_keys(tokens, lengths, first, step, bits, keys)
     radix_sort(keys, order)
-    of_each = order, lengths.take(order).astype(np.int64, copy=False), np.empty_like(order), keys
-    others, top = (np.empty_like(order), np.empty_like(order)), bits * (KEY_BITS // bits - 1)
-    prefixes = Prefixes(*of_each, first.take(order), *others, tokens, step, begin, bits, top)
+    lengths, shared = lengths.take(order).astype(np.int64, copy=False), np.empty_like(order)
+    prefixes = Prefixes(
+        order, lengths, shared, keys, first.take(order), np.empty_like(order),
+        np.empty_like(order), tokens, step, begin, bits, bits * (KEY_BITS // bits - 1),
+    )  # fmt: skip
     count = front_code(prefixes)
-    of_each = tuple(array[:count] for array in prefixes[:5])
-    repeats, originals = (array[: len(order) - count] for array in others)
-    return Prefixes(*of_each, repeats, originals, tokens, step, begin, bits, top)
+    again = len(order) - count
+    return prefixes._replace(
+        order=order[:count], lengths=lengths[:count], shared=shared[:count], keys=keys[:count],
+        first=prefixes.first[:count], repeats=prefixes.repeats[:again],
+        originals=prefixes.originals[:again],
+    )  # fmt: skip
 
 
 @inner
@@ -104,7 +109,7 @@ def fill_keys(
 
     How many these are is returned. Token t of sequence i is ``tokens[first[i] + step t]``.
     """
-    begin = lengths.min()
+    begin: int = lengths.min()
     for i in range(len(first)):
         same = 0
         while same < begin and tokens[first[i] + step * same] == tokens[first[0] + step * same]:

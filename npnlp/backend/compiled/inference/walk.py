@@ -118,7 +118,7 @@ def find_nodes(prefixes: Prefixes, low: int, high: int, nodes: Array, counts: Ar
         counts[depth, 0] = counts[depth, 1] = 0
     for r in columns(low, high):
         key, shared, last = prefixes.keys[r], prefixes.shared[r], np.uint64(prefixes.lengths[r] - 1)
-        # The node of a depth that was made last begins this sequence, if that shares so much.
+        # The last node of that depth is a prefix of this sequence, too: that is what is shared.
         above = counts[np.uint64(shared - 1), 0] - 1 if shared else 0
         for depth in range(np.uint64(shared), last):
             k = np.uint64(counts[depth, 0])
@@ -151,23 +151,23 @@ _tanh, _relu, _gru, _lstm = (
 
 @kernel
 def walk_elman_tanh(*arguments: Any) -> None:
-    """See :func:`_walker`."""
+    """See :func:`_walker`: Elman with tanh."""
     _tanh(*arguments)
 
 
 @kernel
 def walk_elman_relu(*arguments: Any) -> None:
-    """See :func:`_walker`."""
+    """See :func:`_walker`: Elman with ReLU."""
     _relu(*arguments)
 
 
 @kernel
 def walk_gru(*arguments: Any) -> None:
-    """See :func:`_walker`."""
+    """See :func:`_walker`: GRU."""
     _gru(*arguments)
 
 
 @kernel
 def walk_lstm(*arguments: Any) -> None:
-    """See :func:`_walker`."""
+    """See :func:`_walker`: LSTM."""
     _lstm(*arguments)
