@@ -70,9 +70,9 @@ class _Repetition:
         host = backend.to_numpy
         packing = batch.packing
         used = host(batch.vocabulary)[host(batch.tokens)]
-        self.note_table(model.reader.emb, used, packing.steps, self.rows[packing.places])
+        self.note_table(model.characters.emb, used, packing.steps, self.rows[packing.places])
         for name, layer in list(vars(model).items()):
-            if isinstance(layer, Layer) and layer not in (model.reader, model.encoder):
+            if isinstance(layer, Layer) and layer not in (model.characters, model.encoder):
                 setattr(model, name, _Tap(name, layer, self))
         encoder: Any = model.encoder
         encoder.rnn = _Tap("rnn", encoder.rnn, self)
@@ -86,7 +86,7 @@ class _Repetition:
         self.note("gradient", "loss", d_logits, by_row=True)
         model.zero_grads()
         model.backward(d_logits, cache)
-        self.note_parameters("gradient", "emb", model.reader.emb.grads)
+        self.note_parameters("gradient", "emb", model.characters.emb.grads)
         squares = host(squared_norms(model.flat, backend))
         norm = clip_grad_norm(model.flat.grads, replay.training.clip_norm, backend)
         self.note("gradient norm", "all parameters", norm)

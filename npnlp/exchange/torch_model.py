@@ -99,7 +99,7 @@ class TorchClassifier(nn.Module):  # type: ignore[misc]
         return self.fc2(z)
 
     def _read(self, tokens: Any) -> Any:
-        """See :class:`npnlp.models.characters.CharacterReader`: ``(B, T, D)``."""
+        """See :class:`npnlp.models.characters.CharacterEmbedding`: ``(B, T, D)``."""
         config = self.config
         if self.training and config.char_dropout:
             kept = torch.rand(tokens.shape, device=tokens.device) >= config.char_dropout

@@ -92,4 +92,5 @@ def walk_ngrams(bag: NgramBag, table: Array, levels: Sequence[Level]) -> Array:
         factors = xp.maximum(counts[inner:, None], 1) ** -0.5
         found.append(sums[inner:] * factors.astype(sums.dtype))  # (4)
         keys, sums, counts = [key[:inner] for key in keys], sums[:inner], counts[:inner]
-    return xp.concatenate(found)  # type: ignore[no-any-return]
+    summed: Array = xp.concatenate(found)
+    return summed

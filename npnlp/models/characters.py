@@ -1,4 +1,4 @@
-"""How the surname classifier reads its characters: the embedding, and what is left out of it."""
+"""The embedding of a name's characters, with the two dropouts of training."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ SPECIAL_TOKENS = 4
 
 
 @summarized
-class ReaderCache(NamedTuple):
-    """``rows``, those of the embedding that the table was made of; those of each packed row where
-    they were looked up, with the cache of the ``dropout``.
+class CharacterCache(NamedTuple):
+    """``rows``, the rows of the embedding that were used, and the cache of the ``dropout``.
+
+    Without dropout they are the rows of the table that the encoder was given, else the row of each
+    packed token.
     """
 
     rows: Array | slice
     dropout: Any
 
 
-class CharacterReader(Composite):
-    """Packed tokens to what the encoder reads.
+class CharacterEmbedding(Composite):
+    """Packed tokens to the input of the encoder.
 
         (1) in training, a character is unknown with probability ``char_dropout``
         (2) e_n = weight[token_n]
@@ -54,7 +56,7 @@ class CharacterReader(Composite):
         random: Random | None = None,
         *,
         packing: Packing,
-    ) -> tuple[Rows, ReaderCache]:
+    ) -> tuple[Rows, CharacterCache]:
         """``tokens (N,)``, or numbers in ``vocabulary (R,)``, rows of the embedding."""
         config, weight = self.config, self.emb.parameters["weight"]
         if random is not None and config.char_dropout:
@@ -62,15 +64,15 @@ class CharacterReader(Composite):
             tokens, vocabulary = self._drop_characters(tokens, random.child("characters")), None
         if random is None or not config.embedding_dropout:
             if vocabulary is None:
-                return LookedUp(weight, tokens), ReaderCache(slice(None), None)
+                return LookedUp(weight, tokens), CharacterCache(slice(None), None)
             table = weight.take(vocabulary, axis=0)
-            return LookedUp(table, tokens), ReaderCache(vocabulary, None)
+            return LookedUp(table, tokens), CharacterCache(vocabulary, None)
         rows = tokens if vocabulary is None else vocabulary.take(tokens)
         e = weight.take(rows, axis=0)  # (2)
         e, dropout = self.dropout.forward(e, random.child("embedding"), packing=packing)  # (3)
-        return e, ReaderCache(rows, dropout)
+        return e, CharacterCache(rows, dropout)
 
-    def backward(self, d_x: Array, cache: ReaderCache) -> None:
+    def backward(self, d_x: Array, cache: CharacterCache) -> None:
         """Add the gradient of the embedding; tokens are integers and have none."""
         if cache.dropout is None:
             self.emb.add_grad(cache.rows, d_x)
@@ -80,7 +82,7 @@ class CharacterReader(Composite):
         self.emb.add_grad(slice(None), self.backend.segment_sum(d_e, cache.rows, size))  # type: ignore[arg-type]  # undoes (2)
 
     def _drop_characters(self, tokens: Array, random: Random) -> Array:
-        kept = self.backend.keep_mask(random, tokens.shape, self.config.char_dropout)
+        keep = self.backend.keep_mask(random, tokens.shape, self.config.char_dropout)
         return self.backend.xp.where(  # type: ignore[no-any-return]
-            kept | (tokens < SPECIAL_TOKENS), tokens, self.config.unk_idx
+            keep | (tokens < SPECIAL_TOKENS), tokens, self.config.unk_idx
         )  # (1)

@@ -13,7 +13,7 @@ from npnlp.backend.operations import Learned
 from npnlp.errors import InputError
 from npnlp.layers import Dropout, FlatParameters, Layer, LayerOptions, Linear, Packing, ReLU
 from npnlp.layers.ngrams import NgramBag
-from npnlp.models.characters import CharacterReader
+from npnlp.models.characters import CharacterEmbedding
 from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.models.encoder import Encoder
 from npnlp.summary import summarized
@@ -26,7 +26,7 @@ KEYS = "ngrams.keys"
 class ClassifierCache(NamedTuple):
     """The caches of the layers in forward order; None for a layer that the model does not have."""
 
-    reader: Any
+    emb: Any
     encoder: Any
     ngrams: Any
     dropout1: Any
@@ -64,9 +64,9 @@ class SurnameClassifier(Layer):
             return {"backend": self.backend, "dtype": dtype, "random": stream}
 
         size = config.rnn_hidden_size
-        self.reader = CharacterReader(config, **options())
+        self.characters = CharacterEmbedding(config, **options())
         self.encoder = Encoder(config, config.embedding_size, size, **options())
-        layers: list[tuple[str, Layer]] = [("", self.reader), ("", self.encoder)]
+        layers: list[tuple[str, Layer]] = [("", self.characters), ("", self.encoder)]
         self.ngrams: NgramBag | None = None
         if config.ngram_orders:
             self.ngrams = NgramBag(
@@ -102,7 +102,7 @@ class SurnameClassifier(Layer):
         ``tokens`` index ``vocabulary``; nothing is then computed for other characters. ``random``
         is the stream of the dropout masks; without it (evaluation) nothing is dropped.
         """
-        h, reader, encoder, ngrams = self._features(tokens, packing, vocabulary, random)  # (1), (2)
+        h, emb, encoder, ngrams = self._features(tokens, packing, vocabulary, random)  # (1), (2)
         fc1 = relu = dropout2 = None
         z, dropout1 = self.dropout1.forward(h, random and random.child("dropout1"))  # (3)
         if self.config.hidden_layer:
@@ -110,7 +110,7 @@ class SurnameClassifier(Layer):
             z, relu = self.relu.forward(z)  # (5)
             z, dropout2 = self.dropout2.forward(z, random and random.child("dropout2"))  # (6)
         logits, fc2 = self.fc2.forward(z)  # (7)
-        return logits, ClassifierCache(reader, encoder, ngrams, dropout1, fc1, relu, dropout2, fc2)
+        return logits, ClassifierCache(emb, encoder, ngrams, dropout1, fc1, relu, dropout2, fc2)
 
     def backward(self, d_logits: Array, cache: ClassifierCache, probe: Any = None) -> None:
         """Add the gradients of all parameters; the input is integers and has none.
@@ -157,22 +157,22 @@ class SurnameClassifier(Layer):
         self, tokens: Array, packing: Packing, vocabulary: Array | None, random: Random | None
     ) -> tuple[Array, Any, Any, Any]:
         """(1) and (2), with the n-grams: ``(B, F)``, and the three caches."""
-        x, reader = self.reader.forward(tokens, vocabulary, random, packing=packing)  # (1)
+        x, emb = self.characters.forward(tokens, vocabulary, random, packing=packing)  # (1)
         h, encoder = self.encoder.forward(x, packing=packing, random=random)  # (2)
         if self.ngrams is None:
-            return h, reader, encoder, None
+            return h, emb, encoder, None
         rows = tokens if vocabulary is None else vocabulary.take(tokens)
         bag, ngrams = self.ngrams.forward(rows, random and random.child("ngrams"), packing=packing)
-        return self.backend.xp.concatenate([h, bag], axis=1), reader, encoder, ngrams
+        return self.backend.xp.concatenate([h, bag], axis=1), emb, encoder, ngrams
 
     def _features_backward(self, d: Array, caches: Sequence[Any], probe: Any) -> None:
-        reader, encoder, ngrams = caches
+        emb, encoder, ngrams = caches
         if self.ngrams is not None:
             features = self.encoder.features
             self.ngrams.backward(d[:, features:], ngrams)
             d = d[:, :features]
         d_x = self.encoder.backward(d, encoder, probe)  # undoes (2)
-        self.reader.backward(d_x, reader)  # undoes (1)
+        self.characters.backward(d_x, emb)  # undoes (1)
 
     def zero_grads(self) -> None:
         """Set all gradients to zero, in one write."""

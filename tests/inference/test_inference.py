@@ -1,4 +1,4 @@
-"""Prediction without caches, as trees of prefixes and as a chain: the forward pass's numbers."""
+"""Prediction by trees of prefixes and by a chain: the numbers of the forward pass."""
 
 from __future__ import annotations
 

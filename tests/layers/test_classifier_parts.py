@@ -21,7 +21,7 @@ from npnlp.gradients import check_adjoint, check_gradients
 from npnlp.layers import Packing
 from npnlp.layers.ngrams import known_ngrams
 from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.models.characters import SPECIAL_TOKENS, CharacterReader
+from npnlp.models.characters import SPECIAL_TOKENS, CharacterEmbedding
 from tests.support.packed import batch
 from tests.support.reference import BOUNDS, Floats, assert_close, host, packed_order
 from tests.support.tables import finished_run, make_run
@@ -177,8 +177,8 @@ def test_each_layer_draws_masks_of_its_own(config: dict[str, Any]) -> None:
     assert drawn
 
 
-def reader_of(backend: Backend = NUMPY, **changes: Any) -> CharacterReader:
-    return CharacterReader(
+def embedding_of(backend: Backend = NUMPY, **changes: Any) -> CharacterEmbedding:
+    return CharacterEmbedding(
         config_of(**changes), backend=backend, dtype=np.float64, random=Random(2)
     )
 
@@ -189,11 +189,11 @@ def test_characters_become_unknown_and_nothing_else_does(
     p: float, with_vocabulary: bool, backend: Backend
 ) -> None:
     names = np.random.default_rng(0).integers(0, 9, size=(400, 12)).tolist()
-    reader = reader_of(backend, char_dropout=p)
+    embedding = embedding_of(backend, char_dropout=p)
     before = backend.to_numpy(plain(backend, names)["tokens"])
     inputs = (numbered if with_vocabulary else plain)(backend, names)
     inputs.setdefault("vocabulary", None)
-    rows, _ = reader.forward(**inputs, random=MASKS)
+    rows, _ = embedding.forward(**inputs, random=MASKS)
     assert isinstance(rows, LookedUp)
     after = backend.to_numpy(rows.tokens)
     assert rows.table.shape == (9, 4)  # the table itself
@@ -203,16 +203,16 @@ def test_characters_become_unknown_and_nothing_else_does(
     assert set(after[changed].tolist()) == {BASE.unk_idx}
     assert abs(changed[characters].mean() - p) < 0.02
 
-    rows, _ = reader.forward(**inputs)  # in evaluation
+    rows, _ = embedding.forward(**inputs)  # in evaluation
     assert isinstance(rows, LookedUp)
-    table = backend.to_numpy(reader.emb.parameters["weight"])
+    table = backend.to_numpy(embedding.emb.parameters["weight"])
     found = backend.to_numpy(rows.table)[backend.to_numpy(rows.tokens)]
     np.testing.assert_array_equal(found, table[before])
 
 
 def test_another_number_may_mean_unknown() -> None:
     inputs = plain(NUMPY, [[2, 5, 6, 7, 8, 3]] * 20) | {"vocabulary": None}
-    rows, _ = reader_of(char_dropout=0.5, unk_idx=0).forward(**inputs, random=MASKS)
+    rows, _ = embedding_of(char_dropout=0.5, unk_idx=0).forward(**inputs, random=MASKS)
     assert isinstance(rows, LookedUp)
     assert 0 in rows.tokens
     assert 1 not in rows.tokens
@@ -222,11 +222,11 @@ def test_another_number_may_mean_unknown() -> None:
 def test_features_are_dropped_for_a_whole_name(with_vocabulary: bool, backend: Backend) -> None:
     p = 0.25
     names = [name * 3 for name in NAMES] * 40
-    reader = reader_of(backend, embedding_dropout=p)
-    reader.emb.parameters["weight"][...] = 1.0
+    embedding = embedding_of(backend, embedding_dropout=p)
+    embedding.emb.parameters["weight"][...] = 1.0
     inputs = (numbered if with_vocabulary else plain)(backend, names)
     inputs.setdefault("vocabulary", None)
-    x, _ = reader.forward(**inputs, random=MASKS)
+    x, _ = embedding.forward(**inputs, random=MASKS)
     assert not isinstance(x, LookedUp)
     seen: dict[int, list[list[float]]] = {}
     rows = backend.to_numpy(x).tolist()

@@ -1,7 +1,7 @@
-"""What a bag of n-grams makes of sequences, over trees of their prefixes: each n-gram once.
+"""A bag of n-grams over trees of prefixes, compiled: each n-gram of a prefix once.
 
-The keys and the sums of the sequence before are kept by depth; one that begins alike goes on from
-there. The bag is that of :mod:`npnlp.layers.ngrams`.
+The keys and the sums of the sequence before are stored by depth, and a sequence that shares a
+prefix with it goes on from there. The bag is that of :mod:`npnlp.layers.ngrams`.
 """
 
 from __future__ import annotations

@@ -42,10 +42,14 @@ class CompiledTrees:
         """See :meth:`PrefixTrees.walk`."""
         size = w_hh.shape[1]
         bias = np.zeros((1, size), table.dtype) if bias is None else bias.reshape(1, size)
+        lengths = self.prefixes.lengths[block].astype(table.dtype)
         codes = np.array([POOLINGS[pooling] for pooling in poolings])
         out = np.empty((block.stop - block.start, len(poolings) * size), dtype=table.dtype)
         arguments = self.prefixes, block.start, block.stop, codes, table, w_hh.T, bias, out
         WALKS[self.kind](*arguments)
+        for place, pooling in enumerate(poolings):
+            if pooling == "mean":
+                out[:, place * size : (place + 1) * size] /= lengths[:, None]
         return out
 
     def ngrams(self, orders: Sequence[int], keys: Array, weights: Array) -> Array:

@@ -1,10 +1,9 @@
-"""Sequences in an order in which those that begin alike stand together, a pass over their tokens.
+"""Sequences sorted, so that those that begin alike stand together, compiled.
 
-What :mod:`npnlp.inference.prefixes` finds in arrays as a whole, compiled. The trees are written as
-dictionaries are, by front coding: of each sequence how many tokens it begins with as the one before
-it does.
+The trees are written as dictionaries are, by front coding: of each sequence, how many tokens it
+shares with the one before it. The reference in array calls is :mod:`npnlp.inference.prefixes`.
 
-    lee, lees, li        0 lee, 3 s, 1 i
+    lee, lees, li        0 lee, 2 es, 1 i        the last e of lee is a node of its own
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ TREE = 512
 #: Bits of the number that sequences are sorted by, and of a digit of it.
 KEY_BITS, DIGIT_BITS = 64, 11
 DIGITS = -(-KEY_BITS // DIGIT_BITS)
-#: What tokens are kept in where there are few: then those of many sequences lie near.
+#: The type of tokens where there are few: then those of many sequences lie near.
 SMALL = np.uint8
 MOST_SMALL = 2**8
 
@@ -31,12 +30,13 @@ class Prefixes(NamedTuple):
     """The trees of n sequences, ``TREE`` sequences a tree.
 
     ``order (m,)`` are those that differ from each other, sorted; of each its length, ``lengths
-    (m,)``, and how many tokens it begins with as the one before it does, ``shared (m,)``: 0 where a
-    tree begins, and fewer than it has. ``repeats`` are the other sequences, equal to ``originals``.
+    (m,)``, and how many tokens it shares with the one before it, ``shared (m,)``: 0 where a tree
+    begins, and fewer than either of the two has. ``repeats`` are the other sequences, equal to
+    ``originals``.
 
     Token t of the sequence at place r is ``tokens[first[r] + step * t]``. But many lie far from
-    each other, so ``keys (m,)`` hold those from ``begin`` on, each plus 1, in so many ``bits``:
-    the first of them ``top`` bits from the right.
+    each other, so ``keys (m,)`` hold those from ``begin`` on, each plus 1, in ``bits`` bits each:
+    the first of them ``top`` bits from the right. All sequences have the same tokens before.
     """
 
     order: Array
@@ -44,13 +44,13 @@ class Prefixes(NamedTuple):
     shared: Array
     keys: Array
     first: Array
+    repeats: Array
+    originals: Array
     tokens: Array
     step: int
     begin: int
     bits: int
     top: int
-    repeats: Array
-    originals: Array
 
 
 def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefixes:
@@ -58,7 +58,8 @@ def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefi
 
     With ``reverse`` sequences are read from their ends. Those that agree in all that a key has room
     for may come in any order, so that of such ones a repetition may be missed. Raises
-    ``IndexError`` for a token that is not below ``num_tokens``.
+    ``IndexError`` for a token that is not below ``num_tokens``, and ``ValueError`` for lengths that
+    are not those of ``tokens``.
     """
     ends, bits = np.cumsum(lengths, dtype=np.int64), int(num_tokens).bit_length()
     if ends[-1] != len(tokens) or lengths.min() < 1:
@@ -71,9 +72,10 @@ def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefi
     begin = fill_keys(tokens, lengths, first, step, bits, keys)
     radix_sort(keys, order)
     lengths, shared = lengths.take(order).astype(np.int64, copy=False), np.empty_like(order)
-    top = bits * (KEY_BITS // bits - 1)
-    prefixes = Prefixes(order, lengths, shared, keys, first.take(order), tokens, step, begin, bits,
-                        top, np.empty_like(order), np.empty_like(order))  # fmt: skip
+    prefixes = Prefixes(
+        order, lengths, shared, keys, first.take(order), np.empty_like(order),
+        np.empty_like(order), tokens, step, begin, bits, bits * (KEY_BITS // bits - 1),
+    )  # fmt: skip
     count = front_code(prefixes)
     again = len(order) - count
     return prefixes._replace(
@@ -103,18 +105,16 @@ def token_of(prefixes: Prefixes, key: Any, r: Any, t: Any) -> Any:
 def fill_keys(
     tokens: Array, lengths: Array, first: Array, step: int, bits: int, keys: Array
 ) -> int:
-    """``keys (n,)``: the first tokens of each, from 1 on, but those that all begin with.
+    """``keys (n,)``: the first tokens of each sequence, without those that all begin with.
 
     How many these are is returned. Token t of sequence i is ``tokens[first[i] + step t]``.
     """
-    begin, alike = 0, True
-    while alike:
-        for i in range(len(first)):
-            place = step * begin
-            if lengths[i] <= begin or tokens[first[i] + place] != tokens[first[0] + place]:
-                alike = False
-                break
-        begin += alike
+    begin: int = lengths.min()
+    for i in range(len(first)):
+        same = 0
+        while same < begin and tokens[first[i] + step * same] == tokens[first[0] + step * same]:
+            same += 1
+        begin = same
     room = KEY_BITS // bits
     for i in range(len(first)):
         key, end = np.uint64(0), min(lengths[i], begin + room)
@@ -162,11 +162,11 @@ def front_code(prefixes: Prefixes) -> int:
 
     The arrays are those of all sequences on entry. The others are moved to ``repeats``.
     """
-    order, lengths, shared, keys, first = prefixes[:5]
-    tokens, step, begin, bits, top, repeats, originals = prefixes[5:]
-    count, again = 0, 0
+    order, lengths, shared, keys, first, repeats, originals = prefixes[:7]
+    tokens, step, begin, bits, top = prefixes[7:]
+    count = 0
     for r in range(len(order)):
-        # The last one that was kept; of the first sequence, itself.
+        # The last one that differed; of the first sequence, itself.
         last, same = max(count - 1, 0), begin
         most, differ = min(lengths[r], lengths[last]), keys[r] ^ keys[last]
         if differ == 0:
@@ -175,7 +175,7 @@ def front_code(prefixes: Prefixes) -> int:
             while same < most and tokens[here + step * same] == tokens[there + step * same]:
                 same += 1
             if r > 0 and same == lengths[r] == lengths[last]:
-                repeats[again], originals[again], again = order[r], order[last], again + 1
+                repeats[r - count], originals[r - count] = order[r], order[last]
                 continue
         else:
             shift = np.uint64(top)

@@ -1,8 +1,7 @@
-"""A step of each cell for nodes of a tree of prefixes, compiled: states from those above them.
+"""A step of each cell for nodes of a tree of prefixes, compiled.
 
-The equations are those of ``layers/recurrent/elman.py``, ``layers/recurrent/gru.py`` and
-``layers/recurrent/lstm.py``. ``u`` is what an input is to a gate, from a table of all tokens, and
-``q`` the product of the weights with the state above, of which a node has its own row each.
+The equations are those of ``layers/recurrent/elman.py``, ``gru.py`` and ``lstm.py``. ``u`` is the
+projected input, a row a token, and ``q`` the product of ``W_hh`` with a state, a row a node above.
 """
 
 from __future__ import annotations
@@ -17,7 +16,10 @@ from npnlp.backend.compiled.vectors.vectors import Number, picked
 
 
 class Nodes(NamedTuple):
-    """The nodes ``first`` to ``last`` of a depth."""
+    """The nodes ``first`` to ``last`` of a depth, whose states go to rows ``target``.
+
+    ``tokens`` and ``parents`` are rows of u and of what is above; ``zeros`` are those of a bias.
+    """
 
     tokens: Array
     parents: Array
@@ -61,9 +63,10 @@ def lstm_step(
 
 @inner
 def tanh_steps(at: Nodes, u: Array, q: Array, bias: Array, before: Array, found: Any) -> None:
-    """States of the nodes, in rows ``at.target`` of each array ``(TREE, H)`` of ``found``.
+    """Fill ``found``, the states h (and c) of the nodes, each ``(TREE, H)``.
 
-    ``u (G, V, H)``, ``q (G, TREE, H)``, ``bias (1, H)``, ``before (S, TREE, H)``.
+    Shapes: ``u (G, V, H)``, ``q (G, TREE, H)``, ``bias (1, H)``, ``before (S, TREE, H)``. A cell
+    takes what it needs of them.
     """
     tanh_step((u[0], q[0]), (at.tokens, at.parents), found[:1], at.target, at.first, at.last)
 

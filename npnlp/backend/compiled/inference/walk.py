@@ -1,10 +1,8 @@
 """A recurrent layer over trees of prefixes, compiled: each prefix once.
 
-What :mod:`npnlp.inference.walk` does in arrays as a whole, with the steps of
-``layers/recurrent/elman.py``, ``layers/recurrent/gru.py`` and ``layers/recurrent/lstm.py``. It
-goes through a
-tree (``backend/compiled/inference/prefixes.py``) by depth, and keeps the states of two depths. Of a
-depth it takes some nodes at once: their states are still near when they are multiplied.
+It goes through a tree (``backend/compiled/inference/prefixes.py``) by depth, and stores the states
+of two depths. Of a depth it takes some nodes at once: their states are still in the cache when they
+are multiplied. The reference in array calls is :mod:`npnlp.inference.walk`.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
 from npnlp.backend.compiled.vectors.vectors import Number, picked
 
-#: What is made of the hidden states of a sequence.
+#: The poolings, as kernels are told them.
 LAST, MEAN, MAX = range(3)
 #: Nodes at once.
 BLOCK = 64
@@ -47,40 +45,41 @@ def take_larger(so_far: Number, h: Number) -> tuple[Number, ...]:
 
 
 def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]:
-    """Fill ``out (m, P H)`` with what each of ``poolings (P,)`` makes of sequences of some trees.
+    """The walk of a cell with this many ``states``, of which ``take_steps`` takes the steps."""
 
-    They are those from place ``start`` to ``end``. A cell has so many ``states``. ``table (G, V,
-    H)`` is the input of each token, projected; ``bias (1, H)`` is added to the last gate's product
-    of a state with ``w_hh_t (H, G H)``, where a cell has that.
-    """
-
-    def trees(
+    def walk(
         prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
         bias: Array, out: Array,
     ) -> None:  # fmt: skip
-        groups, size, longest = len(table), table.shape[2], 0
-        for r in range(start, end):
-            longest = max(longest, prefixes.lengths[r])
+        """Fill ``out (m, P H)`` with each of ``poolings (P,)`` of the sequences of some trees.
+
+        They are those at places ``start`` to ``end``; of the mean it is the sum. ``table (G, V,
+        H)`` is the projected input of each token; ``bias (1, H)`` is added to the last gate's
+        product of a state with ``w_hh_t (H, G H)``, where a cell has that.
+        """
+        groups, size, pools = len(table), table.shape[2], len(poolings)
+        longest = prefixes.lengths[start:end].max()
         panels = panels_of(w_hh_t, groups, 0, size)
         rest = room_for(BLOCK, panels)
         now, before = rows_of(states, size, table), rows_of(states, size, table)
         product, following = rows_of(groups, size, table), rows_of(groups, size, table)
-        pooled, above = room_to_pool(poolings, size, table), room_to_pool(poolings, size, table)
-        # Where a sequence ends, its last state is handed out, or is here but for a moment.
+        pooled, above = rows_of(pools, size, table), rows_of(pools, size, table)
+        # Where a sequence ends, nobody asks for the other state, nor for h but to pool it.
         spare, last_at = rows_of(states, size, table), -1
-        for p in range(len(poolings)):
+        for p in range(pools):
             if poolings[p] == LAST:
                 last_at = p * size
         nodes, counts = np.empty((longest, 3, TREE), np.int32), np.empty((longest, 2), np.int64)
         own, zeros = np.arange(TREE).astype(np.int32), np.zeros(TREE, np.int32)
         for low in range(start, end, TREE):
-            high, given = min(low + TREE, end), out[low - start : low - start + TREE]
-            find_nodes(prefixes, low, high, nodes, counts)
+            find_nodes(prefixes, low, min(low + TREE, end), nodes, counts)
+            given = out[low - start : low - start + TREE]
             ended = given[:, last_at : last_at + size] if last_at >= 0 else spare[0][:, :size]
+            parts = given.reshape(len(given), pools, size).transpose(1, 0, 2)
             product[:, 0, :] = 0  # the roots have states of zero above them, and nothing is pooled
             before[:, 0, :] = 0
-            for p in range(len(poolings)):
-                above[0, p * size : (p + 1) * size] = -np.inf if poolings[p] == MAX else 0
+            for p in range(pools):
+                above[p, 0, :] = -np.inf if poolings[p] == MAX else 0
             for depth in range(longest):
                 inside, ends, here = counts[depth, 0], TREE - counts[depth, 1], nodes[depth]
                 h, c = now[0], now[states - 1]
@@ -93,27 +92,19 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
                         put_product(h[first:last], panels[g], rest, some, 0, size)
                 at = Nodes(here[0], here[1], here[2], zeros, ends, TREE)
                 take_steps(at, table, product, bias, before, (ended, spare[states - 1]))
-                now, before, product, following = before, now, following, product
-                if len(pooled) > 1:
+                if pools > 1 or last_at < 0:
                     pool(poolings, here[1], own, above, h, pooled, 0, inside)
-                    pool(poolings, here[1], here[2], above, ended, given, ends, TREE)
-                    take_means(poolings, here[2, ends:], depth, size, given)
-                    pooled, above = above, pooled
+                    pool(poolings, here[1], here[2], above, ended, parts, ends, TREE)
+                now, before, product, following = before, now, following, product
+                pooled, above = above, pooled
 
-    return inner(distinct(trees, take_steps.__name__))
+    return inner(distinct(walk, take_steps.__name__))
 
 
 @inner
 def rows_of(count: int, size: int, like: Array) -> Array:
     """``(count, TREE, size)``, aligned: a vector across two lines takes twice as long."""
     return aligned(count * TREE * size, like).reshape(count, TREE, size)
-
-
-@inner
-def room_to_pool(poolings: Array, size: int, like: Array) -> Array:
-    """``(TREE, P H)``, or little where nothing but a last state is asked for."""
-    rows = TREE if len(poolings) > 1 or poolings[0] != LAST else 1
-    return np.empty((rows, len(poolings) * size), like.dtype)
 
 
 @inner
@@ -127,7 +118,7 @@ def find_nodes(prefixes: Prefixes, low: int, high: int, nodes: Array, counts: Ar
         counts[depth, 0] = counts[depth, 1] = 0
     for r in columns(low, high):
         key, shared, last = prefixes.keys[r], prefixes.shared[r], np.uint64(prefixes.lengths[r] - 1)
-        # The node of a depth that was made last begins this sequence, if that shares so much.
+        # The last node of that depth is a prefix of this sequence, too: that is what is shared.
         above = counts[np.uint64(shared - 1), 0] - 1 if shared else 0
         for depth in range(np.uint64(shared), last):
             k = np.uint64(counts[depth, 0])
@@ -142,29 +133,15 @@ def find_nodes(prefixes: Prefixes, low: int, high: int, nodes: Array, counts: Ar
 
 @inner
 def pool(
-    poolings: Array, parents: Array, target: Array, above: Array, hidden: Array, pooled: Array,
+    poolings: Array, parents: Array, target: Array, above: Array, h: Array, pooled: Array,
     first: int, last: int,
 ) -> None:  # fmt: skip
     """The sum or the maximum of the states down to each node, in rows ``target``."""
-    size = hidden.shape[1]
     for p in range(len(poolings)):
-        own = slice(p * size, (p + 1) * size)
-        given, rows = (above[:, own], hidden), (parents, target)
         if poolings[p] == MEAN:
-            add_up(given, rows, (pooled[:, own],), target, first, last)
+            add_up((above[p], h), (parents, target), (pooled[p],), target, first, last)
         elif poolings[p] == MAX:
-            take_larger(given, rows, (pooled[:, own],), target, first, last)
-
-
-@inner
-def take_means(poolings: Array, rows: Array, depth: int, size: int, out: Array) -> None:
-    """Divide the sums of the sequences that end at a depth."""
-    for p in range(len(poolings)):
-        if poolings[p] == MEAN:
-            share = out.dtype.type(1 / (depth + 1))
-            for row in rows:
-                for j in columns(p * size, (p + 1) * size):
-                    out[row, j] *= share
+            take_larger((above[p], h), (parents, target), (pooled[p],), target, first, last)
 
 
 _tanh, _relu, _gru, _lstm = (
@@ -174,23 +151,23 @@ _tanh, _relu, _gru, _lstm = (
 
 @kernel
 def walk_elman_tanh(*arguments: Any) -> None:
-    """See :func:`_walker`."""
+    """See :func:`_walker`: Elman with tanh."""
     _tanh(*arguments)
 
 
 @kernel
 def walk_elman_relu(*arguments: Any) -> None:
-    """See :func:`_walker`."""
+    """See :func:`_walker`: Elman with ReLU."""
     _relu(*arguments)
 
 
 @kernel
 def walk_gru(*arguments: Any) -> None:
-    """See :func:`_walker`."""
+    """See :func:`_walker`: GRU."""
     _gru(*arguments)
 
 
 @kernel
 def walk_lstm(*arguments: Any) -> None:
-    """See :func:`_walker`."""
+    """See :func:`_walker`: LSTM."""
     _lstm(*arguments)
