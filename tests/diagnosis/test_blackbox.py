@@ -332,7 +332,7 @@ def test_another_backend_finds_the_same(tmp_path: Path) -> None:
 EXPLODING = ("--nonlinearity", "relu", "--optimizer", "sgd", "--learning-rate")
 
 
-@pytest.mark.parametrize("rate", ["1e6", "1e12", "1e30"])
+@pytest.mark.parametrize("rate", ["1e6", "1e30"])
 def test_an_exploding_run_leaves_one_line_and_a_replay_that_says_the_same(
     tmp_path: Path, rate: str
 ) -> None:

@@ -825,5 +825,6 @@ def test_a_planted_mistake_is_caught(cell: str, wrong: type[Wrong]) -> None:
     inputs = [draw(0, packing.rows, D), *states_for(right, cell, 3)]
     keywords: dict[str, Any] = {"packing": packing, "random": Random(6, "masks")}
     for check in (check_gradients, check_adjoint):
-        assert check(right, *inputs, **keywords).passed
+        if wrong is UnturnedInput:  # once is enough for what is right
+            assert check(right, *inputs, **keywords).passed
         assert not check(layer, *inputs, **keywords).passed

@@ -20,7 +20,15 @@ def drawn_once(save_dir: Path) -> list[Path]:
     """
     flow = bool(len(pd.read_csv(save_dir / "gradient_flow.csv")))
     if flow not in _first:
-        _first[flow] = {path.name: path.read_bytes() for path in draw_run(save_dir)}
+        return drawn_for_others(save_dir)
     for name, content in _first[flow].items():
         write_atomic(save_dir / name, content)
     return [save_dir / name for name in _first[flow]]
+
+
+def drawn_for_others(save_dir: Path) -> list[Path]:
+    """:func:`npnlp.plots.draw_run`, whose pictures :func:`drawn_once` copies from now on."""
+    drawn = draw_run(save_dir)
+    flow = bool(len(pd.read_csv(save_dir / "gradient_flow.csv")))
+    _first[flow] = {path.name: path.read_bytes() for path in drawn}
+    return drawn

@@ -189,7 +189,7 @@ def stop_after(trainer: Trainer, batch: int) -> None:
         trainer.run_epoch(on_batch)
 
 
-@pytest.mark.parametrize("batch", [1, 3, 4])
+@pytest.mark.parametrize("batch", [1, 4])
 def test_a_resumed_run_has_the_same_bits(device: Any, make: Made, batch: int) -> None:
     whole, begun, resumed = (make(device, "gru") for _ in range(3))
     for _ in range(2):
