@@ -22,7 +22,8 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     """``--backend``."""
     parser.add_argument(
         "--backend", choices=BACKEND_NAMES, default="numpy",
-        help="where to compute; numba compiles the loops, auto takes a GPU where one works",
+        help="where to compute; numba compiles the loops, auto takes a GPU where one works, "
+        "reference runs only the code that is there to be read",
     )  # fmt: skip
 
 

@@ -263,3 +263,19 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.split() == ["['npnlp',", "'npnlp.errors',", "'npnlp.version']"]
+
+
+@pytest.mark.parametrize("cell", ["Elman", "GRU", "LSTM"])
+def test_the_example_in_the_help_of_a_cell_runs(cell: str) -> None:
+    kind: Any = getattr(npnlp.layers, cell)
+    packing = npnlp.layers.Packing.of(np.array([3, 1]), npnlp.get_backend())
+    d = np.ones((2, 2), dtype=np.float32)
+    given = {
+        cell: kind, "x": np.ones((4, 4), dtype=np.float32), "packing": packing, "d_last": d,
+        "d_h_n": d,
+    }  # fmt: skip
+    test = doctest.DocTestParser().get_doctest(kind.__doc__, given, cell, None, None)
+    assert len(test.examples) == 3
+    assert doctest.DocTestRunner().run(test, clear_globs=False).failed == 0
+    made = test.globs[cell.lower()]
+    assert any(np.abs(grad).sum() > 0 for grad in made.grads.values())
