@@ -215,7 +215,7 @@ def main() -> int:
     write_csv(out / "memory_horizons.csv", table)
     print(f"memory horizon, {options.seeds} seeds, at most {config.budget} updates:")
     for row in table:
-        print(f"  {row['task']:<16}{row['variant']:<15}{row['horizon']:>5} of {lengths[-1]}")
+        print(f"  {row['task']:<16}{row['recipe']:<15}{row['horizon']:>5} of {lengths[-1]}")
     draw_horizons(out / "long_term_dependencies.csv", out / "long_term_dependencies.png")
     print(verdict(table))
     print(answer(table))
