@@ -37,14 +37,15 @@ def walk(
         for k, steps in enumerate(layers):
             now = steps.step(steps.project(x) if k else x, states[k], level.parents)
             x, states[k] = now[0], [state[:inner] for state in now]
-        for pooling, ends in zip(poolings, found, strict=True):
+        for place, pooling in enumerate(poolings):
             y = x
             if pooling != "last" and depth:
                 above = handed_down(so_far[pooling], level)
                 y = xp.maximum(above, x) if pooling == "max" else above + x
             so_far[pooling] = y[:inner]
             if inner < len(y):
-                ends.append(y[inner:] / (depth + 1) if pooling == "mean" else y[inner:])
+                end = y[inner:]
+                found[place].append(end / (depth + 1) if pooling == "mean" else end)
     pooled: list[Array] = [xp.concatenate(ends) for ends in found]
     return pooled[0] if len(pooled) == 1 else xp.concatenate(pooled, axis=1)
 

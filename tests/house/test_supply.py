@@ -87,6 +87,7 @@ def without_network() -> list[str] | None:
     return None
 
 
+@pytest.mark.slow
 def test_everything_works_where_there_is_no_network(tmp_path: Path) -> None:
     isolated = without_network()
     if isolated is None:

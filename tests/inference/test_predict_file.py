@@ -265,7 +265,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text
 def test_memory_does_not_grow_with_the_file(finished: Path, tmp_path: Path) -> None:
     names = "\n".join(some_names(50_000)) + "\n"
     most = []
-    for times in (24, 96):  # 7 and 29 MB: parts of 2.5
+    for times in (48, 96):  # 14 and 29 MB: parts of 2.5
         source = put(tmp_path / "names.txt", names * times)
         arguments = ["predict", "--save-dir", str(finished), "--input", str(source)]
         done = subprocess.run(

@@ -189,6 +189,7 @@ def test_each_cure_solves_what_tanh_does_not(
     assert not train_on(task, length, 5, config, NUMPY, "tanh")["solved"]
 
 
+@pytest.mark.slow
 def test_reading_backwards_too_brings_the_middle_no_nearer() -> None:
     config = LabConfig(budget=400, check_size=256)
     assert train_on("first_token", 80, 5, config, NUMPY, "bidirectional")["solved"]

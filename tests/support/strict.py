@@ -21,6 +21,7 @@ BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 COMPARISONS = ("lt", "le", "eq", "ne", "gt", "ge", "and", "or", "xor")
 UNARY = ("neg", "pos", "abs", "invert")
 SCALARS = ("float", "int", "complex")
+PLAIN = {int, float, complex, bool, slice, str, type(None), type(...), type}
 METHODS = (
     "argmax", "argsort", "astype", "copy", "fill", "max", "mean", "min", "reshape", "sum",
     "swapaxes", "take", "transpose",
@@ -77,8 +78,11 @@ class StrictArray:
 
 def unwrap(value: Any) -> Any:
     """What NumPy may see: strict arrays opened, plain arrays refused."""
-    if isinstance(value, StrictArray):
+    kind = type(value)
+    if kind is StrictArray:
         return value._host
+    if kind in PLAIN:  # most of the rest, and quickly told
+        return value
     if isinstance(value, np.ndarray):
         raise TypeError("a plain NumPy array among strict ones; use backend.asarray")
     if isinstance(value, tuple | list):
@@ -136,6 +140,7 @@ class StrictNamespace:
             result = attribute(*unwrap(arguments), **opened)
             return keywords["out"] if keywords.get("out") is not None else wrap(result)
 
+        setattr(self, name, function)  # it is asked for once
         return function
 
 

@@ -87,11 +87,7 @@ def test_the_plain_command_gives_the_same_files(plain: dict[str, str], tmp_path:
 
 @pytest.mark.parametrize(
     "recipe",
-    [
-        name if name == "wide" else pytest.param(name, marks=pytest.mark.slow)
-        for name in RECIPES
-        if RECIPES[name]
-    ],
+    [pytest.param(name, marks=pytest.mark.slow) for name in RECIPES if RECIPES[name]],
 )
 def test_the_same_command_gives_the_same_files(tmp_path: Path, recipe: str) -> None:
     """Weights, moments, history, metrics, card and pictures; nothing but times may differ."""
