@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.numpy_backend import NumpyBackend
+from npnlp.backend.tuned.loop import TunedPasses
+from npnlp.backend.tuned.maps import AffineMaps
 
 #: Functions of NumPy that make arrays of nothing; all others make them of arrays.
 MAKERS = ("arange", "empty", "eye", "full", "ones", "zeros")
@@ -163,6 +165,11 @@ class RecordingBackend(NumpyBackend):
     def asarray(self, host: NDArray[Any], dtype: Any = None) -> Any:
         """See :meth:`Backend.asarray`."""
         return wrapped(super().asarray(plain(host), dtype))
+
+    def recurrent_passes(self, kind: str, hidden_size: int, dtype: Any) -> Any:
+        """See :meth:`Backend.recurrent_passes`: the same loop, on recorded arrays."""
+        maps = AffineMaps(self.xp, self.small_product)
+        return TunedPasses(kind, hidden_size, maps, self.segment_sum)
 
     def adam_step(self, dtype: Any) -> Any:
         """See :meth:`Backend.adam_step`."""

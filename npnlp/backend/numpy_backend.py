@@ -7,6 +7,7 @@ import ctypes
 import math
 import os
 import platform
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,6 @@ class NumpyBackend(Backend):
 
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
-        self._maps = AffineMaps(self.xp, self.small_product)
 
     def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
         """See :meth:`Backend.asarray`."""
@@ -81,9 +81,7 @@ class NumpyBackend(Backend):
         self, kind: str, hidden_size: int, dtype: np.dtype[Any]
     ) -> RecurrentPasses | None:
         """See :meth:`Backend.recurrent_passes`: the tuned loop, of any type."""
-        if kind not in CELLS:
-            return None
-        return TunedPasses(kind, hidden_size, self._maps, self.segment_sum)
+        return _tuned_passes(kind, hidden_size) if kind in CELLS else None
 
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
         """See :meth:`Backend.adam_step`."""
@@ -136,6 +134,13 @@ class ReferenceBackend(NumpyBackend):
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
         """None: :class:`npnlp.training.optimizers.Adam` computes its formula."""
         return None
+
+
+@lru_cache(maxsize=64)
+def _tuned_passes(kind: str, hidden_size: int) -> TunedPasses:
+    """Made once, since a step of a small layer takes little longer than making them."""
+    maps = AffineMaps(np, NumpyBackend.small_product)
+    return TunedPasses(kind, hidden_size, maps, NumpyBackend().segment_sum)
 
 
 def _sum_by_product(values: Array, segments: Array, size: int) -> Array:

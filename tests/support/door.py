@@ -52,7 +52,8 @@ class WithCell(NumpyBackend):
         self.cell, self.passes = cell, passes
 
     def recurrent_passes(self, kind: str, hidden_size: int, dtype: Any) -> RecurrentPasses | None:
-        passes = self.passes(kind, hidden_size, self._maps, self.segment_sum)
+        maps = AffineMaps(self.xp, self.small_product)
+        passes = self.passes(kind, hidden_size, maps, self.segment_sum)
         passes.cell = self.cell(hidden_size, self.xp)
         return passes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from typing import Any
 
 import numba
@@ -30,6 +31,9 @@ from npnlp.backend.operations import (
 from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random, keep_threshold
 from npnlp.backend.threads import THREAD_VARIABLES, threads_now
+from npnlp.backend.tuned.loop import CELLS, TunedPasses
+
+MAPS = CompiledMaps(np, NumpyBackend.small_product)
 
 
 class CompiledBackend(NumpyBackend):
@@ -42,7 +46,6 @@ class CompiledBackend(NumpyBackend):
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
-        self._maps = self._compiled_maps = CompiledMaps(self.xp, self.small_product)
         _one_thread_for_scipy()
 
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
@@ -79,7 +82,7 @@ class CompiledBackend(NumpyBackend):
 
     def linear_passes(self, dtype: np.dtype[Any]) -> LinearPasses | None:
         """See :meth:`Backend.linear_passes`."""
-        return self._compiled_maps if dtype.char in REALS else None
+        return MAPS if dtype.char in REALS else None
 
     def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
         """See :meth:`Backend.cross_entropy_passes`."""
@@ -108,9 +111,8 @@ class CompiledBackend(NumpyBackend):
         self, kind: str, hidden_size: int, dtype: np.dtype[Any]
     ) -> RecurrentPasses | None:
         """See :meth:`Backend.recurrent_passes`."""
-        if kind in LOOPS and dtype.char in REALS:
-            return CompiledPasses(kind, hidden_size, self._maps, self.segment_sum)
-        return super().recurrent_passes(kind, hidden_size, dtype)
+        compiled = kind in LOOPS and dtype.char in REALS
+        return _passes(kind, hidden_size, compiled) if kind in CELLS else None
 
     def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:
         """See :meth:`Backend.classifier_head`. Several threads share products one by one."""
@@ -137,6 +139,13 @@ class CompiledBackend(NumpyBackend):
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""
         return super().describe() | {"numba": numba.__version__, "scipy": scipy.__version__}
+
+
+@lru_cache(maxsize=64)
+def _passes(kind: str, hidden_size: int, compiled: bool) -> TunedPasses:
+    """Made once, since a step of a small layer takes little longer than making them."""
+    passes = CompiledPasses if compiled else TunedPasses
+    return passes(kind, hidden_size, MAPS, CompiledBackend().segment_sum)
 
 
 class CompiledCrossEntropy:

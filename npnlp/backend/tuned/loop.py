@@ -49,16 +49,18 @@ class TunedPasses:
         self, kind: str, hidden_size: int, maps: AffineMaps, segment_sum: SegmentSum
     ) -> None:
         self.kind, self.maps, self.xp, self.segment_sum = kind, maps, maps.xp, segment_sum
-        self.cell = CELLS[kind](hidden_size, maps.xp)
+        cell = self.cell = CELLS[kind](hidden_size, maps.xp)
+        self._states = [cell.arrays.index(name) for name in cell.states]
+        self._memory = [cell.arrays.index(name) for name in cell.memory]
 
     def forward(
         self, x: Rows, weights: Weights, initial: States | None, steps: PackedSteps
     ) -> Forward:
         """See :meth:`RecurrentPasses.forward`."""
-        cell = self.cell
-        arrays = dict(zip(cell.arrays, self._forward(x, weights, initial, steps), strict=True))
+        arrays = self._forward(x, weights, initial, steps)
         return Forward(
-            tuple(arrays[name] for name in cell.states), tuple(arrays[n] for n in cell.memory)
+            tuple([arrays[place] for place in self._states]),
+            tuple([arrays[place] for place in self._memory]),
         )
 
     def backward(
@@ -67,8 +69,11 @@ class TunedPasses:
     ) -> Backward:  # fmt: skip
         """See :meth:`RecurrentPasses.backward`."""
         cell, hidden = self.cell, found.states[0]
-        named = dict(zip((*cell.memory, *cell.states), (*found.memory, *found.states), strict=True))
-        arrays = tuple(named[name] for name in cell.arrays)
+        arrays: list[Array] = [hidden] * len(cell.arrays)
+        for place, array in zip(self._states, found.states, strict=True):
+            arrays[place] = array
+        for place, array in zip(self._memory, found.memory, strict=True):
+            arrays[place] = array
         delta = self.xp.empty((len(hidden), cell.deltas * cell.hidden_size), dtype=hidden.dtype)
         traces = tuple(map(self.xp.empty_like, found.states)) if traced else None
         d_x = self._backward(
@@ -89,7 +94,7 @@ class TunedPasses:
         return arrays
 
     def _backward(
-        self, d_hidden: Array | None, d: States, delta: Array, arrays: tuple[Array, ...],
+        self, d_hidden: Array | None, d: States, delta: Array, arrays: Sequence[Array],
         x: Rows, weights: Weights, grads: Weights, initial: States | None, steps: PackedSteps,
         traces: States | None,
     ) -> Array:  # fmt: skip
@@ -106,7 +111,7 @@ class TunedPasses:
         return u.take(x.tokens, axis=u.ndim - 2)  # (1'), the look-up
 
     def _run(
-        self, arrays: tuple[Array, ...], weights: Weights, initial: States | None,
+        self, arrays: Sequence[Array], weights: Weights, initial: States | None,
         steps: PackedSteps,
     ) -> None:  # fmt: skip
         """(2) and (3) over all steps, filling ``arrays``, whose first is ``u``."""
@@ -129,7 +134,7 @@ class TunedPasses:
             before, product = [now[place] for place in places] if others else now, recur
 
     def _run_backward(
-        self, d_hidden: Array | None, d: States, delta: Array, arrays: tuple[Array, ...],
+        self, d_hidden: Array | None, d: States, delta: Array, arrays: Sequence[Array],
         w_hh: Array, initial: States | None, steps: PackedSteps, traces: States | None,
     ) -> None:  # fmt: skip
         """Fill ``delta`` of every packed row; ``d`` become those of the initial states.
@@ -170,7 +175,7 @@ class TunedPasses:
             step_backward(delta[start:end], here, d_t, towards)  # undoes (3), (2)
 
     def _add_recurrent_grads(
-        self, delta: Array, grad: Array, arrays: tuple[Array, ...], initial: States | None,
+        self, delta: Array, grad: Array, arrays: Sequence[Array], initial: States | None,
         steps: PackedSteps,
     ) -> None:  # fmt: skip
         cell, add_outer, first = self.cell, self.maps.add_outer, len(steps.lengths)

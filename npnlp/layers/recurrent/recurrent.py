@@ -85,7 +85,8 @@ class Recurrent(Cell):
 
     def kind(self) -> str:
         """What backends call the mathematics of this cell; empty where it is the cell's own."""
-        return _known_as(type(self)).format(self=self)
+        name = _known_as(type(self))
+        return name.format(self=self) if "{" in name else name
 
     def _passes(self, x: Rows) -> RecurrentPasses:
         """Those of the backend where it has such passes, and else the reference."""

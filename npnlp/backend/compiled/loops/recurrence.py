@@ -5,6 +5,7 @@ Threads share its units and meet at every step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class CompiledPasses(TunedPasses):
         return whole
 
     def _backward(
-        self, d_hidden: Array | None, d: States, delta: Array, arrays: tuple[Array, ...],
+        self, d_hidden: Array | None, d: States, delta: Array, arrays: Sequence[Array],
         x: Rows, weights: Weights, grads: Weights, initial: States | None, steps: PackedSteps,
         traces: States | None,
     ) -> Array:  # fmt: skip
