@@ -265,7 +265,7 @@ print(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text
 def test_memory_does_not_grow_with_the_file(finished: Path, tmp_path: Path) -> None:
     names = "\n".join(some_names(50_000)) + "\n"
     most = []
-    for times in (48, 96):  # 14 and 29 MB: parts of 2.5
+    for times in (24, 24, 96):  # 7 and 29 MB: parts of 2.5; an allocator's mood is some percent
         source = put(tmp_path / "names.txt", names * times)
         arguments = ["predict", "--save-dir", str(finished), "--input", str(source)]
         done = subprocess.run(
@@ -275,8 +275,8 @@ def test_memory_does_not_grow_with_the_file(finished: Path, tmp_path: Path) -> N
         assert source.stat().st_size > 2.5 * name_file.PART
         assert (tmp_path / "out.csv").read_bytes().count(b"\n") == 50_000 * times + 1
         most.append(int(done.stdout))
-    assert most[1] < 1.1 * most[0]
-    assert most[1] < 300_000
+    assert most[2] < 1.1 * max(most[:2])
+    assert most[2] < 300_000
 
 
 @posix
