@@ -62,7 +62,7 @@ def ways(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
         if torch_on_one_thread():
             yield "elman", TORCH
         else:
-            print(f"{TORCH} is left out: torch is not installed; pip install 'npnlp[peers]'")
+            print(f"{TORCH} is left out: torch is not installed; pip install torch")
 
 
 def work(options: argparse.Namespace, backend: Backend, key: Key, dtype: str = "float32") -> Work:

@@ -27,7 +27,7 @@ try:
     from torch.nn import functional
     from torch.nn.utils.rnn import pack_padded_sequence
 except ModuleNotFoundError as error:
-    print(f"{Path(sys.argv[0]).name}: {error.name} is not installed; pip install 'npnlp[peers]'",
+    print(f"{Path(sys.argv[0]).name}: {error.name} is not installed; pip install {error.name}",
           file=sys.stderr)  # fmt: skip
     sys.exit(2)
 

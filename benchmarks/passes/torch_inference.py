@@ -19,7 +19,7 @@ try:
 
     from npnlp.exchange.torch_model import torch_model
 except ModuleNotFoundError as error:
-    print(f"{Path(sys.argv[0]).name}: {error.name} is not installed; pip install 'npnlp[peers]'",
+    print(f"{Path(sys.argv[0]).name}: {error.name} is not installed; pip install {error.name}",
           file=sys.stderr)  # fmt: skip
     sys.exit(2)
 

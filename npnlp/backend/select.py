@@ -44,6 +44,6 @@ def _numba() -> Backend:
         name = getattr(error, "name", None)
         missing = isinstance(error, ModuleNotFoundError) and name in ("numba", "scipy")
         why = f"{name} is not installed" if missing else " ".join(f"cannot load: {error}".split())
-        remedy = "pip install 'npnlp[numba]', or use --backend numpy"
+        remedy = "pip install numba scipy, or use --backend numpy"
         raise DeviceError(f"backend numba: {why}; {remedy}") from error
     return CompiledBackend()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-INSTALL = "pip install 'npnlp[cuda13]' (or 'npnlp[cuda12]')"
+INSTALL = "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]')"
 LIBRARY = re.compile(
     r"lib(?P<name>nvrtc|cublas|cublasLt|cudart|curand|cusolver|cusparse|nvJitLink)\b[.\w]*"
 )
@@ -70,14 +70,14 @@ def diagnose(error: BaseException, facts: Facts) -> str:
     if len(facts.wheels) > 1 and "pip " in fix:  # no package mends a driver or a full device
         fix = (
             "several CuPy packages are installed and break each other: pip uninstall "
-            f"{' '.join(facts.wheels)}, then pip install 'npnlp[cuda{facts.major}]'"
+            f"{' '.join(facts.wheels)}, then pip install 'cupy-cuda{facts.major}x[ctk]'"
         )
     return f"backend cupy: {what}; {fix}, or use --backend numpy"
 
 
 def _found(error: BaseException, facts: Facts) -> tuple[str, str]:
     text, kind = one_line(error), type(error).__name__
-    reinstall = f"reinstall it: pip install --force-reinstall 'npnlp[cuda{facts.major}]'"
+    reinstall = f"reinstall it: pip install --force-reinstall 'cupy-cuda{facts.major}x[ctk]'"
     if not facts.cupy:
         if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
             return "CuPy is not installed", INSTALL
@@ -139,7 +139,7 @@ def _driver(cupy: str, facts: Facts) -> tuple[str, str]:
     )
     if facts.driver // 1000 == 12 and facts.runtime is not None and facts.runtime >= 13000:
         wheels = " ".join(facts.wheels) or "cupy-cuda13x"
-        other = f"pip uninstall {wheels}, then pip install 'npnlp[cuda12]'"
+        other = f"pip uninstall {wheels}, then pip install 'cupy-cuda12x[ctk]'"
         return what, f"update the driver, or take the wheel for CUDA 12: {other}"
     return what, "update the driver"
 

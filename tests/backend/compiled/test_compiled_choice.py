@@ -34,7 +34,7 @@ def test_a_numba_that_cannot_be_imported_is_one_line(
     train = ("train", "--backend", "numba", "--quick", "--save-dir", "run")
     done = npnlp_command(*train, cwd=tmp_path, PYTHONPATH=path)
     assert done.returncode == 2
-    remedy = "pip install 'npnlp[numba]', or use --backend numpy"
+    remedy = "pip install numba scipy, or use --backend numpy"
     refusal(done.stderr.decode(), says, remedy)
     assert not (tmp_path / "run").exists()
     shown = npnlp_command("backends", cwd=tmp_path, PYTHONPATH=path)

@@ -56,7 +56,7 @@ def facts(**changed: Any) -> Facts:
 CASES: dict[str, tuple[BaseException, Facts, str, str]] = {
     "not installed": (
         ModuleNotFoundError("No module named 'cupy'", name="cupy"), Facts(),
-        "CuPy is not installed", "pip install 'npnlp[cuda13]' (or 'npnlp[cuda12]')",
+        "CuPy is not installed", "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]')",
     ),
     "empty folder": (
         AttributeError("module 'cupy' has no attribute '__version__'"), Facts(),
@@ -65,7 +65,7 @@ CASES: dict[str, tuple[BaseException, Facts, str, str]] = {
     "part missing": (
         ImportError(PAGE), facts(cupy=""),
         "cannot be imported (ModuleNotFoundError: No module named 'cupy_backends.cuda.api.runt",
-        "pip install --force-reinstall 'npnlp[cuda13]'",
+        "pip install --force-reinstall 'cupy-cuda13x[ctk]'",
     ),
     "no driver": (
         CUDARuntimeError(INSUFFICIENT), facts(driver=0),
@@ -79,12 +79,12 @@ CASES: dict[str, tuple[BaseException, Facts, str, str]] = {
     "wheel for another CUDA": (
         CUDARuntimeError(INSUFFICIENT), facts(driver=12080),
         "it supports CUDA 12.8, CuPy 14.2.0 needs 13.2",
-        "pip uninstall cupy-cuda13x, then pip install 'npnlp[cuda12]'",
+        "pip uninstall cupy-cuda13x, then pip install 'cupy-cuda12x[ctk]'",
     ),
     "two wheels": (
         CUDARuntimeError(INSUFFICIENT),
         facts(driver=12080, wheels=("cupy-cuda12x", "cupy-cuda13x")),
-        "too old", "pip uninstall cupy-cuda12x cupy-cuda13x, then pip install 'npnlp[cuda12]'",
+        "too old", "pip uninstall cupy-cuda12x cupy-cuda13x, then pip install 'cupy-cuda12x[ctk]'",
     ),
     "two wheels, no driver": (
         CUDARuntimeError(INSUFFICIENT),

@@ -50,7 +50,7 @@ def targets() -> list[int]:
 @pytest.fixture
 def target(request: pytest.FixtureRequest) -> int:
     if nvrtc() is None:
-        pytest.skip("NVRTC is not installed: pip install 'npnlp[cuda13]'")
+        pytest.skip("NVRTC is not installed: pip install 'cupy-cuda13x[ctk]'")
     known = targets()
     return known[-1] if request.param == "newest" else int(request.param)
 
