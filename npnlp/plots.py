@@ -29,6 +29,7 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
 )  # fmt: skip
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 STYLES: Any = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
+DPI = 120
 STYLE: Any = {
     "font.size": 14,
     "axes.titlesize": 16,
@@ -39,7 +40,6 @@ STYLE: Any = {
     "grid.alpha": 0.3,
     "lines.linewidth": 2.5,
     "legend.frameon": False,
-    "savefig.dpi": 120,
 }
 
 
@@ -49,12 +49,13 @@ def picture(path: str | Path, width: float = 12, height: float = 6.75) -> Iterat
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         # Characters that the font lacks are drawn as boxes; the CSV has the text.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        canvas = FigureCanvasAgg(figure)
         yield figure
-        # No date and no version in the file: the same data gives the same bytes.
+        # No date and no version in the file: the same data gives the same bytes. Figure.savefig
+        # would draw everything twice.
         content = io.BytesIO()
-        figure.savefig(content, metadata={"Software": None})
+        canvas.print_png(content, metadata={"Software": None})
         write_atomic(path, content.getvalue())
 
 

@@ -469,6 +469,7 @@ def test_gradcheck_ends_with_0_when_all_is_right(
         assert name in out
 
 
+@pytest.mark.slow
 def test_every_layer_of_the_command_passes_on_the_strict_backend(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

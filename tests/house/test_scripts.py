@@ -76,7 +76,7 @@ TABLE_OPTION = {
 }
 
 #: What their quick case takes is long, too.
-LONG = {"determinism.py", "inference.py"}
+LONG = {"determinism.py", "inference.py", "roofline.py", "vanishing_gradients.py"}
 
 
 def of_every_script(slow: Collection[str] = ()) -> pytest.MarkDecorator:

@@ -251,14 +251,14 @@ STORED = """
 import sys
 import numba
 import numpy as np
-from npnlp.backend import Backend, get_backend
-backend, (x, weight) = get_backend("numba"), np.random.default_rng(0).normal(size=(2, 128, 128))
+from npnlp.backend.compiled.backend import MAPS
+x, weight = np.random.default_rng(0).normal(size=(2, 128, 128))
 ways = {"first": weight, "second": np.asfortranarray(weight)}
 for way in sys.argv[1:]:
     if way == "another":
         numba.njit(lambda x: x)(1)
     else:
-        off = backend.affine(x, ways[way], np.zeros(128)) - x @ weight.T
+        off = MAPS.affine(x, ways[way], np.zeros(128), 1) - x @ weight.T
         assert np.abs(off).max() < 1e-12, way
 """
 
@@ -277,11 +277,11 @@ def test_what_two_processes_compiled_is_not_mixed_up(tmp_path: Path) -> None:
 
 SHORT = """
 import numpy as np
-from npnlp.backend import Backend, get_backend
+from npnlp.backend.compiled.backend import MAPS
 from npnlp.backend.compiled.vectors.tile import MOST_ROWS
 x, w = np.random.default_rng(0).normal(size=(2, 70, 70))
 for kind, bound in (("f4", 1e-4), ("f8", 1e-12)):
-    off = get_backend("numba").affine(*(a.astype(kind) for a in (x, w, np.zeros(70)))) - x @ w.T
+    off = MAPS.affine(*(a.astype(kind) for a in (x, w, np.zeros(70))), 1) - x @ w.T
     assert np.abs(off).max() < bound
 print(MOST_ROWS)
 """
