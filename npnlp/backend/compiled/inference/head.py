@@ -81,7 +81,7 @@ def add_bias(bias: Array, y: Array) -> None:
 
 @inner
 def softmax(z: Array) -> None:
-    """``exp z_cb / sum_c exp z_cb`` in place; the last 2 rows of ``z (C + 2, BLOCK)`` are scratch."""
+    """``exp z_cb / sum_c exp z_cb`` in place; the last rows of ``z (C + 2, BLOCK)`` are scratch."""
     own, classes = columns(0, BLOCK), len(z) - 2
     largest, total = z[classes], z[classes + 1]
     for b in own:
