@@ -1,7 +1,7 @@
 """NumPy's recurrent passes: both loops over time on reused arrays.
 
-The reference is :mod:`npnlp.layers.recurrent.through_time`. Its equation (2) is (2) here, the
-product with ``W_hh``, and (3), the rest of the cell's step.
+The reference is :mod:`npnlp.layers.recurrent.through_time`. Its equation (2) is split here: (2) is
+the matrix product with ``W_hh``, and (3) is the rest of the cell's step.
 """
 
 from __future__ import annotations
