@@ -51,7 +51,7 @@ class Backend(ABC):
 
     @abstractmethod
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
-        """Sum rows that share a segment: ``out[s] = sum of values[n] over segments[n] == s``.
+        """Sum the rows of each segment: ``out[s] = sum of values[n] over segments[n] == s``.
 
         It undoes a look-up: where ``y = table[segments]``, this is ``dL/dtable`` from ``dL/dy``.
         The order of summation is fixed, so the same call gives the same bits.

@@ -103,7 +103,7 @@ class NumpyBackend(Backend):
             mallopt(M_TRIM_THRESHOLD, NEVER)
 
     def memory(self) -> tuple[int, int] | None:
-        """See :meth:`Backend.memory`: what the system has, where it says so."""
+        """See :meth:`Backend.memory`: that of the system."""
         try:
             page = os.sysconf("SC_PAGE_SIZE")
             return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page

@@ -3,11 +3,11 @@
 A stream is a name such as ``"rnn.weight_hh_l0"`` or ``"dropout1"``. The numbers come from the
 counter-based generator Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
 3", 2011), with the key (seed, hash of the name) and the counter (i, 0, step, 0) of block i = 1, 2
-and so on. Nothing is consumed, so there is no generator state to save: a resumed run, a run on the
-other backend and a repeated run draw the same numbers by construction.
+and so on. There is no generator state to save: a resumed run, a repeated run and a run on another
+backend draw the same numbers by construction.
 
-Numbers are made from the raw 64-bit words here and not by NumPy's distributions, whose streams
-may change from one version to the next.
+Numbers are computed from the raw 64-bit words, not by NumPy's distributions, whose streams may
+change from one version to the next.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from npnlp.backend.random import Random, keep_threshold
 from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.errors import DeviceError
 
-#: Threads of a block, and those of ``softmax.cu`` and ``segment_sum.cu`` with its columns.
+#: Threads of a block: by default, in ``softmax.cu``, in ``segment_sum.cu``; and its columns there.
 BLOCK, SOFTMAX_THREADS, SEGMENT_THREADS, SEGMENT_COLUMNS = 256, 128, 256, 32
 #: Up to this ``rows * segments`` each segment searches for its rows, in one launch; above it, rows
 #: are sorted, in some twenty launches.

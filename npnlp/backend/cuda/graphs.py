@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Graphs:
-    """Captured work by key, on a stream and a memory pool of its own."""
+    """Captured work by key, with its own stream and memory pool."""
 
     def __init__(self, cupy: Any) -> None:
         cuda = self._cuda = cupy.cuda

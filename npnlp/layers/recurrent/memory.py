@@ -35,7 +35,7 @@ class RecurrentCache(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that forward allocated for backward; the caller's ``x`` and ``packing`` are not."""
+        """Bytes that forward allocated for backward, without the caller's ``x`` and ``packing``."""
         return sum(a.nbytes for a in (*self.states, *self.memory, *(self.initial or ())))
 
 

@@ -83,7 +83,7 @@ def _run(work: Callable[..., Any], arguments: tuple[Any, ...], size: int, count:
 
 
 def _core() -> int:
-    """The core that this thread is on; -1 where the system does not say."""
+    """The core that this thread runs on; -1 if unknown."""
     return int(_C.sched_getcpu()) if CORES else -1
 
 
