@@ -115,7 +115,7 @@ class CompiledBackend(NumpyBackend):
         return _passes(kind, hidden_size, compiled) if kind in CELLS else None
 
     def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:
-        """See :meth:`Backend.classifier_head`. None with several threads, which share single layers."""
+        """See :meth:`Backend.classifier_head`. None with several threads, which share a layer."""
         return self._head if dtype.char in REALS and threads_now() == 1 else None
 
     def _head(
