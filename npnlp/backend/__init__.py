@@ -1,7 +1,7 @@
-"""What differs between NumPy and CuPy, and nothing else.
+"""Backends: where arrays are stored, and the code that computes with them.
 
-A :class:`Backend` is passed to every layer; there is no global choice, so one process can hold
-both. Only this folder imports CuPy.
+A :class:`Backend` is passed to every layer; there is no global choice, so one process can use
+several. Only this folder imports CuPy and Numba.
 """
 
 from npnlp.backend.base import Array, Backend

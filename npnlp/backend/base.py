@@ -26,24 +26,24 @@ __all__ = ["Array", "Backend"]
 
 
 class Backend(ABC):
-    """Where arrays live and who computes with them.
+    """Where arrays are stored, and the operations on them.
 
-    ``xp`` is the array namespace (the ``numpy`` or the ``cupy`` module). Layers call nothing but
-    ``xp`` and the methods below. The last of these are the door to everything fast: each offers an
-    operation as a whole (:mod:`npnlp.backend.operations`), or None, and the layer's own lines run.
+    ``xp`` is the array namespace (the module ``numpy`` or ``cupy``). Layers call only ``xp`` and
+    the methods below. Those from :meth:`recurrent_passes` to :meth:`graphs` return fast code for an
+    operation (:mod:`npnlp.backend.operations`), or None: then the layer's own code runs.
     """
 
     name: str
     xp: Any
     #: Why this backend was chosen, for ``auto``; empty when it was asked for by name.
     reason: str = ""
-    #: Matrix products of up to so many multiplications are the fastest; a larger one may then be
-    #: cut into such. By default none is.
+    #: Matrix products of up to this many multiplications are the fastest; a larger one may be cut
+    #: into such parts. By default none is cut.
     small_product: int = 2**63
 
     @abstractmethod
     def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
-        """Copy a NumPy array to where this backend computes (no copy where it is there)."""
+        """A NumPy array as an array of this backend, copied only if it is for another device."""
 
     @abstractmethod
     def to_numpy(self, array: Array) -> NDArray[Any]:
@@ -51,7 +51,7 @@ class Backend(ABC):
 
     @abstractmethod
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
-        """Sum rows that share a segment: ``out[s] = sum of values[n] over segments[n] == s``.
+        """Sum the rows of each segment: ``out[s] = sum of values[n] over segments[n] == s``.
 
         It undoes a look-up: where ``y = table[segments]``, this is ``dL/dtable`` from ``dL/dy``.
         The order of summation is fixed, so the same call gives the same bits.
@@ -61,7 +61,7 @@ class Backend(ABC):
 
     @abstractmethod
     def synchronize(self) -> None:
-        """Wait until all work handed to the device is done (nothing to do on a CPU)."""
+        """Wait until the device has finished all work (nothing to do on a CPU)."""
 
     @abstractmethod
     def describe(self) -> dict[str, str]:
@@ -69,13 +69,13 @@ class Backend(ABC):
 
     @abstractmethod
     def keep_memory(self) -> None:
-        """Keep memory that arrays leave for the next ones, where the allocator would not.
+        """Let the allocator reuse freed memory instead of returning it to the system.
 
-        To be called before work that makes the same arrays again and again, such as training.
+        For work that allocates the same arrays again and again, such as training.
         """
 
     def memory(self) -> tuple[int, int] | None:
-        """Free bytes and all bytes of the memory that arrays live in; None where nobody knows."""
+        """Free and total bytes of the memory for arrays; None if unknown."""
         return None
 
     def keep_mask(self, random: Random, shape: tuple[int, ...], p: float) -> Array:
@@ -83,25 +83,25 @@ class Backend(ABC):
         return self.asarray(random.keep(shape, p))
 
     def dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array]:
-        """``x s`` and ``s``, which is ``1 / (1 - p)`` where :meth:`keep_mask` says so, else 0."""
+        """``x s`` and ``s``, which is ``1 / (1 - p)`` where :meth:`keep_mask` is True, else 0."""
         scale = self.keep_mask(random, x.shape, p) * x.dtype.type(1.0 / (1.0 - p))
         return x * scale, scale
 
     def add_rows(self, table: Array, rows: Array | slice, values: Array) -> None:
-        """``table[rows] += values``; no row is named twice."""
+        """``table[rows] += values``; no row occurs twice."""
         table[rows] += values
 
     def square_sums(self, values: Array, ends: layout.Integers) -> Array:
         """``(P,)``: the sum of squares of each part of ``values (n,)``.
 
-        ``ends (P,)``, on the host, says where the parts end.
+        ``ends (P,)``, on the host, are the ends of the parts.
         """
         starts, dot = [0, *ends.tolist()], self.xp.dot
         parts = [values[start:end] for start, end in pairwise(starts)]
         return self.xp.array([dot(part, part) for part in parts])  # type: ignore[no-any-return]
 
     def lay_out(self, lengths: layout.Integers) -> layout.Layout:
-        """Where the steps of sequences lie when packed: :func:`npnlp.backend.layout.lay_out`."""
+        """The layout of packed sequences: :func:`npnlp.backend.layout.lay_out`."""
         return layout.lay_out(lengths)
 
     def number(
@@ -125,7 +125,7 @@ class Backend(ABC):
         return None
 
     def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:
-        """All that follows a classifier's encoder, with the loss and both ways, or None."""
+        """A classifier's head and loss, forward and backward, or None."""
         return None
 
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
@@ -133,14 +133,14 @@ class Backend(ABC):
         return None
 
     def prefix_passes(self, kind: str, dtype: np.dtype[Any]) -> PrefixPasses | None:
-        """Passes over many sequences that begin alike, for a recurrent layer of this ``kind``.
+        """Passes over prefix trees, for a recurrent layer of this ``kind``, or None.
 
-        None where there are none; the reference is ``inference/predictor.py``.
+        The reference is ``inference/predictor.py``.
         """
         return None
 
     def graphs(self) -> WorkGraphs | None:
-        """Where work for a device is captured to be launched as one, or None."""
+        """Graphs that capture device work and launch it, or None."""
         return None
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -1,7 +1,7 @@
-"""Where the steps of sequences lie when many batches are packed, and which tokens stand there.
+"""The layout of many packed batches, and the tokens of their rows.
 
-All arrays are in host memory. An epoch has hundreds of batches: to lay out many together takes a
-tenth of the time. What packing means stands in :mod:`npnlp.layers.packing`.
+All arrays are in host memory. An epoch has hundreds of batches: to lay out many in one call takes a
+tenth of the time. Packing is explained in :mod:`npnlp.layers.packing`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ Integers = NDArray[np.int64]
 
 
 class Layout(NamedTuple):
-    """K batches of B sequences, the packed rows of one batch after those of another.
+    """K batches of B sequences, packed one batch after another.
 
-    ``runs (K, 2, T)`` int32: the first row of each step, and how many it has (of a step that the
-    batch does not reach: any, and none). ``last_rows (K, B)`` and ``previous_rows (N,)``: the row
-    of each last step, and the row before each packed row (of a first step, any). ``ends (K,)``:
-    where the rows of each batch end. Rows are counted within their batch, but for ``ends``.
+    ``runs (K, 2, T)`` int32: each step's first row, undefined after the batch's last step, and its
+    number of rows. ``last_rows (K, B)``: the row of each sequence's last step. ``previous_rows
+    (N,)``: the row of the step before, undefined for a first step. ``ends (K,)``: where the rows of
+    each batch end. Rows are counted within a batch, except ``ends``.
     """
 
     runs: NDArray[np.int32]
@@ -30,10 +30,10 @@ class Layout(NamedTuple):
 
 
 class Numbered(NamedTuple):
-    """The tokens of a :class:`Layout`, each batch's in a numbering of its own.
+    """The tokens of a :class:`Layout`, numbered within each batch.
 
-    ``numbers (N,)``: of each packed row, which token of its batch; ``vocabulary``: the tokens that
-    occur, in order, one batch after another; ``ends (K,)``: where those of each batch end.
+    ``vocabulary``: the sorted tokens of each batch, one batch after another; ``ends (K,)``: where
+    those of each batch end; ``numbers (N,)``: each packed row's index in them.
     """
 
     numbers: Integers
@@ -42,9 +42,9 @@ class Numbered(NamedTuple):
 
 
 def lay_out(lengths: Integers) -> Layout:
-    """The layout of sequences of these ``lengths (K, B)``, each row of them longest first."""
+    """The layout of sequences of ``lengths (K, B)``, longest first in each batch."""
     steps, places = np.arange(lengths.max()), np.arange(lengths.shape[1])
-    sizes = (lengths[:, None, :] > steps[:, None]).sum(axis=2)  # (K, T): who is still running
+    sizes = (lengths[:, None, :] > steps[:, None]).sum(axis=2)  # (K, T): sequences still running
     offsets = np.cumsum(sizes, axis=1) - sizes
     last = np.take_along_axis(offsets, lengths - 1, axis=1) + places
     ends = np.cumsum(sizes.sum(axis=1))
@@ -60,7 +60,7 @@ def number(tokens: Integers, starts: Integers, layout: Layout) -> Numbered:
     """The tokens of packed sequences: sequence (k, b) is ``tokens[starts[k, b]:]``."""
     (batches, batch), (offsets, sizes) = starts.shape, layout.runs.swapaxes(0, 1)
     counts = np.diff(layout.ends, prepend=0)
-    # Each (k, t) is a run of rows, for the places 0 to sizes[k, t] - 1.
+    # Each (k, t) is a run of rows, for the sequences 0 to sizes[k, t] - 1.
     runs, (k, steps) = sizes.ravel(), np.indices(sizes.shape)
     first = offsets + (layout.ends - counts)[:, None] - k * batch
     sequences = np.arange(layout.ends[-1]) - np.repeat(first.ravel(), runs)

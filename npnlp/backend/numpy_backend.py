@@ -20,17 +20,17 @@ from npnlp.backend.tuned.adam import adam_step
 from npnlp.backend.tuned.loop import CELLS, TunedPasses
 from npnlp.backend.tuned.maps import AffineMaps
 
-# Up to here a segment sum is one product with a one-hot matrix, which BLAS does faster than a
-# sort and a reduction; beyond, the matrix would be mostly zeros to multiply with.
+# Up to this many segments a segment sum is a matrix product with a one-hot matrix, which BLAS
+# computes faster than a sort and a reduction.
 ONE_HOT_LIMIT = 256
-# So many rows of that matrix at once: they stay in a core's cache.
+# Rows of that matrix computed at a time: they stay in a core's cache.
 ONE_HOT_ROWS = 2048
-# From so many rows a segment on, rows are added up by fours before that product; from so many, by
-# eights, if they are wide: of 553 rows of 256 numbers for 46 segments it takes half of the time.
+# With FEW rows for each segment, of WIDE numbers or more, rows are added in groups of 4 before that
+# product, with MANY in groups of 8: half of the time for 553 rows of 256 numbers in 46 segments.
 FEW, MANY, WIDE = 4, 16, 128
-# Bytes of a line of the cache.
+# Bytes of a cache line.
 CACHE_LINE = 64
-# Of glibc's mallopt: the names of two settings, and the value of the first that stands for never.
+# Of glibc's mallopt: two settings, and the value of the first that means never.
 M_TRIM_THRESHOLD, M_MMAP_MAX, NEVER = -1, -4, -1
 
 
@@ -39,8 +39,8 @@ class NumpyBackend(Backend):
 
     name = "numpy"
     xp = np
-    #: Up to here OpenBLAS, where the processor has AVX-512, multiplies without copying its operands
-    #: first: a third faster, and twice as fast where few rows meet a large matrix.
+    #: Up to this size OpenBLAS with AVX-512 does not pack its matrices: it is a third faster, and
+    #: twice as fast for few rows and a large matrix.
     small_product = 10**6
 
     def __init__(self, reason: str = "") -> None:
@@ -55,10 +55,10 @@ class NumpyBackend(Backend):
         return array
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """See :meth:`Backend.zeros`; it begins where a line of the cache does.
+        """See :meth:`Backend.zeros`; aligned to a cache line.
 
-        A vector then never lies across two lines, which costs a tenth in NumPy, and in compiled
-        loops a factor of two.
+        A vector across two cache lines costs a tenth in NumPy, and a factor of two in compiled
+        loops.
         """
         size = math.prod(shape) * np.dtype(dtype).itemsize
         room = self.xp.zeros(size + CACHE_LINE, dtype=np.uint8)
@@ -91,19 +91,19 @@ class NumpyBackend(Backend):
         """Nothing to wait for: NumPy returns when it is done."""
 
     def keep_memory(self) -> None:
-        """See :meth:`Backend.keep_memory`. It holds for the process, and does nothing but on glibc.
+        """See :meth:`Backend.keep_memory`. It changes the process, and does nothing without glibc.
 
-        glibc gives arrays above some 100 KB back to the system at once, which then has to clear and
-        map each page again for the next one: half of the time of a step of LSTM. From here on they
-        come from the heap, however large they are, and what the process once needed stays with it.
+        glibc returns arrays above some 100 KB to the system at once, which then has to clear and
+        map each page again for the next one: half of the time of a step of LSTM. From here on,
+        arrays of any size come from the heap, and the process returns no memory.
         """
         with contextlib.suppress(OSError, AttributeError, TypeError):
             mallopt = ctypes.CDLL(None).mallopt
-            mallopt(M_MMAP_MAX, 0)  # no array has pages of its own
+            mallopt(M_MMAP_MAX, 0)  # all arrays come from the heap
             mallopt(M_TRIM_THRESHOLD, NEVER)
 
     def memory(self) -> tuple[int, int] | None:
-        """See :meth:`Backend.memory`: what the system has, where it says so."""
+        """See :meth:`Backend.memory`: that of the system."""
         try:
             page = os.sysconf("SC_PAGE_SIZE")
             return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
@@ -121,7 +121,7 @@ class NumpyBackend(Backend):
 
 
 class ReferenceBackend(NumpyBackend):
-    """NumPy with the door closed: nothing runs but the lines that are there to be read."""
+    """NumPy without fast code for operations: only the reference runs."""
 
     name = "reference"
 
@@ -138,7 +138,7 @@ class ReferenceBackend(NumpyBackend):
 
 @lru_cache(maxsize=64)
 def _tuned_passes(kind: str, hidden_size: int) -> TunedPasses:
-    """Made once, since a step of a small layer takes little longer than making them."""
+    """Cached: making them takes nearly as long as a step of a small layer."""
     maps = AffineMaps(np, NumpyBackend.small_product)
     return TunedPasses(kind, hidden_size, maps, NumpyBackend().segment_sum)
 
@@ -161,7 +161,7 @@ def _sum_by_product(values: Array, segments: Array, size: int) -> Array:
 
 
 def _shortened(values: Array, segments: Array, size: int) -> tuple[Array, Array]:
-    """Fewer rows with the same sums: of each segment, as many as go are added up by fours."""
+    """Fewer rows with the same sums: rows of a segment are added in groups of 4 or 8."""
     group = 4 if len(segments) < MANY * size else 8
     order = segments.astype(np.uint8).argsort(kind="stable")  # a radix sort: size is at most 256
     counts = np.bincount(segments, minlength=size)

@@ -1,8 +1,8 @@
-"""The door to everything fast: operations that a backend may compute as a whole.
+"""The interface of fast code: operations that a backend may implement.
 
-A layer asks its backend once for the operation that it is (:meth:`Backend.recurrent_passes`,
-:meth:`Backend.linear_passes`, ...). The answer is an object of a type below, or None, and then the
-layer's own lines run: the reference, which every such object has to equal.
+A layer asks its backend once for its operation (:meth:`Backend.recurrent_passes`,
+:meth:`Backend.linear_passes`, ...). The answer is an object of a type below, or None: then the
+layer's own code runs. That is the reference, which every such object has to equal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from npnlp.backend.random import Random
 from npnlp.summary import summarized
 
-#: An array of the backend in use. CuPy's arrays answer to the same names as NumPy's.
+#: An array of the backend in use. CuPy's arrays have the same methods as NumPy's.
 Array: TypeAlias = NDArray[Any]
 #: The states of a cell, one array each: h, for the LSTM h and c.
 States: TypeAlias = tuple[Array, ...]
@@ -29,9 +29,9 @@ States: TypeAlias = tuple[Array, ...]
 class LookedUp:
     """The rows ``table[tokens]``, not yet looked up: ``table (V, D)``, ``tokens (N,)``.
 
-    A layer that begins with a product multiplies the table, V rows instead of N, and then looks
-    the results up. The numbers are the same, since a product acts on each row alone. The gradient
-    of such an input is that of its table.
+    A layer that begins with a matrix product multiplies the table, V rows instead of N, and then
+    looks up the results. The numbers are the same, since the product acts on each row separately.
+    The gradient of such an input is that of its table.
     """
 
     table: Array
@@ -42,11 +42,11 @@ class LookedUp:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """That of the table."""
+        """The dtype of the table."""
         return self.table.dtype
 
 
-#: What a layer reads: rows ``(N, D)``, or a table of them with tokens.
+#: The input of a layer: rows ``(N, D)``, or a table of them with tokens.
 Rows: TypeAlias = "Array | LookedUp"
 
 
@@ -64,11 +64,11 @@ class Weights(NamedTuple):
 
 
 class PackedSteps(Protocol):
-    """Where the steps of packed sequences lie; see :class:`npnlp.layers.Packing`."""
+    """The layout of packed sequences; see :class:`npnlp.layers.Packing`."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """``(B,)``, of all sequences; the order is not that of the rows."""
+        """``(B,)``: the lengths of the sequences, not in the order of rows."""
 
     @property
     def runs(self) -> NDArray[np.int32]:
@@ -97,7 +97,7 @@ class PackedSteps(Protocol):
 
 @summarized
 class Forward(NamedTuple):
-    """What a forward pass through time returns, and all that its backward pass needs of it.
+    """The results of a forward pass through time, and all that its backward pass needs.
 
     ``states``, each ``(N, H)``, the hidden one first; ``memory``, the arrays that the cell names
     in its docstring, ``(N, H)`` or ``(G, N, H)``.
@@ -109,11 +109,11 @@ class Forward(NamedTuple):
 
 @summarized
 class Backward(NamedTuple):
-    """What a backward pass through time returns, besides adding to the gradients.
+    """The results of a backward pass through time, which also adds to the gradients.
 
-    ``d_x``, of the rows or of the table; ``d_initial``, each ``(B, H)``. Where they were asked for:
-    ``d_states``, ``dL/d`` of each state at every row ``(N, H)``, and ``d_u (N, G H)``, that of the
-    input's part of the cell's sums.
+    ``d_x``, of the rows or of the table; ``d_initial``, each ``(B, H)``. If ``traced``:
+    ``d_states``, ``dL/d`` of each state at every row ``(N, H)``, and ``d_u (N, G H)``, ``dL/du`` of
+    the projected input.
     """
 
     d_x: Array
@@ -139,7 +139,7 @@ class RecurrentPasses(Protocol):
     ) -> Backward:  # fmt: skip
         """Undo :meth:`forward`; ``grads`` are added to.
 
-        ``d_hidden (N, H)``, ``dL/dh`` that the layer above gives to every row, or None;
+        ``d_hidden (N, H)``, ``dL/dh`` of every row from the layer above, or None;
         ``d_last``, ``dL/d`` of each sequence's last states ``(B, H)``, longest first: the pass
         may write to them. ``traced`` asks for ``d_states`` and ``d_u``.
         """
@@ -167,7 +167,7 @@ class CrossEntropyPasses(Protocol):
 
 @summarized
 class Learned(NamedTuple):
-    """What a classifier's head finds: ``logits (B, C)`` and ``losses (B,)``.
+    """The results of a classifier's head: ``logits (B, C)`` and ``losses (B,)``.
 
     Also how many rows are ``correct``, and ``d_h (B, F)``, the gradient of its input.
     """
@@ -179,7 +179,7 @@ class Learned(NamedTuple):
 
 
 class ClassifierHead(Protocol):
-    """Dropout, linear layer, ReLU, dropout, linear layer and mean cross-entropy, both ways."""
+    """Dropout, linear layer, ReLU, dropout, linear layer and mean cross-entropy: both passes."""
 
     def __call__(
         self, h: Array, targets: Array, parameters: tuple[Array, ...], grads: tuple[Array, ...],
@@ -191,7 +191,7 @@ class ClassifierHead(Protocol):
 
 
 class AdamNumbers(NamedTuple):
-    """What a step of Adam needs besides arrays; ``rate`` and ``eps`` hold the step's corrections.
+    """The scalars of a step of Adam; ``rate`` and ``eps`` include the bias corrections.
 
     With ``m^ = a m`` and ``v^ = b^2 v``, the change is ``(eta a / b) m / (sqrt(v) + eps / b)``.
     """
@@ -203,17 +203,17 @@ class AdamNumbers(NamedTuple):
 
 
 #: A step of Adam on flat buffers, in place: ``step(values, grads, (m, v), scratch, numbers)``, with
-#: ``scratch`` a buffer of the same size to compute in.
+#: ``scratch`` a buffer of the same size.
 AdamStep: TypeAlias = Callable[[Array, Array, tuple[Array, Array], Array, AdamNumbers], None]
 
 
 class WorkGraphs(Protocol):
-    """Where work for a device is captured, to be launched as one (``cuda/graphs.py``)."""
+    """Graphs that capture device work and launch it (``cuda/graphs.py``)."""
 
     def in_use(self) -> AbstractContextManager[None]:
-        """What is launched inside goes to the graphs' stream."""
+        """Launches inside go to the graphs' stream."""
 
     def run(self, key: Hashable, work: Callable[[], None]) -> None:
-        """Do ``work``, which has to launch the same for the same key, and nothing else."""
+        """Run ``work``, which may only launch kernels, the same ones for the same key."""
 
     def __len__(self) -> int: ...

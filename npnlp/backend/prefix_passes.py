@@ -1,8 +1,8 @@
-"""The door to fast prediction: what a backend may offer for many sequences at once.
+"""The interface of fast prediction: what a backend may implement for many sequences.
 
-A recurrent network's state after a prefix depends on that prefix alone. Sequences that begin alike
-are therefore computed together, as trees of their prefixes, each prefix once. The reference in
-array calls is :class:`npnlp.inference.predictor.TreePredictor`; every such object has to equal it.
+A recurrent network's state after a prefix depends on that prefix only. Sequences are therefore
+arranged in prefix trees, and each prefix is computed once. The reference is
+:class:`npnlp.inference.predictor.TreePredictor`; every implementation has to equal it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Integers: TypeAlias = NDArray[np.integer]
 
 
 class SortedSequences(Protocol):
-    """Sequences sorted, so that those that begin alike stand together; each different one once."""
+    """Sequences sorted, so that common prefixes are neighbours, without repeated sequences."""
 
     @property
     def order(self) -> Integers:
-        """``(m,)``: the number of the sequence at each sorted place."""
+        """``(m,)``: the index of each sorted sequence in the original order."""
 
     @property
     def repeats(self) -> Integers:
-        """``(n - m,)``: the sequences left out, because each equals one that is there."""
+        """``(n - m,)``: the sequences left out, each equal to one in ``order``."""
 
     @property
     def originals(self) -> Integers:
@@ -34,20 +34,20 @@ class SortedSequences(Protocol):
 
     @property
     def blocks(self) -> Sequence[slice]:
-        """Sorted places in blocks, whose results stay in the cache from one pass to the next."""
+        """Blocks of sorted sequences, whose results stay in the cache between two passes."""
 
 
 class PrefixTrees(SortedSequences, Protocol):
-    """The trees of their prefixes; a block is whole trees."""
+    """The prefix trees of sorted sequences; a block is one tree or several."""
 
     def walk(
         self, block: slice, poolings: Sequence[str], table: Array, w_hh: Array, bias: Array | None
     ) -> Array:
-        """A recurrent layer over the sequences of a block, pooled: ``(b, P H)``, side by side.
+        """A recurrent layer over the sequences of a block, pooled: ``(b, P H)``, concatenated.
 
-        ``poolings`` are of "last", "mean" and "max". ``table (G, V, H)`` is what the input adds to
-        the sums of each gate for each token, ``w_hh (G H, H)``, and ``bias (H,)`` is what the cell
-        adds in each step to the last gate's product; None where it adds nothing.
+        ``poolings`` are from "last", "mean" and "max". ``table (G, V, H)`` is the projected input
+        of each token, for each gate; ``w_hh (G H, H)``. ``bias (H,)`` is added at each step to the
+        last gate's product with ``w_hh``, None for no bias.
         """
 
     def ngrams(self, orders: Sequence[int], keys: Array, weights: Array) -> Array:
@@ -60,16 +60,16 @@ class PrefixTrees(SortedSequences, Protocol):
 class PrefixPasses(Protocol):
     """The passes from many sequences to probabilities, for one recurrent layer a direction.
 
-    A sequence's numbers have the same bits whatever others it is computed with.
+    The results of a sequence have the same bits in any batch.
     """
 
     def sort(
         self, tokens: Integers, lengths: Integers, num_tokens: int, width: int, *, reverse: bool
     ) -> PrefixTrees:
-        """The trees of n sequences of ``tokens (N,)``, one after another, of ``lengths (n,)``.
+        """The prefix trees of n concatenated sequences, ``tokens (N,)``, of ``lengths (n,)``.
 
-        With ``reverse`` sequences are read from their ends. ``width`` is how many numbers a pass
-        makes of a sequence, for the size of blocks. Raises ``IndexError`` for a token that is not
+        With ``reverse`` each sequence starts at its end. A pass computes ``width`` numbers for a
+        sequence, which decides the size of blocks. Raises ``IndexError`` for a token that is not
         below ``num_tokens``, and ``ValueError`` for lengths that are not those of ``tokens``.
         """
 
@@ -80,9 +80,9 @@ class PrefixPasses(Protocol):
         self, x: Array, weight: Array, before: Array | None, bias: Array,
         second: tuple[Array, Array] | None, *, best: bool,
     ) -> tuple[Array, ...]:  # fmt: skip
-        """``softmax(relu(x W^T + before + b) W_2^T + b_2)`` of every row, ``(b, C)``, alone.
+        """``softmax(relu(x W^T + before + b) W_2^T + b_2)``, ``(b, C)``, as a tuple of one array.
 
         ``before (b, O)`` is the part of other features, None for none. ``second`` are ``W_2 (C,
-        O)`` and ``b_2 (C,)``; without them it is ``softmax(x W^T + before + b)``. With ``best``:
-        where each row is largest, the first of equals, and the number there, both ``(b,)``.
+        O)`` and ``b_2 (C,)``; without them it is ``softmax(x W^T + before + b)``. With ``best`` two
+        arrays ``(b,)``: the class of each row's maximum, the first of equals, and the maximum.
         """

@@ -3,11 +3,11 @@
 A stream is a name such as ``"rnn.weight_hh_l0"`` or ``"dropout1"``. The numbers come from the
 counter-based generator Philox4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
 3", 2011), with the key (seed, hash of the name) and the counter (i, 0, step, 0) of block i = 1, 2
-and so on. Nothing is consumed, so there is no generator state to save: a resumed run, a run on the
-other backend and a repeated run draw the same numbers by construction.
+and so on. There is no generator state to save: a resumed run, a repeated run and a run on another
+backend draw the same numbers by construction.
 
-Numbers are made from the raw 64-bit words here and not by NumPy's distributions, whose streams
-may change from one version to the next.
+Numbers are computed from the raw 64-bit words, not by NumPy's distributions, whose streams may
+change from one version to the next.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 
 def keep_threshold(p: float) -> int:
-    """Of the numbers of 16 bits, those below this are dropped."""
+    """Elements whose 16 random bits are below this number are dropped."""
     return round(p * 65536)
 
 
@@ -36,27 +36,27 @@ def _key(seed: int, name: str) -> NDArray[np.uint64]:
 
 
 class Share(Protocol):
-    """Where the rows of a part of a batch stand in the whole batch."""
+    """Which rows of a full batch belong to a part of it."""
 
     def place(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
-        """Of a mask of ``shape`` for the part: the shape of that for the whole, and the index in
-        it of what is the part's.
+        """For a mask of ``shape`` for the part: the shape of the full batch's mask, and the index
+        of the part in it.
         """
 
     def from_steps(self, steps: tuple[int, ...]) -> Share:
-        """The same where rows are the packed rows from each of ``steps`` on, one after another."""
+        """The same for the packed rows from each of ``steps`` on, one after another."""
 
 
 _workers = threading.local()
 
 
 def _set_up() -> tuple[np.random.Philox, dict[str, Any]]:
-    """A generator, and the state to set it to: making one takes longer than a dropout mask."""
+    """A generator and its state, for reuse: making one takes longer than a dropout mask."""
     state = {
         "bit_generator": "Philox",
         "state": {"counter": np.zeros(4, dtype=np.uint64), "key": np.zeros(2, dtype=np.uint64)},
         "buffer": np.zeros(4, dtype=np.uint64),
-        "buffer_pos": 4,  # used up: the next number is made from the counter
+        "buffer_pos": 4,  # empty: the next number comes from the counter
         "has_uint32": 0,
         "uinteger": 0,
     }
@@ -68,9 +68,9 @@ class Random(NamedTuple):
 
     ``Random(seed).child("dropout1").at(step).uniform((64, 64))``
 
-    With a ``share``, :meth:`keep` cuts the mask of a part of a batch out of that of the whole one,
-    so that a batch that several processes share is masked as if one had it all.
-    For a backend's masks the step may also stand on its device, as an array of one uint64.
+    With a ``share``, :meth:`keep` takes the mask of a part of a batch from that of the full batch,
+    so that several processes drop the same elements as one process would.
+    For a backend's masks the step may also be an array of one uint64 on its device.
     """
 
     seed: int
@@ -88,7 +88,7 @@ class Random(NamedTuple):
         return Random(self.seed, self.name, step, self.share)
 
     def within(self, share: Share | None) -> Random:
-        """The same stream for a part of a batch; None is the whole."""
+        """The same stream for a part of a batch; None for the full batch."""
         return Random(self.seed, self.name, self.step, share)
 
     def from_steps(self, *steps: int) -> Random:

@@ -12,12 +12,12 @@ BACKEND_NAMES = ("numpy", "cupy", "numba", "auto", "reference")
 def get_backend(name: str = "numpy") -> Backend:
     """The backend called ``name``, one of ``BACKEND_NAMES``.
 
-    ``auto`` takes CuPy where a computation on the device works and NumPy elsewhere; ``reason`` of
-    the backend says which and why. ``reference`` is NumPy with nothing but the code that is there
-    to be read: the loop over time and the cells of ``layers/recurrent/``, several times as slow.
+    ``auto`` is CuPy where a computation on the device works, else NumPy; the backend's ``reason``
+    says which and why. ``reference`` is NumPy with only the reference code, such as the loop over
+    time in ``layers/recurrent/``, several times as slow.
 
     Raises :class:`InputError` for another name and :class:`DeviceError` where ``"cupy"`` or
-    ``"numba"`` was asked for and is not to be had.
+    ``"numba"`` does not work.
     """
     if name == "numpy":
         return NumpyBackend()
@@ -40,7 +40,7 @@ def get_backend(name: str = "numpy") -> Backend:
 def _numba() -> Backend:
     try:
         from npnlp.backend.compiled.backend import CompiledBackend  # a second, as above
-    except Exception as error:  # an installation in parts raises what it likes
+    except Exception as error:  # an incomplete installation may raise anything
         name = getattr(error, "name", None)
         missing = isinstance(error, ModuleNotFoundError) and name in ("numba", "scipy")
         why = f"{name} is not installed" if missing else " ".join(f"cannot load: {error}".split())

@@ -1,4 +1,4 @@
-"""How many threads matrix products get."""
+"""The number of threads for matrix products."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from npnlp.errors import InputError
 
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 _COUNT = ContextVar("count", default=1)
-#: More threads than one have to be so many times as fast to be worth other last bits.
+#: Several threads have to be this many times as fast as one, because they change the last bits.
 WORTH = 1.25
-#: Products in a trial, and trials of each number of threads.
+#: Matrix products in a trial, and trials of each number of threads.
 PRODUCTS, TRIALS = 20, 5
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
     """One thread for matrix products, unless the environment asks for another number.
 
-    At the sizes of a small recurrent network a second thread gains nothing, and where another
-    program holds a core, waiting for it costs a factor of fifty. The number of threads also decides
-    the order of sums and so the last bits of a result.
+    For a small recurrent network a second thread gains nothing, and where another program uses its
+    core, waiting for it costs a factor of fifty. The number of threads also decides the order of
+    summation, and so the last bits of a result.
     """
     asked = any(name in os.environ for name in THREAD_VARIABLES)
     return nullcontext() if asked else blas_threads(1)
 
 
 def blas_threads(count: int) -> AbstractContextManager[None]:
-    """So many threads for matrix products, and for compiled loops, until the context ends."""
+    """``count`` threads for matrix products and compiled loops, until the context ends."""
     if count < 1:
         raise InputError(f"threads is {count}; it has to be a whole number above 0")
     return _limited(count)
@@ -41,7 +41,7 @@ def blas_threads(count: int) -> AbstractContextManager[None]:
 
 @contextmanager
 def _limited(count: int) -> Iterator[None]:
-    from threadpoolctl import threadpool_limits  # here, so that a user of layers alone needs it not
+    from threadpoolctl import threadpool_limits  # not needed for layers
 
     token = _COUNT.set(count)
     try:
@@ -52,15 +52,15 @@ def _limited(count: int) -> Iterator[None]:
 
 
 def threads_now() -> int:
-    """How many threads compiled loops may share their work among."""
+    """How many threads may share the work of a compiled loop."""
     return _COUNT.get()
 
 
 def measured_threads(rows: int, size: int) -> int:
-    """1, or as many threads as there are cores where they are worth it, by measurement.
+    """The number of cores if that many threads are measured to be faster, else 1.
 
-    What is measured is the product of a step, ``(rows, size) (size, size)`` in float32. Another
-    run may measure otherwise.
+    This measures the matrix product of a step, ``(rows, size) (size, size)`` in float32. The result
+    may differ between runs.
     """
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
@@ -73,21 +73,21 @@ def measured_threads(rows: int, size: int) -> int:
                 for _ in range(PRODUCTS):
                     np.dot(state, weight)
                 taken.append(time.perf_counter() - started)
-        if sum(seconds[cores]) > 2 * sum(seconds[1]):  # another program holds a core
+        if sum(seconds[cores]) > 2 * sum(seconds[1]):  # another program uses a core
             return 1
     one, all_cores = (min(taken) for taken in (seconds[1], seconds[cores]))  # the least disturbed
     return cores if one > WORTH * all_cores else 1
 
 
 def blas_in_use() -> str:
-    """The library of matrix products, its kernels and its threads: with NumPy, the last bits.
+    """NumPy's BLAS library, its kernels and its threads, on which the last bits depend.
 
-    Such as ``openblas 0.3.31 SkylakeX, 1 thread``; "unknown" where it cannot be asked.
+    For example ``openblas 0.3.31 SkylakeX, 1 thread``; "unknown" if it cannot be found.
     """
     from threadpoolctl import threadpool_info
 
     libraries = [found for found in threadpool_info() if found["user_api"] == "blas"]
-    # Others may be there that NumPy does not use: SciPy brings its own.
+    # NumPy does not use all of them: SciPy has its own.
     libraries = [found for found in libraries if "numpy" in found["filepath"]] or libraries
     return "; ".join(map(_described, libraries)) or "unknown"
 

@@ -1,13 +1,12 @@
-"""The CPU backend whose loops are compiled by Numba, for who installs it.
+"""The CPU backend whose loops are compiled by Numba, an optional dependency.
 
-Products are made of tiles that stay in registers (``tile.py``), of weights that are copied once for
-all steps; what lies between them is one pass over rows that are in the cache. Small maps outside
-the loops are left to SciPy's BLAS, which Numba's ``np.dot`` calls (``linear.py``). Prediction has
-passes of its own over many sequences at once (``reading.py``). Threads share the units of a layer,
-and in the loops over time a sequence has the same bits in any batch and on any number of threads.
-The plain NumPy backend remains the reference: what every function here has to equal is that one's
-result. Numba is imported in this folder only.
+Matrix products are computed in tiles that stay in registers (``vectors/tile.py``), from weights
+that are copied once for all steps. Small affine maps outside the loops use SciPy's BLAS, which
+Numba's ``np.dot`` calls (``linear.py``). Prediction has its own passes (``inference/``). Threads
+share the units or the sequences of a layer; in the loops over time a sequence has the same bits in
+any batch and on any number of threads. The NumPy backend is the reference: every function here has
+to give its results. Only this folder imports Numba.
 
-A compiled function is stored beside its file, or in the user's cache where that cannot be written
-to, and compiled again when a file of this folder changes.
+A compiled function is cached beside its file, or in the user's cache folder where that is not
+writable, and compiled again when a file of this folder changes.
 """

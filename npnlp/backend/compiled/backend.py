@@ -1,4 +1,4 @@
-"""NumPy's arrays, with Numba's loops where NumPy's calls cost more than their work."""
+"""The Numba backend: NumPy arrays, and compiled loops for float32 and float64."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 import scipy
-from scipy.linalg import cython_blas  # noqa: F401  what Numba's np.dot calls: loaded here, and now
+from scipy.linalg import cython_blas  # noqa: F401  needed by Numba's np.dot
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled import layout, learning, philox, sums
@@ -39,7 +39,7 @@ MAPS = CompiledMaps(np, NumpyBackend.small_product)
 class CompiledBackend(NumpyBackend):
     """Arrays are ``numpy.ndarray``; float32 and float64 go through compiled loops.
 
-    For other types, and for what has no compiled loop, it is :class:`NumpyBackend`.
+    Other types, and operations without a compiled loop, are those of :class:`NumpyBackend`.
     """
 
     name = "numba"
@@ -115,7 +115,7 @@ class CompiledBackend(NumpyBackend):
         return _passes(kind, hidden_size, compiled) if kind in CELLS else None
 
     def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:
-        """See :meth:`Backend.classifier_head`. Several threads share products one by one."""
+        """See :meth:`Backend.classifier_head`. None with several threads, which share a layer."""
         return self._head if dtype.char in REALS and threads_now() == 1 else None
 
     def _head(
@@ -143,7 +143,7 @@ class CompiledBackend(NumpyBackend):
 
 @lru_cache(maxsize=64)
 def _passes(kind: str, hidden_size: int, compiled: bool) -> TunedPasses:
-    """Made once, since a step of a small layer takes little longer than making them."""
+    """Cached: making them takes nearly as long as a step of a small layer."""
     passes = CompiledPasses if compiled else TunedPasses
     return passes(kind, hidden_size, MAPS, CompiledBackend().segment_sum)
 
@@ -176,7 +176,7 @@ def compiled_adam(
 def _one_thread_for_scipy() -> None:
     """One thread for SciPy's own copy of BLAS, unless the environment asks for another number.
 
-    It is loaded after a limit was set to the copy that NumPy has (:mod:`npnlp.backend.threads`).
+    SciPy's copy is loaded after :mod:`npnlp.backend.threads` has limited NumPy's.
     """
     from threadpoolctl import ThreadpoolController
 

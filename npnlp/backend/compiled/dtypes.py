@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from npnlp.backend.operations import Array
 
-#: The types that loops are compiled for, as NumPy abbreviates them: float32 and float64.
+#: The types that loops are compiled for, as NumPy's characters: float32 and float64.
 REALS = "fd"
 
 
 def are_reals(*arrays: Array) -> bool:
     """Whether all are of one real type."""
     dtype = arrays[0].dtype
-    for array in arrays:  # which takes a third of what all() does
+    for array in arrays:  # a third of the time of all()
         if array.dtype != dtype:
             return False
     return dtype.char in REALS
 
 
 def are_contiguous_reals(*arrays: Array) -> bool:
-    """Whether all are of one real type, and each in one piece."""
+    """Whether all are contiguous and of one real type."""
     dtype = arrays[0].dtype
     for array in arrays:
         if array.dtype is not dtype or not array.flags.c_contiguous:

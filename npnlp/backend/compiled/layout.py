@@ -1,4 +1,4 @@
-"""Packing many batches, a pass over their rows: :mod:`npnlp.backend.layout`, compiled."""
+""":mod:`npnlp.backend.layout`, compiled: packing many batches in one pass over their rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lay_out(lengths: Array, runs: Array, last_rows: Array, previous_rows: Array)
 def number(
     tokens: Array, starts: Array, runs: Array, numbers: Array, vocabulary: Array, ends: Array
 ) -> None:
-    """Fill ``numbers (N,)``, the ``vocabulary``, for which there is as much room, and ``ends``."""
+    """Fill ``numbers (N,)``, the first ``ends[-1]`` of ``vocabulary (N,)``, and ``ends (K,)``."""
     row, largest = 0, 0
     for k in range(len(starts)):
         for t in range(runs.shape[2]):

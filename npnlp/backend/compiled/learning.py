@@ -1,10 +1,10 @@
-"""What follows the encoder of a classifier, with its loss, forward and backward in one call.
+"""A classifier's head and its loss, forward and backward in one call.
 
     (1) z = dropout(h)    (2) a = W_1 z + b_1    (3) r = ReLU(a)    (4) y = dropout(r)
     (5) logits = W_2 y + b_2                     (6) L = mean of the cross-entropies
 
-A batch of names leaves so little to do here that calling a dozen functions takes longer than what
-they compute. They are those that the layers call one by one, and the bits are the same.
+For a small batch, calling a dozen functions takes longer than their work. These are the functions
+that the layers call one by one, so the bits are the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from npnlp.backend.compiled.vectors.kernel import inner, kernel
 
 @inner
 def affine(x: Array, weight: Array, bias: Array, small: int) -> Array:
-    """``x W^T + b``; up to ``small`` multiplications go to BLAS."""
+    """``x W^T + b``; BLAS computes up to ``small`` multiplications."""
     y = np.empty((len(x), len(weight)), dtype=x.dtype)
     if x.size * len(weight) <= small:
         linear.affine(x, weight, bias, y)
@@ -60,7 +60,7 @@ def learn(
 ) -> int:  # fmt: skip
     """Fill ``logits (B, C)``, ``losses (B,)`` and ``d = dL/dh (B, F)``; add the gradients.
 
-    Returned is how many rows have their largest logit at the target.
+    Returns how many rows have their largest logit at the target.
     """
     z, scale_1 = np.empty_like(h), np.empty_like(h)
     dropout(h, key_1, step, threshold, kept, z, scale_1)  # (1)

@@ -1,6 +1,6 @@
-"""A small affine map in one call: BLAS, and what is elementwise while its result is near.
+"""A small affine map in one call, by BLAS.
 
-Up to some size BLAS copies nothing before it multiplies, and tiles gain nothing over it.
+Up to some size BLAS does not pack its matrices, and tiles are no faster.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from npnlp.backend.compiled.vectors.kernel import kernel
 
 @kernel
 def affine(x: Array, weight: Array, bias: Array, y: Array) -> None:
-    """See :func:`npnlp.backend.plain.affine`."""
+    """The forward pass of :class:`npnlp.layers.Linear`."""
     np.dot(x, weight.T, y)  # (1)
     for n in range(len(y)):
         for j in range(len(bias)):
@@ -25,7 +25,7 @@ def affine(x: Array, weight: Array, bias: Array, y: Array) -> None:
 def affine_backward(
     dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array, dx: Array
 ) -> None:
-    """See :func:`npnlp.backend.plain.affine_backward`."""
+    """The backward pass of :class:`npnlp.layers.Linear`."""
     sums, product = np.zeros(dy.shape[1], dtype=dy.dtype), np.empty_like(weight)
     for n in range(len(dy)):
         for j in range(len(sums)):

@@ -1,4 +1,4 @@
-"""Affine maps by compiled products, which threads share."""
+"""Affine maps by compiled matrix products, which threads share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO_ROWS = np.empty(0, dtype=np.intp)
 class CompiledMaps(AffineMaps):
     """As :class:`AffineMaps`, and the passes of a linear layer.
 
-    Small maps go to BLAS, which copies nothing for them either.
+    Small maps use BLAS, which does not pack their matrices.
     """
 
     def forward(self, x: Array, weight: Array, bias: Array) -> Array:

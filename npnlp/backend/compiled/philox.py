@@ -1,4 +1,4 @@
-"""Dropout in one pass: the generator of :mod:`npnlp.backend.random`, compiled, and its mask.
+"""Dropout in one pass: the compiled generator of :mod:`npnlp.backend.random`, and the mask.
 
 Philox4x64-10 makes four words of 64 bits from a counter and a key, in ten rounds:
 
@@ -28,7 +28,7 @@ ROUNDS = 10
 
 @intrinsic  # type: ignore[untyped-decorator]
 def product(typing: Any, x: Any, y: Any) -> Any:
-    """All bits of a product of two words, ``(high, low)``, for which Python has no expression."""
+    """The 128 bits of ``x y`` as two words, ``(high, low)``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word, wide = ir.IntType(64), ir.IntType(128)
@@ -58,7 +58,7 @@ def fill(words: Array, k0: Any, k1: Any, step: Any) -> None:
 def dropout(
     x: Array, key: Array, step: Any, threshold: int, kept: float, y: Array, scale: Array
 ) -> None:
-    """``y = x scale``, ``scale`` being ``kept`` where 16 bits reach ``threshold``, else 0."""
+    """``y = x scale``; ``scale`` is ``kept`` where 16 random bits reach ``threshold``, else 0."""
     words = np.empty((x.size + 15) // 16 * 4, dtype=np.uint64)
     fill(words, key[0], key[1], step)
     bits, values = words.view(np.uint16), x.reshape(-1)

@@ -1,8 +1,7 @@
 """Matrix products inside compiled functions, from tiles (``backend/compiled/vectors/tile.py``).
 
-BLAS copies both matrices at each call, so that they lie as it reads them. The loop over time
-multiplies with the same weights at every step: they are copied once, into panels of some columns,
-and each step then runs at the speed of the processor. A product is added to what is there.
+BLAS packs both matrices at every call. The loop over time multiplies with the same weights at every
+step, so they are packed once, into panels of ``width`` columns.
 """
 
 from __future__ import annotations
@@ -23,17 +22,16 @@ from npnlp.backend.compiled.vectors.tile import (
     turn_square,
 )
 
-#: Rows of a product, and rows that are summed over, at once: what is read of them again and again
-#: stays in the cache.
+#: Rows of ``out``, and rows to sum over, that are computed at a time: they stay in the cache.
 BLOCK, SUMMED = 64, 256
-#: Panels of what is read in its columns that are copied at once.
+#: Panels of ``left`` that :func:`outer` copies at a time.
 NEAR = 16
 
 
 def _tiles(parts: int, anew: bool) -> Callable[[Array, Array, Array, int], None]:
-    """``out[:, low:] += x W``, ``panels (P, K, width)``, by tiles ``1 / parts`` of a panel wide.
+    """``out[:, low:] += x W`` in tiles, from ``panels (P, K, width)`` of W.
 
-    Then it is the first columns of each panel that count. With ``anew`` it is ``=``.
+    A tile uses the first ``width / parts`` columns of a panel. With ``anew`` it is ``=``.
     """
     tile_8, tile_4, tile_2, tile_1 = (make_tile(rows, parts, anew) for rows in (8, 4, 2, 1))
 
@@ -58,10 +56,10 @@ def _tiles(parts: int, anew: bool) -> Callable[[Array, Array, Array, int], None]
 
 
 def _product(anew: bool) -> Callable[[Array, Array, Array, Array, int, int], None]:
-    """``out += x W`` in columns ``low`` to ``high``; ``panels (P, K, width)`` are of those of W.
+    """``out += x W`` in columns ``low`` to ``high``, whose ``panels (P, K, width)`` are given.
 
-    Shapes: ``x (b, K)``, ``out (b, n)``. ``rest (b, width)`` is to compute in, where ``width`` does
-    not divide the columns. With ``anew`` it is ``out = x W``.
+    Shapes: ``x (b, K)``, ``out (b, n)``. ``rest (b, width)`` is scratch for the last panel, where
+    ``width`` does not divide the columns. With ``anew`` it is ``out = x W``.
     """
     by_panels, by_halves = _tiles(1, anew), _tiles(2, anew)
 
@@ -88,7 +86,7 @@ def _product(anew: bool) -> Callable[[Array, Array, Array, Array, int, int], Non
     return inner(distinct(product, anew))
 
 
-#: To add a product to what is there, and to put it there: see :func:`_product`.
+#: ``out += x W`` and ``out = x W``: see :func:`_product`.
 add_product, put_product = _product(False), _product(True)
 
 
@@ -107,7 +105,7 @@ def panels_of(weights: Array, groups: int, low: int, high: int) -> Array:
 
 @inner
 def aligned(size: int, like: Array) -> Array:
-    """``(size,)``, from the beginning of a line of the cache on."""
+    """An array ``(size,)`` that starts at a cache line."""
     room = np.empty(size + ROW // like.itemsize, dtype=like.dtype)
     first = -room.ctypes.data % ROW // like.itemsize
     return room[first : first + size]
@@ -115,7 +113,7 @@ def aligned(size: int, like: Array) -> Array:
 
 @inner
 def _empty_panels(groups: int, columns: int, rows: int, like: Array) -> Array:
-    """``(groups, P, rows, width)``, each row in lines of the cache of its own."""
+    """``(groups, P, rows, width)``, each row aligned to cache lines."""
     width = ROW // like.itemsize
     parts = -(-columns // width)
     size = groups * parts * rows * width
@@ -128,15 +126,15 @@ def _empty_panels(groups: int, columns: int, rows: int, like: Array) -> Array:
 
 @inner
 def no_rows() -> Array:
-    """Stands for a table that nothing is looked up in."""
+    """No row indices: stands for None."""
     return np.empty(0, dtype=np.intp)
 
 
 @inner
 def _copy(source: Array, rows: Array, start: int, first: int, last: int, panels: Array) -> None:
-    """``panels[:, k]`` get columns ``first`` to ``last`` of row ``start + k``.
+    """Copy columns ``first`` to ``last`` of row ``start + k`` of ``source`` to ``panels[:, k]``.
 
-    Or of the row that ``rows`` have there, if there are any. What lies together is read together.
+    With ``rows``, of row ``rows[start + k]``. Memory is read in the order in which it lies.
     """
     count, width = panels.shape[1], panels.shape[2]
     whole = (last - first) // width
@@ -155,7 +153,7 @@ def _copy(source: Array, rows: Array, start: int, first: int, last: int, panels:
 
 @inner
 def turn(columns: Array, panel: Array) -> None:
-    """``panel (K, width)`` gets ``columns (K, n)``, whose rows do not lie together, by squares."""
+    """Copy ``columns (K, n)``, with rows that are not contiguous, to ``panel (K, width)``."""
     rows, n = columns.shape
     side = VECTOR // panel.itemsize
     for k in range(0, rows, side):
@@ -171,7 +169,7 @@ def turn(columns: Array, panel: Array) -> None:
 
 @inner
 def room_for(batch: int, panels: Array) -> Array:
-    """What :func:`_product` computes in, for up to ``batch`` rows: ``(b, width)``."""
+    """The scratch array ``rest`` of :func:`_product`, for up to ``batch`` rows."""
     return np.empty((batch, panels.shape[3]), dtype=panels.dtype)
 
 
@@ -197,9 +195,9 @@ def affine_backward(
     dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array, dx: Array, low: int,
     high: int,
 ) -> None:  # fmt: skip
-    """See :func:`npnlp.backend.plain.affine_backward`: columns ``low`` to ``high`` of ``dx``.
+    """See :meth:`AffineMaps.affine_backward`: columns ``low`` to ``high`` of ``dx``.
 
-    And as large a part of the rows of ``d_weight`` and of ``d_bias``.
+    Also the same fraction of the rows of ``d_weight`` and ``d_bias``.
     """
     if x.shape[0] != len(dy) or x.shape[1] != weight.shape[1] or dy.shape[1] != len(weight):
         raise ValueError("incompatible sizes")
@@ -214,10 +212,10 @@ def affine_backward(
 
 @inner
 def pass_on(dy: Array, weight: Array, dx: Array, units: int, low: int, high: int) -> None:
-    """``dx = dy W`` in columns ``low`` to ``high``, gate by gate: W has so many ``units`` of each.
+    """``dx = dy W`` in columns ``low`` to ``high``, gate by gate: each has ``units`` rows of W.
 
-    ``dy`` has a block of columns for each gate, too. Where it has one more, the last but one is
-    not W's.
+    ``dy`` has ``units`` columns for each gate. A GRU's has one more block; the last but one, the
+    gradient of q, is skipped.
     """
     panels, own = panels_of(weight, 1, low, high), columns(low, high)
     rest = room_for(BLOCK, panels)
@@ -233,25 +231,25 @@ def pass_on(dy: Array, weight: Array, dx: Array, units: int, low: int, high: int
 
 @inner
 def block_of(start: int, units: int, rows: int, columns: int) -> int:
-    """Where the columns of a gradient begin that belong to the gate of W's rows from ``start``.
+    """The first column of the gradient for the gate whose rows of W begin at ``start``.
 
-    W has so many ``rows``, the gradient so many ``columns``: see :func:`pass_on`.
+    W has ``rows`` rows, the gradient ``columns`` columns: see :func:`pass_on`.
     """
     return start + columns - rows if start + units == rows else start
 
 
 @kernel
 def add_outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: int) -> None:
-    """See :func:`npnlp.backend.plain.add_outer`: rows from ``low`` to ``high`` of ``out``.
+    """See :meth:`AffineMaps.add_outer`: rows ``low`` to ``high`` of ``out``.
 
-    No ``rows`` stand for None.
+    Empty ``rows`` stand for None.
     """
     outer(left, right, rows, out, low, high)
 
 
 @inner
 def outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: int) -> None:
-    """A block of rows of ``right`` is copied into panels, and as many columns of ``left``."""
+    """``out += left^T right[rows]`` in rows ``low`` to ``high``, from panels of both."""
     count = len(rows) if len(rows) else len(right)
     if count != len(left) or out.shape[0] != left.shape[1] or out.shape[1] != right.shape[1]:
         raise ValueError("incompatible sizes")

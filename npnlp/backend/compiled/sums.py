@@ -1,6 +1,6 @@
-"""What a training step does beside the loop over time, each in one pass over its numbers.
+"""Sums, losses and Adam: the compiled operations of a training step outside the loop over time.
 
-Numbers that say where to look are checked: compiled code would read and write anywhere.
+Indices are checked here, because compiled code does not check them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def add_rows(table: Array, rows: Array, values: Array) -> None:
 
 @inner
 def _added(table: Array, rows: Array, values: Array) -> bool:
-    """Add ``values (N, D)`` to ``rows`` of a table ``(., D)``, until it does not have one."""
+    """``table[rows] += values``, ``values (N, D)``; False at the first row out of range."""
     if values.shape != (len(rows), table.shape[1]):
         raise ValueError("rows of a table are added to with rows of another shape")
     for n in range(len(rows)):
@@ -46,7 +46,7 @@ def _added(table: Array, rows: Array, values: Array) -> bool:
 def adam_step(
     values: Array, grads: Array, m: Array, v: Array, b1: float, b2: float, rate: float, eps: float
 ) -> None:
-    """See :func:`npnlp.backend.plain.adam_step`."""
+    """See :data:`AdamStep`."""
     real = values.dtype.type
     b1_, b2_, rate_, eps_ = real(b1), real(b2), real(rate), real(eps)  # in the arrays' type
     for i in range(len(values)):
@@ -58,7 +58,7 @@ def adam_step(
 
 @inner
 def require_targets(logits: Array, targets: Array) -> None:
-    """One target for each row, and each a column of it."""
+    """Require one target for each row, and every target in range."""
     if len(targets) != len(logits):
         raise ValueError("targets are not as many as rows")
     for y in targets:
@@ -68,7 +68,7 @@ def require_targets(logits: Array, targets: Array) -> None:
 
 @kernel
 def softmax_losses(logits: Array, targets: Array, probabilities: Array, losses: Array) -> None:
-    """See :func:`npnlp.backend.plain.softmax_losses`."""
+    """See :meth:`CrossEntropyPasses.forward`."""
     require_targets(logits, targets)
     for b in range(len(logits)):
         row, out = logits[b], probabilities[b]
@@ -94,7 +94,7 @@ def softmax_losses(logits: Array, targets: Array, probabilities: Array, losses: 
 def softmax_losses_backward(
     d_losses: Array, probabilities: Array, targets: Array, d_logits: Array
 ) -> None:
-    """See :func:`npnlp.backend.plain.softmax_losses_backward`; ``d_losses (B,)`` or ``(1,)``."""
+    """See :meth:`CrossEntropyPasses.backward`; ``d_losses (B,)`` or ``(1,)``."""
     require_targets(probabilities, targets)
     one = len(d_losses) == 1
     if not one and len(d_losses) != len(probabilities):
@@ -108,7 +108,7 @@ def softmax_losses_backward(
 
 @kernel
 def count_correct(logits: Array, targets: Array) -> int:
-    """See :func:`npnlp.backend.plain.count_correct`: of several largest the first counts."""
+    """See :func:`npnlp.layers.loss.count_correct`; the first of equal logits counts."""
     require_targets(logits, targets)
     correct = 0
     for b in range(len(logits)):
@@ -119,7 +119,7 @@ def count_correct(logits: Array, targets: Array) -> int:
                 others += not row[c] < largest
             for c in range(y, len(row)):
                 others += not row[c] <= largest
-        else:  # what is not a number is larger than all, as in NumPy
+        else:  # NaN is the largest, as in NumPy
             for c in range(y):
                 others += row[c] != row[c]
         correct += others == 0
@@ -128,7 +128,7 @@ def count_correct(logits: Array, targets: Array) -> int:
 
 @kernel
 def square_sums(values: Array, ends: Array, sums: Array) -> None:
-    """See :func:`npnlp.backend.plain.square_sums`."""
+    """See :meth:`Backend.square_sums`."""
     start = 0
     for k in range(len(ends)):
         part = values[start : ends[k]]

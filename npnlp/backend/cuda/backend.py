@@ -1,7 +1,7 @@
 """CuPy on a CUDA device: plain array operations, and a kernel where one saves many launches.
 
-The only importer of CuPy. What each kernel has to equal stands in the layer that it is for; of a
-dtype that the kernels are not made for, the layer's own lines run.
+Only this module imports CuPy. A kernel has to equal the code of its layer, which runs for dtypes
+that the kernels do not support.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from npnlp.backend.random import Random, keep_threshold
 from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.errors import DeviceError
 
-#: Threads of a block where the kernel leaves it open; the others are named after their sources.
+#: Threads of a block: by default, in ``softmax.cu``, in ``segment_sum.cu``; and its columns there.
 BLOCK, SOFTMAX_THREADS, SEGMENT_THREADS, SEGMENT_COLUMNS = 256, 128, 256, 32
-#: Up to so many (rows times segments) each segment looks for its rows itself; beyond, they are
-#: sorted. It is one launch instead of some twenty, and its work grows with the product.
+#: Up to this ``rows * segments`` each segment searches for its rows, in one launch; above it, rows
+#: are sorted, in some twenty launches.
 LOOK_UP_TO = 2**26
 
 
 class CupyBackend(Backend):
     """Arrays are ``cupy.ndarray`` in device memory.
 
-    Raises :class:`DeviceError` where CuPy is not installed or half-installed, or no device answers:
-    an import alone proves nothing, so arrays are made, compiled for, and multiplied on the device.
-    With ``fused`` False array calls do all the work, for comparison: no kernel is launched. With
-    ``captured`` False a step of training is launched kernel by kernel.
+    Raises :class:`DeviceError` where CuPy is not installed completely or no device works, which a
+    small computation tests. With ``fused`` False, for comparison, array calls do all the work and
+    no kernel of this project is launched. With ``captured`` False a training step is launched
+    kernel by kernel.
     """
 
     name = "cupy"
@@ -65,7 +65,7 @@ class CupyBackend(Backend):
         return np.asarray(self.xp.asnumpy(array))
 
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
-        """See :meth:`Backend.segment_sum`. Rows are summed in an order that is always the same."""
+        """See :meth:`Backend.segment_sum`. The order of summation is fixed."""
         xp, (rows, columns) = self.xp, values.shape
         if not self._has_kernels(values):
             one_hot = (xp.arange(size)[:, None] == segments[None, :]).astype(values.dtype)
@@ -79,7 +79,7 @@ class CupyBackend(Backend):
         return out  # type: ignore[no-any-return]
 
     def _segment_order(self, segments: Array, rows: int, size: int) -> tuple[Array, Array]:
-        """The rows of each segment one after another, and where each segment's begin."""
+        """The rows sorted by segment, and where each segment begins."""
         xp = self.xp
         segments = xp.ascontiguousarray(segments, dtype=np.int64)
         if rows * size > LOOK_UP_TO:
@@ -92,9 +92,9 @@ class CupyBackend(Backend):
         return order, starts
 
     def keep_mask(self, random: Random, shape: tuple[int, ...], p: float) -> Array:
-        """See :meth:`Backend.keep_mask`. Made on the device, but for a part of a batch.
+        """See :meth:`Backend.keep_mask`. Computed on the device, except for a part of a batch.
 
-        ``random.step`` may be an array on the device, of one uint64.
+        ``random.step`` may be an array of one uint64 on the device.
         """
         if not self.fused or random.share is not None:
             return super().keep_mask(random, shape, p)
@@ -102,7 +102,7 @@ class CupyBackend(Backend):
         keep = self.xp.empty(shape, dtype=bool)
         if count:
             seed, stream = random.key
-            step, clock = np.uint64(0), np.uint64(0)  # a pointer to nothing
+            step, clock = np.uint64(0), np.uint64(0)  # a null pointer
             if isinstance(random.step, int):
                 step = np.uint64(random.step & (2**64 - 1))
             else:
@@ -151,7 +151,7 @@ class CupyBackend(Backend):
         self.xp.cuda.get_current_stream().synchronize()
 
     def keep_memory(self) -> None:
-        """Nothing to do: CuPy's memory pool keeps what it is given back."""
+        """Nothing to do: CuPy's memory pool reuses freed memory."""
 
     def memory(self) -> tuple[int, int] | None:
         """See :meth:`Backend.memory`."""
@@ -194,7 +194,7 @@ class KernelCrossEntropy:
     def backward(self, d_losses: Array | float, probabilities: Array, targets: Array) -> Array:
         """See :meth:`CrossEntropyPasses.backward`."""
         xp, dtype = self.xp, probabilities.dtype
-        scale, scales = dtype.type(0), np.uint64(0)  # a pointer to nothing
+        scale, scales = dtype.type(0), np.uint64(0)  # a null pointer
         stride = np.int32(getattr(d_losses, "ndim", 0))
         if isinstance(d_losses, xp.ndarray):
             scales = xp.ascontiguousarray(d_losses, dtype=dtype)
@@ -211,17 +211,17 @@ class KernelCrossEntropy:
 
 
 def _grid(threads: int) -> tuple[tuple[int], tuple[int]]:
-    """The grid and the block of a kernel with a thread for each of so many elements."""
+    """The grid and the block of a kernel with this many threads."""
     return (-(-threads // BLOCK),), (BLOCK,)
 
 
 def _import_cupy() -> Any:
     try:
         with warnings.catch_warnings():
-            # CuPy warns at import about what the device check below says with a remedy.
+            # The device check below reports the problems that CuPy warns of, with a remedy.
             warnings.simplefilter("ignore")
             import cupy
-        cupy.__version__  # noqa: B018  a folder that is left of CuPy can be imported too
+        cupy.__version__  # noqa: B018  the remains of a removed CuPy can be imported too
     except Exception as error:
         raise DeviceError(diagnose(error, Facts.gather())) from error
     return cupy

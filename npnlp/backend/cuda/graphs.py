@@ -1,9 +1,9 @@
-"""Work for a device that is launched as one: captured as a CUDA graph and replayed.
+"""Device work that is captured as a CUDA graph and replayed with one launch.
 
-A graph holds the addresses that its kernels were given. So whatever it reads and writes has to stay
-where it is: arrays that go in or come out are made outside and kept, and the others come from a
-memory pool of the graphs' own, which never gives memory back to the device. The graphs run one
-after another on one stream, so they can use the same memory by turns.
+A graph holds the addresses of its arrays, so these must stay valid. Inputs and outputs are
+allocated outside and stay alive; the other arrays come from a memory pool of the graphs, which
+never returns memory to the device. The graphs run one after another on one stream, so they can use
+the same memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class Graphs:
-    """Captured work by key, on a stream and a memory pool of its own."""
+    """Captured work by key, with its own stream and memory pool."""
 
     def __init__(self, cupy: Any) -> None:
         cuda = self._cuda = cupy.cuda
@@ -25,14 +25,14 @@ class Graphs:
         memory: list[Any] = []
 
         def raw(size: int) -> Any:
-            memory.append(cuda.Memory(size))  # held here, it outlives what the pool gives up
+            memory.append(cuda.Memory(size))  # a reference, so that it is never freed
             return cuda.MemoryPointer(memory[-1], 0)
 
         self._pool = cuda.MemoryPool(raw)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """What is launched inside goes to the graphs' stream, in order with what is outside."""
+        """Launches inside go to the graphs' stream, in order with those outside."""
         outside = self._cuda.get_current_stream()
         self.stream.wait_event(outside.record())
         try:
@@ -42,11 +42,11 @@ class Graphs:
             outside.wait_event(self.stream.record())
 
     def run(self, key: Hashable, work: Callable[[], None]) -> None:
-        """Do ``work``, which has to launch the same for the same key, and nothing else.
+        """Run ``work``, which may only launch kernels, the same ones for the same key.
 
-        The first time it is launched as it is, so that all kernels are compiled and the pool has
-        the memory; the second time it is captured; from then on its graph is launched. Where it
-        cannot be captured, a warning says why, once, and it goes on being launched as it is.
+        The first call launches them directly, so that all are compiled and the pool has the memory.
+        The second call captures them, and from then on the graph is launched. If they cannot be
+        captured, one warning says why, and they are launched directly.
         """
         if key not in self._met:
             self._met.add(key)
@@ -71,7 +71,7 @@ class Graphs:
         try:
             self._launched(work)
         except BaseException as error:
-            with suppress(Exception):  # CUDA may say again what went wrong
+            with suppress(Exception):  # CUDA may raise the error again
                 self.stream.end_capture()
             if not isinstance(error, Exception):
                 raise  # an interrupt

@@ -1,8 +1,7 @@
-"""The CUDA sources in ``kernels/``, and the kernels that CuPy makes of them.
+"""The CUDA sources in ``kernels/``, and the kernels that CuPy compiles from them.
 
-A source stands in the package as ``kernels/NAME.cu``; ``#include "OTHER.cuh"`` is replaced by that
-file here, once, so that the compiler needs no path into the package. Options such as
-``-DREAL=double`` choose what a source leaves open.
+``#include "OTHER.cuh"`` is replaced by that file, once, so that the compiler needs no path into the
+package. Options such as ``-DREAL=double`` set the macros of a source.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from typing import Any
 import numpy as np
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"(?P<name>[\w.]+)"[^\n]*$', re.MULTILINE)
-#: What a source calls the type of its numbers. Kernels are for these two and no other.
+#: The dtypes that kernels support, and their names in a source.
 REALS = {"float32": "float", "float64": "double"}
 
 
 @lru_cache(maxsize=64)
 def kernel_source(name: str) -> str:
-    """The text of ``kernels/name`` with its own includes in place, each of them once."""
+    """The text of ``kernels/name`` with its includes expanded, each of them once."""
     return _expanded(name, set())
 
 
@@ -41,8 +40,7 @@ def real_option(dtype: Any) -> str:
 class Kernels:
     """Compiled kernels of one CuPy, by source, name, options and device.
 
-    CuPy compiles at the first call on a device and keeps the binary in its own cache on disk, so a
-    second process does not compile again.
+    CuPy compiles at the first call on a device and caches the binary on disk.
     """
 
     def __init__(self, cupy: Any) -> None:

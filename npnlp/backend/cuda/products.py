@@ -1,7 +1,7 @@
-"""CuPy's namespace with matrix products of its own, for steps captured as a CUDA graph.
+"""CuPy's namespace, with matrix products that can be captured in a CUDA graph.
 
-CuPy refuses every call of cuBLAS while a stream is captured, so ``dot`` and ``matmul`` are then
-``kernels/product.cu``. Everywhere else they are CuPy's: cuBLAS is the faster for a large product.
+CuPy refuses calls of cuBLAS while a stream is captured, so ``dot`` and ``matmul`` then use
+``kernels/product.cu``. Otherwise they are CuPy's: cuBLAS is faster for large products.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 
 from npnlp.backend.cuda.kernel_source import REALS, real_option
 
-#: The sides of a tile; threads along each side of a block, and of the sum of parts.
+#: The sides of a tile, the side of a block of threads, and the threads of a block that sums parts.
 SMALL, LARGE, SIDE, BLOCK = 32, 64, 16, 256
-#: So many blocks keep a device busy: two for each multiprocessor of an H100. Below, tiles are small
-#: and products are cut along their depth, but not into parts shorter than this. Not yet measured.
+#: Blocks that occupy a device, two for each multiprocessor of an H100. With fewer, tiles are small
+#: and products are cut along their depth, into parts of at least ``SHORTEST``. Not yet measured.
 ENOUGH, SHORTEST = 264, 256
-#: A part is a whole number of these: what a block takes at a time divides it.
+#: The depth of a part is a multiple of this, which is a multiple of what a block loads at a time.
 DEPTH = 32
 
 
@@ -33,7 +33,7 @@ class Cut(NamedTuple):
 
 
 def cut(rows: int, columns: int, depth: int, batches: int) -> Cut:
-    """A function of the shapes alone, since it decides the order in which numbers are added."""
+    """Depends on the shapes only, because it decides the order of summation."""
 
     def tiles(side: int) -> int:
         return -(-rows // side) * -(-columns // side) * batches
@@ -45,7 +45,7 @@ def cut(rows: int, columns: int, depth: int, batches: int) -> Cut:
 
 
 class Namespace:
-    """The ``cupy`` module; within :meth:`own_products`, with products by this project's kernel."""
+    """The ``cupy`` module; within :meth:`own_products`, with matrix products of this project."""
 
     def __init__(self, cupy: Any, kernels: Any) -> None:
         self._cupy, self._kernels, self._own = cupy, kernels, False
@@ -125,6 +125,6 @@ def _suitable(a: Any, b: Any) -> bool:
 
 
 def _steps(x: Any, item: int) -> list[Any]:
-    """Elements from one matrix, row and column to the next; a single matrix serves every batch."""
+    """Strides between matrices, rows and columns, in elements; one matrix serves every batch."""
     of_batch = x.strides[0] // item if x.shape[0] > 1 else 0
     return [np.int64(step) for step in (of_batch, x.strides[1] // item, x.strides[2] // item)]

@@ -2,15 +2,15 @@
 
 Where the weights do not fit on chip it is one launch for each step (``kernels/stepwise.cuh``).
 
-``kernels/elman.cu``, ``gru.cu`` and ``lstm.cu`` do what ``backend/tuned/loop.py`` does in its two
-loops, on the same arrays. Here is what the host decides: which kernel, how
-many sequences a block, and where the weights lie.
+``kernels/elman.cu``, ``gru.cu`` and ``lstm.cu`` compute the two loops of ``backend/tuned/loop.py``
+on the same arrays. This module chooses the kernel, how many sequences a block has, and where the
+weights are stored.
 
-A block has four threads a unit, and ``W_hh`` on chip. Half of a thread's registers are for weights,
-in *chunks* of 4 columns of each of its rows; those that remain are in shared memory. Where that is
-full, a cluster of blocks shares the units, from compute capability 9.0 on. On 8.0 an LSTM fits up
-to 128 units, a GRU up to 144, an Elman cell up to 256; on an H100 that is 384, 448 and 768. What is
-larger, and float64, goes step by step. That is a rule and no measurement: nobody has measured yet.
+A block has four threads for each unit, and ``W_hh`` on chip. Half of a thread's registers hold
+weights, in *chunks* of 4 columns of each of its rows; the other chunks are in shared memory. Where
+that is too small, a cluster of blocks shares the units, from compute capability 9.0 on. On 8.0 an
+LSTM fits up to 128 units, a GRU up to 144, an Elman cell up to 256; on an H100 that is 384, 448 and
+768. Larger layers, and float64, run step by step. These choices are not yet measured.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.cuda.kernel_source import REALS, Kernels, real_option
 
-#: Of each kind: its source, the blocks of rows in W_hh, and what the compiler is told besides.
+#: Of each kind: its source, its number of gates, and its compiler options.
 KINDS: dict[str, tuple[str, int, tuple[str, ...]]] = {
     "elman_tanh": ("elman.cu", 1, ()),
     "elman_relu": ("elman.cu", 1, ("-DRELU",)),
     "gru": ("gru.cu", 3, ()),
     "lstm": ("lstm.cu", 4, ()),
 }
-#: The registers of a multiprocessor, and the most that a thread can name.
+#: The registers of a multiprocessor, and the most that a thread can use.
 REGISTERS, REGISTERS_OF_THREAD = 65536, 255
 THREADS_OF_BLOCK = 1024
-#: Bytes of shared memory that a block gets without asking for them.
+#: Bytes of shared memory that a block has without a request.
 SHARED_UNASKED = 48 * 1024
 #: Blocks of a cluster; 8 is the most that every device with clusters can run.
 CLUSTERS = (1, 2, 4, 8)
-#: Four sequences a block once there are more than so many a multiprocessor: the product then uses
-#: each weight four times. Below, more blocks and shorter steps are better. Not yet measured.
+#: With more blocks of one sequence than this for each multiprocessor, a block has four sequences,
+#: and uses each weight four times. Not yet measured.
 CROWDED = 2
-#: Lanes that share a row of the product: a chunk is 4 columns for each of them.
+#: Lanes that share a row of the matrix product: a chunk has 4 columns for each of them.
 FORWARD_LANES, BACKWARD_LANES, BACKWARD_TILE = 4, 16, 4
-#: Of a launch for one step: the side of a tile of sequences and units, and that of its block.
+#: For a launch of one step: the side of a tile of sequences and units, and of a block of threads.
 STEP_TILE, STEP_SIDE = 32, 16
 NULL = np.uintp(0)
 
@@ -53,8 +53,8 @@ NULL = np.uintp(0)
 class Plan:
     """A compiled variant and its launch.
 
-    ``places`` sequences for each ``cluster`` of blocks, ``threads`` of a block, and its ``shared``
-    bytes forward and backward.
+    ``places`` sequences on each cluster of ``cluster`` blocks, ``threads`` of a block, and its
+    bytes of ``shared`` memory forward and backward.
     """
 
     file: str
@@ -78,9 +78,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a block of a device can have; by default, on compute capability 8.0.
+    """The limits of a device; by default, of compute capability 8.0.
 
-    ``shared`` bytes; whether there are ``clusters``; and the device's ``multiprocessors``.
+    ``shared`` bytes of a block; whether there are ``clusters``; the number of ``multiprocessors``.
     """
 
     shared: int = 163 * 1024
@@ -92,7 +92,7 @@ class Limits:
 def plan(
     kind: str, hidden_size: int, places: int, cluster: int = 1, dtype: str = "float32"
 ) -> Plan:
-    """How ``kind`` runs with ``places`` sequences (1 or 4) a cluster of so many blocks."""
+    """The plan for ``places`` sequences (1 or 4) on each cluster of ``cluster`` blocks."""
     file, gates, extra = KINDS[kind]
     threads = 4 * (-(-hidden_size // (8 * cluster)) * 8)
     quarters = -(-threads // 128) * 128  # a warp's registers are in one quarter of the file
@@ -115,7 +115,7 @@ def plan(
 def choose(
     kind: str, hidden_size: int, batch: int, limits: Limits, dtype: str = "float32"
 ) -> Plan | None:
-    """The plan for such a batch: the smallest cluster that holds the weights. None if none does."""
+    """The plan for this batch: the smallest cluster that holds the weights. None if none does."""
     for cluster in CLUSTERS if dtype == "float32" else ():
         one, four = (plan(kind, hidden_size, places, cluster) for places in (1, 4))
         if one.fits(limits):
@@ -125,17 +125,17 @@ def choose(
 
 
 def supports(kind: str, dtype: Any) -> bool:
-    """Whether these kernels run that cell; others take the loop of array operations."""
+    """Whether there are kernels for this cell and dtype."""
     return kind in KINDS and np.dtype(dtype).name in REALS
 
 
 def step_options(kind: str, hidden_size: int, dtype: Any) -> tuple[str, ...]:
-    """What the compiler is told where each step is a launch."""
+    """The compiler options where each step is a launch."""
     return (real_option(dtype), "-DSTEPWISE", f"-DHIDDEN={hidden_size}", *KINDS[kind][2])
 
 
 class Device:
-    """What a plan has to know of a CUDA device, and how a kernel is launched on it."""
+    """The limits of a CUDA device, and launches on it."""
 
     def __init__(self, cupy: Any) -> None:
         device = cupy.cuda.Device()
@@ -148,7 +148,7 @@ class Device:
         self._kernels = Kernels(cupy)
 
     def launch(self, chosen: Plan, name: str, blocks: int, arguments: Sequence[Any]) -> None:
-        """Hand ``blocks`` blocks of the kernel ``name`` to the current stream."""
+        """Launch ``blocks`` blocks of the kernel ``name`` on the current stream."""
         kernel, shared = self._kernels.get(chosen.file, name, *chosen.options), chosen.shared[name]
         if shared > max(SHARED_UNASKED, kernel.max_dynamic_shared_size_bytes):
             kernel.max_dynamic_shared_size_bytes = shared
@@ -158,7 +158,7 @@ class Device:
         self, file: str, options: tuple[str, ...], name: str, grid: tuple[int, int],
         arguments: Sequence[Any],
     ) -> None:  # fmt: skip
-        """Hand one step to the current stream."""
+        """Launch one step on the current stream."""
         kernel = self._kernels.get(file, name, *options)
         kernel(grid, (STEP_SIDE, STEP_SIDE), tuple(arguments))
 
@@ -178,13 +178,12 @@ def forward(
     xp: Any, kind: str, memory: tuple[Array, ...], w_hh: Array, extra: Array | None,
     initial: tuple[Array, ...] | None, offsets: Array, sizes: Array, batch: int, steps: int,
 ) -> None:  # fmt: skip
-    """Fill ``memory``, whose first is ``u`` on entry, as the loop over steps does.
+    """Fill ``memory``, whose first array is ``u`` on entry.
 
-    ``w_hh (G H, H)`` and ``u`` as that loop has them, the rows of gates halved
-    (``layers/recurrent/gates.py``); ``extra``, the GRU's ``b_hn (H,)``; ``initial``, sorted states
-    ``(B, H)``, or None for zeros; ``offsets`` and ``sizes (T,)`` int32, where the rows of a step
-    begin and how many they are. Arrays may have more rows than that: theirs of ``hidden`` (and of
-    ``delta`` in :func:`backward`) become zero.
+    ``w_hh (G H, H)`` and ``u`` have the rows of gates halved (:meth:`TunedCell.scaled`); ``extra``
+    is the GRU's ``b_hn (H,)``; ``initial`` are states ``(B, H)``, longest sequence first, or None
+    for zeros; ``offsets`` and ``sizes (T,)`` int32 are the first row and the number of rows of each
+    step. Further rows of ``hidden`` (and of ``delta`` in :func:`backward`) become zero.
     """
     bias = () if extra is None else (xp.ascontiguousarray(extra),)
     arguments = [
@@ -202,9 +201,9 @@ def backward(
 ) -> None:  # fmt: skip
     """Fill ``delta (N, deltas H)`` and, where given, ``kept``: ``dL/d`` of each row's states.
 
-    ``w_hh`` as it is, not halved; ``d_hidden (N, H)``, what the layer above gives, or None;
-    ``d``, sorted, ``dL/d`` of each sequence's last states ``(B, H)``: with ``has_initial`` they
-    become ``dL/d`` of the initial ones, in place.
+    ``w_hh`` is not halved; ``d_hidden (N, H)`` is ``dL/dh`` from the layer above, or None; ``d``
+    are ``dL/d`` of the last states ``(B, H)``, longest sequence first. With ``has_initial`` they
+    become ``dL/d`` of the initial states, in place.
     """
     arguments = [
         *_memory(memory), xp.ascontiguousarray(w_hh),
@@ -220,7 +219,7 @@ def _launch(
     xp: Any, kind: str, name: str, w_hh: Array, batch: int, arguments: Sequence[Any],
     steps: Iterable[int],
 ) -> None:  # fmt: skip
-    """All steps at once where the weights fit on chip, and in this order one by one elsewhere."""
+    """One launch where the weights fit on chip, else one for each of ``steps``, in this order."""
     device, hidden_size = device_of(xp), w_hh.shape[1]
     chosen = choose(kind, hidden_size, batch, device.limits, w_hh.dtype.name)
     if chosen is not None:
@@ -233,7 +232,7 @@ def _launch(
 
 
 def _memory(memory: tuple[Array, ...]) -> list[Any]:
-    """The arrays, and how many rows they have: by that the gates (G, N, H) find the next gate."""
+    """The arrays, and their number of rows, for the stride between gates of ``(G, N, H)``."""
     return [*_own(memory), np.int64(memory[0].shape[-2])]
 
 
@@ -242,7 +241,7 @@ def _given(xp: Any, arrays: tuple[Array, ...] | None) -> list[Any]:
 
 
 def _own(arrays: tuple[Array, ...]) -> list[Array]:
-    """Arrays that a kernel writes to: a copy would not do."""
+    """Arrays that a kernel writes to, so they must not be copied."""
     if not all(array.flags.c_contiguous for array in arrays):
         raise ValueError("a recurrence has to write to an array that is not contiguous")
     return list(arrays)

@@ -1,4 +1,4 @@
-"""A recurrent layer whose loops over time are kernels; what is around them is array calls."""
+"""A recurrent layer with kernels for its loops over time, and array calls for the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from npnlp.backend.tuned.loop import TunedPasses
 
 
 class KernelPasses(TunedPasses):
-    """As :class:`TunedPasses`, of a cell that ``recurrence.supports``."""
+    """As :class:`TunedPasses`, for a cell that ``recurrence.supports``."""
 
     def _run(
         self, arrays: Sequence[Array], weights: Weights, initial: States | None,

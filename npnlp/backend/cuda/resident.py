@@ -1,4 +1,4 @@
-"""A split that lies on the device, and its batches packed there (``kernels/batch.cu``)."""
+"""A split of the data in device memory, and its batches packed there (``kernels/batch.cu``)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ THREADS = 256
 
 @dataclass(frozen=True)
 class BatchBuffers:
-    """Where a batch of B sequences is packed; ``capacity`` rows, of which it may use fewer.
+    """Buffers for a packed batch of B sequences and up to ``capacity`` rows.
 
     ``lengths``, ``targets`` and ``last_rows (B,)``; ``offsets`` and ``sizes (T,)`` int32;
     ``tokens``, ``steps``, ``places`` and ``reversed_rows (capacity,)``; ``previous_rows
-    (capacity - B,)``. What they mean stands in :class:`npnlp.layers.Packing`.
+    (capacity - B,)``. See :class:`npnlp.layers.Packing`.
     """
 
     lengths: Array
@@ -36,7 +36,7 @@ class BatchBuffers:
 
     @classmethod
     def of(cls, batch: int, steps: int, capacity: int, backend: Backend) -> BatchBuffers:
-        """Buffers for a batch of so many sequences, steps and rows."""
+        """Buffers for ``batch`` sequences, ``steps`` steps and ``capacity`` rows."""
 
         def room(size: int, dtype: Any = np.int64) -> Array:
             return backend.zeros((size,), dtype)
@@ -53,8 +53,8 @@ class BatchBuffers:
 class Resident:
     """The arrays of a split on the device: ``tokens``, ``starts``, ``lengths`` and ``targets``.
 
-    ``order`` are its rows in the order of an epoch, each batch of ``batch_size`` the longest first;
-    ``counters`` (uint64: batch, step, first bad batch) say which batch is next.
+    ``order`` are its rows in the order of an epoch, longest first in each batch of ``batch_size``;
+    ``counters`` (uint64) are the next batch, the step and the first bad batch.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Resident:
         self.steps = int(lengths.max())
 
     def buffers(self, batch: int, capacity: int) -> BatchBuffers:
-        """Room for a batch of so many sequences and packed rows."""
+        """Buffers for ``batch`` sequences and ``capacity`` packed rows."""
         return BatchBuffers.of(batch, self.steps, capacity, self.backend)
 
     def load(self, to: BatchBuffers) -> None:

@@ -1,7 +1,7 @@
-"""The end of a step of training, on the device alone (``kernels/update.cu``).
+"""The end of a training step, computed on the device (``kernels/update.cu``).
 
-Whether all numbers are finite is noted there, and from the first step on that has one that is not,
-weights and moments stay as they are, until the host looks.
+From the first step with a number that is not finite, weights and moments are not changed any more,
+until the host looks at the log.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.cuda.kernel_source import real_option
 
-#: Elements of a chunk: a block of so many threads goes through it.
+#: Elements of a chunk, and threads of the block that computes it.
 CHUNK, THREADS = 2048, 256
-#: What the host says of each step: Adam's rate and eps with their corrections, and what is left of
-#: a weight that decays.
+#: Numbers from the host for each step: Adam's corrected rate and eps, and the factor of decay.
 RATES = 3
 
 
@@ -25,8 +24,8 @@ class DeviceUpdate:
     """Clipping, Adam and the log, for parameters that are views into one buffer.
 
     ``buffers`` are the weights, their gradients and Adam's two moments, each flat; ``decayed``
-    names the parameters whose weights decay. A step has a row of ``rates`` and of ``log (K, 4 +
-    P)``, the one that ``counters[0]`` says; ``clip`` is the largest norm of the gradient, or None.
+    names the parameters with weight decay. A step uses row ``counters[0]`` of ``rates`` and of
+    ``log (K, 4 + P)``; ``clip`` is the largest norm of the gradient, or None.
     """
 
     def __init__(
@@ -60,10 +59,10 @@ class DeviceUpdate:
         self._option = real_option(buffers[0].dtype)
 
     def launch(self, loss_sum: Array, weight_sum: Array | int, correct: Array) -> None:
-        """The step ``counters`` says; three launches. Nothing is copied to the host.
+        """One step, in three launches. Nothing is copied to the host.
 
-        ``loss_sum`` and ``weight_sum`` are those of the batch, ``correct`` (int64) how many of its
-        rows were answered rightly.
+        ``loss_sum``, ``weight_sum`` and ``correct`` (int64), the number of correct rows, are those
+        of the batch.
         """
         values, grads, first, second = self.buffers
         weights, rows = (weight_sum, 0.0) if hasattr(weight_sum, "dtype") else (

@@ -1,8 +1,8 @@
-"""Why CuPy does not work here, in one line with the fix.
+"""Why CuPy does not work, in one line with the fix.
 
-CuPy can be half-installed in many ways, and each one shows itself somewhere else: at the import, at
-the first call of the driver, at the first compilation, at the first product. :func:`diagnose` turns
-what was raised, and what is known of the machine, into one line.
+An incomplete installation of CuPy can fail at the import, the first call of the driver, the first
+compilation or the first matrix product. :func:`diagnose` turns the error, and the facts about the
+installation, into one line.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ LIBRARY = re.compile(
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known when something fails; versions as CUDA counts them, 13020 for 13.2.
+    """Facts about the installation; versions in CUDA's form, 13020 for 13.2.
 
-    ``driver`` is the newest CUDA that the driver supports, 0 where there is no driver, None where
-    nobody could be asked; ``runtime`` the CUDA that CuPy was built for.
+    ``driver`` is the newest CUDA that the driver supports, 0 if there is no driver, None if that is
+    unknown; ``runtime`` is the CUDA that CuPy was built for.
     """
 
     cupy: str = ""
@@ -35,7 +35,7 @@ class Facts:
 
     @classmethod
     def gather(cls, cupy: Any = None) -> Facts:
-        """Ask CuPy, where it could be imported, and the list of installed packages."""
+        """From CuPy, if it could be imported, and the list of installed packages."""
         return cls(
             cupy=str(getattr(cupy, "__version__", "")),
             driver=_version(cupy, "driverGetVersion"),
@@ -46,7 +46,7 @@ class Facts:
 
     @property
     def major(self) -> int:
-        """The CUDA that packages to install have to be for: 12 or 13."""
+        """The version of CUDA for packages to install: 12 or 13."""
         if self.driver:
             return 12 if self.driver < 13000 else 13
         return 12 if self.runtime is not None and self.runtime < 13000 else 13
@@ -67,7 +67,7 @@ def _wheels() -> set[str]:
 def diagnose(error: BaseException, facts: Facts) -> str:
     """One line: what is wrong; what to do."""
     what, fix = _found(error, facts)
-    if len(facts.wheels) > 1 and "pip " in fix:  # no package mends a driver or a full device
+    if len(facts.wheels) > 1 and "pip " in fix:  # not for a driver or a full device
         fix = (
             "several CuPy packages are installed and break each other: pip uninstall "
             f"{' '.join(facts.wheels)}, then pip install 'cupy-cuda{facts.major}x[ctk]'"
@@ -116,7 +116,7 @@ def _found(error: BaseException, facts: Facts) -> tuple[str, str]:
         )
     library, ctk = LIBRARY.search(text), f"pip install 'cupy-cuda{facts.major}x[ctk]>=14'"
     if library and ("Failure finding" in text or "cannot open" in text or "not found" in text):
-        where = text.split(": No such file")[0]  # what follows is every folder it looked into
+        where = text.split(": No such file")[0]  # without the list of searched folders
         return f"{cupy} does not find CUDA's lib{library['name']} ({where})", ctk
     if "cannot open source file" in text:
         return f"{cupy} does not find CUDA's headers ({text})", ctk
@@ -158,11 +158,11 @@ def _dotted(version: int | None) -> str:
 
 
 def _original(error: BaseException) -> str:
-    """The line that counts of CuPy's page about a failed import."""
+    """The original error in CuPy's long message about a failed import."""
     match = re.search(r"Original error:\s*(.+)", str(error))
     return " ".join(match[1].split())[:200] if match else one_line(error)
 
 
 def one_line(error: BaseException) -> str:
-    """What was raised, with its line ends as blanks, no longer than 200 characters."""
+    """The error's message on one line, at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,1 +1,1 @@
-"""NumPy's fast passes: the mathematics of the reference, in arrays that are used again."""
+"""NumPy's fast passes: the equations of the reference, in reused arrays."""

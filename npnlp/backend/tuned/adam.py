@@ -1,4 +1,4 @@
-"""A step of Adam in arrays that are used again; see ``training/optimizers.py``."""
+"""A step of Adam in reused arrays; see ``training/optimizers.py``."""
 
 from __future__ import annotations
 

@@ -1,21 +1,20 @@
-"""Work cut to pieces that the processor's libraries are fastest at."""
+"""Work in blocks of the sizes that are fastest for BLAS and the cache."""
 
 from __future__ import annotations
 
 from npnlp.backend.operations import Array
 
-#: What backward makes for many rows at once, it makes for so many: they stay in a core's cache,
-#: where those of a long sequence would have to come from main memory each time.
+#: Rows that a backward pass computes at a time: they stay in a core's cache.
 BLOCK = 2048
-#: Narrower parts of a product are slower than the whole.
+#: A matrix product in narrower parts is slower than in one.
 NARROWEST = 32
 
 
 def columns_at_once(rows: int, inner: int, columns: int, limit: int) -> tuple[int, int]:
-    """How many columns of a product ``(rows, inner) (inner, columns)`` to compute at once.
+    """How many columns of a product ``(rows, inner) (inner, columns)`` to compute at a time.
 
-    So many that the multiplications are within ``limit``; all, where that would be too few. And up
-    to how many rows it does not matter.
+    Few enough for at most ``limit`` multiplications; all, where parts would be too narrow. Also
+    returns up to how many rows all columns can be computed at a time.
     """
     width = columns
     while rows * inner * width > limit:
@@ -32,9 +31,9 @@ def by_columns(matrix: Array, width: int) -> Array:
 
 
 def add_each(into: Array, others: Array) -> None:
-    """``into[k] += others[k]`` for each k, where each of these lies together but all do not.
+    """``into[k] += others[k]`` for each k: contiguous arrays in a stack that is not contiguous.
 
-    NumPy would go through a buffer for the whole.
+    NumPy would add the stacks through a buffer.
     """
     for one, other in zip(into, others, strict=True):
         one += other

@@ -1,13 +1,13 @@
-"""What the tuned loop asks of a cell: the step and its undoing on arrays that are there already.
+"""The cells of the tuned loop: a step, forward and backward, on preallocated arrays.
 
-The mathematics is that of the reference (``layers/recurrent/``), rearranged for NumPy:
+The equations are those of the reference (``layers/recurrent/``), rearranged for NumPy:
 
-- All that does not depend on the step before is done for many steps at once. Of the way back that
-  is the cell's partial derivatives, its *slopes*: ``delta = dL/da`` is then one product with
-  ``dL/dh`` a step.
-- Results are written to arrays that are used again.
-- A gate is half of a tanh and a half, ``sigma(a) = (1 + tanh(a / 2)) / 2``. With the weights of
-  gates halved once a pass (``scaled``), one tanh serves the gates and the candidate.
+- What does not depend on the step before is computed for many steps at a time. In the backward pass
+  that is the cell's partial derivatives, its *slopes*: a step then multiplies them by ``dL/dh``
+  elementwise to get ``delta = dL/da``.
+- Results are written to reused arrays.
+- ``sigma(a) = (1 + tanh(a / 2)) / 2``. With the weights of gates halved once a pass (``scaled``),
+  one tanh computes the gates and the candidate.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from npnlp.backend.tuned.products import Operand, Product
 class TunedCell(ABC):
     """A cell of ``hidden_size`` units; ``xp`` is the array namespace.
 
-    Arrays of several gates are ``(G, ...)``, so that each gate's numbers lie together.
+    Arrays of several gates are ``(G, ...)``, so that each gate is contiguous.
     """
 
-    #: How many blocks of H rows the weights have, and which of them goes through tanh.
+    #: The number of blocks of H rows in the weights, and the block of the candidate, with tanh.
     gates: ClassVar[int]
     candidate: ClassVar[int] = 0
-    #: The arrays of all packed rows that a pass makes, each ``(N, H)``. The first begins as ``u``
-    #: and is ``(G, N, H)`` where there are several gates. Then those that are states, in the order
-    #: of the states; the others are what the layer remembers.
+    #: The arrays of all packed rows that a pass fills, each ``(N, H)``. The first holds ``u`` on
+    #: entry, and is ``(G, N, H)`` for several gates. ``states`` and ``memory`` name those that a
+    #: forward pass returns.
     arrays: ClassVar[tuple[str, ...]] = ("hidden",)
     states: ClassVar[tuple[str, ...]] = ("hidden",)
     memory: ClassVar[tuple[str, ...]] = ()
-    #: Columns of ``delta``, in H.
+    #: Columns of ``delta``, in multiples of H.
     deltas: ClassVar[int]
-    #: How many arrays ``(n, H)`` to compute in :meth:`slopes` is given.
+    #: The number of scratch arrays ``(n, H)`` of :meth:`slopes`.
     scratch: ClassVar[int] = 0
-    #: How wide, in H, the array is that :meth:`step_backward` is given to compute in, if any.
+    #: Columns of the scratch array of :meth:`step_backward`, in multiples of H; 0 for none.
     factors: ClassVar[int] = 0
 
     def __init__(self, hidden_size: int, xp: Any) -> None:
         self.hidden_size, self.xp = hidden_size, xp
 
     def scaled(self, weight: Array) -> Array:
-        """A weight or bias with the rows of gates halved; that of a cell without gates as it is."""
+        """A weight or bias with the rows of gates halved; unchanged for a cell without gates."""
         if self.gates == 1:
             return weight
         halves = self.xp.full(len(weight), 0.5, dtype=weight.dtype)
@@ -59,22 +59,22 @@ class TunedCell(ABC):
         return slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
 
     def bias_in_step(self, b_hh: Array) -> Array | None:
-        """What the cell itself adds of ``b_hh``, at every step."""
+        """The part of ``b_hh`` that is added at every step, or None."""
         return None
 
     def bias_of_input(self, b_ih: Array, b_hh: Array) -> Array:
-        """What is added to ``W_ih x``: both biases, but for what the cell itself adds."""
+        """The bias of ``W_ih x``: both biases, without :meth:`bias_in_step`."""
         return b_ih + b_hh
 
     def constants(self, b_hh: Array) -> tuple[Any, ...]:
-        """What :meth:`step` needs besides, made once a pass."""
+        """Further arguments of :meth:`step`, computed once a pass."""
         return ()
 
     @abstractmethod
     def step(
         self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
     ) -> None:
-        """Fill ``now``, this step's rows of ``arrays``, whose first is ``u_t`` at first.
+        """Fill ``now``, this step's rows of ``arrays``, whose first holds ``u_t`` on entry.
 
         ``before`` are the states of the step before; ``recur`` multiplies with ``W_hh``.
         """
@@ -83,8 +83,8 @@ class TunedCell(ABC):
     def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """The cell's partial derivatives, for many packed rows at once.
 
-        The derivatives by the cell's sums go to ``delta (n, deltas H)``. What :meth:`step_backward`
-        needs besides is returned, and lies in ``scratch`` or in ``arrays``.
+        The derivatives by the pre-activations are written to ``delta (n, deltas H)``. The others
+        that :meth:`step_backward` needs are returned, as views of ``scratch`` or ``arrays``.
         """
 
     @abstractmethod
@@ -93,11 +93,11 @@ class TunedCell(ABC):
     ) -> None:
         """Undo :meth:`step`: ``delta`` and, in place, the gradients ``d`` of the states before.
 
-        The last of ``slopes`` is the array to compute in, where the cell has ``factors``.
+        The last of ``slopes`` is the scratch array, where the cell has ``factors``.
         """
 
     def operands(self) -> tuple[Operand, ...]:
-        """What the rows of ``W_hh`` were multiplied with."""
+        """The arrays that the rows of ``W_hh`` are multiplied with."""
         return (Operand(),)
 
     def of_input(self, delta: Array) -> Array:
@@ -110,9 +110,9 @@ class TunedCell(ABC):
 
 
 def open_gates(of_product: Array, of_input: Array, xp: Any) -> None:
-    """``sigma`` of the sum of the two, each ``(gates, b, H)``, where ``of_input`` was.
+    """Write ``sigma`` of the sum of the two, each ``(gates, b, H)``, to ``of_input``.
 
-    ``of_product`` lies in one piece, so that is where it is computed.
+    It is computed in ``of_product``, which is contiguous.
     """
     add_each(of_product, of_input)
     xp.tanh(of_product, out=of_product)
@@ -121,6 +121,6 @@ def open_gates(of_product: Array, of_input: Array, xp: Any) -> None:
 
 
 def sigma_of_tanh(gates: Array) -> None:
-    """``sigma(a)`` where ``tanh(a / 2)`` is, in place."""
+    """``sigma(a)`` from ``tanh(a / 2)``, in place."""
     gates *= 0.5
     gates += 0.5

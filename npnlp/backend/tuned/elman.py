@@ -1,4 +1,4 @@
-"""The Elman cell of the tuned loop; the equations stand in ``layers/recurrent/elman.py``."""
+"""The Elman cell of the tuned loop; the equations are in ``layers/recurrent/elman.py``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Elman(TunedCell):
     def step(
         self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
     ) -> None:
-        """``a`` and then ``h`` where ``u`` was."""
+        """``a`` and then ``h``, in the array of ``u``."""
         (a,), (h,), (phi,) = now, before, constants
         a += recur(h)  # (1) a = u + W_hh h
-        phi(a, a)  # (2) phi(a), where a was
+        phi(a, a)  # (2) phi(a), in place
 
     def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """``phi'(a) = 1 - h^2``."""
@@ -38,7 +38,7 @@ class Elman(TunedCell):
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
-        """One product elementwise, one with ``W_hh``."""
+        """``delta = phi'(a) dL/dh`` and ``dL/dh_before = delta W_hh``."""
         (d_h,) = d
         delta *= d_h  # undoes (2)
         back(delta, ALL, d_h)  # undoes (1)
@@ -55,6 +55,6 @@ class ReLUElman(Elman):
     def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """``phi'(a)``: 1 where h is above 0, else 0."""
         (h,) = arrays
-        delta[...] = 0  # the imaginary parts, where there are any
+        delta[...] = 0  # imaginary parts, if there are any
         self.xp.sign(h.real, out=delta.real)
         return ()

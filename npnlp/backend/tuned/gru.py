@@ -1,4 +1,4 @@
-"""The GRU of the tuned loop, both resets; the equations stand in ``layers/recurrent/gru.py``."""
+"""The GRU of the tuned loop, both resets; the equations are in ``layers/recurrent/gru.py``."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class GRU(TunedCell):
     factors = 4
 
     def constants(self, b_hh: Array) -> tuple[Any, ...]:
-        """The bias inside of the reset."""
+        """The bias of q."""
         return (self.bias_in_step(b_hh),)
 
     def bias_in_step(self, b_hh: Array) -> Array:
-        """That of q."""
+        """The bias of q."""
         return b_hh[self.block(self.candidate)]
 
     def bias_of_input(self, b_ih: Array, b_hh: Array) -> Array:
-        """That of q is added in each step."""
+        """Both biases, without that of q."""
         bias = b_hh.copy()
         bias[self.block(self.candidate)] = 0
         return b_ih + bias
@@ -55,7 +55,7 @@ class GRU(TunedCell):
     def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """``dh/da_n = (1 - z)(1 - n^2)``, ``dh/dq = dh/da_n r``, ``dh/da_r = dh/dq q (1 - r)``,
         ``dh/da_z = (h_before - n) z (1 - z)``, in the order r, z, q, n; returned: z, which is
-        ``dh/dh_before`` where it passes by the weights.
+        ``dh/dh_before`` without the paths through ``W_hh``.
         """
         (r, z, n), q, h = arrays
         blocks = delta.reshape(len(delta), 4, self.hidden_size)
@@ -71,7 +71,7 @@ class GRU(TunedCell):
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
-        """From ``dL/dh`` to that before."""
+        """From ``dL/dh`` to that of the step before."""
         (d_h,), (z, factors), size = d, slopes, self.hidden_size
         factors.reshape(len(delta), 4, size)[...] = d_h[:, None]
         delta *= factors  # undoes (5), (4), (3), (2)
@@ -79,7 +79,7 @@ class GRU(TunedCell):
         d_h += back(delta[:, : 3 * size], slice(0, 3))  # undoes (1)
 
     def operands(self) -> tuple[Operand, ...]:
-        """Three of the four columns."""
+        """``W_hh`` is multiplied with h; n's block of ``delta`` is not part of its gradient."""
         return (Operand(columns=slice(0, 3 * self.hidden_size)),)
 
     def of_input(self, delta: Array) -> Array:
@@ -132,7 +132,7 @@ class GRUResetBefore(TunedCell):
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
-        """From ``dL/dh`` to that before."""
+        """From ``dL/dh`` to that of the step before."""
         (d_h,), (z, r, factors), size = d, slopes, self.hidden_size
         blocks = factors.reshape(len(delta), 3, size)
         blocks[:, 0] = 1
@@ -148,7 +148,7 @@ class GRUResetBefore(TunedCell):
         d_h += back(delta[:, : 2 * size], slice(0, 2))  # undoes (1)
 
     def operands(self) -> tuple[Operand, ...]:
-        """two gates saw h, the third m."""
+        """The rows of r and z are multiplied with h, those of n with m."""
         two, new = slice(0, 2 * self.hidden_size), self.block(self.candidate)
         return Operand(two, two), Operand(new, new, "reset_hidden", before=False)
 

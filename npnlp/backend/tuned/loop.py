@@ -1,7 +1,7 @@
-"""The recurrent passes of NumPy: both loops over time on arrays that are used again.
+"""NumPy's recurrent passes: both loops over time on reused arrays.
 
-They equal :mod:`npnlp.layers.recurrent.through_time`, whose numbers of equations these lines name;
-(3) is the cell's own mathematics after the product (2).
+The reference is :mod:`npnlp.layers.recurrent.through_time`. Its equation (2) is split here: (2) is
+the matrix product with ``W_hh``, and (3) is the rest of the cell's step.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class TunedPasses:
     def _forward(
         self, x: Rows, weights: Weights, initial: States | None, steps: PackedSteps
     ) -> tuple[Array, ...]:
-        """The arrays of the cell."""
+        """Fill the arrays of the cell, and return them."""
         cell = self.cell
         bias = cell.scaled(cell.bias_of_input(weights.b_ih, weights.b_hh))
         u = self._project(x, cell.scaled(weights.w_ih), bias)  # (1)
@@ -104,7 +104,7 @@ class TunedPasses:
         return self._undo_projection(delta, x, weights, grads)
 
     def _project(self, x: Rows, weight: Array, bias: Array) -> Array:
-        """(1): ``(N, H)``, or ``(G, N, H)`` of a cell with several gates."""
+        """(1): ``(N, H)``, or ``(G, N, H)`` for a cell with several gates."""
         if not isinstance(x, LookedUp):
             return self.maps.affine(x, weight, bias, self.cell.gates)
         u = self.maps.affine(x.table, weight, bias, self.cell.gates)
@@ -137,9 +137,9 @@ class TunedPasses:
         self, d_hidden: Array | None, d: States, delta: Array, arrays: Sequence[Array],
         w_hh: Array, initial: States | None, steps: PackedSteps, traces: States | None,
     ) -> None:  # fmt: skip
-        """Fill ``delta`` of every packed row; ``d`` become those of the initial states.
+        """Fill ``delta`` of every packed row; ``d`` become the gradients of the initial states.
 
-        The gradients of the states of every packed row go into ``traces``, where that is given.
+        ``traces``, if given, get the gradients of the states of every packed row.
         """
         xp, cell, batch, dtype = self.xp, self.cell, len(d[0]), delta.dtype
         offsets, sizes, wide = steps.offsets, steps.batch_sizes, cell.factors
@@ -147,7 +147,7 @@ class TunedPasses:
         room_rows = min(max(batch, blocks.BLOCK), steps.rows)
         room = xp.empty((cell.scratch, room_rows, cell.hidden_size), dtype=dtype)
         factors = xp.empty((batch, wide * cell.hidden_size), dtype=dtype)
-        # Row b of d waits, untouched, until the loop comes down to sequence b's last step.
+        # Row b of d is not used before the loop is at the last step of sequence b.
         ready, size = len(offsets), 0
         step_backward, towards = cell.step_backward, back
         for t in range(len(offsets) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""The LSTM of the tuned loop; the equations stand in ``layers/recurrent/lstm.py``."""
+"""The LSTM of the tuned loop; the equations are in ``layers/recurrent/lstm.py``."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class LSTM(TunedCell):
     def step_backward(
         self, delta: Array, slopes: Sequence[Array], d: Sequence[Array], back: Product
     ) -> None:
-        """From ``dL/dh`` to that before."""
+        """From ``dL/dh`` and ``dL/dc`` to those of the step before."""
         (d_h, d_c), (dh_dc, f, factors) = d, slopes
         dh_dc *= d_h  # undoes (5), (4)
         d_c += dh_dc

@@ -1,4 +1,4 @@
-"""Affine maps of many rows, and their gradients, where they are part of a larger operation."""
+"""Affine maps of many rows, and their gradients."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from npnlp.backend.tuned import blocks
 class AffineMaps:
     """``x W^T + b`` in the array calls of ``xp``; see also :class:`LinearPasses`.
 
-    Products of up to ``small`` multiplications are the fastest (:attr:`Backend.small_product`).
+    ``small`` is :attr:`Backend.small_product`.
     """
 
     def __init__(self, xp: Any, small: int) -> None:
         self.xp, self.small = xp, small
 
     def affine(self, x: Array, weight: Array, bias: Array, groups: int) -> Array:
-        """``x W^T + b`` of groups of rows of W: ``(groups, N, n / groups)``; of one ``(N, n)``."""
+        """``x W^T + b`` by groups of rows of W: ``(groups, N, n / groups)``; ``(N, n)`` for one."""
         y: Array
         if groups == 1:
             y = self.xp.dot(x, weight.T)

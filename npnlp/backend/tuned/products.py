@@ -1,8 +1,7 @@
-"""The products with ``W_hh`` inside the loop over time, into memory that is used again.
+"""The matrix products with ``W_hh`` inside the loop over time, into reused memory.
 
-A cell asks for ``recur(h) = h W_hh^T`` going forward and for ``back(delta) = delta W_hh`` coming
-back, of all gates or of some. Before the first step of sequences that begin at zero nothing has to
-be multiplied; coming back, nobody asks for the gradient of that zero.
+A cell calls ``recur(h) = h W_hh^T`` in the forward pass and ``back(delta) = delta W_hh`` in the
+backward pass, for all gates or some. With initial states of zero the first step needs neither.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ from npnlp.backend.tuned.blocks import by_columns, columns_at_once
 
 ALL = slice(None)
 
-#: ``product(x, gates=ALL)``; a backward one also takes ``out``. What it returns without ``out`` is
-#: scratch, good until the next call.
+#: ``product(x, gates=ALL)``; a backward one also takes ``out``. A result without ``out`` is valid
+#: until the next call.
 Product = Callable[..., Array]
 
 
 class Operand(NamedTuple):
-    """The rows ``gates`` of ``W_hh`` were multiplied with ``memory[name]``.
+    """The array ``name``, which the rows ``gates`` of ``W_hh`` are multiplied with.
 
-    With ``before``, with that of the step before; ``delta[:, columns]`` is the product's gradient.
+    With ``before``, that of the step before. ``delta[:, columns]`` is the product's gradient.
     """
 
     gates: slice = ALL
@@ -35,7 +34,7 @@ class Operand(NamedTuple):
 def forward_product(w_hh: Array, batch: int, xp: Any, small: int) -> Product:
     """``x W_hh[g]^T`` of each gate g, for up to ``batch`` rows: ``(G, b, H)``.
 
-    A cell of one gate gets ``(b, H)``. ``small`` is :attr:`Backend.small_product`.
+    For a cell of one gate ``(b, H)``. ``small`` is :attr:`Backend.small_product`.
     """
     size = w_hh.shape[1]
     blocks = xp.ascontiguousarray(w_hh.reshape(-1, size, size).swapaxes(1, 2))
@@ -68,7 +67,7 @@ def forward_product(w_hh: Array, batch: int, xp: Any, small: int) -> Product:
 
 
 def zeros_before(w_hh: Array, batch: int, states: int, xp: Any) -> tuple[list[Array], Product]:
-    """States of zeros for the first step, and their product without multiplying."""
+    """States of zeros for the first step, and a product that returns zeros."""
     size = w_hh.shape[1]
     zero = xp.zeros((len(w_hh) // size, batch, size), dtype=w_hh.dtype)
     state = xp.zeros((batch, size), dtype=w_hh.dtype)
@@ -88,12 +87,12 @@ def backward_product(w_hh: Array, batch: int, xp: Any, small: int) -> Product:
         if len(x) > enough:
             matmul(x, by_columns(weight, width), out=by_columns(y, width))
             return y
-        # x of some gates are columns of a larger array, which dot would copy first.
+        # For some gates x is not contiguous, and dot would copy it first.
         return dot(x, weight, y) if gates is ALL else matmul(x, weight, out=y)
 
     return back
 
 
 def nowhere(x: Array, gates: slice = ALL, out: Array | None = None) -> Any:
-    """Stands for ``back`` where the state before was a constant zero: nothing is computed."""
+    """Replaces ``back`` where the state before is a constant zero and needs no gradient."""
     return 0

@@ -1,4 +1,4 @@
-"""What a recurrent cell is: one step of the mathematics, and its undoing."""
+"""The recurrent cell: one step, forward and backward."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class RecurrentOptions(LayerOptions, total=False):
 
 
 class Cell(Layer, ABC):
-    """A step ``(u_t, states_{t-1}) -> states_t`` with ``u_t = W_ih x_t + b_ih``, and its undoing.
+    """A step ``(u_t, states_{t-1}) -> states_t`` with ``u_t = W_ih x_t + b_ih``, and its backward.
 
     Parameters, in PyTorch's names and shapes for G gates: ``weight_ih_l0 (G H, D)``,
-    ``weight_hh_l0 (G H, H)``, ``bias_ih_l0 (G H,)``, ``bias_hh_l0 (G H,)``, all uniform in
-    ``+-1/sqrt(H)`` at first.
+    ``weight_hh_l0 (G H, H)``, ``bias_ih_l0 (G H,)``, ``bias_hh_l0 (G H,)``, all initialized
+    uniformly in ``+-1/sqrt(H)``.
     """
 
-    #: Their names, in the order of their H rows each in the weights.
+    #: The names of the gates, in the order of their blocks of H rows in the weights.
     gates: ClassVar[tuple[str, ...]]
-    #: What a step hands on to the next, each ``(b, H)``.
+    #: The names of the states, each ``(b, H)``, that a step passes to the next.
     states: ClassVar[tuple[str, ...]] = ("hidden",)
 
     def __init__(
@@ -44,10 +44,10 @@ class Cell(Layer, ABC):
 
     @abstractmethod
     def step(self, u: Array, before: States) -> tuple[States, tuple[Array, ...]]:
-        """One step of b sequences: the states now, and what the undoing has to remember.
+        """One step of b sequences: the new states, and the memory for :meth:`step_backward`.
 
-        ``u (b, G H)``; ``before``, the states of the step before ``(b, H)``. What is remembered is
-        any number of arrays ``(b, H)`` or ``(G, b, H)``.
+        ``u (b, G H)``; ``before``, the states of the step before ``(b, H)``. The memory is any
+        number of arrays ``(b, H)`` or ``(G, b, H)``.
         """
 
     @abstractmethod
@@ -90,6 +90,6 @@ class Cell(Layer, ABC):
     def sigmoid(self, a: Array) -> Array:
         """``sigma(a) = 1 / (1 + e^-a)``; ``sigma' = sigma (1 - sigma)``.
 
-        Computed as ``(1 + tanh(a / 2)) / 2``, in which nothing overflows.
+        Computed as ``(1 + tanh(a / 2)) / 2``, which cannot overflow.
         """
         return (1 + self.backend.xp.tanh(a / 2)) / 2  # type: ignore[no-any-return]

@@ -23,6 +23,6 @@ def gru(input_size: int, hidden_size: int, *, reset: str = "after", **options: A
     return RESETS[reset](input_size, hidden_size, **options)
 
 
-#: What ``cell`` may name. Each takes ``(input_size, hidden_size)``, options of its own such as
+#: The values of ``cell``. Each takes ``(input_size, hidden_size)``, its own options such as
 #: ``nonlinearity``, and those of every layer.
 CELLS: dict[str, Callable[..., Recurrent]] = {"elman": Elman, "gru": gru, "lstm": LSTM}

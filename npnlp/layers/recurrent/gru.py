@@ -1,4 +1,4 @@
-"""The GRU: one state, and a gate that says how much of it is new."""
+"""The GRU: one state, and a gate that decides how much of it is new."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class GRU(Recurrent):
         q = W_hn h + b_hn                               n = tanh(W_in x + b_in + r * q)
         h_t = n + z * (h_{t-1} - n)
 
-    ``dh_t/dh_{t-1}`` contains ``diag(z)``: where z is near 1, the gradient passes by all weights.
+    ``dh_t/dh_{t-1}`` contains ``diag(z)``: where z is near 1, the gradient bypasses all weights.
     Remembered: ``gates (3, N, H)``, which are r, z and n, and ``q (N, H)``.
     Source: Cho et al., 2014, in the form of Chung et al., 2014, with the reset of cuDNN; equal to
     PyTorch's ``nn.GRU``.
@@ -61,7 +61,7 @@ class GRUResetBefore(Recurrent):
         r, z as in :class:`GRU`                         m = r * h_{t-1}
         n = tanh(W_in x + b_in + W_hn m + b_hn)         h_t = n + z * (h_{t-1} - n)
 
-    Two products a step, one after the other, where the other form has one. Remembered:
+    Two matrix products a step, one after the other, instead of one. Remembered:
     ``gates (3, N, H)``, which are r, z and n, and ``m (N, H)``. Source: Cho et al., "Learning
     phrase representations using RNN encoder-decoder", 2014, equations 5 to 8.
     """

@@ -1,7 +1,7 @@
-"""First values of the recurrent matrix ``W_hh``, by name.
+"""Initial values of the recurrent matrix ``W_hh``, by name.
 
-What a gradient does on its way back depends on the singular values of ``W_hh``: below one it
-vanishes, above one it may explode. These start it at a chosen place.
+The gradient through time depends on the singular values of ``W_hh``: below one it vanishes, above
+one it may explode. An initialization chooses them.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ INITIALIZATIONS: dict[str, Callable[[int, Random], Matrix] | None] = {
 def initialize(layer: Recurrent, name: str, random: Random) -> None:
     """Set ``W_hh`` of ``layer`` as ``name`` says, and for ``identity`` the biases to zero.
 
-    Each gate has a block of ``W_hh`` to itself, and each block is drawn for itself. Raises
-    :class:`InputError` for a name that is not in ``INITIALIZATIONS``.
+    The block of ``W_hh`` of each gate is drawn independently. Raises :class:`InputError` for a name
+    that is not in ``INITIALIZATIONS``.
     """
     require_known("initialization", name, INITIALIZATIONS)
     draw = INITIALIZATIONS[name]

@@ -1,4 +1,4 @@
-"""The LSTM: a second state that a gate carries on unchanged, if it wants to."""
+"""The LSTM: a second state, which the forget gate can carry on unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LSTM(Recurrent):
 
     ``dc_t/dc_{t-1} = diag(f)`` along the cell state: no weight matrix and no ``tanh'`` in it. A
     gate near 1 carries the gradient on for as long as it stays there.
-    ``forget_bias``, where given, is what the forget gate's biases add up to at first.
+    ``forget_bias``, if given, is the initial sum of the forget gate's two biases.
     Remembered: ``gates (4, N, H)``, which are i, f, g and o, and ``tanh(c) (N, H)``.
     Source: Hochreiter and Schmidhuber, 1997; forget gate: Gers, Schmidhuber and Cummins, 2000; its
     bias: Jozefowicz, Zaremba and Sutskever, 2015. Equal to PyTorch's ``nn.LSTM``.

@@ -1,4 +1,4 @@
-"""What a recurrent layer remembers of a forward pass, and what it shows of a backward pass."""
+"""The cache of a recurrent layer's forward pass, and the trace of its backward pass."""
 
 from __future__ import annotations
 
@@ -35,10 +35,7 @@ class RecurrentCache(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that forward made and holds for backward.
-
-        What the caller gave and holds anyway (``x``, ``packing``) is not counted.
-        """
+        """Bytes that forward allocated for backward, without the caller's ``x`` and ``packing``."""
         return sum(a.nbytes for a in (*self.states, *self.memory, *(self.initial or ())))
 
 
@@ -47,9 +44,9 @@ class RecurrentCache(NamedTuple):
 class RecurrentTrace:
     """What a probe sees of a backward pass, a row for each packed row.
 
-    ``layer`` and the ``cache`` of its forward pass; ``d_states``, of each state ``dL/dh_t (N, H)``
-    in all; ``delta (N, G H)``, ``dL/du``, the gradient of the cell's sums; ``from_above (N, H)``,
-    the part of ``dL/dh_t`` that the layer above gave at that step, or None where it gave none.
+    ``layer`` and the ``cache`` of its forward pass; ``d_states``, the total ``dL/dh_t (N, H)`` of
+    each state; ``delta (N, G H)``, ``dL/du`` of the projected input; ``from_above (N, H)``, the
+    part of ``dL/dh_t`` from the layer above, or None.
     """
 
     layer: Cell

@@ -1,7 +1,7 @@
-"""A recurrent layer on packed sequences: what goes in and out, and who computes it.
+"""A recurrent layer on packed sequences: its interface, and the choice of its passes.
 
-The mathematics stands in ``through_time.py`` (the loop) and in the cells. A backend that has both
-passes as a whole operation for a cell of this library computes them instead.
+The equations are in ``through_time.py`` (the loop) and in the cells. A backend that has its own
+passes for a cell of this library computes them instead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from npnlp.layers.recurrent.through_time import ThroughTime
 def _known_as(cell: type[Cell]) -> str:
     """``known_as`` of the cell of this library that ``cell`` is, or inherits from.
 
-    Empty where it overrides anything of that; a new ``__init__`` changes no mathematics.
+    Empty where it overrides a public name of that cell; a new ``__init__`` is allowed.
     """
     for family in cell.__mro__:
         if "known_as" in vars(family):
@@ -35,11 +35,11 @@ def _known_as(cell: type[Cell]) -> str:
 class Recurrent(Cell):
     """A recurrent layer; subclasses are the cells.
 
-    A cell of your own has ``gates``, :meth:`Cell.step` and :meth:`Cell.step_backward`, and nothing
-    else. It runs on every backend, as does a subclass of a cell that changes its mathematics.
+    A cell of your own needs only ``gates``, :meth:`Cell.step` and :meth:`Cell.step_backward`. It
+    runs on every backend, and so does a subclass of a cell that changes its equations.
     """
 
-    #: What backends call the mathematics of a cell of this library.
+    #: The ``kind`` under which backends know a cell of this library.
     known_as: ClassVar[str]
 
     def forward(
@@ -47,9 +47,9 @@ class Recurrent(Cell):
     ) -> tuple[tuple[Array, ...], RecurrentCache]:
         """All hidden states, and each sequence's last states: ``((N, H), (B, H), ...)``.
 
-        ``x (N, D)`` is packed by ``packing``, or is a :class:`LookedUp` of so many tokens;
+        ``x (N, D)`` is packed by ``packing``, or is a :class:`LookedUp` of N tokens;
         ``initial``, the first states ``(B, H)``, are in the caller's order, zero if not given.
-        Raises :class:`InputError` for another number of rows or of states.
+        Raises :class:`InputError` for a wrong number of rows or of states.
         """
         if len(x) != packing.rows:
             raise InputError(f"{len(x)} rows of input for a packing of {packing.rows} rows")
@@ -63,9 +63,9 @@ class Recurrent(Cell):
     ) -> tuple[Any, ...]:
         """``(dL/dx, dL/dh0, ...)`` from ``dy``, the gradients of what forward returned.
 
-        Any part of ``dy`` may be None where nothing used that output; the gradients of initial
-        states are None where forward was given none. That of a :class:`LookedUp` is its table's.
-        ``probe`` is shown the gradient at every step.
+        Any part of ``dy`` may be None for an output that was not used; the gradients of initial
+        states are None where forward was given none. ``dL/dx`` of a :class:`LookedUp` is that of
+        its table. ``probe`` is called with the gradients of all steps.
         """
         d_hidden, x, packing = dy[0], cache.x, cache.packing
         shape, dtype = (len(packing.lengths), self.hidden_size), cache.hidden.dtype
@@ -84,12 +84,12 @@ class Recurrent(Cell):
         return (d_x, *(packing.unsort(state) for state in d_initial))
 
     def kind(self) -> str:
-        """What backends call the mathematics of this cell; empty where it is the cell's own."""
+        """The ``kind`` under which backends know this cell; empty for a cell of your own."""
         name = _known_as(type(self))
         return name.format(self=self) if "{" in name else name
 
     def _passes(self, x: Rows) -> RecurrentPasses:
-        """Those of the backend where it has such passes, and else the reference."""
+        """The passes of the backend if it has them, else the reference."""
         passes = None
         if x.dtype == self.dtype:
             passes = self.backend.recurrent_passes(self.kind(), self.hidden_size, self.dtype)

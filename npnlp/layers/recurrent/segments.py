@@ -1,18 +1,15 @@
 """Backpropagation through time over long sequences, segment by segment.
 
-A recurrent layer has to remember every state (and a gated one its gates), ``T H`` numbers or some
-times that a sequence. Cut into segments of ``size`` steps, with the states carried on from one to
-the next,
+A recurrent layer remembers every state (and a gated one its gates): ``T H`` numbers, or several
+times that, for each sequence. Here sequences are cut into segments of ``size`` steps, and the last
+states of a segment are the initial states of the next.
 
-- *recomputation* keeps the states at the cuts alone and runs each segment forward once more when
-  its backward pass comes: ``T / size + size`` states, at the price of one more forward pass and
-  with the same gradient (Chen, Xu, Zhang and Guestrin, "Training deep nets with sublinear memory
-  cost", 2016). ``size`` near ``sqrt(T)`` needs least.
-- *truncation* lets no gradient pass a cut: that of every state at the beginning of a segment is
-  dropped. The forward pass is the same, the gradient is not (Williams and Peng, 1990).
-
-The layer's own loop does the work; a segment is a packed batch with initial states. An LSTM carries
-two of them over each cut, h and c; the other cells one.
+- *Recomputation* stores only the states at the cuts, and runs each segment forward again before its
+  backward pass: ``T / size + size`` states, at the cost of one more forward pass, with the same
+  gradient (Chen, Xu, Zhang and Guestrin, "Training deep nets with sublinear memory cost", 2016).
+  ``size`` near ``sqrt(T)`` needs the least memory.
+- *Truncation* sets the gradient of the states at each cut to zero. The forward pass is the same,
+  the gradient is not (Williams and Peng, 1990).
 """
 
 from __future__ import annotations
@@ -43,7 +40,7 @@ class Segment:
 @summarized
 @dataclass(frozen=True)
 class SegmentedCache:
-    """``x`` of the caller; ``packing`` of the whole.
+    """``x`` and ``packing`` of the caller.
 
     ``states``, the initial states of each segment, each ``(b, H)``, None for zeros.
     """
@@ -93,27 +90,27 @@ class Segmented:
         at_cuts: list[States | None] = []
         for segment in _segments(packing, self.size):
             running = len(segment.packing.lengths)
-            if now is not None:  # a view would hold those that have ended too
+            if now is not None:  # a view would hold finished sequences, too
                 now = tuple(state[:running].copy() for state in now)
             at_cuts.append(now)
             (_, *ends), _ = self._forward(x, segment, now)
             now = tuple(ends)
             for last, state in zip(lasts, now, strict=True):
-                last[:running] = state  # written over where a sequence goes on
+                last[:running] = state  # overwritten where a sequence continues
         found = tuple(packing.unsort(last) for last in lasts)
         return found if len(found) > 1 else found[0], SegmentedCache(x, at_cuts, packing)
 
     def backward(
         self, d_last: Array | tuple[Array | None, ...], cache: SegmentedCache
     ) -> tuple[Any, ...]:
-        """``(dL/dx, dL/dh0, ...)`` from the gradients of the last states; adds into the layer's.
+        """``(dL/dx, dL/dh0, ...)`` from the gradients of the last states; adds to ``grads``.
 
         ``d_last`` is that of ``h_last``, or a tuple of one for each state, None for zeros.
         """
         packing, layer = cache.packing, self.layer
         given = d_last if isinstance(d_last, tuple) else (d_last,)
         shape = (len(packing.lengths), layer.hidden_size)
-        d = tuple(  # of the states that each sequence has come to
+        d = tuple(  # of each sequence's current states
             self.backend.zeros(shape, layer.dtype) if state is None else packing.sort(state)
             for state in (*given, *(None for _ in layer.states[len(given) :]))
         )
@@ -145,10 +142,10 @@ class Segmented:
 
 
 def _segments(packing: Packing, size: int, step: int = 1) -> Iterator[Segment]:
-    """The packed batch cut every ``size`` steps; rows of a segment lie one after another.
+    """The packed batch cut every ``size`` steps; the rows of a segment are contiguous.
 
-    From the first to the last, or the other way with ``step`` -1. Neighbours in which the same
-    sequences run all the way share one packing: to count its steps costs as much as to run some.
+    From the first to the last, or backwards with ``step`` -1. Neighbours with the same lengths use
+    the same packing, because making one takes as long as some steps.
     """
     part: Packing | None = None
     for first in range(0, len(packing.batch_sizes), size)[::step]:

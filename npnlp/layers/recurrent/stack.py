@@ -1,4 +1,4 @@
-"""Recurrent layers side by side (two directions) and on top of each other."""
+"""Stacked and bidirectional recurrent layers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from npnlp.summary import summarized
 
 @summarized
 class StackCache(NamedTuple):
-    """Of each layer from below: the caches of its directions, and that of the dropout before it."""
+    """For each layer, the first one first: the caches of its directions, and of its dropout."""
 
     cells: list[list[RecurrentCache]]
     dropouts: list[Any]
@@ -38,7 +38,7 @@ class RecurrentStack(Composite):
         (1) x_k = dropout(y_{k-1})                  between the layers; x_0 is the input
         (2) y_k = [cell(x_k), reverse(cell'(reverse(x_k)))]    the second with ``bidirectional``
 
-    ``reverse`` turns each sequence around within its own length. Parameters carry PyTorch's names,
+    ``reverse`` reverses each sequence within its own length. Parameters have PyTorch's names,
     ``weight_ih_l0``, ``weight_ih_l0_reverse``, ``weight_ih_l1``, ...; ``cell_options`` go to every
     cell. With ``variational`` the mask of (1) is the same at all steps of a sequence (Gal and
     Ghahramani, 2016). Source: Schuster and Paliwal, "Bidirectional recurrent neural networks",
@@ -76,7 +76,7 @@ class RecurrentStack(Composite):
             ]
             for k in range(num_layers)
         ]  # fmt: skip
-        #: The cell where there is no other: then nothing has to be put together.
+        #: The cell if there is only one: then nothing has to be concatenated.
         self.alone = self.cells[0][0] if len(self.all_cells) == 1 else None
         of_dropout = self.options_of("dropout")
         self.variational = variational
@@ -136,7 +136,7 @@ class RecurrentStack(Composite):
     ) -> tuple[Any, ...]:
         """``(dL/dx, dL/d initial, ...)``; ``dy`` and the results are as in forward, or None.
 
-        ``probe`` is shown every cell, those of the last layer first.
+        ``probe`` is called for every cell, those of the last layer first.
         """
         if self.alone is not None:
             d, *d_n = dy
@@ -168,7 +168,7 @@ class RecurrentStack(Composite):
         return (d, *(stack(states) for states in zip(*d_initial, strict=True)))
 
     def top(self, h_n: Array) -> Array:
-        """The last states of the last layer, both directions side by side ``(B, F)``."""
+        """The last states of the last layer, both directions concatenated ``(B, F)``."""
         if self.directions == 1:
             last: Array = h_n[-1]
             return last
@@ -204,5 +204,5 @@ def _same(x: Array) -> Array:
 
 
 def _turned(x: Rows, turn: Callable[[Array], Array]) -> Rows:
-    """Rows turned around; of a table that they are looked up in, the tokens."""
+    """``x`` reordered by ``turn``: its rows, or the tokens of a :class:`LookedUp`."""
     return LookedUp(x.table, turn(x.tokens)) if isinstance(x, LookedUp) else turn(x)

@@ -57,12 +57,12 @@ class ThroughTime:
         self, d_hidden: Array | None, d_last: States, found: Forward, x: Rows, weights: Weights,
         grads: Weights, initial: States | None, steps: PackedSteps, *, traced: bool = True,
     ) -> Backward:  # fmt: skip
-        """What undoes (2), from the last step down, and (1)."""
+        """Undo (2), from the last step down, and (1)."""
         xp, (states, memory) = self.backend.xp, found
         d_states = tuple(xp.empty_like(state) for state in states)
         d_u = xp.empty((len(states[0]), len(weights.w_ih)), dtype=states[0].dtype)
         first = initial or self._zeros(len(steps.lengths), d_u)
-        d = list(d_last)  # row b waits until the loop comes down to sequence b's last step
+        d = list(d_last)  # row b is not used before sequence b's last step
         for t in range(len(steps.offsets) - 1, -1, -1):
             size, rows = steps.batch_sizes[t], _rows(steps, t)
             for d_state, d_rows in zip(d, d_states, strict=True):

@@ -1,1 +1,1 @@
-"""Predicting for many sequences, compiled."""
+"""Prediction for many sequences, compiled."""

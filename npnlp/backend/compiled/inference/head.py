@@ -1,4 +1,4 @@
-"""From the features of sequences to probabilities, compiled: linear layers and softmax."""
+"""From features to probabilities, compiled: linear layers and softmax."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from npnlp.backend.compiled.vectors.elementwise import columns, exp
 from npnlp.backend.compiled.vectors.kernel import inner, kernel
 from npnlp.backend.compiled.vectors.tile import ROW
 
-#: Rows at once.
+#: Rows computed at a time.
 BLOCK = 128
 
 
@@ -23,15 +23,15 @@ def finish(
 
     Shapes: ``x (m, K)``, ``weights (O, K)``, ``before (m, O)`` or no rows for zeros, ``last (C,
     O)`` or no columns where there is one linear layer and no ReLU. Where ``out`` has no rows,
-    ``classes (m,)`` are where a row of it would be largest, and ``values (m,)`` the number there.
+    ``values (m,)`` gets the largest probability of each row, and ``classes (m,)`` its class.
 
-    Rows are turned into columns: weights are multiplied with as many sequences as a panel has room
-    for, however few classes there are, and softmax takes as many at once.
+    Rows are transposed, so that panels and vectors hold sequences: they are then full even if there
+    are few classes.
     """
     count, width = len(last_bias), ROW // x.itemsize
     turned, y = panels_of_columns(x.shape[1], x), panels_of_columns(len(weights), x)
     z, places = np.zeros((count + 2, BLOCK), x.dtype), np.empty(BLOCK, np.int32)
-    rest = np.empty((0, width), x.dtype)  # all panels are whole
+    rest = np.empty((0, width), x.dtype)  # every panel is full
     for start in range(0, len(x), BLOCK):
         end = min(start + BLOCK, len(x))
         for p in range(-(-(end - start) // width)):
@@ -64,7 +64,7 @@ def finish(
 
 @inner
 def panels_of_columns(size: int, like: Array) -> Array:
-    """``(P, size, width)`` for the columns of a block."""
+    """Zeros ``(P, size, width)`` for the sequences of a block."""
     width = ROW // like.itemsize
     panels = aligned(BLOCK * size, like).reshape(BLOCK // width, size, width)
     panels[:] = 0
@@ -81,13 +81,13 @@ def add_bias(bias: Array, y: Array) -> None:
 
 @inner
 def softmax(z: Array) -> None:
-    """``exp z_cb / sum_c exp z_cb`` of ``z (C + 2, BLOCK)``; its last rows are to compute in."""
+    """``exp z_cb / sum_c exp z_cb`` in place; the last rows of ``z (C + 2, BLOCK)`` are scratch."""
     own, classes = columns(0, BLOCK), len(z) - 2
     largest, total = z[classes], z[classes + 1]
     for b in own:
         largest[b], total[b] = z[0, b], 0
     for c in range(classes):
-        for b in own:  # what is not a number stays
+        for b in own:  # NaN stays
             largest[b] = largest[b] if z[c, b] <= largest[b] else z[c, b]
     for c in range(classes):
         for b in own:
@@ -101,7 +101,7 @@ def softmax(z: Array) -> None:
 
 @inner
 def find_largest(x: Array, places: Array, values: Array) -> None:
-    """The largest number of each column of ``x (C, BLOCK)``: the first of equals, and its place."""
+    """The maximum of each column of ``x (C, BLOCK)`` and its row, the first of equals."""
     own = columns(0, BLOCK)
     for b in own:
         places[b], values[b] = 0, x[0, b]

@@ -1,7 +1,7 @@
-"""A bag of n-grams over trees of prefixes, compiled: each n-gram of a prefix once.
+"""A bag of n-grams over prefix trees, compiled: each n-gram of a prefix is computed once.
 
-The keys and the sums of the sequence before are stored by depth, and a sequence that shares a
-prefix with it goes on from there. The bag is that of :mod:`npnlp.layers.ngrams`.
+The keys and sums of the previous sequence are stored by depth; the next sequence continues from
+their common prefix. The equations are those of :mod:`npnlp.layers.ngrams`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def sum_ngrams(
 ) -> None:  # fmt: skip
     """``out = sum_k weights_k / sqrt(n)`` over the n ``known`` n-grams of each sequence.
 
-    Shapes: ``known (R,)`` in order, ``weights (R, O)``, ``out (m, O)``.
+    Shapes: ``known (R,)``, sorted; ``weights (R, O)``; ``out (m, O)``.
     """
     lengths, own = prefixes.lengths, columns(0, weights.shape[1])
     longest, most = lengths.max(), orders.max()
@@ -50,7 +50,7 @@ def sum_ngrams(
 
 @inner
 def find(known: Array, key: int) -> int:
-    """The place of ``key`` in ``known (R,)``, which is in order; -1 where it is not there."""
+    """The index of ``key`` in the sorted ``known (R,)``; -1 if it is not there."""
     low, high = 0, len(known)
     while low < high:
         middle = (low + high) // 2

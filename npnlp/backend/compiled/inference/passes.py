@@ -20,7 +20,7 @@ WALKS: dict[str, Callable[..., None]] = {
     "gru": trees.walk_gru, "lstm": trees.walk_lstm,
 }  # fmt: skip
 POOLINGS = {"last": trees.LAST, "mean": trees.MEAN, "max": trees.MAX}
-#: What a pass makes of a block of sequences is about this many numbers, which stay in the cache.
+#: A pass computes about this many numbers for a block of sequences: they stay in the cache.
 BLOCK_NUMBERS = 2**17
 
 

@@ -1,7 +1,7 @@
-"""Sequences sorted, so that those that begin alike stand together, compiled.
+"""Prefix trees of many sequences, compiled: sorting and front coding.
 
-The trees are written as dictionaries are, by front coding: of each sequence, how many tokens it
-shares with the one before it. The reference in array calls is :mod:`npnlp.inference.prefixes`.
+Sorting makes sequences with a common prefix neighbours. Front coding stores how many tokens of a
+sequence equal those of the one before. The reference is :mod:`npnlp.inference.prefixes`.
 
     lee, lees, li        0 lee, 2 es, 1 i        the last e of lee is a node of its own
 """
@@ -15,28 +15,26 @@ import numpy as np
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.vectors.kernel import inner, kernel
 
-#: Sequences of a tree: so few that its states stay in the cache, and so many that few prefixes are
-#: in two trees.
+#: Sequences of a tree: its states stay in the cache, and few prefixes are in two trees.
 TREE = 512
-#: Bits of the number that sequences are sorted by, and of a digit of it.
+#: Bits of a sort key, and of a digit of it.
 KEY_BITS, DIGIT_BITS = 64, 11
 DIGITS = -(-KEY_BITS // DIGIT_BITS)
-#: The type of tokens where there are few: then those of many sequences lie near.
+#: The type of tokens of a small vocabulary, which then take less of the cache.
 SMALL = np.uint8
 MOST_SMALL = 2**8
 
 
 class Prefixes(NamedTuple):
-    """The trees of n sequences, ``TREE`` sequences a tree.
+    """The prefix trees of n sequences, ``TREE`` sequences in each.
 
-    ``order (m,)`` are those that differ from each other, sorted; of each its length, ``lengths
-    (m,)``, and how many tokens it shares with the one before it, ``shared (m,)``: 0 where a tree
-    begins, and fewer than either of the two has. ``repeats`` are the other sequences, equal to
-    ``originals``.
+    ``order (m,)`` numbers the different sequences, sorted; ``lengths (m,)`` are theirs, and
+    ``shared (m,)`` is the length of the prefix common with the one before: 0 where a tree begins,
+    and less than both lengths. ``repeats`` are the other sequences, equal to ``originals``.
 
-    Token t of the sequence at place r is ``tokens[first[r] + step * t]``. But many lie far from
-    each other, so ``keys (m,)`` hold those from ``begin`` on, each plus 1, in ``bits`` bits each:
-    the first of them ``top`` bits from the right. All sequences have the same tokens before.
+    Token t of sorted sequence r is ``tokens[first[r] + step * t]``. For locality, ``keys (m,)``
+    hold the tokens from ``begin`` on, each plus 1 and in ``bits`` bits, the first of them shifted
+    left by ``top`` bits. Before ``begin`` all sequences have the same tokens.
     """
 
     order: Array
@@ -56,10 +54,9 @@ class Prefixes(NamedTuple):
 def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefixes:
     """The trees of sequences of ``tokens (N,)``, one after another, of these ``lengths (n,)``.
 
-    With ``reverse`` sequences are read from their ends. Those that agree in all that a key has room
-    for may come in any order, so that of such ones a repetition may be missed. Raises
-    ``IndexError`` for a token that is not below ``num_tokens``, and ``ValueError`` for lengths that
-    are not those of ``tokens``.
+    With ``reverse`` each sequence starts at its end. Sequences are sorted by the tokens in a key
+    only, so some repeated sequences may not be found. Raises ``IndexError`` for a token that is not
+    below ``num_tokens``, and ``ValueError`` for lengths that are not those of ``tokens``.
     """
     ends, bits = np.cumsum(lengths, dtype=np.int64), int(num_tokens).bit_length()
     if ends[-1] != len(tokens) or lengths.min() < 1:
@@ -87,13 +84,13 @@ def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefi
 
 @inner
 def token_at(prefixes: Prefixes, r: int, t: int) -> Any:
-    """Token t of the sequence at place r of the order."""
+    """Token t of sorted sequence r."""
     return token_of(prefixes, prefixes.keys[r], r, t)
 
 
 @inner
 def token_of(prefixes: Prefixes, key: Any, r: Any, t: Any) -> Any:
-    """The same where its ``key`` is known; r and t are not below zero."""
+    """The same, with the ``key`` of r; r and t are not negative."""
     moved = prefixes.bits * (t - prefixes.begin)
     if 0 <= moved <= prefixes.top:
         mask = np.uint64((1 << prefixes.bits) - 1)
@@ -105,9 +102,9 @@ def token_of(prefixes: Prefixes, key: Any, r: Any, t: Any) -> Any:
 def fill_keys(
     tokens: Array, lengths: Array, first: Array, step: int, bits: int, keys: Array
 ) -> int:
-    """``keys (n,)``: the first tokens of each sequence, without those that all begin with.
+    """Fill ``keys (n,)`` with the first tokens of each sequence after the prefix common to all.
 
-    How many these are is returned. Token t of sequence i is ``tokens[first[i] + step t]``.
+    Returns the length of that prefix. Token t of sequence i is ``tokens[first[i] + step t]``.
     """
     begin: int = lengths.min()
     for i in range(len(first)):
@@ -126,10 +123,7 @@ def fill_keys(
 
 @kernel
 def radix_sort(keys: Array, order: Array) -> None:
-    """Sort ``keys`` in place, equal ones as they came; ``order`` is where each was.
-
-    A digit at a time, the last first, each time into as many places as that digit has values.
-    """
+    """Sort ``keys`` in place by a stable radix sort; ``order`` gets where each was before."""
     n, mask = len(keys), np.uint64(2**DIGIT_BITS - 1)
     counts = np.zeros((DIGITS, 2**DIGIT_BITS), dtype=np.int64)
     for i in range(n):
@@ -158,15 +152,15 @@ def radix_sort(keys: Array, order: Array) -> None:
 
 @kernel
 def front_code(prefixes: Prefixes) -> int:
-    """Fill ``shared``; how many sequences differ from the one before them.
+    """Fill ``shared``; returns how many sequences differ from the one before them.
 
-    The arrays are those of all sequences on entry. The others are moved to ``repeats``.
+    On entry the arrays hold all sequences. Repeated ones are moved to ``repeats``.
     """
     order, lengths, shared, keys, first, repeats, originals = prefixes[:7]
     tokens, step, begin, bits, top = prefixes[7:]
     count = 0
     for r in range(len(order)):
-        # The last one that differed; of the first sequence, itself.
+        # The last different sequence; for the first one, itself.
         last, same = max(count - 1, 0), begin
         most, differ = min(lengths[r], lengths[last]), keys[r] ^ keys[last]
         if differ == 0:
@@ -182,7 +176,7 @@ def front_code(prefixes: Prefixes) -> int:
             while differ >> shift == 0:
                 shift -= np.uint64(bits)
                 same += 1
-        # A last token is a node of its own, and never one to go on from.
+        # The last token has a node of its own, from which no other sequence continues.
         shared[count] = min(same, most - 1) if count % TREE else 0
         order[count], lengths[count] = order[r], lengths[r]
         keys[count], first[count] = keys[r], first[r]

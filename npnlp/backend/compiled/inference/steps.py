@@ -1,7 +1,7 @@
-"""A step of each cell for nodes of a tree of prefixes, compiled.
+"""A step of each cell for the nodes of a prefix tree, compiled.
 
 The equations are those of ``layers/recurrent/elman.py``, ``gru.py`` and ``lstm.py``. ``u`` is the
-projected input, a row a token, and ``q`` the product of ``W_hh`` with a state, a row a node above.
+projected input, a row for each token, and ``q`` is ``W_hh h``, a row for each parent node.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from npnlp.backend.compiled.vectors.vectors import Number, picked
 class Nodes(NamedTuple):
     """The nodes ``first`` to ``last`` of a depth, whose states go to rows ``target``.
 
-    ``tokens`` and ``parents`` are rows of u and of what is above; ``zeros`` are those of a bias.
+    ``tokens`` are rows of u, ``parents`` rows of q and of the states before, ``zeros`` of a bias.
     """
 
     tokens: Array
@@ -31,13 +31,13 @@ class Nodes(NamedTuple):
 
 @picked
 def tanh_step(u: Number, q: Number) -> tuple[Number, ...]:
-    """``h`` from the input and the product."""
+    """``h = tanh(u + q)``."""
     return (tanh_of(u + q),)
 
 
 @picked
 def relu_step(u: Number, q: Number) -> tuple[Number, ...]:
-    """The same with ReLU."""
+    """``h = max(u + q, 0)``."""
     return (relu_of(u + q),)
 
 
@@ -46,7 +46,7 @@ def gru_step(
     u_r: Number, u_z: Number, u_n: Number, q_r: Number, q_z: Number, q_n: Number, b_n: Number,
     h_before: Number,
 ) -> tuple[Number, ...]:  # fmt: skip
-    """``h``; ``b_n`` is what the layer adds to the product of its last gate."""
+    """``h``; ``b_n`` is the bias of ``q_n``."""
     *_, h = gru.step(u_r + q_r, u_z + q_z, u_n, q_n + b_n, h_before)
     return (h,)
 
@@ -65,8 +65,7 @@ def lstm_step(
 def tanh_steps(at: Nodes, u: Array, q: Array, bias: Array, before: Array, found: Any) -> None:
     """Fill ``found``, the states h (and c) of the nodes, each ``(TREE, H)``.
 
-    Shapes: ``u (G, V, H)``, ``q (G, TREE, H)``, ``bias (1, H)``, ``before (S, TREE, H)``. A cell
-    takes what it needs of them.
+    Shapes: ``u (G, V, H)``, ``q (G, TREE, H)``, ``bias (1, H)``, ``before (S, TREE, H)``.
     """
     tanh_step((u[0], q[0]), (at.tokens, at.parents), found[:1], at.target, at.first, at.last)
 
@@ -79,7 +78,7 @@ def relu_steps(at: Nodes, u: Array, q: Array, bias: Array, before: Array, found:
 
 @inner
 def gru_steps(at: Nodes, u: Array, q: Array, bias: Array, before: Array, found: Any) -> None:
-    """The same of a GRU."""
+    """The same for a GRU."""
     t, p = at.tokens, at.parents
     gru_step((u[0], u[1], u[2], q[0], q[1], q[2], bias, before[0]),
              (t, t, t, p, p, p, at.zeros, p), found[:1], at.target, at.first, at.last)  # fmt: skip
@@ -87,7 +86,7 @@ def gru_steps(at: Nodes, u: Array, q: Array, bias: Array, before: Array, found: 
 
 @inner
 def lstm_steps(at: Nodes, u: Array, q: Array, bias: Array, before: Array, found: Any) -> None:
-    """The same of an LSTM, which has a second state."""
+    """The same for an LSTM, which has a second state."""
     t, p = at.tokens, at.parents
     lstm_step((u[0], u[1], u[2], u[3], q[0], q[1], q[2], q[3], before[1]),
               (t, t, t, t, p, p, p, p, p), found, at.target, at.first, at.last)  # fmt: skip

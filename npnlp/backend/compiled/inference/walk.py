@@ -1,8 +1,8 @@
-"""A recurrent layer over trees of prefixes, compiled: each prefix once.
+"""A recurrent layer over prefix trees, compiled: each prefix is computed once.
 
-It goes through a tree (``backend/compiled/inference/prefixes.py``) by depth, and stores the states
-of two depths. Of a depth it takes some nodes at once: their states are still in the cache when they
-are multiplied. The reference in array calls is :mod:`npnlp.inference.walk`.
+The walk goes down a tree (``backend/compiled/inference/prefixes.py``) depth by depth, and stores
+the states of two depths. It computes a block of nodes at a time, whose states are still in the
+cache for the matrix product. The reference is :mod:`npnlp.inference.walk`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
 from npnlp.backend.compiled.vectors.vectors import Number, picked
 
-#: The poolings, as kernels are told them.
+#: The codes of the poolings.
 LAST, MEAN, MAX = range(3)
-#: Nodes at once.
+#: Nodes computed at a time.
 BLOCK = 64
 
 
@@ -40,22 +40,21 @@ def add_up(so_far: Number, h: Number) -> tuple[Number, ...]:
 
 @picked
 def take_larger(so_far: Number, h: Number) -> tuple[Number, ...]:
-    """The maximum; what is not a number stays, since no state after it is one."""
+    """The maximum; NaN stays, since all states after it are NaN."""
     return (so_far.larger(h),)
 
 
 def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]:
-    """The walk of a cell with this many ``states``, of which ``take_steps`` takes the steps."""
+    """The walk of a cell with this many ``states``; ``take_steps`` computes its steps."""
 
     def walk(
         prefixes: Prefixes, start: int, end: int, poolings: Array, table: Array, w_hh_t: Array,
         bias: Array, out: Array,
     ) -> None:  # fmt: skip
-        """Fill ``out (m, P H)`` with each of ``poolings (P,)`` of the sequences of some trees.
+        """Fill ``out (m, P H)``: the ``poolings (P,)`` of sorted sequences ``start`` to ``end``.
 
-        They are those at places ``start`` to ``end``; of the mean it is the sum. ``table (G, V,
-        H)`` is the projected input of each token; ``bias (1, H)`` is added to the last gate's
-        product of a state with ``w_hh_t (H, G H)``, where a cell has that.
+        The mean is left as a sum. ``table (G, V, H)`` is the projected input of each token. A GRU
+        adds ``bias (1, H)`` to the last gate's part of the product with ``w_hh_t (H, G H)``.
         """
         groups, size, pools = len(table), table.shape[2], len(poolings)
         longest = prefixes.lengths[start:end].max()
@@ -64,7 +63,7 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
         now, before = rows_of(states, size, table), rows_of(states, size, table)
         product, following = rows_of(groups, size, table), rows_of(groups, size, table)
         pooled, above = rows_of(pools, size, table), rows_of(pools, size, table)
-        # Where a sequence ends, nobody asks for the other state, nor for h but to pool it.
+        # Where a sequence ends, c is not needed, and h only for pooling.
         spare, last_at = rows_of(states, size, table), -1
         for p in range(pools):
             if poolings[p] == LAST:
@@ -76,7 +75,7 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
             given = out[low - start : low - start + TREE]
             ended = given[:, last_at : last_at + size] if last_at >= 0 else spare[0][:, :size]
             parts = given.reshape(len(given), pools, size).transpose(1, 0, 2)
-            product[:, 0, :] = 0  # the roots have states of zero above them, and nothing is pooled
+            product[:, 0, :] = 0  # above the roots: zero states, and nothing is pooled
             before[:, 0, :] = 0
             for p in range(pools):
                 above[p, 0, :] = -np.inf if poolings[p] == MAX else 0
@@ -103,22 +102,22 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
 
 @inner
 def rows_of(count: int, size: int, like: Array) -> Array:
-    """``(count, TREE, size)``, aligned: a vector across two lines takes twice as long."""
+    """``(count, TREE, size)``, aligned: a vector across two cache lines takes twice as long."""
     return aligned(count * TREE * size, like).reshape(count, TREE, size)
 
 
 @inner
 def find_nodes(prefixes: Prefixes, low: int, high: int, nodes: Array, counts: Array) -> None:
-    """The nodes of each depth, those that go on from the left, and those that end from the right.
+    """The nodes of each depth: inner nodes from the left, ends of sequences from the right.
 
-    ``nodes (T, 3, TREE)``: the token, the node above, and of those that end the sequence; ``counts
-    (T, 2)``: how many of both.
+    ``nodes (T, 3, TREE)``: the token, the parent, and of an end the sequence; ``counts (T, 2)``:
+    how many inner nodes and how many ends.
     """
     for depth in range(len(counts)):
         counts[depth, 0] = counts[depth, 1] = 0
     for r in columns(low, high):
         key, shared, last = prefixes.keys[r], prefixes.shared[r], np.uint64(prefixes.lengths[r] - 1)
-        # The last node of that depth is a prefix of this sequence, too: that is what is shared.
+        # The last inner node of depth ``shared - 1`` is the prefix common with the one before.
         above = counts[np.uint64(shared - 1), 0] - 1 if shared else 0
         for depth in range(np.uint64(shared), last):
             k = np.uint64(counts[depth, 0])
@@ -136,7 +135,7 @@ def pool(
     poolings: Array, parents: Array, target: Array, above: Array, h: Array, pooled: Array,
     first: int, last: int,
 ) -> None:  # fmt: skip
-    """The sum or the maximum of the states down to each node, in rows ``target``."""
+    """The sum or the maximum of the states from the root to each node, in rows ``target``."""
     for p in range(len(poolings)):
         if poolings[p] == MEAN:
             add_up((above[p], h), (parents, target), (pooled[p],), target, first, last)

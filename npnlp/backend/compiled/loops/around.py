@@ -1,12 +1,12 @@
-"""What a recurrent layer does around its loop over time, for the units ``low`` to ``high``.
+"""The input projection and the gradients of a recurrent layer, for the units ``low`` to ``high``.
 
-These are the steps (1) and (2) of ``backend/tuned/loop.py``, and what undoes them. Of each
-gate a thread has those columns of ``u`` and of ``delta``, and those rows of the weights' gradients.
-Where it had sequences of its own in the loop (``backend/compiled/threads/parts.py``), it first
-waits until the others have finished theirs; ``meeting`` is then 1, and else ``threads``.
+Equations (1) and (2) are those of :mod:`npnlp.layers.recurrent.through_time`. A thread computes, of
+each gate, these columns of ``u`` and ``delta`` and these rows of the weights' gradients.
+``meeting`` is ``threads`` where threads share the units in the loop, and 1 where they share the
+sequences (``backend/compiled/threads/parts.py``): then they first wait for each other here.
 
-``delta`` has a block of columns for each gate. Where it has one more, the last is the gradient of
-the last gate's ``u``, and the one before that of its ``p``.
+``delta`` has a block of columns for each gate. A GRU's has one more: the last is the gradient of
+``u_n``, the one before that of ``q``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def begin(
 ) -> None:  # fmt: skip
     """(1): ``table (G, V, H) = x W_ih^T + b``, of which :func:`look_up` takes rows.
 
-    Every thread asks whether ``tokens`` are rows of it, so that none waits for another in vain.
+    Every thread checks all ``tokens``, so that all of them raise and none waits for another.
     """
     for token in tokens:
         if not 0 <= token < len(x):
@@ -39,7 +39,7 @@ def begin(
 
 @inner
 def look_up(table: Array, tokens: Array, u: Array, own: Array) -> None:
-    """(1'): ``u[b] = table[tokens[b]]``; no tokens, and nothing is done."""
+    """(1'): ``u[b] = table[tokens[b]]``; nothing without tokens."""
     for b in range(len(tokens)):
         row = np.uint64(tokens[b])
         for j in own:
@@ -48,9 +48,9 @@ def look_up(table: Array, tokens: Array, u: Array, own: Array) -> None:
 
 @inner
 def add_up(delta: Array, tokens: Array, d_table: Array, units: int, low: int, high: int) -> None:
-    """Undo (1'): ``d_table[tokens[b]] += delta[b]``, both of several blocks of ``units``."""
+    """Undo (1'): ``d_table[tokens[b]] += delta[b]`` in units ``low`` to ``high`` of each gate."""
     step, wide = units, high - low
-    if wide == units:  # then all blocks are one
+    if wide == units:  # all columns at once
         step = wide = delta.shape[1]
     for b in range(len(tokens)):
         row = np.uint64(tokens[b])
@@ -67,9 +67,9 @@ def finish(
 ) -> None:  # fmt: skip
     """After the loop: the gradients of all parameters, and ``dx``.
 
-    ``d_table`` is ``delta`` where nothing was looked up. Threads that met at every step have added
-    up theirs by then; the others do it now, in the same order. Of the columns of ``dx`` it is as
-    large a part as of the units, and they take what all threads have.
+    ``d_table`` is ``delta`` where nothing was looked up. Threads that share the units filled it in
+    the loop; threads that share the sequences fill it here, in the same order. After all threads
+    have met, each computes the same fraction of the columns of ``dx`` as of the units.
     """
     units, wide, met = hidden.shape[1], dx.shape[1], len(sizes) if meeting > 1 else 0
     if meeting < threads:
@@ -91,8 +91,8 @@ def _add_recurrent(
 ) -> None:
     """Undo (2), towards ``W_hh``: ``grad += sum_t delta_t h_{t-1}^T``.
 
-    ``previous (N - B,)`` are the rows of ``hidden`` before those that are no first step; before the
-    first steps is ``initial (B, H)``, or no rows for zeros.
+    ``previous (N - B,)`` are the rows of ``h_{t-1}`` in ``hidden`` for all steps but the first;
+    ``initial (B, H)`` is before the first step, or no rows for zeros.
     """
     units, first = hidden.shape[1], len(delta) - len(previous)
     for start in range(0, len(grad), units):

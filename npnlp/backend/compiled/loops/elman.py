@@ -1,8 +1,8 @@
 """Both passes of :class:`npnlp.layers.recurrent.elman.Elman`, compiled.
 
-Threads share the units, or the sequences (``backend/compiled/threads/parts.py``). Who shares units
-has those from ``left`` to ``right``, for all sequences, and with them its own part of the weights.
-Before a product, which takes the states of all units, they meet.
+Threads share the units or the sequences (``backend/compiled/threads/parts.py``): each computes
+units ``left`` to ``right`` of sequences ``top`` to ``bottom``. Threads that share the units meet
+after every step, because the next matrix product needs all units.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def to_relu(a: Number) -> tuple[Number, ...]:
 
 @rowwise
 def from_tanh(h: Number, d_h: Number) -> tuple[Number | float, ...]:
-    """The gradient of a, and zero for what undoes (2)."""
+    """``dL/da``, and zero, to which the undoing of (2) adds."""
     return d_h * (1 - h * h), 0.0
 
 
 @rowwise
 def from_relu(h: Number, d_h: Number) -> tuple[Number | float, ...]:
-    """The same of ReLU."""
+    """The same for ReLU."""
     return h.where(">", 0, d_h, 0.0), 0.0
 
 
@@ -49,7 +49,7 @@ def forward(
 ) -> None:  # fmt: skip
     """``h_t = phi(u_t + W_hh h_{t-1})``, ``hidden (N, H)``.
 
-    ``table (1, V, H)`` is to become ``x W_ih^T + b``, whose rows ``tokens (N,)`` are ``u``; without
+    ``table (1, V, H)`` is filled with ``x W_ih^T + b``; its rows ``tokens (N,)`` are ``u``. Without
     tokens it is ``hidden``. Weights are transposed; ``initial (B, H)``, or no rows for zeros.
     """
     top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
@@ -83,8 +83,8 @@ def backward(
 ) -> None:  # fmt: skip
     """``delta_t = phi'(a_t) d_t`` and ``d_{t-1} = delta_t W_hh``, from the last step down.
 
-    ``d_hidden`` and ``kept`` ``(N, H)``, or no rows where they are not wanted. ``d_table (V, H)``
-    is zero at first; without tokens it is ``delta``. See ``backend/compiled/loops/recurrence.py``.
+    ``d_hidden`` and ``kept``, ``dL/dh`` of all rows, are ``(N, H)``, or no rows for None.
+    ``d_table (V, H)`` is zero at first; without tokens it is ``delta``.
     """
     top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
     own, panels = columns(left, right), panels_of(w_hh, 1, left, right)

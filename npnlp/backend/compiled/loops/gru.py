@@ -1,4 +1,4 @@
-"""Both passes of :class:`npnlp.layers.recurrent.gru.GRU`, compiled."""
+"""Both passes of :class:`npnlp.layers.recurrent.gru.GRU`, compiled; see ``elman.py``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from npnlp.backend.compiled.vectors.vectors import Number, rowwise
 
 
 def step(r: Number, z: Number, n: Number, q: Number, h_before: Number) -> tuple[Number, ...]:
-    """The gates from their sums, and h."""
+    """The gates from their pre-activations, and h."""
     r, z = logistic_of(r), logistic_of(z)  # (2)
     n = tanh_of(n + r * q)  # (4)
     return r, z, n, n + z * (h_before - n)  # (5)
@@ -28,7 +28,7 @@ open_gates = rowwise(step)
 def close_gates(
     r: Number, z: Number, n: Number, q: Number, h: Number, d_h: Number
 ) -> tuple[Number, ...]:
-    """The gradients of the sums of r, z, q and n, and what passes by the weights."""
+    """The gradients of a_r, a_z, q and a_n, and of h_before but for the path through ``W_hh``."""
     rest = d_h * (1 - z)
     a_n = rest * (1 - n * n)  # undoes (5), (4)
     a_z = rest * (h - n)  # undoes (5), (2); h - n is z (h_before - n)
@@ -83,7 +83,7 @@ def backward(
     x: Array, tokens: Array, d_table: Array, w_ih: Array, d_w_ih: Array, d_b_ih: Array,
     d_b_hh: Array, dx: Array, arrivals: Array, threads: int, low: int, high: int,
 ) -> None:  # fmt: skip
-    """``delta (N, 4 H)`` in the order r, z, q, n, from the last step down; see the layer."""
+    """Fill ``delta (N, 4 H)``, in the order r, z, q, n, from the last step down."""
     top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
     own = columns(left, right)
     panels = panels_of(w_hh, 1, left, right)

@@ -1,4 +1,4 @@
-"""Both passes of :class:`npnlp.layers.recurrent.lstm.LSTM`, compiled; see ``gru.py``."""
+"""Both passes of :class:`npnlp.layers.recurrent.lstm.LSTM`, compiled; see ``elman.py``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from npnlp.backend.compiled.vectors.vectors import Number, rowwise
 
 
 def step(i: Number, f: Number, g: Number, o: Number, c_before: Number) -> tuple[Number, ...]:
-    """The gates from their sums, and c, tanh c and h."""
+    """The gates from their pre-activations, and c, tanh c and h."""
     i, f, g, o = logistic_of(i), logistic_of(f), tanh_of(g), logistic_of(o)  # (2)
     c = f * c_before + i * g  # (3)
     tanh_c = tanh_of(c)  # (4)
@@ -30,7 +30,7 @@ def close_gates(
     i: Number, f: Number, g: Number, o: Number, c: Number, tanh_c: Number, h: Number, d_h: Number,
     d_c: Number,
 ) -> tuple[Number | float, ...]:  # fmt: skip
-    """The gradients of the four sums and of c_before, and zeros for what undoes (1)."""
+    """``dL/da`` of the gates, ``dL/dc_before``, and zeros, to which the undoing of (1) adds."""
     a_o = d_h * h * (1 - o)  # undoes (5), (2)
     d_c = d_c + d_h * (o - h * tanh_c)  # undoes (5), (4)
     new = i * g
@@ -46,7 +46,7 @@ def forward(
     tanh_cell: Array, hidden: Array, w_hh_t: Array, initial: Array, initial_cell: Array,
     sizes: Array, arrivals: Array, threads: int, low: int, high: int,
 ) -> None:  # fmt: skip
-    """Fill ``gates (4, N, H)``, and what follows ``(N, H)``.
+    """Fill ``gates (4, N, H)``, and ``cell``, ``tanh_cell`` and ``hidden``, each ``(N, H)``.
 
     ``table (4, V, H)``, ``tokens`` and weights are as in ``elman.py``; the initial
     states ``(B, H)``, or no rows for zeros.
@@ -89,7 +89,7 @@ def backward(
     w_ih: Array, d_w_ih: Array, d_b_ih: Array, d_b_hh: Array, dx: Array, arrivals: Array,
     threads: int, low: int, high: int,
 ) -> None:  # fmt: skip
-    """``delta (N, 4 H)`` in the order i, f, g, o, from the last step down; see the layer."""
+    """Fill ``delta (N, 4 H)``, in the order i, f, g, o, from the last step down."""
     top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
     own = columns(left, right)
     panels = panels_of(w_hh, 1, left, right)

@@ -1,7 +1,4 @@
-"""A recurrent layer in one compiled call each way: loop, projection and gradients.
-
-Threads share its units and meet at every step.
-"""
+"""A recurrent layer in one compiled call forward and one backward."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from npnlp.backend.compiled.threads.sharing import share_meeting
 from npnlp.backend.operations import Array, LookedUp, PackedSteps, Rows, States, Weights
 from npnlp.backend.tuned.loop import TunedPasses
 
-#: The passes of each kind of cell, and what they are told besides.
+#: The passes of each kind of cell, and their extra arguments.
 LOOPS: dict[str, tuple[Any, tuple[bool, ...]]] = {
     "elman_tanh": (elman, (False,)),
     "elman_relu": (elman, (True,)),
@@ -26,7 +23,7 @@ NO_TOKENS = np.empty(0, dtype=np.int64)
 
 
 class CompiledPasses(TunedPasses):
-    """As :class:`TunedPasses`, of a cell in :data:`LOOPS` and of float32 or float64."""
+    """As :class:`TunedPasses`, for a cell in :data:`LOOPS` and float32 or float64."""
 
     def _forward(
         self, x: Rows, weights: Weights, initial: States | None, steps: PackedSteps
@@ -78,7 +75,7 @@ class CompiledPasses(TunedPasses):
 
 
 def _no_rows(w_hh: Array) -> Array:
-    """Stands for an array that was not given: one compiled function then serves both cases."""
+    """Stands for None, so that one compiled function serves both cases."""
     return w_hh[:0]
 
 
@@ -93,7 +90,7 @@ _given = np.ascontiguousarray
 
 
 def _own(*arrays: Array) -> tuple[Array, ...]:
-    """Arrays that a pass writes to: a copy would not do."""
+    """Arrays that a pass writes to, so they must not be copied."""
     for array in arrays:
         if not array.flags.c_contiguous:
             raise ValueError("a recurrence has to write to an array that is not contiguous")

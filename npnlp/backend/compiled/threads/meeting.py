@@ -1,4 +1,4 @@
-"""Where threads wait for each other inside a compiled loop."""
+"""A barrier for threads inside a compiled loop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numba.extending import intrinsic
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.vectors.kernel import inner
 
-#: So often one looks whether the others have come before one lets others run: some microseconds.
+#: Checks before a waiting thread yields its core: some microseconds.
 PATIENCE = 2000
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _arrive(context: Any, arrivals: Any) -> tuple[Any, Any]:
-    """Add 1 to ``arrivals[0]``, as one operation that all threads see in the same order."""
+    """Add 1 to ``arrivals[0]``, atomically and sequentially consistent."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -31,7 +31,7 @@ def _arrive(context: Any, arrivals: Any) -> tuple[Any, Any]:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _arrived(context: Any, arrivals: Any) -> tuple[Any, Any]:
-    """``arrivals[0]``, with all that other threads wrote before they arrived."""
+    """``arrivals[0]``, loaded atomically: what threads wrote before they arrived is visible."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
@@ -54,11 +54,10 @@ def _let_others_run(context: Any) -> tuple[Any, Any]:
 
 @inner
 def meet(arrivals: Array, threads: int, before: int) -> None:
-    """Go on when all ``threads`` are here, which have met so often ``before``.
+    """Wait until all ``threads`` have arrived; they have met ``before`` times already.
 
-    ``arrivals (1,)`` int64 is zero at first. A step takes microseconds: to be woken by the system
-    would take longer, so who is early turns on the spot, and after a while lets others run, since
-    one of them may have been given the same core.
+    ``arrivals (1,)`` int64 is zero at first. To be woken by the system takes longer than a step, so
+    a thread that arrives first spins, and yields the core after ``PATIENCE`` checks.
     """
     if threads > 1:
         _arrive(arrivals)

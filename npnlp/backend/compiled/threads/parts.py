@@ -1,9 +1,9 @@
-"""What a thread computes of a loop over time: some units of all sequences, or some sequences.
+"""How threads share a loop over time: by units, or by sequences.
 
-Threads that have units of their own read little of the weights, and meet at every step: the next
-product takes what all of them found. Threads that have sequences of their own never meet, but each
-reads all weights. From some sequences on that is as fast, and nobody waits where a thread is held
-up. A number has the same bits either way.
+By units, a thread uses only its part of the weights, and all threads meet at every step, because
+the next matrix product needs all units. By sequences, a thread uses all weights, and threads do not
+meet. With many sequences this is as fast, and no thread waits for an interrupted one. The bits are
+the same either way.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.vectors.kernel import inner
 
-#: Sequences of a part are whole multiples of it, as many as a tile has rows.
+#: The sequences of a thread are a multiple of this, the most rows of a tile.
 TOGETHER = 8
-#: A thread has sequences of its own if there are as many, at a step, as this part of the units: so
-#: often has it to use a weight that it reads. By measurement.
+#: Threads share the sequences if each gets, on average over the steps, at least
+#: ``H / PART_OF_UNITS`` and ``TOGETHER`` of them. Measured.
 PART_OF_UNITS = 16
 
 
@@ -22,16 +22,16 @@ PART_OF_UNITS = 16
 def part_of(
     sizes: Array, hidden: Array, threads: int, low: int, high: int
 ) -> tuple[int, int, int, int, int]:
-    """Of a thread that may have the units from ``low`` to ``high`` of ``hidden (N, H)``.
+    """The part of the thread that has units ``low`` to ``high`` of H, if threads share the units.
 
-    Returned: its sequences, from one to before another; its units, in the same way; and how many
-    threads there are to meet with at each step, 1 if nobody. ``sizes (T,)``, the rows of each step.
+    Returns the range of its sequences, the range of its units, and how many threads meet at each
+    step, 1 for none. Shapes: ``hidden (N, H)``, and ``sizes (T,)``, the rows of each step.
     """
     rows, units = hidden.shape
     enough = max(TOGETHER, units // PART_OF_UNITS) * len(sizes)
     if threads == 1 or rows < enough * threads:
         return 0, int(sizes[0]), low, high, threads
-    # From where units are cut, in large pieces, follows how many threads come before.
+    # Sequences are cut in the same proportion as units.
     first = _sequences(sizes, rows * -(-low * threads // units) // threads)
     last = _sequences(sizes, rows * -(-high * threads // units) // threads)
     return first, last, 0, units, 1
@@ -39,7 +39,7 @@ def part_of(
 
 @inner
 def _sequences(sizes: Array, rows: int) -> int:
-    """How many sequences, from the longest on, have so many rows, as a multiple of a tile's."""
+    """How many of the longest sequences have ``rows`` rows, rounded up to ``TOGETHER``."""
     count, seen, steps = 0, 0, len(sizes)
     while seen < rows:
         while sizes[steps - 1] <= count:

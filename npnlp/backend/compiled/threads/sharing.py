@@ -1,4 +1,4 @@
-"""Work on parts of a range, a part for each thread."""
+"""Threads that share a range: each works on a part of it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ import numpy as np
 from npnlp.backend.compiled.vectors.tile import ROW
 from npnlp.backend.threads import threads_now
 
-#: To begin and to wait for another thread takes as long as so many multiplications.
+#: Starting another thread and waiting for it takes as long as this many multiplications.
 WORTH = 4_000_000
-#: Parts are whole multiples of it: as many columns as a panel of float32 has.
+#: Parts are multiples of this, the columns of a panel of float32.
 UNIT = ROW // 4
-#: More threads than this are never at work.
+#: The most threads.
 MOST = 64
 
-#: One thread meets nobody, and counts nothing.
+#: For one thread, which meets no other.
 NO_ARRIVALS = np.zeros(1, dtype=np.int64)
 
-#: The cores that this process may use, where threads can be kept to some of them.
+#: The cores that this process may use; empty where threads cannot be bound to cores.
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 _C: Any = ctypes.CDLL(None) if CORES else None
@@ -36,10 +36,10 @@ _MEETING = Lock()
 
 
 def share(work: Callable[..., Any], arguments: tuple[Any, ...], size: int, each: int) -> None:
-    """``work(*arguments, low, high)`` for parts of ``range(size)``, on as many threads as may be.
+    """``work(*arguments, low, high)`` for parts of ``range(size)``, one for each thread.
 
-    The parts have to be independent of each other, and are as few as are worth a thread: ``each``
-    is how many multiplications there are for one of the range.
+    The parts have to be independent. ``each`` is the number of multiplications for one element of
+    the range: fewer threads run where a part would have less than ``WORTH``.
     """
     _run(work, arguments, size, _threads(size, each))
 
@@ -47,10 +47,10 @@ def share(work: Callable[..., Any], arguments: tuple[Any, ...], size: int, each:
 def share_meeting(
     work: Callable[..., Any], arguments: tuple[Any, ...], size: int, each: int
 ) -> None:
-    """``work(*arguments, arrivals, threads, low, high)``, whose threads meet on their way.
+    """``work(*arguments, arrivals, threads, low, high)``, whose threads call ``meet``.
 
-    (``backend/compiled/threads/meeting.py``.) All of them have to be running, so only one such work
-    is done at a time.
+    See ``backend/compiled/threads/meeting.py``. All threads have to run at the same time, so calls
+    of this run one after another.
     """
     count = _threads(size, each)
     if count == 1:
@@ -62,7 +62,7 @@ def share_meeting(
 
 def _threads(size: int, each: int) -> int:
     wanted = threads_now()
-    if wanted == 1 or size < 2 * UNIT or sys.platform == "win32":  # which has no sched_yield
+    if wanted == 1 or size < 2 * UNIT or sys.platform == "win32":  # no sched_yield
         return 1
     return max(1, min(wanted, MOST, size * each // WORTH, size // UNIT))
 
@@ -83,18 +83,17 @@ def _run(work: Callable[..., Any], arguments: tuple[Any, ...], size: int, count:
 
 
 def _core() -> int:
-    """The core that this thread is on; -1 where the system does not say."""
+    """The core that this thread runs on; -1 if unknown."""
     return int(_C.sched_getcpu()) if CORES else -1
 
 
 def _apart(core: int, work: Callable[..., Any], *arguments: Any) -> None:
     """``work(*arguments)`` on any core but ``core``.
 
-    Systems like to wake a thread on the core of the one that woke it. That one goes on, though,
-    and would wait for this one.
+    A system often wakes a thread on the core of the thread that woke it, and that core is busy.
     """
     if CORES and getattr(_HERE, "core", None) != core:
-        os.sched_setaffinity(0, CORES - {core} or CORES)  # of this thread alone
+        os.sched_setaffinity(0, CORES - {core} or CORES)  # of this thread only
         _HERE.core = core
     work(*arguments)
 
@@ -105,7 +104,7 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def _begin_anew() -> None:
-    """In a child of this process, which has none of its threads."""
+    """Reset a forked child, which has none of the threads."""
     global _MEETING
     _MEETING = Lock()
     _pool.cache_clear()

@@ -1,1 +1,1 @@
-"""Compiling: kernels, vectors of the processor, tiles of a product."""
+"""Compilation: kernels, vector code, tiles of a matrix product."""

@@ -5,9 +5,9 @@
 
     exp x = 2^n (1 + epsilon),  x = n ln(2) + y,  |y| <= ln(2) / 2,  epsilon = exp y - 1
 
-``tau`` and ``epsilon`` are Taylor's series, which so near zero converge fast. No branch and no
-table: a vector of numbers goes through it like one number. tanh is within three units in the last
-place, exp within two, and both keep NaN.
+``tau`` and ``epsilon`` are Taylor series, which converge fast near zero. There is no branch and no
+table, so vectors are computed like single numbers. tanh is accurate to three units in the last
+place, exp to two, and both return NaN for NaN.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from npnlp.backend.base import Array
 from npnlp.backend.compiled.vectors.kernel import inner, kernel
 from npnlp.backend.compiled.vectors.vectors import Number, of_one
 
-#: So many terms of the series of tanh and of exp, by the bytes of a number.
+#: Terms of the series of tanh and of exp, by the bytes of a number.
 TERMS = {4: (4, 8), 8: (10, 14)}
 
 
 @inner
 def columns(low: int, high: int) -> Any:
-    """``range(low, high)`` of numbers that a compiler knows to be not below zero.
+    """``range(low, high)`` of unsigned integers.
 
-    An index that may be is asked whether it counts from the end, and no vectors are made.
+    A signed index is tested for a negative value, which prevents vector code.
     """
     return range(np.uint64(low), np.uint64(high))
 
@@ -65,10 +65,10 @@ def series(terms: int) -> list[Fraction]:
 
 @dataclass(frozen=True)
 class Reduction:
-    """``x = n unit + y``: what one computes n and y by, in a type of numbers.
+    """Constants for the reduction ``x = n unit + y`` in one floating-point type.
 
-    ``rounding`` has no fraction: adding it rounds, and leaves n in the lowest bits. The unit is in
-    two parts; the first has so few bits that its product with n is exact.
+    Adding ``rounding`` rounds to an integer, and leaves n in the lowest bits. The unit is
+    ``high + low``; ``high`` has so few bits that ``n high`` is exact.
     """
 
     rounding: float
@@ -93,7 +93,7 @@ class Reduction:
 
 @cache
 def _halves(real: Any) -> tuple[Reduction, list[float], float]:
-    """By ln(2) / 2; the series after its first term; beyond the last number tanh rounds to 1."""
+    """The reduction by ln(2) / 2, the series after its first term, and where tanh rounds to 1."""
     tail = [float(c) for c in series(TERMS[np.dtype(real).itemsize][0])[1:]]
     largest = math.log(2) * (np.finfo(real).nmant + 3) / 2
     return Reduction.by(Decimal(2).ln() / 2, real), tail, largest
@@ -101,7 +101,7 @@ def _halves(real: Any) -> tuple[Reduction, list[float], float]:
 
 @cache
 def _wholes(real: Any) -> tuple[Reduction, list[float], float]:
-    """By ln(2); the series after two terms; below the last number 2^n has no exponent left."""
+    """The reduction by ln(2), the series after two terms, and the x below which exp is 0."""
     tail = [1 / math.factorial(k) for k in range(2, TERMS[np.dtype(real).itemsize][1] + 1)]
     return Reduction.by(Decimal(2).ln(), real), tail, math.log(np.finfo(real).tiny) + 1
 
@@ -110,13 +110,13 @@ def _sum(coefficients: list[float], s: Number) -> Number:
     """``s (c_0 + s (c_1 + s (c_2 + ...)))``."""
     total: Any = coefficients[-1]
     for coefficient in reversed(coefficients[:-1]):
-        total = s * total + coefficient  # one instruction
+        total = s * total + coefficient  # fused
     found: Number = s * total
     return found
 
 
 def tanh_of(x: Number) -> Number:
-    """``tanh x``, to be generated."""
+    """Generate ``tanh x``."""
     by_halves, tail, largest = _halves(x.real)
     power, y = by_halves.of(x.within(largest))
     tau = y + y * _sum(tail, y * y)
@@ -125,31 +125,31 @@ def tanh_of(x: Number) -> Number:
 
 
 def logistic_of(x: Number) -> Number:
-    """``1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2``, to be generated."""
+    """Generate ``1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2``."""
     return tanh_of(x * 0.5) * 0.5 + 0.5
 
 
 def relu_of(x: Number) -> Number:
-    """``max(x, 0)``, to be generated; what is not a number stays."""
+    """Generate ``max(x, 0)``; NaN stays."""
     return x.where("<", 0, 0.0, x)
 
 
 def exp_of(x: Number) -> Number:
-    """``exp x`` of what is not above 0, to be generated; what is too small becomes zero."""
+    """Generate ``exp x`` for ``x <= 0``; 0 where it would underflow."""
     by_wholes, tail, smallest = _wholes(x.real)
     power, y = by_wholes.of(x)
     found = power + power * (y + y * _sum(tail, y))
     return x.where("<", smallest, 0, found)
 
 
-#: The same of one number, in compiled functions: of a float32 or a float64.
+#: The same for one float32 or float64, to be called in compiled functions.
 tanh, logistic, exp = of_one(tanh_of), of_one(logistic_of), of_one(exp_of)
 
 
 @kernel
 def relu(x: Array, y: Array, active: Array) -> None:
-    """See :func:`npnlp.backend.plain.relu`; ``active`` is in the type of x."""
+    """See :class:`npnlp.layers.activation.ReLU`; ``active`` has the type of x."""
     values, larger, ones = x.reshape(-1), y.reshape(-1), active.reshape(-1)
     for i in range(len(values)):
-        larger[i] = 0 if values[i] <= 0 else values[i]  # what is not a number stays
+        larger[i] = 0 if values[i] <= 0 else values[i]  # NaN stays
         ones[i] = 1 if values[i] > 0 else 0

@@ -1,4 +1,4 @@
-"""Compiling a function once, and saying so while it takes its time."""
+"""Compile a function once, and print a notice, since that takes seconds."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from numba.extending import register_jitable
 COMPILED = __package__.rpartition(".")[0]
 P = ParamSpec("P")
 R = TypeVar("R")
-#: A product and a sum may become one instruction, with one rounding. Nothing else may change, so
-#: that a result is the same from run to run, and NaN and infinity arrive where they should.
+#: A multiplication and an addition may be fused, with one rounding. Nothing is reordered, so that
+#: results are reproducible, and NaN and infinity propagate.
 OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
-#: A compiled function leaves Python's lock to others while it runs, so that threads can share work.
+#: A compiled function releases Python's lock while it runs, so that threads can share work.
 UNLOCKED = {"nogil": True}
 
 
-#: When a file of ``compiled/`` was last changed: Numba itself looks at a function's own file only.
+#: When a file of ``compiled/`` was last changed; Numba checks a function's own file only.
 CHANGED = max(path.stat().st_mtime for path in Path(__file__).parents[1].rglob("*.py"))
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """``function``, compiled at its first call for the types of that call, and stored."""
+    """``function``, compiled at the first call with new types, and cached on disk."""
     try:
         compiled = njit(cache=True, **OPTIONS, **UNLOCKED)(function)
-    except RuntimeError:  # no folder that can be written to
+    except RuntimeError:  # no writable folder
         return njit(**OPTIONS, **UNLOCKED)(function)  # type: ignore[no-any-return]
     name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}-*.nbi"
     for index in Path(compiled.stats.cache_path).glob(name):
@@ -46,31 +46,31 @@ def inner(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def distinct(function: Callable[P, R], *made_of: Any) -> Callable[P, R]:
-    """``function``, made in another one of what is given, by a name that says of what.
+    """``function``, a closure over ``made_of``, with these in its name.
 
-    What is stored refers to such a function by its name, its types and a number that counts
-    functions in the process that compiled it. Of two with the same name, what two processes stored
-    may have one number, and each would call whichever was loaded first.
+    Numba's cache refers to a function by its name, its types and a counter of the process that
+    compiled it. Two closures of one name, cached by two processes, can have the same counter; the
+    one loaded first would then be called for both.
     """
     function.__qualname__ += "_".join(map(str, ("", *made_of)))
     return function
 
 
 class Notice(event.Listener):  # type: ignore[misc]
-    """Says once, where somebody looks on, that a function of ``compiled/`` is being compiled."""
+    """Prints once, on a terminal, that functions of ``compiled/`` are being compiled."""
 
     def __init__(self) -> None:
         self.said = False
 
     def on_start(self, event: Any) -> None:
-        """Numba's call before it compiles; it is not called for what was stored."""
+        """Called by Numba before it compiles, not before it loads from its cache."""
         module = event.data["dispatcher"].py_func.__module__
         if not self.said and module.startswith(COMPILED) and sys.stderr.isatty():
             print("compiling for this machine, once: some seconds", file=sys.stderr, flush=True)
             self.said = True
 
     def on_end(self, event: Any) -> None:
-        """Nothing to say."""
+        """Nothing to do."""
 
 
 event.register("numba:compile", Notice())

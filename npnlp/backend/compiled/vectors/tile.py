@@ -1,16 +1,15 @@
-"""A tile of a matrix product: sums that stay in the registers of the processor until they are done.
+"""A tile of a matrix product, whose sums stay in registers until they are complete.
 
     out[i, j] += sum_k x[i, k] w[k, j]        for R rows i and the columns j of a panel
 
-A panel is ``WIDTH`` columns of the weights that lie together, ``(K, width)``. For each k, the
-processor reads a row of the panel once, as vectors, and each of the R numbers ``x[i, k]``; every
-product is added where the sums are, and memory is written to only at the end. With 8 rows there are
-two operations for each number that is read, as many as a processor can keep up with.
+A panel is ``width`` contiguous columns of the weights, ``(K, width)``. For each k, a row of the
+panel is loaded once, as vectors, and each of the R numbers ``x[i, k]``. Memory is written only at
+the end. With 8 rows there are enough multiplications for each load to use the processor fully.
 
-Each sum is taken in the order of k, whatever the other rows are: a row of a result has the same
-bits in any batch. Loops cannot say which numbers to keep in registers; LLVM, which compiles what
-Numba hands it, can be told, by naming each vector. Source of the scheme: Goto and van de Geijn,
-"Anatomy of high-performance matrix multiplication", 2008.
+Each sum is taken in the order of k, so a row has the same bits in any batch. A Python loop cannot
+say which numbers stay in registers, so the tile is generated as LLVM code, with a name for each
+vector. Source of the scheme: Goto and van de Geijn, "Anatomy of high-performance matrix
+multiplication", 2008.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-#: Bytes of a row of a panel, and of the vectors that it is read as; a processor whose vectors are
-#: shorter takes several.
+#: Bytes of a row of a panel, and of a vector; a processor with shorter vectors uses several.
 ROW, VECTOR = 128, 64
 INDEX = ir.IntType(64)
 
@@ -35,12 +33,12 @@ def _has_long_vectors() -> bool:
     return "+avx512f" in features.split(",")
 
 
-#: Rows of a tile, as many as there are registers for.
+#: The most rows of a tile that the registers can hold.
 MOST_ROWS = 8 if _has_long_vectors() else 2
 
 
 class Matrix:
-    """Where the numbers of an array lie, and how LLVM reads and writes them."""
+    """The address and strides of an array, with LLVM's loads and stores of its numbers."""
 
     def __init__(self, context: Any, builder: Any, kind: Any, value: Any) -> None:
         array = context.make_array(kind)(context, builder, value)
@@ -59,19 +57,19 @@ class Matrix:
         return address
 
     def load(self, address: Any, kind: Any) -> Any:
-        """A number or a vector."""
+        """Load a number or a vector."""
         return self.builder.load(
             self.builder.inttoptr(address, kind.as_pointer()), align=self.bytes
         )
 
     def store(self, value: Any, address: Any) -> None:
-        """Write a number or a vector."""
+        """Store a number or a vector."""
         pointer = self.builder.inttoptr(address, value.type.as_pointer())
         self.builder.store(value, pointer, align=self.bytes)
 
 
 def _given(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:
-    """Arrays as matrices, and whole numbers as places."""
+    """The arguments: arrays as :class:`Matrix`, integers as indices."""
     return [
         Matrix(context, builder, kind, value) if isinstance(kind, types.Array)
         else context.cast(builder, value, kind, types.intp)
@@ -83,10 +81,9 @@ def _given(context: Any, builder: Any, signature: Any, arguments: Any) -> list[A
 def copy_row(
     context: Any, source: Any, i: Any, j: Any, panels: Any, p: Any, k: Any
 ) -> tuple[Any, Any]:
-    """``panels[p, k] = source[i, j : j + width]``, where those columns lie together.
+    """``panels[p, k] = source[i, j : j + width]``, for contiguous columns.
 
-    All is read before anything is written, so that nobody has to ask whether the two overlap.
-    Nothing is checked.
+    All loads come before the stores, so no test for overlap is needed. Nothing is checked.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -102,9 +99,9 @@ def copy_row(
 
 @intrinsic  # type: ignore[untyped-decorator]
 def turn_square(context: Any, source: Any, i: Any, j: Any, panel: Any) -> tuple[Any, Any]:
-    """``panel[i:i + n, j:j + n] = source[i:i + n, j:j + n]``, n numbers of a vector.
+    """``panel[i:i + n, j:j + n] = source[i:i + n, j:j + n]``, n the length of a vector.
 
-    The columns of ``source`` lie together, and the rows of ``panel``. Nothing is checked.
+    Columns of ``source`` and rows of ``panel`` are contiguous. Nothing is checked.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -120,9 +117,9 @@ def turn_square(context: Any, source: Any, i: Any, j: Any, panel: Any) -> tuple[
 
 
 def _turned(builder: Any, vectors: list[Any]) -> list[Any]:
-    """The rows of a square of these columns, as many as each has numbers: a power of two.
+    """The transpose of a square: n vectors of n numbers, n a power of two.
 
-    Of two at a distance, halves, quarters and so on change places, that lie as far from each other.
+    For each distance n / 2, n / 4, ..., 1, vectors at that distance exchange blocks of that length.
     """
     n, now = len(vectors), list(vectors)
     mask = ir.VectorType(ir.IntType(32), n)
@@ -142,9 +139,9 @@ def _turned(builder: Any, vectors: list[Any]) -> list[Any]:
 def make_tile(rows: int, parts: int = 1, anew: bool = False) -> Callable[..., None]:
     """``tile(x, i, weights, p, out, r, j)``: ``out[r:, j:] += x[i:i + R] weights[p]``.
 
-    ``R`` is ``rows``, and of the panel's columns it is the first of so many ``parts``. With
-    ``anew`` sums begin at zero, and what was in ``out`` is lost. ``x (b, K)`` may have any strides,
-    the columns of ``out (b, n)`` and of ``weights (P, K, width)`` lie together. Nothing is checked.
+    ``R`` is ``rows``; the first ``width / parts`` columns of the panel are used. With ``anew`` it
+    is ``=``. ``x (b, K)`` may have any strides, the rows of ``out (b, n)`` and of
+    ``weights (P, K, width)`` are contiguous. Nothing is checked.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -165,7 +162,7 @@ def _add_tile(
     builder: Any, rows: int, vectors: int, anew: bool, x: Matrix, i: Any, weights: Matrix, p: Any,
     out: Matrix, r: Any, j: Any,
 ) -> None:  # fmt: skip
-    """Generate the loop over k for ``rows`` times ``vectors`` vectors of sums."""
+    """Generate the loop over k for ``rows x vectors`` vectors of sums."""
     add, mul, start = builder.add, builder.mul, builder.block
     loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
     of_vector = VECTOR // x.bytes
@@ -207,14 +204,14 @@ def _add_tile(
 
 
 def _changing(builder: Any, value: Any, block: Any) -> Any:
-    """What is ``value`` where the processor comes from ``block``."""
+    """A phi node that is ``value`` on entry from ``block``."""
     changing = builder.phi(value.type)
     changing.add_incoming(value, block)
     return changing
 
 
 def everywhere(builder: Any, number: Any, vector: Any) -> Any:
-    """The vector that has ``number`` at each place."""
+    """A vector with ``number`` in every lane."""
     nothing, index = ir.Constant(vector, ir.Undefined), ir.IntType(32)
     first = builder.insert_element(nothing, number, index(0))
     places = ir.Constant(ir.VectorType(index, vector.count), [0] * vector.count)

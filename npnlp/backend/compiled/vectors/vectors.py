@@ -1,10 +1,9 @@
-"""Formulas on rows of arrays, as vectors of the processor's own length.
+"""Elementwise formulas on rows of arrays, generated as vector code.
 
-Before a compiler turns a loop into vectors it has to ask, of every two arrays, whether they
-overlap; and a row of a thread's units is often too short for what it makes of the loop. A formula
-of :func:`rowwise` or :func:`picked` is told in vectors from the start, reads all that it needs
-before it writes, and keeps what is between in registers. Each number of a row has the same bits
-wherever it stands.
+A compiler that vectorizes a loop tests every two arrays for overlap, and the units of one thread
+are often too few for the loop that it makes. A formula of :func:`rowwise` or :func:`picked` is
+vector code from the start: it loads its inputs, computes in registers, and then stores. A number
+has the same bits in any column.
 """
 
 from __future__ import annotations
@@ -25,10 +24,9 @@ BIT, INT = ir.IntType(1), ir.IntType(32)
 
 
 class Number:
-    """A number, or a vector of them, that code is generated to compute with.
+    """A number or a vector in generated code; its operators generate instructions.
 
-    A product and a sum may become one instruction, as everywhere in this folder
-    (:mod:`npnlp.backend.compiled.vectors.kernel`).
+    A multiplication and an addition may be fused (:mod:`npnlp.backend.compiled.vectors.kernel`).
     """
 
     def __init__(self, builder: Any, value: Any) -> None:
@@ -45,7 +43,7 @@ class Number:
         return ir.Constant(kind, number)
 
     def like(self, other: Any) -> Any:
-        """The value of ``other``, or so many of a plain number as this one has."""
+        """The value of ``other``; a Python number in every lane."""
         if isinstance(other, Number):
             return other.value
         return self._constant(float(self.real(other)), self.kind)
@@ -72,22 +70,22 @@ class Number:
     __radd__, __rmul__ = __add__, __mul__
 
     def where(self, compared: str, limit: float, instead: Any, otherwise: Any) -> Number:
-        """``instead`` where this is so ``compared`` to the limit, and ``otherwise``."""
+        """``instead`` where ``self < limit`` (or another ``compared``), else ``otherwise``."""
         asked = self.builder.fcmp_ordered(compared, self.value, self.like(limit))
         chosen = self.builder.select(asked, self.like(instead), self.like(otherwise))
         return Number(self.builder, chosen)
 
     def larger(self, other: Any) -> Number:
-        """This where it is larger, and otherwise the other one."""
+        """``self`` where it is larger than ``other``, else ``other``."""
         return self.where(">", other, self, other)
 
     def within(self, limit: float) -> Number:
-        """The nearest number from ``-limit`` to ``limit``; what is not a number stays."""
+        """Clipped to the range from ``-limit`` to ``limit``; NaN stays."""
         below = self.where(">", limit, limit, self)
         return below.where("<", -limit, -limit, below)
 
     def power_of_two(self) -> Number:
-        """``2^n`` where n is in the lowest bits of this."""
+        """``2^n`` for the n in the lowest bits."""
         builder, bits = self.builder, 8 * np.dtype(self.real).itemsize
         whole: Any = ir.IntType(bits)
         if isinstance(self.kind, ir.VectorType):
@@ -100,7 +98,7 @@ class Number:
 
 
 def of_one(formula: Callable[[Number], Number]) -> Any:
-    """``formula`` of a float32 or a float64, in compiled functions."""
+    """``formula`` for one float32 or float64, to be called in compiled functions."""
 
     @intrinsic  # type: ignore[untyped-decorator]
     def compute(context: Any, x: Any) -> Any:
@@ -113,11 +111,11 @@ def of_one(formula: Callable[[Number], Number]) -> Any:
 
 
 def rowwise(formula: Callable[..., tuple[Any, ...]]) -> Any:
-    """``run(given, found, low, high)``, in compiled functions: ``formula`` at each place.
+    """``run(given, found, low, high)`` for compiled functions: ``formula``, elementwise.
 
     ``found[k][b, j] = formula(given[0][b, j], given[1][b, j], ...)[k]`` for all rows b and the
-    columns j from ``low`` to ``high``. ``given`` and ``found`` are tuples of arrays of two axes,
-    the columns of each together, and an array may be in both. Nothing is checked.
+    columns j from ``low`` to ``high``. ``given`` and ``found`` are tuples of arrays of two axes
+    with contiguous rows; an array may be in both. Nothing is checked.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -136,11 +134,11 @@ def rowwise(formula: Callable[..., tuple[Any, ...]]) -> Any:
 
 
 def picked(formula: Callable[..., tuple[Any, ...]]) -> Any:
-    """``run(given, rows, found, target, first, last)``, in compiled functions: of rows looked up.
+    """``run(given, rows, found, target, first, last)`` for compiled functions: on rows looked up.
 
-    ``found[m][target[k]] = formula(given[0][rows[0][k]], given[1][rows[1][k]], ...)[m]``, whole
-    rows, for k from ``first`` to ``last``. ``given`` and ``found`` are as those of :func:`rowwise`,
-    ``rows`` is a tuple of an array ``(n,)`` for each that is given, and ``target (n,)``.
+    ``found[m][target[k]] = formula(given[0][rows[0][k]], given[1][rows[1][k]], ...)[m]`` for k from
+    ``first`` to ``last``. ``given`` and ``found`` are as for :func:`rowwise`; ``rows`` has an array
+    ``(n,)`` for each of ``given``; ``target (n,)``.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -165,7 +163,7 @@ def picked(formula: Callable[..., tuple[Any, ...]]) -> Any:
 
 
 def _arrays(context: Any, builder: Any, signature: Any, arguments: Any, k: int) -> list[Matrix]:
-    """The arrays of a tuple among the arguments."""
+    """The arrays of the tuple ``arguments[k]``."""
     return [
         Matrix(context, builder, kind, builder.extract_value(arguments[k], place))
         for place, kind in enumerate(signature.args[k].types)
@@ -173,7 +171,7 @@ def _arrays(context: Any, builder: Any, signature: Any, arguments: Any, k: int) 
 
 
 def _places(context: Any, builder: Any, signature: Any, arguments: Any, first: int) -> list[Any]:
-    """The whole numbers among the arguments, from one on."""
+    """The integers among the arguments, from ``first`` on, as indices."""
     return [
         context.cast(builder, value, kind, types.intp)
         for value, kind in zip(arguments[first:], signature.args[first:], strict=True)
@@ -181,16 +179,13 @@ def _places(context: Any, builder: Any, signature: Any, arguments: Any, first: i
 
 
 def _entry(array: Matrix, k: Any) -> Any:
-    """The whole number at a place, as a place."""
+    """The integer ``array[k]``, as an index."""
     found = array.load(array.at(k), array.number)
     return array.builder.sext(found, INDEX) if found.type.width < INDEX.width else found
 
 
 class _Columns:
-    """A formula at the columns from ``low`` to ``high`` of some rows.
-
-    They are whole vectors, and what is left as one of which some places are masked.
-    """
+    """A formula at the columns ``low`` to ``high`` of a row: full vectors, then a masked one."""
 
     def __init__(
         self, builder: Any, formula: Callable[..., tuple[Any, ...]], sources: list[Matrix],
@@ -248,7 +243,7 @@ def _store(array: Matrix, value: Any, address: Any, mask: Any) -> None:
 
 
 def _masked(what: str, array: Matrix, arguments: list[Any], result: Any) -> Any:
-    """LLVM's way to read and write a vector of which some places do not exist."""
+    """LLVM's masked load or store."""
     builder, pointer = array.builder, array.vector.as_pointer()
     given = [builder.inttoptr(value, pointer) if value.type == INDEX else value
              for value in arguments]  # fmt: skip
