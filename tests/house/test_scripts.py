@@ -76,7 +76,10 @@ TABLE_OPTION = {
 }
 
 #: What their quick case takes is long, too.
-LONG = {"determinism.py", "inference.py", "roofline.py", "vanishing_gradients.py"}
+LONG = {
+    "against_pytorch.py", "cells_against_pytorch.py", "determinism.py", "inference.py",
+    "roofline.py", "vanishing_gradients.py",
+}  # fmt: skip
 
 
 def of_every_script(slow: Collection[str] = ()) -> pytest.MarkDecorator:

@@ -27,7 +27,7 @@ class Elman(Recurrent):
     """
 
     gates = ("hidden",)
-    known_as = "elman_{self.nonlinearity}"
+    known_as = "elman"
 
     def __init__(
         self,
@@ -40,6 +40,11 @@ class Elman(Recurrent):
         super().__init__(input_size, hidden_size, **options)
         require_known("nonlinearity", nonlinearity, NONLINEARITIES)
         self.nonlinearity = nonlinearity
+
+    def kind(self) -> str:
+        """With the nonlinearity: ``elman_tanh`` or ``elman_relu``."""
+        name = super().kind()
+        return f"{name}_{self.nonlinearity}" if name else name
 
     def step(self, u: Array, before: States) -> tuple[States, tuple[Array, ...]]:
         """(1) to (3), undone below from (3) to (1)."""

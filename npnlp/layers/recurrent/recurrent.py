@@ -85,8 +85,7 @@ class Recurrent(Cell):
 
     def kind(self) -> str:
         """The ``kind`` under which backends know this cell; empty for a cell of your own."""
-        name = _known_as(type(self))
-        return name.format(self=self) if "{" in name else name
+        return _known_as(type(self))
 
     def _passes(self, x: Rows) -> RecurrentPasses:
         """The passes of the backend if it has them, else the reference."""

@@ -135,6 +135,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow  # it compiles everything once more
 def test_a_processor_with_short_vectors_computes_the_same() -> None:
     variables = environment(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
     done = subprocess.run(
