@@ -55,7 +55,7 @@ def picture(path: str | Path, width: float = 12, height: float = 6.75) -> Iterat
         # No date and no version in the file: the same data gives the same bytes. Figure.savefig
         # would draw everything twice.
         content = io.BytesIO()
-        canvas.print_png(content, metadata={"Software": None})
+        canvas.print_png(content, metadata={"Software": None})  # type: ignore[no-untyped-call]
         write_atomic(path, content.getvalue())
 
 
