@@ -14,7 +14,7 @@ def get_backend(name: str = "numpy") -> Backend:
 
     ``auto`` is CuPy where a computation on the device works, else NumPy; the backend's ``reason``
     says which and why. ``reference`` is NumPy with only the reference code, such as the loop over
-    time in ``layers/recurrent/``, several times as slow.
+    time in ``layers/recurrent/``, and slower.
 
     Raises :class:`InputError` for another name and :class:`DeviceError` where ``"cupy"`` or
     ``"numba"`` does not work.

@@ -24,7 +24,7 @@ class Cell(Layer, ABC):
     uniformly in ``+-1/sqrt(H)``.
     """
 
-    #: The names of the gates, in the order of their blocks of H rows in the weights.
+    #: The names of the gates; each has H rows in the weights, in this order.
     gates: ClassVar[tuple[str, ...]]
     #: The names of the states, each ``(b, H)``, that a step passes to the next.
     states: ClassVar[tuple[str, ...]] = ("hidden",)

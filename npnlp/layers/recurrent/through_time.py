@@ -62,7 +62,7 @@ class ThroughTime:
         d_states = tuple(xp.empty_like(state) for state in states)
         d_u = xp.empty((len(states[0]), len(weights.w_ih)), dtype=states[0].dtype)
         first = initial or self._zeros(len(steps.lengths), d_u)
-        d = list(d_last)  # row b is not used before sequence b's last step
+        d = list(d_last)  # row b waits until the loop comes down to sequence b's last step
         for t in range(len(steps.offsets) - 1, -1, -1):
             size, rows = steps.batch_sizes[t], _rows(steps, t)
             for d_state, d_rows in zip(d, d_states, strict=True):
