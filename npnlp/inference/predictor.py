@@ -42,7 +42,7 @@ def can_predict(model: SurnameClassifier) -> bool:
         and config.cell != "transformer"
         and "attention" not in config.poolings
         and not (config.bidirectional and config.num_layers > 1)
-        and all(cell.kind() for cell in model.encoder.cells)
+        and model.encoder.cells[0].kind() != ""
     )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
 
 from npnlp.backend import Array
 from npnlp.backend.tuned.cell import TunedCell
@@ -16,7 +19,7 @@ States = Sequence[Array]
 class Steps:
     """The steps of ``cell`` for up to ``batch`` rows at once.
 
-    (1) to (3) are those of ``layers/recurrent/recurrent.py``. The first states are zero. Weights
+    (1) to (3) are those of ``layers/recurrent/through_time.py``. The first states are zero. Weights
     are those that the cell has when this is made.
     """
 
@@ -69,7 +72,12 @@ class Steps:
 
 def tuned_cell(cell: Recurrent) -> TunedCell:
     """The cell as NumPy's loop has it."""
-    return CELLS[cell.kind()](cell.hidden_size, cell.backend.xp)
+    return _tuned_cell(cell.kind(), cell.hidden_size)
+
+
+@lru_cache(maxsize=64)
+def _tuned_cell(kind: str, hidden_size: int) -> TunedCell:
+    return CELLS[kind](hidden_size, np)
 
 
 def projected(cell: Recurrent, x: Array) -> Array:
