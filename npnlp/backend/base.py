@@ -18,7 +18,7 @@ from npnlp.backend.operations import (
     LinearPasses,
     RecurrentPasses,
     WorkGraphs,
-)  # fmt: skip
+)
 from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random
 

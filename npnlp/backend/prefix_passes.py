@@ -8,12 +8,13 @@ arranged in prefix trees, and each prefix is computed once. The reference is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]
+from npnlp.backend.operations import Array
+
 Integers: TypeAlias = NDArray[np.integer]
 
 

@@ -24,7 +24,7 @@ def get_backend(name: str = "numpy") -> Backend:
     if name == "reference":
         return ReferenceBackend()
     require_known("backend", name, BACKEND_NAMES)
-    if name in ("numba", "scipy"):
+    if name == "numba":
         return _numba()
     from npnlp.backend.cuda.backend import CupyBackend  # importing CuPy takes a second: only here
 

@@ -50,7 +50,7 @@ Floats = NDArray[np.float64]
 Several = tuple[Floats, ...]
 Parts = dict[str, Floats]
 Formula = Callable[[Several, Several, Several], Parts]
-Derivatives = Callable[[Several, Several], tuple[Several, Several]]
+Derivatives = Callable[[Cell, Several, Several], tuple[Several, Several]]
 
 
 def elman(slopes: Several, carried: Several, weights: Several) -> Parts:
@@ -92,13 +92,15 @@ def lstm(slopes: Several, carried: Several, weights: Several) -> Parts:
     }
 
 
-def slopes_of_elman(states: Several, memory: Several) -> tuple[Several, Several]:
-    """``F = phi'(a)`` of tanh."""
+def slopes_of_elman(layer: Cell, states: Several, memory: Several) -> tuple[Several, Several]:
+    """``F = phi'(a)``: of tanh ``1 - h^2``, of ReLU 1 where ``h > 0``, else 0."""
+    if isinstance(layer, Elman) and layer.nonlinearity == "relu":
+        return (np.sign(states[0]),), ()
     (h,) = states
     return (1 - h * h,), ()
 
 
-def slopes_of_gru(states: Several, memory: Several) -> tuple[Several, Several]:
+def slopes_of_gru(layer: Cell, states: Several, memory: Several) -> tuple[Several, Several]:
     """``F_r, F_z, F_q`` and ``dh/da_n``; and z."""
     (h,), ((r, z, n), q) = states, memory
     d_n = (1 - z) * (1 - n * n)
@@ -107,13 +109,15 @@ def slopes_of_gru(states: Several, memory: Several) -> tuple[Several, Several]:
     return (d_q * q * (1 - r), (h - n) * (1 - z), d_q, d_n), (z,)
 
 
-def slopes_of_gru_reset_before(states: Several, memory: Several) -> tuple[Several, Several]:
+def slopes_of_gru_reset_before(
+    layer: Cell, states: Several, memory: Several
+) -> tuple[Several, Several]:
     """``F_r = dm/da_r, F_z, F_n``; and z, r."""
     (h,), ((r, z, n), m) = states, memory
     return (m * (1 - r), (h - n) * (1 - z), (1 - z) * (1 - n * n)), (z, r)
 
 
-def slopes_of_lstm(states: Several, memory: Several) -> tuple[Several, Several]:
+def slopes_of_lstm(layer: Cell, states: Several, memory: Several) -> tuple[Several, Several]:
     """``F_i, F_f, F_g = dc/da`` and ``F_o = dh/da_o``; and s, f."""
     (h, c), ((i, f, g, o), tanh_c) = states, memory
     # c - i g is f c_before
@@ -190,9 +194,7 @@ def steps_of(layer: Cell, cache: RecurrentCache) -> Steps:
         )
     host = layer.backend.to_numpy
     states, memory = tuple(map(host, cache.states)), tuple(map(host, cache.memory))
-    slopes, carried = slopes_of(states, memory)
-    if isinstance(layer, Elman) and layer.nonlinearity == "relu":
-        slopes = (np.sign(states[0]),)
+    slopes, carried = slopes_of(layer, states, memory)
     return Steps(formula, slopes, carried, gate_blocks(layer))
 
 

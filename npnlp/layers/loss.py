@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array
+from npnlp.backend.operations import CrossEntropyPasses
 from npnlp.errors import InputError
 from npnlp.layers.base import Layer, LayerOptions
 from npnlp.summary import summarized
@@ -75,8 +76,7 @@ class SoftmaxCrossEntropy(Layer):
 
     def forward(self, logits: Array, targets: Array) -> tuple[Array, CrossEntropyCache]:
         """The loss (no axes) of ``logits (B, C)`` at ``targets (B,)`` integers in ``[0, C)``."""
-        passes = self.backend.cross_entropy_passes(logits.dtype) or RowLosses(self.backend.xp)
-        probabilities, losses = passes.forward(logits, targets)  # (1), (2), (3)
+        probabilities, losses = self._of_rows(logits).forward(logits, targets)  # (1), (2), (3)
         weights, weight_sum = None, len(targets)
         if self.class_weights is not None:
             weights = self.class_weights.take(targets)
@@ -91,9 +91,12 @@ class SoftmaxCrossEntropy(Layer):
         d_losses = d_loss / cache.weight_sum  # undoes (5)
         if cache.weights is not None:
             d_losses = d_losses * cache.weights  # undoes (4)
-        passes = self.backend.cross_entropy_passes(cache.probabilities.dtype)
-        passes = passes or RowLosses(self.backend.xp)
-        return passes.backward(d_losses, cache.probabilities, cache.targets)  # undoes (3), (2), (1)
+        rows = self._of_rows(cache.probabilities)
+        return rows.backward(d_losses, cache.probabilities, cache.targets)  # undoes (3), (2), (1)
+
+    def _of_rows(self, like: Array) -> CrossEntropyPasses:
+        """The losses of each row: those of the backend where it has such passes."""
+        return self.backend.cross_entropy_passes(like.dtype) or RowLosses(self.backend.xp)
 
 
 @summarized

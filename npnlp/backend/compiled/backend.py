@@ -27,7 +27,7 @@ from npnlp.backend.operations import (
     Learned,
     LinearPasses,
     RecurrentPasses,
-)  # fmt: skip
+)
 from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random, keep_threshold
 from npnlp.backend.threads import THREAD_VARIABLES, threads_now

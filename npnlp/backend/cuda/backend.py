@@ -26,7 +26,7 @@ from npnlp.backend.operations import (
     CrossEntropyPasses,
     RecurrentPasses,
     WorkGraphs,
-)  # fmt: skip
+)
 from npnlp.backend.random import Random, keep_threshold
 from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.errors import DeviceError
@@ -188,7 +188,8 @@ class KernelCrossEntropy:
         kernel = self.kernels.get("softmax.cu", "softmax_losses", real_option(logits.dtype))
         places = xp.ascontiguousarray(targets, dtype=np.int64)
         arguments = (logits, places, probabilities, losses, np.int32(logits.shape[1]))
-        kernel((len(logits),), (SOFTMAX_THREADS,), arguments)
+        if logits.size:
+            kernel((len(logits),), (SOFTMAX_THREADS,), arguments)
         return probabilities, losses
 
     def backward(self, d_losses: Array | float, probabilities: Array, targets: Array) -> Array:
@@ -206,7 +207,8 @@ class KernelCrossEntropy:
             probabilities, xp.ascontiguousarray(targets, dtype=np.int64), scales, stride, scale,
             d_logits, np.int64(d_logits.size), columns,
         )  # fmt: skip
-        kernel(*_grid(d_logits.size), arguments)
+        if d_logits.size:
+            kernel(*_grid(d_logits.size), arguments)
         return d_logits  # type: ignore[no-any-return]
 
 

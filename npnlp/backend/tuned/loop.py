@@ -19,7 +19,7 @@ from npnlp.backend.operations import (
     Rows,
     States,
     Weights,
-)  # fmt: skip
+)
 from npnlp.backend.tuned import blocks
 from npnlp.backend.tuned.cell import TunedCell
 from npnlp.backend.tuned.elman import Elman, ReLUElman
@@ -31,7 +31,7 @@ from npnlp.backend.tuned.products import (
     forward_product,
     nowhere,
     zeros_before,
-)  # fmt: skip
+)
 
 CELLS: dict[str, type[TunedCell]] = {
     "elman_tanh": Elman, "elman_relu": ReLUElman, "gru": GRU, "gru_reset_before": GRUResetBefore,

@@ -25,7 +25,7 @@ from npnlp.backend.operations import (
     Rows,
     States,
     Weights,
-)  # fmt: skip
+)
 from npnlp.layers.recurrent.cell import Cell
 
 

@@ -137,6 +137,15 @@ def test_softmax_equals_numpy(
     assert set(shim.kernels.launched) == {"softmax_losses", "softmax_losses_backward"}
 
 
+def test_softmax_of_no_rows_launches_nothing(shim: CupyOnShim) -> None:
+    logits, targets = np.zeros((0, 18), dtype=np.float32), np.zeros(0, dtype=np.int64)
+    passes = cross_entropy(shim, logits)
+    probabilities, losses = passes.forward(logits, targets)
+    assert passes.backward(1.0, probabilities, targets).shape == (0, 18)
+    assert losses.shape == (0,)
+    assert shim.kernels.launched == []
+
+
 def test_softmax_of_logits_that_are_not_finite_is_not_finite(shim: CupyOnShim) -> None:
     logits = np.zeros((3, 18), dtype=np.float32)
     logits[0, 3], logits[1, 3], logits[2, 0] = np.nan, np.inf, 1e30
