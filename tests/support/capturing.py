@@ -62,7 +62,9 @@ class Device:
 
     def make(self, call: Callable[[], Any], inputs: Any = (), fills: bool = True) -> Any:
         """Something that makes an array, unless it is a view of what was given."""
-        result = call()
+        # In a capture the result counts for its shape alone: what it is made of is not there yet.
+        with np.errstate() if self.tape is None else np.errstate(all="ignore"):
+            result = call()
         if isinstance(result, tuple):
             raise TypeError("several results are not supported")
         result = np.asarray(result)
