@@ -52,23 +52,24 @@ def kill_at(scenario: Scenario, number: int, moment: str | int) -> None:
     assert forked(play) == -signal.SIGKILL
 
 
-def at_every_operation(scenario: Scenario, every: bool) -> Counter[str]:
-    """Kill at every operation; resume from every state that is left (``every``: every time)."""
+def at_every_operation(scenario: Scenario, every: bool, one_in: int) -> Counter[str]:
+    """Kill at one in so many points; resume from every state that is left, or ``every`` time."""
     counts: Counter[str] = Counter()
     seen = set()
-    for operation in scenario.operations:
-        for moment in moments(operation):
-            scenario.begin()
-            kill_at(scenario, operation.number, moment)
-            left = contents(scenario.case.folder)
-            expected = scenario.expected(operation.number + (moment == "after"))
-            assert settled(left) == expected, (operation, moment)
-            counts["points"] += 1
-            state = (tuple(sorted(expected.items())), len(left) - len(expected))
-            if every or state not in seen:
-                scenario.check_resumed()
-                counts["resumed"] += 1
-            seen.add(state)
+    points = [(operation, moment) for operation in scenario.operations
+              for moment in moments(operation)]  # fmt: skip
+    for operation, moment in points[::one_in]:
+        scenario.begin()
+        kill_at(scenario, operation.number, moment)
+        left = contents(scenario.case.folder)
+        expected = scenario.expected(operation.number + (moment == "after"))
+        assert settled(left) == expected, (operation, moment)
+        counts["points"] += 1
+        state = (tuple(sorted(expected.items())), len(left) - len(expected))
+        if every or state not in seen:
+            scenario.check_resumed()
+            counts["resumed"] += 1
+        seen.add(state)
     counts["operations"] = len(scenario.operations)
     return counts
 
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("scenarios", nargs="*", default=scenarios.NAMES)
     parser.add_argument("--every", action="store_true", help="resume after every point")
+    parser.add_argument("--one-in", type=int, default=1, help="kill at one in so many points")
     parser.add_argument("--in-place", action="store_true",
                         help="a planted mistake: files are written in place")  # fmt: skip
     parser.add_argument("--random", type=int, default=0, help="instead, so many random times")
@@ -141,7 +143,7 @@ def main() -> None:
         if options.random:
             counts = at_random(scenario, options.random)
         else:
-            counts = at_every_operation(scenario, options.every)
+            counts = at_every_operation(scenario, options.every, options.one_in)
         print(json.dumps({"scenario": name, **counts}), flush=True)
 
 

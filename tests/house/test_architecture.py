@@ -51,8 +51,6 @@ ROOMS: list[set[str]] = [
 ]
 GRAPH = graph_of(SOURCES)
 
-each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-
 
 def modules(source: str) -> set[str]:
     """The full name of every module that a file imports, wherever the import stands."""
@@ -61,6 +59,10 @@ def modules(source: str) -> set[str]:
 
 def outsiders(source: str) -> set[str]:
     return {module.split(".")[0] for module in modules(source)}
+
+
+#: The top-level packages that each file imports.
+OUTSIDERS = {path: outsiders(source) for path, source in SOURCES.items()}
 
 
 def test_every_part_has_its_place() -> None:
@@ -140,15 +142,9 @@ def test_a_circle_of_folders_would_be_found() -> None:
     assert circles(by_folder(graph, 2)) == [["backend/cuda", "backend/tuned"]]
 
 
-@each_file
-def test_cupy_is_imported_in_one_place_only(path: Path) -> None:
-    allowed = path.relative_to(ROOT).as_posix() == "backend/cuda/backend.py"
-    found = outsiders(path.read_text("utf-8")) & {"cupy", "cupyx", "cupy_backends"}
-    assert bool(found) == allowed
-
-
-#: Packages that npnlp does without; each is met in one file, to compare or to exchange.
+#: Packages that npnlp does without; each is met in one file, to compute, compare or exchange.
 PEERS = {
+    "cupy": "backend/cuda/backend.py",
     "torch": "exchange/torch_model.py",
     "onnx": "exchange/onnx_graph.py",
     "onnxruntime": "exchange/onnx_run.py",
@@ -156,32 +152,28 @@ PEERS = {
 }
 
 
-@each_file
-def test_a_peer_is_imported_in_one_place_only(path: Path) -> None:
-    here = path.relative_to(ROOT).as_posix()
-    found = outsiders(path.read_text("utf-8")) & PEERS.keys()
-    assert found == {peer for peer, place in PEERS.items() if place == here}
+def test_a_peer_is_imported_in_one_place_only() -> None:
+    found = {(peer, path) for path in SOURCES for peer in OUTSIDERS[path] & PEERS.keys()}
+    assert found == set(PEERS.items())
+    assert not [path for path in SOURCES if OUTSIDERS[path] & {"cupyx", "cupy_backends"}]
 
 
-@each_file
-def test_nothing_stored_is_ever_executed(path: Path) -> None:
-    tree = ast.parse(path.read_text("utf-8"))
+def test_nothing_stored_is_ever_executed() -> None:
     unsafe = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve"}
-    assert not outsiders(path.read_text("utf-8")) & unsafe
+    assert not [path for path in SOURCES if OUTSIDERS[path] & unsafe]
     forbidden = {"eval", "exec", "pickle", "allow_pickle", "__import__"}
-    for node in ast.walk(tree):
-        name = getattr(node, "id", getattr(node, "attr", getattr(node, "arg", None)))
-        # A PyTorch module is set to evaluation by a method of that name.
-        of_torch = path.name == "torch_model.py" and isinstance(node, ast.Attribute)
-        assert name not in forbidden - ({"eval"} if of_torch else set()), name
+    for path, source in SOURCES.items():
+        for node in ast.walk(ast.parse(source)):
+            name = getattr(node, "id", getattr(node, "attr", getattr(node, "arg", None)))
+            # A PyTorch module is set to evaluation by a method of that name.
+            of_torch = path == "exchange/torch_model.py" and isinstance(node, ast.Attribute)
+            assert name not in forbidden - ({"eval"} if of_torch else set()), (path, name)
 
 
-@each_file
-def test_files_are_short(path: Path) -> None:
-    assert len(path.read_text("utf-8").splitlines()) <= 300
+def test_files_are_short() -> None:
+    assert not [path for path, source in SOURCES.items() if len(source.splitlines()) > 300]
 
 
-COMPUTING = [ROOT / path for path in SOURCES if room_of(path) in {"layers", "models"}]
 HOST_SIDE = {
     "layers/base.py",
     "layers/flat.py",
@@ -192,10 +184,9 @@ HOST_SIDE = {
 }
 
 
-@pytest.mark.parametrize("path", COMPUTING, ids=lambda path: str(path.relative_to(ROOT)))
-def test_layers_compute_with_their_backend_only(path: Path) -> None:
-    uses_numpy = "numpy" in modules(path.read_text("utf-8"))
-    assert not uses_numpy or path.relative_to(ROOT).as_posix() in HOST_SIDE
+def test_layers_compute_with_their_backend_only() -> None:
+    computing = [path for path in SOURCES if room_of(path) in {"layers", "models"}]
+    assert {path for path in computing if "numpy" in modules(SOURCES[path])} == HOST_SIDE
 
 
 def test_the_classifier_takes_only_a_dtype_from_numpy() -> None:

@@ -64,12 +64,12 @@ def points(done: subprocess.CompletedProcess[str]) -> int:
 
 
 def test_a_kill_at_any_operation_loses_nothing(folder: Path) -> None:
-    """Before, within and after each of a run that goes on; the slow test has the other kinds."""
-    assert points(crash("kill", folder, "interrupted")) >= 150
+    """Of a run that goes on, at one in five points; the slow test has all, of every kind of run."""
+    assert points(crash("kill", folder, "interrupted", "--one-in", "5")) >= 30
 
 
 def test_a_kill_at_a_random_time_loses_nothing(folder: Path) -> None:
-    assert points(crash("kill", folder, "another run", "--random", "10")) == 10
+    assert points(crash("kill", folder, "another run", "--random", "5")) == 5
 
 
 def test_a_power_cut_at_any_operation_loses_nothing(folder: Path) -> None:
