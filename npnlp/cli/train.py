@@ -25,6 +25,7 @@ from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
 from npnlp.text.splits import SPLIT_BY
+from npnlp.training.applicable import require_applicable
 from npnlp.training.config import TrainingConfig
 from npnlp.training.interrupt import Interrupted
 from npnlp.training.ranks import Alone
@@ -68,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of matrix products, or auto: one, or all where a measurement finds them worth it; "
         "they decide the last bits (default: 1, or what OPENBLAS_NUM_THREADS says)")  # fmt: skip
     add_distributed(parser)
-    add("--quick", action="store_true", help="two epochs, to see that all works")
+    add("--quick", action="store_true", help="two epochs, unless --num-epochs is given")
     add("--quiet", action="store_true", help="print nothing on standard output, show no bars")
 
 
@@ -89,15 +90,12 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
         except OSError as error:
             raise OSError(error.errno, error.strerror, "standard output") from error
 
-    if options.recipe:
-        options = _with_recipe(options, say)
+    options = _complete(options, say)
     backend = get_backend(options.backend)
     if backend.reason:
         say(backend.reason)
     if options.resume and options.reload_from_files:
         raise InputError("--resume and --reload-from-files exclude each other; give one of them")
-    if options.quick:
-        vars(options).update(QUICK)
     config = TrainingConfig(**{name: getattr(options, name) for name in vars(DEFAULTS)})
     dataset = _dataset(options)
     training = Run.make(
@@ -163,24 +161,33 @@ def _threads(
     return nullcontext() if count is None else blas_threads(count)
 
 
-def _with_recipe(options: argparse.Namespace, say: Callable[[str], None]) -> argparse.Namespace:
-    """The options, with the recipe's values for the defaults."""
+def _complete(options: argparse.Namespace, say: Callable[[str], None]) -> argparse.Namespace:
+    """The options, with the values of ``--recipe`` and ``--quick`` for those not given.
+
+    Raises :class:`InputError` for one that is given and cannot apply.
+    """
     recipe = {
         "char_embedding_size" if name == "embedding_size" else name: value
-        for name, value in RECIPES[options.recipe].items()
+        for name, value in RECIPES.get(options.recipe, {}).items()
     }
-    options.parser.set_defaults(**recipe)
+    given = _given(options)
+    chosen = vars(options) | recipe | (QUICK if options.quick else {}) | given
+    require_applicable(given, chosen)
+    if options.recipe:
+        say(f"Recipe {options.recipe}:")
+    for name, value in recipe.items():
+        changed = "" if chosen[name] == value else f" (in the recipe: {value})"
+        say(f"  {name} = {chosen[name]}{changed}")
+    return argparse.Namespace(**chosen)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that stand on the command line."""
+    absent = object()
+    blank = argparse.Namespace(**dict.fromkeys(vars(options), absent))  # so no default is set
     command = options.arguments.index("train")
-    again: argparse.Namespace = options.parser.parse_args(options.arguments[command + 1 :])
-    if again.quick:
-        vars(again).update(QUICK)
-    say(f"Recipe {options.recipe}:")
-    for name in recipe:
-        changed = (
-            "" if getattr(again, name) == recipe[name] else f" (in the recipe: {recipe[name]})"
-        )
-        say(f"  {name} = {getattr(again, name)}{changed}")
-    return again
+    again = options.parser.parse_args(options.arguments[command + 1 :], blank)
+    return {name: value for name, value in vars(again).items() if value is not absent}
 
 
 def _dataset(options: argparse.Namespace) -> SurnameDataset:

@@ -31,10 +31,12 @@ class SurnameClassifierEstimator:
 
     Parameters are kept as they are given and looked at by ``fit``, as scikit-learn asks; so
     ``clone``, ``Pipeline``, ``cross_val_score`` and ``GridSearchCV`` take it. Those of the model
-    are :class:`ClassifierConfig`'s, those of training :class:`TrainingConfig`'s, and:
+    are :class:`ClassifierConfig`'s, those of training :class:`TrainingConfig`'s. None is "not
+    given": the recipe's value, or else the default there. One that is given and cannot apply, such
+    as ``reset`` without a GRU, is refused by ``fit``. ``clip_norm="none"`` clips nothing, where a
+    recipe would. Besides:
 
-    - ``recipe``: a name of :data:`npnlp.training.recipes.RECIPES`, whose settings stand
-      for all that are not given;
+    - ``recipe``: a name of :data:`npnlp.training.recipes.RECIPES`;
     - ``validation_fraction``: the fraction of each class that is held out, to find the best epoch
       and to stop early; with 0 all rows are trained on, and their own loss is watched;
     - ``backend``: ``"numpy"``, ``"cupy"``, ``"numba"`` or ``"auto"``;
@@ -48,27 +50,27 @@ class SurnameClassifierEstimator:
     """
 
     recipe: str | None = None
-    cell: str = "elman"
-    num_layers: int = 1
-    bidirectional: bool = False
-    pooling: str = "last"
-    embedding_size: int = 100
-    rnn_hidden_size: int = 64
-    dropout: float = 0.5
-    rnn_dropout: float = 0.0
-    variational: bool = False
-    nonlinearity: str = "tanh"
-    reset: str = "after"
+    cell: str | None = None
+    num_layers: int | None = None
+    bidirectional: bool | None = None
+    pooling: str | None = None
+    embedding_size: int | None = None
+    rnn_hidden_size: int | None = None
+    dropout: float | None = None
+    rnn_dropout: float | None = None
+    variational: bool | None = None
+    nonlinearity: str | None = None
+    reset: str | None = None
     forget_bias: float | None = None
-    num_heads: int = 4
-    num_epochs: int = 100
-    learning_rate: float = 1e-3
-    batch_size: int = 64
-    early_stopping_criteria: int = 5
-    class_weights: str = "none"
-    optimizer: str = "adam"
-    momentum: float = 0.0
-    clip_norm: float | None = None
+    num_heads: int | None = None
+    num_epochs: int | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    early_stopping_criteria: int | None = None
+    class_weights: str | None = None
+    optimizer: str | None = None
+    momentum: float | None = None
+    clip_norm: float | str | None = None
     validation_fraction: float = 0.1
     backend: str = "numpy"
     random_state: Any = 1337

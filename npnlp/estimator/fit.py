@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from npnlp.errors import InputError, require_known
 from npnlp.estimator.given import plain, seed_of
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SequenceVocabulary, SurnameDataset, SurnameVectorizer, Vocabulary
+from npnlp.training.applicable import require_applicable
 from npnlp.training.config import TrainingConfig
 from npnlp.training.recipes import RECIPES
 from npnlp.training.trainer import Trainer
@@ -40,7 +41,7 @@ def fit_model(
     Raises :class:`InputError` for a parameter that is not what it has to be, and
     :class:`DivergenceError` where a number is not finite.
     """
-    given = _with_recipe({name: plain(value) for name, value in params.items()})
+    given = _completed({name: plain(value) for name, value in params.items()})
     config = _training_config(given)
     held = held_out(targets, given["validation_fraction"], Random(config.seed, "validation"))
     dataset = _dataset(names, labels, targets, held)
@@ -69,21 +70,23 @@ def _training_config(given: Mapping[str, Any]) -> TrainingConfig:
     return TrainingConfig(**{name: values[name] for name in names})
 
 
-def _with_recipe(given: dict[str, Any]) -> dict[str, Any]:
-    """The parameters, with the recipe's values for those that have their defaults.
+def _completed(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters, with the recipe's values, or else the defaults, for those that are None.
 
-    Raises :class:`InputError` for a recipe that is not known.
+    Raises :class:`InputError` for a recipe that is not known, and for a parameter that is given and
+    cannot apply.
     """
-    name = given.get("recipe")
-    if name is None:
-        return given
-    require_known("recipe", name, RECIPES)
-    defaults = {f.name: f.default for kind in (ClassifierConfig, TrainingConfig)
-                for f in fields(kind)}  # fmt: skip
-    recipe = RECIPES[name]
-    chosen = {key: value for key, value in given.items()
-            if key not in recipe or value != defaults[key]}  # fmt: skip
-    return {**recipe, **chosen}
+    given = {name: value for name, value in params.items() if value is not None}
+    recipe = given.get("recipe")
+    if recipe is not None:
+        require_known("recipe", recipe, RECIPES)
+    defaults = {field.name: field.default for kind in (ClassifierConfig, TrainingConfig)
+                for field in fields(kind) if field.default is not MISSING}  # fmt: skip
+    chosen = {**params, **defaults, **RECIPES.get(recipe or "", {}), **given}
+    require_applicable(given, chosen)
+    if chosen["clip_norm"] == "none":
+        chosen["clip_norm"] = None
+    return chosen
 
 
 def held_out(targets: NDArray[np.int64], fraction: float, random: Random) -> NDArray[np.bool_]:

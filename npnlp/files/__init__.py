@@ -11,6 +11,7 @@ from npnlp.files.writing import (
     write_atomic,
     write_csv,
     write_json,
+    write_parts,
     write_table,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "write_atomic",
     "write_csv",
     "write_json",
+    "write_parts",
     "write_table",
 ]

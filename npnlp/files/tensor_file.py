@@ -1,16 +1,19 @@
-"""Reading safetensors files: a length, a header in JSON, and the bytes of the tensors.
+"""Reading and writing safetensors files: a length, a header in JSON, and the bytes of the tensors.
 
 Every number of the header is held against the file before anything is allocated for it, and what
 is read is numbers and text. ``safetensors`` itself would read the same, but says less of what is
 wrong, takes the second of two entries of one name, and maps the file, so that one which another
-program cuts short meanwhile ends the process. The format: https://github.com/huggingface/safetensors
+program cuts short meanwhile ends the process. Writing, it has the whole file in memory, twice; the
+bytes that are written here are the same. The format: https://github.com/huggingface/safetensors
 """
 
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,9 @@ DTYPES = {
     "BOOL": "?", "U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I8": "i1", "I16": "<i2",
     "I32": "<i4", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
 }  # fmt: skip
+
+#: A file's tensors are in this order of their types, and by name: wide numbers stay aligned.
+ORDER = ("U64", "I64", "F64", "F32", "U32", "I32", "F16", "U16", "I16", "I8", "U8", "BOOL")
 
 Entry = tuple[int, int, str, np.dtype[Any], tuple[int, ...]]
 
@@ -54,6 +60,25 @@ def read_tensor_file(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[st
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except InputError as error:
         raise InputError(f"{path}: not a readable safetensors file: {error}") from error
+
+
+def tensor_file_parts(
+    tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+) -> list[bytes | memoryview]:
+    """What a file of contiguous ``tensors`` is made of: its length and header, then their bytes."""
+    codes = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+    place = {name: (ORDER.index(codes[tensor.dtype]), name) for name, tensor in tensors.items()}
+    header: dict[str, Any] = {METADATA: dict(metadata)}
+    end = 0
+    for name in sorted(tensors, key=place.__getitem__):
+        tensor = tensors[name]
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": codes[tensor.dtype], "shape": list(tensor.shape),
+                        "data_offsets": [start, end]}  # fmt: skip
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    data = [tensors[name].reshape(-1).view(np.uint8).data for name in header if name != METADATA]
+    return [len(text).to_bytes(8, "little") + text, *data]
 
 
 def _header(file: io.BufferedReader, size: int) -> tuple[dict[str, Any], int]:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError, short
-from npnlp.files import write_atomic
+from npnlp.files import write_parts
 from npnlp.files.plain_json import parse_json, require_version
-from npnlp.files.tensor_file import LARGEST_HEADER, read_tensor_file
+from npnlp.files.tensor_file import LARGEST_HEADER, read_tensor_file, tensor_file_parts
 
 FORMAT_VERSION = 1
 #: One entry of the metadata holds all as JSON: the order of several would vary from run to run.
@@ -31,15 +30,17 @@ def save_tensors(
     ``kind`` says what the file is, so that one cannot be taken for another. Raises
     :class:`InputError`, with the old file as it was, where :func:`load_tensors` would refuse it.
     """
-    # safetensors writes the memory of a non-contiguous array as if it were contiguous.
-    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    contiguous = {
+        name: np.asarray(tensor, tensor.dtype.newbyteorder("<"), order="C")
+        for name, tensor in tensors.items()
+    }
     described = {"format": kind, "format_version": FORMAT_VERSION, **values}
     metadata = {ENTRY: json.dumps(described, ensure_ascii=False)}
-    content = safetensors.numpy.save(contiguous, metadata=metadata)
-    length = int.from_bytes(content[:8], "little")
+    header, *data = tensor_file_parts(contiguous, metadata)
+    length = len(header) - 8
     if length > LARGEST_HEADER:
         raise InputError(f"{path}: a header of {length:,} bytes; the limit is {LARGEST_HEADER:,}")
-    write_atomic(path, content)
+    write_parts(path, [header, *data])
 
 
 def load_tensors(path: str | Path, kind: str) -> tuple[State, dict[str, Any]]:

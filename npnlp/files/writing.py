@@ -24,6 +24,8 @@ else:
 
 #: What the content is written to before it is renamed; nobody else gives such names.
 TEMPORARY = re.compile(r"\.npnlp-[0-9a-f]{16}\.tmp")
+#: Bytes that are written at a time, where a file is made of many small parts.
+PART = 2**16
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
@@ -54,12 +56,28 @@ def replacing(path: str | Path) -> Iterator[Callable[[bytes], None]]:
         yield write
 
 
+def write_parts(path: str | Path, parts: Iterable[bytes | memoryview]) -> None:
+    """:func:`write_atomic` of ``parts``, which need not be in memory all at a time."""
+    with _replaced(Path(path)) as write:
+        gathered = bytearray()
+        for part in parts:
+            if len(gathered) + len(part) > PART:
+                write(gathered)
+                gathered = bytearray()
+            if len(part) > PART:
+                write(part)
+            else:
+                gathered += part
+        if gathered:
+            write(gathered)
+
+
 @contextlib.contextmanager
-def _replaced(path: Path) -> Iterator[Callable[[bytes], None]]:
+def _replaced(path: Path) -> Iterator[Callable[[bytes | bytearray | memoryview], None]]:
     temporary = path.with_name(f".npnlp-{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
-    def write(data: bytes) -> None:
+    def write(data: bytes | bytearray | memoryview) -> None:
         with _naming(path):
             _write_all(descriptor, data)
 
@@ -84,7 +102,7 @@ def _replaced(path: Path) -> Iterator[Callable[[bytes], None]]:
         _flush_folder(path.parent)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(descriptor, left) :]

@@ -10,7 +10,7 @@ import numpy as np
 from npnlp.backend import Backend
 from npnlp.classifier.evaluation import Evaluation
 from npnlp.classifier.flow import write_flow
-from npnlp.files import write_atomic, write_json, write_table
+from npnlp.files import write_json, write_table
 from npnlp.runs.card import write_card
 from npnlp.runs.run import Run
 from npnlp.version import __version__
@@ -34,7 +34,7 @@ def write_report(run: Run, evaluations: Mapping[str, Evaluation]) -> None:
     with run.lock:
         run.lock.require()
         _write_metrics(run, evaluations, made_with)
-        write_atomic(run.save_dir / "history.csv", run.trainer.progress.history.to_csv())
+        run.trainer.progress.history.write_csv(run.save_dir / "history.csv")
         write_flow(run.save_dir / "gradient_flow.csv", run.trainer.flow, run.trainer.flow_layers)
         write_card(run.save_dir / "MODEL_CARD.md", run, evaluations, made_with)
         names = run.dataset.get_vectorizer().nationality_vocab.tokens

@@ -14,7 +14,6 @@ from npnlp.classifier.evaluation import Evaluation, evaluate
 from npnlp.diagnosis.finding import examine, named
 from npnlp.diagnosis.replay import write_replay
 from npnlp.errors import DivergenceError, InputError
-from npnlp.files import write_atomic
 from npnlp.files.folder_lock import NAME as LOCK_FILE
 from npnlp.files.folder_lock import FolderLock
 from npnlp.runs.bars import progress_bars
@@ -118,7 +117,7 @@ class Run:
                 self.classifier.save(self.model_file)
             save_checkpoint(self.checkpoint_file, trainer, settings)
             if trainer.progress.history:
-                write_atomic(self.save_dir / "history.csv", trainer.progress.history.to_csv())
+                trainer.progress.history.write_csv(self.save_dir / "history.csv")
 
         with self.lock:
             save()

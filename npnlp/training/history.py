@@ -5,14 +5,16 @@ A long run stays small: a number takes 8 bytes here, a tenth of what it takes in
 
 from __future__ import annotations
 
-import io
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from npnlp.files import write_parts
 
 #: Columns of whole numbers.
 WHOLE = ("epoch",)
@@ -61,13 +63,15 @@ class History:
         """All numbers ``(rows, columns)``."""
         return np.array(self._numbers).reshape(len(self), len(self.columns))
 
-    def to_csv(self) -> bytes:
-        """The rows as CSV with every digit of a float, made row by row to save memory."""
-        text = io.BytesIO()
-        text.write(",".join(self.columns).encode() + b"\n")
+    def csv_parts(self) -> Iterator[bytes]:
+        """The rows as CSV with every digit of a float, one at a time to save memory."""
+        yield ",".join(self.columns).encode() + b"\n"
         for row in self:
-            text.write(",".join(map(repr, row.values())).encode() + b"\n")
-        return text.getvalue()
+            yield ",".join(map(repr, row.values())).encode() + b"\n"
+
+    def write_csv(self, path: Path) -> None:
+        """Replace ``path`` by the rows as CSV, in one step."""
+        write_parts(path, self.csv_parts())
 
     def to_tensor(self) -> tuple[NDArray[np.float64], dict[str, Any]]:
         """The table without the clock's columns, and those and the names as plain values.
@@ -81,7 +85,7 @@ class History:
             for place, name in enumerate(self.columns)
             if name in CLOCK
         }
-        return table[:, stored], {"columns": list(self.columns), **clock}
+        return table.take(stored, axis=1), {"columns": list(self.columns), **clock}
 
     @classmethod
     def from_tensor(cls, tensor: NDArray[Any], values: Mapping[str, Any]) -> History:

@@ -112,11 +112,11 @@ def kill_after(scenario: Scenario, seconds: float) -> bool:
 
 
 @contextmanager
-def written_in_place(path: Path) -> Iterator[Callable[[bytes], None]]:
+def written_in_place(path: Path) -> Iterator[Callable[[bytes | bytearray | memoryview], None]]:
     """What must not be done."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
 
-    def write(data: bytes) -> None:
+    def write(data: bytes | bytearray | memoryview) -> None:
         os.write(descriptor, data)
 
     yield write

@@ -146,12 +146,36 @@ OWN = {"recipe", "validation_fraction", "backend", "random_state", "verbose"}
 
 
 def test_every_setting_is_a_parameter_or_left_out_knowingly() -> None:
-    settings = {f.name: f.default for kind in (ClassifierConfig, TrainingConfig)
-                for f in fields(kind)}  # fmt: skip
+    settings = {f.name for kind in (ClassifierConfig, TrainingConfig) for f in fields(kind)}
     params = SurnameClassifierEstimator().get_params()
-    assert set(params) - OWN <= set(settings), "a parameter that nothing reads"
-    assert set(settings) - set(params) <= DECIDED | LEFT_OUT, "a setting that cannot be set"
-    assert all(params[name] == settings[name] for name in set(params) - OWN), "another default"
+    assert set(params) - OWN <= settings, "a parameter that nothing reads"
+    assert settings - set(params) <= DECIDED | LEFT_OUT, "a setting that cannot be set"
+    assert all(params[name] is None for name in set(params) - OWN), "given before it is"
+
+
+def test_a_recipe_stands_for_what_is_not_given_alone() -> None:
+    """A default that is given is used: a grid over cells has several models."""
+
+    def config(**given: Any) -> ClassifierConfig:
+        return tiny(recipe="wide", num_epochs=1, **given).fit(NAMES, LABELS).model_.config
+
+    assert config().cell == "gru"
+    assert config(cell="elman").cell == "elman"
+    assert config(pooling="last", bidirectional=False).features < config().features
+
+
+def test_clipping_may_be_left_out_of_a_recipe() -> None:
+    fitted = [tiny(recipe="wide", num_epochs=2, clip_norm=clip).fit(NAMES, LABELS)
+              for clip in (None, "none", 1.0)]  # fmt: skip
+    recipe, without, one = (found.predict_proba(NAMES) for found in fitted)
+    np.testing.assert_array_equal(recipe, one)
+    assert not np.array_equal(recipe, without)
+
+
+@pytest.mark.parametrize("idle", [{"reset": "before"}, {"momentum": 0.9}, {"num_heads": 4}])
+def test_a_parameter_that_cannot_apply_is_refused(idle: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"{next(iter(idle))} is .*; leave it out"):
+        tiny(**idle).fit(NAMES, LABELS)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npnlp.errors import InputError
-from npnlp.files import write_atomic, write_csv, write_json
+from npnlp.files import write_atomic, write_csv, write_json, write_parts
+from npnlp.files.tensor_file import DTYPES, tensor_file_parts
 from npnlp.files.tensors import FORMAT_VERSION, load_tensors, save_tensors
 
 KIND = "npnlp test"
@@ -191,14 +192,31 @@ def test_a_transposed_tensor_comes_back_bit_for_bit(tmp_path: Path) -> None:
         assert np.array_equal(tensors[name], view)
 
 
-def test_safetensors_itself_would_mix_up_a_transpose() -> None:
-    """Why the check above is there; should this fail, ``ascontiguousarray`` may go."""
-    matrix = np.arange(12, dtype=np.float32).reshape(3, 4).T
-    try:
-        back = safetensors.numpy.load(safetensors.numpy.save({"t": matrix}))["t"]
-    except ValueError:
-        return  # a later version may refuse instead
-    assert not np.array_equal(back, matrix)
+def test_the_bytes_are_those_that_safetensors_writes() -> None:
+    """Of all types, in its order; of no rows, of no axes; and of text that JSON escapes."""
+    tensors: dict[str, Any] = {}
+    for place, dtype in enumerate(DTYPES.values()):
+        tensors[f"x{place}"] = np.arange(6).reshape(2, 3).astype(dtype)
+        tensors[f"a{place}"] = np.zeros((0, 2), dtype)
+        tensors[f"\u00e9.{place}"] = np.array(1, dtype)
+    metadata = {"npnlp": '{"a": "\x01\x7f\n\\\u2028\u00e9"}'}
+    parts = tensor_file_parts(tensors, metadata)
+    assert b"".join(parts) == safetensors.numpy.save(tensors, metadata=metadata)
+
+
+def test_parts_are_written_in_order_and_whole(tmp_path: Path) -> None:
+    parts = [b"a" * 10, b"b" * 70_000, b"", b"c" * 40_000, b"d" * 40_000, b"e"]
+    write_parts(tmp_path / "file", iter(parts))
+    assert (tmp_path / "file").read_bytes() == b"".join(parts)
+
+    def broken() -> Iterator[bytes]:
+        yield b"x" * 100_000
+        raise EOFError
+
+    with pytest.raises(EOFError):
+        write_parts(tmp_path / "file", broken())
+    assert (tmp_path / "file").read_bytes() == b"".join(parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

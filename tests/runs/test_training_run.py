@@ -244,9 +244,12 @@ def test_inverse_and_balanced_weights_are_the_same_to_the_loss(tmp_path: Path) -
     assert not np.allclose(inverse, plain, rtol=1e-4)
 
 
-def test_quick_is_two_epochs(tmp_path: Path) -> None:
-    assert train_small(tmp_path / "run", "--quick", epochs=50) == 0
-    assert len(history_of(tmp_path / "run")) == 2
+def test_quick_is_two_epochs_or_as_many_as_are_asked_for(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "small.csv")
+    for options, epochs in (((), 2), (("--num-epochs", "3"), 3)):
+        assert run_main("train", "--surname-csv", table, "--save-dir", tmp_path / str(epochs),
+                        "--quick", "--quiet", *SMALL, *options) == 0  # fmt: skip
+        assert len(history_of(tmp_path / str(epochs))) == epochs
 
 
 def test_out_is_another_name_of_save_dir(tmp_path: Path) -> None:

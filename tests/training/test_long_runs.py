@@ -132,7 +132,7 @@ def test_memory_hardly_grows_over_1000_epochs(tmp_path: Path) -> None:
     before, after = seen["before"], seen["after"]
     assert after["handles"] == before["handles"]
     # What Python holds grows by 0.4 % of this; what it writes anew each epoch leaves the rest.
-    assert after["resident"] < 1.03 * before["resident"], (before, after)
+    assert after["resident"] < 1.01 * before["resident"], (before, after)
     assert seen["files"]["history.csv"] < 500 * 1000
     assert seen["files"]["last.safetensors"] < 600_000
 
@@ -166,7 +166,7 @@ def test_a_history_comes_back_from_its_tensor(count: int) -> None:
     back = History.from_tensor(tensor, values)
     assert back == history == rows_of(count)
     assert [type(row["epoch"]) for row in back] == [int] * count
-    assert back.to_csv() == history.to_csv()
+    assert list(back.csv_parts()) == list(history.csv_parts())
 
 
 def test_the_tensor_of_a_history_has_no_times() -> None:

@@ -35,8 +35,9 @@ from tests.support.tables import (
 Capture = pytest.CaptureFixture[str]
 WIDE = RECIPES["wide"]
 #: So small that an epoch takes a tenth of a second; the parts are all there.
-TINY = ("--char-embedding-size", "6", "--rnn-hidden-size", "6", "--ngram-size", "4",
-        "--batch-size", "16", "--seed", "5")  # fmt: skip
+SIZES = ("--char-embedding-size", "6", "--rnn-hidden-size", "6", "--batch-size", "16",
+         "--seed", "5")  # fmt: skip
+TINY = (*SIZES, "--ngram-size", "4")
 TINY_SHAPE = {"embedding_size": 6, "rnn_hidden_size": 6, "ngram_size": 4}
 #: Fields of the run, not of the model.
 TRAINING = set(TrainingConfig.__dataclass_fields__)
@@ -56,7 +57,7 @@ def train(folder: Path, *options: str | Path, recipe: bool = True, tiny: bool = 
     if not table.exists():
         write_table(table, rows_with_repeats())
     named = ("--recipe", "wide") if recipe else ()
-    sizes = TINY if tiny else ()
+    sizes = (TINY if recipe else SIZES) if tiny else ()
     return run_main("train", "--surname-csv", table, "--save-dir", folder, *named, *sizes, *options)
 
 
@@ -323,7 +324,7 @@ TOGETHER: list[tuple[tuple[str, ...], str]] = [
     (("--class-weights", "balanced", "--consistency", "1"), "class_weights 'balanced'"),
     (("--class-weights", "inverse", "--merge-repeats"), "class_weights 'inverse'"),
     (("--class-weights", "inverse", "--logit-adjustment", "1"), "class_weights 'inverse'"),
-    (("--optimizer", "sgd", "--weight-decay", "0.1"), "weight_decay is 0.1; only adam"),
+    (("--optimizer", "sgd", "--weight-decay", "0.1"), "weight_decay is 0.1, but only adam"),
     (("--cell", "transformer", "--num-heads", "5"), "num_heads is 5"),
     (("--ngram-orders", "8", "--cell", "gru", "--num-layers", "0"), "num_layers"),
 ]
@@ -338,6 +339,36 @@ def test_options_that_do_not_go_together_are_one_line(
     assert printed.out == ""
     refusal(printed.err, "npnlp train:", says)
     assert not (tmp_path / "run").exists()
+
+
+#: Options that could change nothing.
+IDLE = [
+    ("--nonlinearity", "relu", "--cell", "gru"), ("--reset", "before"), ("--reset", "after"),
+    ("--forget-bias", "1"), ("--num-heads", "2"), ("--rnn-dropout", "0.2"),
+    ("--rnn-dropout", "0.2", "--cell", "lstm"), ("--variational",),
+    ("--variational", "--num-layers", "2"),
+    ("--variational", "--cell", "transformer", "--rnn-dropout", "0.1"), ("--ngram-size", "3"),
+    ("--ngram-dropout", "0.1"), ("--momentum", "0.9"), ("--beta2", "0.9", "--optimizer", "sgd"),
+    ("--weight-decay", "0.1", "--optimizer", "sgd"), ("--warm-up", "0.3"),
+    ("--early-stopping-criteria", "3", "--schedule", "onecycle"),
+    ("--warm-up", "0.1", "--recipe", "wide", "--schedule", "plateau"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", IDLE, ids=" ".join)
+def test_an_option_that_cannot_apply_is_refused(
+    tmp_path: Path, options: tuple[str, ...], capsys: Capture
+) -> None:
+    assert train(tmp_path / "run", *options, recipe=False) == 2
+    name = options[0].removeprefix("--").replace("-", "_")
+    refusal(capsys.readouterr().err, "npnlp train:", f"{name} is ", ", but ", "; leave it out")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_recipe_brings_and_what_is_off_may_be_idle(tmp_path: Path) -> None:
+    """The recipe's ``warm_up`` goes with its schedule; a momentum of 0 is none."""
+    options = ("--schedule", "plateau", "--momentum", "0", "--no-variational", "--quick")
+    assert train(tmp_path / "run", *options, "--quiet") == 0
 
 
 def test_class_weights_do_not_go_with_the_recipe(tmp_path: Path, capsys: Capture) -> None:
