@@ -11,7 +11,8 @@ def merged(split: SplitArrays, num_classes: int) -> SplitArrays:
     """``split`` with one row per name, in the order of first appearance.
 
     Of the rows of a name, ``targets`` is the most frequent class (the first of several), ``shares``
-    the fraction of each class, and ``weights`` their number, divided by the mean number.
+    the fraction of each class, and ``weights`` their number, divided by the mean number. Where the
+    rows have weights, these are counted instead of the rows.
     """
     ends = split.starts + split.lengths
     keys = [split.tokens[a:b].tobytes() for a, b in zip(split.starts, ends, strict=True)]
@@ -19,7 +20,7 @@ def merged(split: SplitArrays, num_classes: int) -> SplitArrays:
     of_row = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
     _, first = np.unique(of_row, return_index=True)
     counts = np.zeros((len(numbers), num_classes))
-    np.add.at(counts, (of_row, split.targets), 1)
+    np.add.at(counts, (of_row, split.targets), 1.0 if split.weights is None else split.weights)
     totals = counts.sum(axis=1)
     return SplitArrays(
         tokens=split.tokens,
