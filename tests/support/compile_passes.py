@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
+
 from npnlp.backend import Random
 from npnlp.inference import make_predictor
 from tests.backend.compiled import test_compiled_head as heads
@@ -25,7 +27,7 @@ def main() -> None:
             make_predictor(model).probabilities(*sequences(700))
     for dtype in BOUND:
         given, targets = heads.inputs()
-        model = heads.model_of(heads.SMALL, dtype)
+        model = heads.model_of(heads.SMALL, np.dtype(dtype))
         model.learn(targets=targets, random=Random(5, "training"), **given)
 
 
