@@ -48,6 +48,11 @@ class CompiledBackend(NumpyBackend):
         super().__init__(reason)
         _one_thread_for_scipy()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Unpickled in another process, whose SciPy is another, too."""
+        vars(self).update(state)
+        _one_thread_for_scipy()
+
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
         """See :meth:`Backend.segment_sum`."""
         if not are_reals(values):
