@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import get_backend
-from npnlp.backend.threads import one_blas_thread
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import DeviceError, InputError
 from npnlp.estimator.fit import fit_model
@@ -98,9 +97,7 @@ class SurnameClassifierEstimator:
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probability of each of ``classes_`` for each name ``(n, C)``."""
-        classifier = self.to_classifier()
-        with one_blas_thread():
-            return classifier.probabilities(as_names(X))
+        return self.to_classifier().probabilities(as_names(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable label of each name ``(n,)``."""
