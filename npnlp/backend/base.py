@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +146,10 @@ class Backend(ABC):
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """An array of zeros on this backend."""
         return self.xp.zeros(shape, dtype=dtype)  # type: ignore[no-any-return]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: a backend holds nothing that a copy of a layer would change."""
+        return self
 
     def __repr__(self) -> str:
         return f"<backend {self.name}>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Backend, get_backend
+from npnlp.backend.threads import in_one_blas_thread
 from npnlp.checks import require_whole
 from npnlp.classifier.batches import EVALUATION_BATCH, by_length
 from npnlp.classifier.weights import checked_weights, require_room
@@ -22,6 +23,7 @@ from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.summary import one_line
 from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
 from npnlp.text.encoding import clean_names, encode_names, encode_plain_names
+from npnlp.text.given import as_texts
 
 KIND = "npnlp classifier"
 #: From this many names on it pays to prepare the model for many.
@@ -106,23 +108,31 @@ class Classifier:
 
     def unknown_characters(self, surname: str) -> str:
         """The characters of a name that training has never seen; all of them look alike to it."""
+        (surname,) = as_texts("surname", [surname])
         return "".join(c for c in clean_name(surname) if c not in self.vectorizer.char_vocab)
 
-    def probabilities(self, surnames: Sequence[str]) -> NDArray[Any]:
+    @in_one_blas_thread
+    def probabilities(self, surnames: Iterable[str]) -> NDArray[Any]:
         """The probability of each class for each name ``(len(surnames), C)``.
 
+        ``surnames`` is what :func:`npnlp.text.given.as_texts` takes: a list, an array, a Series, a
+        table of one column.
         A single name, and many names, go a shorter way where the model allows it
         (:func:`npnlp.inference.can_predict`): the same numbers, but for the order of sums.
-        Raises :class:`InputError` for a name that is empty.
+        Raises :class:`InputError` for a name that is empty or no text.
         """
-        return self._probabilities(*self._encode(surnames))
+        return self._probabilities(*self._encode(as_texts("surnames", surnames)))
 
-    def best(self, surnames: Sequence[str], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
+    def best(self, surnames: Iterable[str], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
         """The ``top_k`` most probable classes of each name, best first, and their probabilities.
 
         Both are ``(len(surnames), k)``; of equals the first class comes first. Raises
         :class:`InputError` as :meth:`predict` does.
         """
+        return self._best(as_texts("surnames", surnames), top_k)
+
+    @in_one_blas_thread
+    def _best(self, surnames: list[str], top_k: int) -> tuple[NDArray[Any], NDArray[Any]]:
         require_whole("top_k", top_k)
         tokens, lengths = self._encode(surnames)
         if top_k > 1:
@@ -151,7 +161,7 @@ class Classifier:
                 out[rows] = way(tokens[np.repeat(rows, lengths)], lengths[rows])
         return out
 
-    def _encode(self, surnames: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _encode(self, surnames: list[str]) -> tuple[NDArray[Any], NDArray[Any]]:
         """All tokens, one name after another, and the length of each."""
         vocab = self.vectorizer.char_vocab
         if len(surnames) >= MANY:
@@ -163,10 +173,12 @@ class Classifier:
             place = cleaned.index("") + 1
             raise InputError(f"name {place} is empty; give at least one character")
         if len(cleaned) == 1:
-            tokens, length = self.vectorizer.vectorize(cleaned[0])
-            return tokens, np.array([length])
+            inside = map(vocab.lookup_token, cleaned[0])
+            tokens = np.array([vocab.begin_seq_index, *inside, vocab.end_seq_index])
+            return tokens, np.array([len(tokens)])
         return encode_names(cleaned, vocab)
 
+    @in_one_blas_thread
     def packed_probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
         """The probabilities of tokens, one name after another, by packed batches."""
         backend = self.model.backend
@@ -180,15 +192,14 @@ class Classifier:
             out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
         return out
 
-    def predict(self, surnames: Sequence[str], top_k: int = 1) -> list[Prediction]:
-        """The ``top_k`` most probable nationalities of each name.
+    def predict(self, surnames: Iterable[str], top_k: int = 1) -> list[Prediction]:
+        """The ``top_k`` most probable nationalities of each name; see :meth:`probabilities`.
 
-        Raises :class:`InputError` for an empty name, or a ``top_k`` below 1; one above the number
-        of classes gives them all.
+        Raises :class:`InputError` for a name that is empty or no text, or a ``top_k`` below 1; one
+        above the number of classes gives them all.
         """
-        if isinstance(surnames, str):
-            raise InputError("surnames has to be a list of names; put the one name into a list")
-        classes, probabilities = self.best(surnames, top_k)
+        surnames = as_texts("surnames", surnames)
+        classes, probabilities = self._best(surnames, top_k)
         names = self.vectorizer.nationality_vocab.tokens
         return [
             Prediction(surname, tuple((names[c], p) for c, p in zip(of_name, row, strict=True)))

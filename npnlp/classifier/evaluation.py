@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.backend.threads import in_one_blas_thread
 from npnlp.classifier.batches import by_length
 from npnlp.classifier.metrics import confusion_matrix, scores
 from npnlp.layers import SoftmaxCrossEntropy
@@ -41,6 +42,7 @@ def evaluate(
     return evaluation_of(split, model.config.num_classes, sums, predictions)
 
 
+@in_one_blas_thread
 def partial_sums(
     model: SurnameClassifier,
     split: SplitArrays,

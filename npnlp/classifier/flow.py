@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.backend.threads import in_one_blas_thread
 from npnlp.classifier.batches import by_length
 from npnlp.files import write_table
 from npnlp.gradients import gates, heads
@@ -63,6 +64,7 @@ def flow_of(
     return flow_and_parts(model, split, criterion)[0]
 
 
+@in_one_blas_thread
 def flow_and_parts(
     model: SurnameClassifier, split: SplitArrays, criterion: SoftmaxCrossEntropy
 ) -> tuple[dict[str, GradientFlow], list[dict[str, Any]]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.backend.threads import in_one_blas_thread
 from npnlp.classifier.batches import by_length
 from npnlp.layers import softmax
 from npnlp.models import SurnameClassifier
@@ -24,6 +25,7 @@ class Outcomes:
     confidence: NDArray[np.float64]
 
 
+@in_one_blas_thread
 def outcomes(model: SurnameClassifier, split: SplitArrays) -> Outcomes:
     """Every row of a split, dropout off, in the batches of :func:`evaluate`: the same logits."""
     backend = model.backend

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import get_backend
-from npnlp.backend.threads import one_blas_thread
 from npnlp.classifier.classifier import Classifier
-from npnlp.errors import InputError
+from npnlp.errors import DeviceError, InputError
 from npnlp.estimator.fit import fit_model
 from npnlp.estimator.given import as_classes, as_names, class_names
 from npnlp.models import ClassifierConfig, SurnameClassifier
@@ -100,9 +99,7 @@ class SurnameClassifierEstimator:
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probability of each of ``classes_`` for each name ``(n, C)``."""
-        classifier = self.to_classifier()
-        with one_blas_thread():
-            return classifier.probabilities(as_names(X))
+        return self.to_classifier().probabilities(as_names(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable label of each name ``(n,)``."""
@@ -150,18 +147,18 @@ class SurnameClassifierEstimator:
         state = dict(vars(self))
         if "model_" in state:
             model = state.pop("model_")
-            # A device may be missing where it is read again; NumPy gives the same numbers there.
-            backend = "numpy" if model.backend.name == "numpy" else "auto"
-            state["model"] = (model.config.to_dict(), model.state_dict(), backend)
+            state["model"] = (model.config.to_dict(), model.state_dict(), model.backend.name)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         config, weights, backend = state.pop("model", (None, None, None))
         vars(self).update(state)
         if config is not None:
-            self.model_ = SurnameClassifier(
-                ClassifierConfig.from_dict(config), backend=get_backend(backend)
-            )
+            try:
+                held = get_backend(backend)
+            except DeviceError:  # missing where it is read again; NumPy gives the same numbers
+                held = get_backend("numpy")
+            self.model_ = SurnameClassifier(ClassifierConfig.from_dict(config), backend=held)
             self.model_.load_state_dict(weights)
 
     def __repr__(self) -> str:

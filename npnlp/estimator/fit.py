@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Random, get_backend
-from npnlp.backend.threads import one_blas_thread
+from npnlp.backend.threads import in_one_blas_thread
 from npnlp.checks import require_fraction
 from npnlp.classifier.building import make_classifier, model_settings
 from npnlp.diagnosis.finding import examine
@@ -33,6 +33,7 @@ class Fitted:
     epochs: int
 
 
+@in_one_blas_thread
 def fit_model(
     names: list[str], labels: list[str], targets: NDArray[np.int64], params: Mapping[str, Any]
 ) -> Fitted:
@@ -45,21 +46,20 @@ def fit_model(
     config = _training_config(given)
     held = held_out(targets, given["validation_fraction"], Random(config.seed, "validation"))
     dataset = _dataset(names, labels, targets, held)
-    with one_blas_thread():
-        backend = get_backend(given["backend"])
-        model = make_classifier(dataset, model_settings(given), backend, config.seed)
-        train = dataset.arrays("train")
-        watched = dataset.arrays("val") if held.any() else train
-        weights = dataset.class_weights(config.class_weights)
-        trainer = Trainer(model, train, watched, config, weights, examine=examine)
-        while not trainer.finished:
-            row = trainer.run_epoch()
-            if given["verbose"]:
-                print(
-                    f"epoch {row['epoch'] + 1}: loss {row['train_loss']:.4f}, "
-                    f"watched {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}"
-                )
-        trainer.finish()
+    backend = get_backend(given["backend"])
+    model = make_classifier(dataset, model_settings(given), backend, config.seed)
+    train = dataset.arrays("train")
+    watched = dataset.arrays("val") if held.any() else train
+    weights = dataset.class_weights(config.class_weights)
+    trainer = Trainer(model, train, watched, config, weights, examine=examine)
+    while not trainer.finished:
+        row = trainer.run_epoch()
+        if given["verbose"]:
+            print(
+                f"epoch {row['epoch'] + 1}: loss {row['train_loss']:.4f}, "
+                f"watched {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}"
+            )
+    trainer.finish()
     return Fitted(model, dataset.get_vectorizer(), len(trainer.progress.history))
 
 

@@ -8,25 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.errors import InputError
-from npnlp.text import clean_name
+from npnlp.errors import InputError, short
+from npnlp.text.encoding import clean_names
+from npnlp.text.given import as_texts
 
 
 def as_names(X: Any) -> list[str]:
-    """The names of a list, an array ``(n,)`` or ``(n, 1)``, a Series or a frame of one column.
+    """The names of :func:`as_texts`, in composed form and trimmed.
 
-    In composed form and trimmed. Raises :class:`InputError` for another shape, for no rows, and
-    naming the first row that is no text or is blank.
+    Raises :class:`InputError` as that does, for no rows, and naming the first row that is blank.
     """
-    array = _column("X", X, dtype=object)
-    if not len(array):
+    texts = as_texts("X", X)
+    if not texts:
         raise InputError("X has 0 rows; give at least one name")
-    names = [clean_name(name) if isinstance(name, str) else "" for name in array]
+    names = clean_names(texts)
     for row, name in enumerate(names):
         if not name:
-            raise InputError(
-                f"X, row {row}: {array[row]!r:.60} is no name; give text, or drop the row"
-            )
+            raise InputError(f"X, row {row}: {short(texts[row])} is no name; drop the row")
     return names
 
 

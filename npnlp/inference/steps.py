@@ -45,7 +45,7 @@ class Steps:
 
     def begin(self) -> States:
         """One row of each state, ``(1, H)``, for sequences to go on from."""
-        zero = self.cell.backend.zeros((1, self.cell.hidden_size), self.cell.dtype)
+        zero = self.xp.zeros((1, self.cell.hidden_size), self.cell.dtype)
         return [zero] * len(self.cell.states)
 
     def step(self, u: Array, before: States, parents: Array | None = None) -> States:

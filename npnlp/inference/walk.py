@@ -34,16 +34,18 @@ def walk(
     for depth, level in enumerate(levels):
         inner = level.inner
         x = table.take(level.tokens, axis=-2)
+        some_end = inner < len(level.tokens)
         for k, steps in enumerate(layers):
             now = steps.step(steps.project(x) if k else x, states[k], level.parents)
-            x, states[k] = now[0], [state[:inner] for state in now]
+            x, states[k] = now[0], [state[:inner] for state in now] if some_end else now
         for place, pooling in enumerate(poolings):
             y = x
-            if pooling != "last" and depth:
-                above = handed_down(so_far[pooling], level)
-                y = xp.maximum(above, x) if pooling == "max" else above + x
-            so_far[pooling] = y[:inner]
-            if inner < len(y):
+            if pooling != "last":
+                if depth:
+                    above = handed_down(so_far[pooling], level)
+                    y = xp.maximum(above, x) if pooling == "max" else above + x
+                so_far[pooling] = y[:inner]
+            if some_end:
                 end = y[inner:]
                 found[place].append(end / (depth + 1) if pooling == "mean" else end)
     pooled: list[Array] = [xp.concatenate(ends) for ends in found]

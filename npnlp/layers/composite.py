@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any, Self, TypeVar, Unpack
 
 from npnlp.backend import Array
@@ -21,9 +20,13 @@ class Linked(dict[str, Array]):
     Set them one at a time (``linked[name] = view``): ``update`` would not reach the sub-layers.
     """
 
-    def __init__(self, arrays: Mapping[str, Array] | None = None) -> None:
-        super().__init__(arrays or {})
-        self._owners: dict[str, tuple[dict[str, Array], str]] = {}
+    _owners: dict[str, tuple[dict[str, Array], str]]
+
+    def __new__(cls, *args: Any) -> Self:
+        """One without owners: unpickling sets the arrays before it sets the attributes."""
+        made = super().__new__(cls)
+        made._owners = {}
+        return made
 
     def link(self, name: str, owner: dict[str, Array], key: str) -> None:
         """Make ``name`` another name of ``owner[key]``."""
@@ -71,7 +74,7 @@ class Composite(Layer):
         """A copy with copies of all sub-layers, also in attributes and lists that hold them."""
         # deepcopy takes from the memo, by id, what replaces an object: its copy in ``dtype``.
         twins = {id(layer): layer.astype(dtype) for _, layer in self.sublayers}
-        memo: dict[int, Any] = {id(self.backend): self.backend, **twins}
+        memo: dict[int, Any] = dict(twins)
         twin = super().astype(dtype)
         common = {"backend", "dtype", "random", "parameters", "grads"}
         for name in vars(self).keys() - common:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
 from npnlp.layers.base import Layer
+
+#: What a copy makes anew.
+BUFFERS = ("values", "grads", "ends")
 
 
 class FlatParameters:
@@ -16,35 +21,57 @@ class FlatParameters:
     The optimizer, the global norm, clipping and checkpoints then work on ``values`` and ``grads``
     as one array each. ``parameters`` and ``views_of_grads`` hold the views by full name,
     ``"prefix.parameter"`` or, where the prefix is empty, ``"parameter"``; ``ends`` are the indices
-    that the views end at.
+    that the views end at. A copy, by pickle too, has buffers of its own that its layers view.
     """
 
     values: Array
     grads: Array
+    ends: NDArray[np.int64]
 
     def __init__(
         self, layers: Mapping[str, Layer] | Sequence[tuple[str, Layer]], backend: Backend
     ) -> None:
         pairs = layers.items() if isinstance(layers, Mapping) else layers
-        named = [
-            (f"{prefix}.{name}" if prefix else name, layer, name)
+        self._backend = backend
+        #: The owners of each parameter: its name here, its layer's two dicts, its name there.
+        self._owners = [
+            (f"{prefix}.{name}" if prefix else name, layer.parameters, layer.grads, name)
             for prefix, layer in pairs
             for name in layer.parameters
         ]
-        total = sum(layer.parameters[name].size for _, layer, name in named)
-        dtype = named[0][1].dtype
-        self.values = backend.zeros((total,), dtype)
-        self.grads = backend.zeros((total,), dtype)
         self.parameters: dict[str, Array] = {}
         self.views_of_grads: dict[str, Array] = {}
-        start = 0
-        for full_name, layer, name in named:
-            value = layer.parameters[name]
-            end = start + value.size
-            view = self.values[start:end].reshape(value.shape)
-            view[...] = value
-            layer.parameters[name] = self.parameters[full_name] = view
-            layer.grads[name] = self.grads[start:end].reshape(value.shape)
-            self.views_of_grads[full_name] = layer.grads[name]
-            start = end
-        self.ends = np.cumsum([value.size for value in self.parameters.values()])
+        self._make_views()
+
+    def _make_views(self) -> None:
+        """Copy the owners' arrays into new buffers, and give them views in exchange."""
+        sizes = [owner[name].size for _, owner, _, name in self._owners]
+        _, first, _, named = self._owners[0]
+        self.values, self.grads = (
+            self._backend.zeros((sum(sizes),), first[named].dtype) for _ in range(2)
+        )
+        self.ends = np.cumsum(sizes)
+        for (full_name, values, grads, name), end, size in zip(
+            self._owners, self.ends.tolist(), sizes, strict=True
+        ):
+            for buffer, owner, views in (
+                (self.values, values, self.parameters),
+                (self.grads, grads, self.views_of_grads),
+            ):
+                view = buffer[end - size : end].reshape(owner[name].shape)
+                view[...] = owner[name]
+                owner[name] = views[full_name] = view
+
+    def __copy__(self) -> Self:
+        """The same buffers and views: the owners cannot have two."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the buffers: the owners' arrays hold the same numbers."""
+        return {name: value for name, value in vars(self).items() if name not in BUFFERS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._make_views()

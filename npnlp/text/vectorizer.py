@@ -13,6 +13,7 @@ from npnlp.errors import InputError
 from npnlp.files.plain_json import parse_json, require_version
 from npnlp.text.content import read_bytes
 from npnlp.text.encoding import clean_name, clean_names, encode_names
+from npnlp.text.given import as_texts
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class SurnameVectorizer:
         self, surnames: Iterable[str]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The tokens of all names, one name after another, and the length of each."""
-        tokens, lengths = encode_names(clean_names(surnames), self.char_vocab)
+        cleaned = clean_names(as_texts("surnames", surnames))
+        tokens, lengths = encode_names(cleaned, self.char_vocab)
         return tokens.astype(np.int64), lengths.astype(np.int64)
 
     @classmethod

@@ -48,7 +48,7 @@ class Vocabulary:
     @property
     def tokens(self) -> list[str]:
         """All tokens in the order of their indices."""
-        return [self._idx_to_token[index] for index in range(len(self))]
+        return list(map(self._idx_to_token.__getitem__, range(len(self))))
 
     def to_serializable(self) -> dict[str, Any]:
         """As plain values, for JSON."""

@@ -107,11 +107,17 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(flat, backend, learning_rate)
         require_not_negative("weight_decay", weight_decay)
-        decayed = [value for value in flat.parameters.values() if value.ndim > 1]
-        self.weight_decay, self.decayed = weight_decay, decayed if weight_decay else []
+        self.weight_decay = weight_decay
         self.betas = betas
         self.eps = eps
         self.moments = {"first_sum": self._buffer(), "second_sum": self._buffer()}
+
+    @property
+    def decayed(self) -> list[Array]:
+        """The weights that decay, views into ``flat``."""
+        if not self.weight_decay:
+            return []
+        return [value for value in self.flat.parameters.values() if value.ndim > 1]
 
     def step(self) -> None:
         """See :meth:`Optimizer.step`."""

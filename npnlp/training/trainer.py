@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Random
+from npnlp.backend.threads import in_one_blas_thread
 from npnlp.classifier.batches import bucketed, by_length
 from npnlp.classifier.evaluation import Evaluation, evaluation_of, partial_sums
 from npnlp.errors import DivergenceError, InputError
@@ -64,6 +65,7 @@ class Trainer(Updater):
         """Whether all epochs are done, or the validation loss has stopped falling."""
         return self.progress.stopped_early or self.progress.epoch >= self.config.num_epochs
 
+    @in_one_blas_thread
     def run_epoch(self, on_batch: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Train for an epoch (the rest of one, after a resume) and evaluate; the history's row.
 

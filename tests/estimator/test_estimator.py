@@ -205,7 +205,7 @@ def test_it_stops_early() -> None:
     ([*NAMES[:59], 3], LABELS, "X, row 59: 3"),
     (pd.Series([*NAMES[:59], np.nan]), LABELS, "X, row 59: nan"),
     (np.zeros((60, 2)), LABELS, r"shape \(60, 2\)"),
-    ({"a": 1}, LABELS, r"shape \(\)"),
+    ({"a": 1}, LABELS, "dict"),
     (NAMES, LABELS[:59], "60 rows, but y has 59"),
     (NAMES, None, "requires y"),
     (NAMES, [LABELS], r"y has shape \(1, 60\)"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from typing import Any
 
@@ -30,7 +29,7 @@ from npnlp.backend.operations import (
 )
 from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random, keep_threshold
-from npnlp.backend.threads import THREAD_VARIABLES, threads_now
+from npnlp.backend.threads import limit_what_was_loaded, threads_now
 from npnlp.backend.tuned.loop import CELLS, TunedPasses
 
 MAPS = CompiledMaps(np, NumpyBackend.small_product)
@@ -46,7 +45,7 @@ class CompiledBackend(NumpyBackend):
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
-        _one_thread_for_scipy()
+        limit_what_was_loaded()  # SciPy's own copy of BLAS
 
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
         """See :meth:`Backend.segment_sum`."""
@@ -171,17 +170,3 @@ def compiled_adam(
 ) -> None:  # fmt: skip
     """See :data:`AdamStep`: one pass over the buffers, and ``scratch`` is not used."""
     sums.adam_step(values, grads, *moments, *numbers)
-
-
-def _one_thread_for_scipy() -> None:
-    """One thread for SciPy's own copy of BLAS, unless the environment asks for another number.
-
-    SciPy's copy is loaded after :mod:`npnlp.backend.threads` has limited NumPy's.
-    """
-    from threadpoolctl import ThreadpoolController
-
-    if any(name in os.environ for name in THREAD_VARIABLES):
-        return
-    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
-        if "scipy" in library.filepath:
-            library.set_num_threads(1)

@@ -21,6 +21,7 @@ def are_contiguous_reals(*arrays: Array) -> bool:
     """Whether all are contiguous and of one real type."""
     dtype = arrays[0].dtype
     for array in arrays:
-        if array.dtype is not dtype or not array.flags.c_contiguous:
+        its = array.dtype  # an unpickled one is equal, and not the same
+        if (its is not dtype and its != dtype) or not array.flags.c_contiguous:
             return False
     return dtype.char in REALS

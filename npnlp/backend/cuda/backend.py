@@ -56,6 +56,13 @@ class CupyBackend(Backend):
         self.kernels = Kernels(cupy)
         self.xp = Namespace(cupy, self.kernels)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What it was made with: modules and kernels are those of a process."""
+        return {name: getattr(self, name) for name in ("reason", "fused", "captured")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # looks for the device of this process
+
     def asarray(self, host: NDArray[Any], dtype: Any = None) -> Array:
         """See :meth:`Backend.asarray`."""
         return self.xp.asarray(host, dtype=dtype)  # type: ignore[no-any-return]
