@@ -26,6 +26,10 @@ from npnlp.text.encoding import clean_names, encode_names, encode_plain_names
 KIND = "npnlp classifier"
 #: From this many names on it pays to prepare the model for many.
 MANY = 256
+#: A number that is not finite is found in the result; NumPy's warnings would say no more.
+QUIET = np.errstate(over="ignore", invalid="ignore")
+#: What is wrong with a name of which the model makes no finite number.
+NOT_FINITE = "probabilities that are not finite; leave it out, or use another model"
 #: Sequences longer than this have few prefixes in common with others: they go in packed batches.
 LONGEST = 64
 #: The most steps of a batch of long sequences, so that memory does not grow with their length.
@@ -34,13 +38,18 @@ MOST_ROWS = 2**17
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """The most probable nationalities of a name, best first, as (nationality, probability)."""
+    """The most probable nationalities of a name, best first, as (nationality, probability).
+
+    ``top`` is empty where there is no prediction: see :meth:`Classifier.predict`.
+    """
 
     surname: str
     top: tuple[tuple[str, float], ...]
 
     def __repr__(self) -> str:
-        best = f"nationality={short(self.nationality)}, probability={self.probability:.3f}"
+        best = "top=()"
+        if self.top:
+            best = f"nationality={short(self.nationality)}, probability={self.probability:.3f}"
         return f"{type(self).__name__}(surname={short(self.surname)}, {best})"
 
     @property
@@ -55,10 +64,11 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
+        nationality, probability = self.top[0] if self.top else (None, None)
         return {
             "surname": self.surname,
-            "nationality": self.nationality,
-            "probability": self.probability,
+            "nationality": nationality,
+            "probability": probability,
             "top": [{"nationality": name, "probability": p} for name, p in self.top],
         }
 
@@ -108,20 +118,24 @@ class Classifier:
         """The characters of a name that training has never seen; all of them look alike to it."""
         return "".join(c for c in clean_name(surname) if c not in self.vectorizer.char_vocab)
 
+    @QUIET
     def probabilities(self, surnames: Sequence[str]) -> NDArray[Any]:
         """The probability of each class for each name ``(len(surnames), C)``.
 
         A single name, and many names, go a shorter way where the model allows it
         (:func:`npnlp.inference.can_predict`): the same numbers, but for the order of sums.
-        Raises :class:`InputError` for a name that is empty.
+        Where the model overflows, as with ReLU on a very long name, they are NaN. Raises
+        :class:`InputError` for a name that is empty.
         """
         return self._probabilities(*self._encode(surnames))
 
+    @QUIET
     def best(self, surnames: Sequence[str], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
         """The ``top_k`` most probable classes of each name, best first, and their probabilities.
 
-        Both are ``(len(surnames), k)``; of equals the first class comes first. Raises
-        :class:`InputError` as :meth:`predict` does.
+        Both are ``(len(surnames), k)``; of equals the first class comes first. Numbers that are not
+        finite are returned as they are. Raises :class:`InputError` for an empty name, or a
+        ``top_k`` below 1.
         """
         require_whole("top_k", top_k)
         tokens, lengths = self._encode(surnames)
@@ -180,19 +194,39 @@ class Classifier:
             out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
         return out
 
-    def predict(self, surnames: Sequence[str], top_k: int = 1) -> list[Prediction]:
+    def predict(
+        self, surnames: Sequence[str], top_k: int = 1, *, blank: bool = False
+    ) -> list[Prediction]:
         """The ``top_k`` most probable nationalities of each name.
 
-        Raises :class:`InputError` for an empty name, or a ``top_k`` below 1; one above the number
-        of classes gives them all.
+        With ``blank``, a name whose probabilities are not finite has an empty ``top``. Raises
+        :class:`InputError` for an empty name, without ``blank`` for one whose probabilities are
+        not finite, and for a ``top_k`` below 1; one above the number of classes gives them all.
         """
         if isinstance(surnames, str):
             raise InputError("surnames has to be a list of names; put the one name into a list")
         classes, probabilities = self.best(surnames, top_k)
+        if not blank:
+            require_finite(probabilities, surnames)
         names = self.vectorizer.nationality_vocab.tokens
-        return [
+        found = [
             Prediction(surname, tuple((names[c], p) for c, p in zip(of_name, row, strict=True)))
             for surname, of_name, row in zip(
                 surnames, classes.tolist(), probabilities.tolist(), strict=True
             )
         ]
+        for place in not_finite(probabilities):
+            found[place] = Prediction(surnames[place], ())
+        return found
+
+
+def require_finite(probabilities: NDArray[Any], surnames: Sequence[str]) -> None:
+    """Raise :class:`InputError`, naming the first row of ``(n, k)`` that is not finite."""
+    for place in not_finite(probabilities):
+        raise InputError(f"name {place + 1}, {short(surnames[place])}, has {NOT_FINITE}")
+
+
+def not_finite(probabilities: NDArray[Any]) -> list[int]:
+    """The rows of ``(n, k)`` that hold a number that is not finite."""
+    places: list[int] = np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist()
+    return places

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend import get_backend
 from npnlp.backend.threads import one_blas_thread
-from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.classifier import Classifier, require_finite
 from npnlp.errors import InputError
 from npnlp.estimator.fit import fit_model
 from npnlp.estimator.given import as_classes, as_names, class_names
@@ -104,8 +104,11 @@ class SurnameClassifierEstimator:
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable label of each name ``(n,)``."""
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: NDArray[Any] = self.classes_[best]
+        classifier, names = self.to_classifier(), as_names(X)
+        with one_blas_thread():
+            best, probabilities = classifier.best(names)
+        require_finite(probabilities, names)
+        labels: NDArray[Any] = self.classes_[best[:, 0]]
         return labels
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
