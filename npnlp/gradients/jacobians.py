@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array
+from npnlp.gradients.rounding import Rounding
 from npnlp.gradients.steps import Steps, elman, relative_slopes, steps_of, sum_of
 from npnlp.layers import Packing
 from npnlp.layers.recurrent.recurrent import Recurrent
@@ -135,7 +136,10 @@ class Jacobians:
 
     @property
     def _steps(self) -> Steps:
-        return self.steps or Steps(elman, (self.derivatives,), (), (self.weight_hh,))
+        if self.steps is not None:
+            return self.steps
+        rounding = Rounding.of_elman(self.derivatives)
+        return Steps(elman, (self.derivatives,), (), (self.weight_hh,), rounding)
 
 
 def jacobians(layer: Recurrent, x: Array, *initial: Array | None) -> Jacobians:
