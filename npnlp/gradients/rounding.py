@@ -66,7 +66,8 @@ class Rounding:
     def least(self, gates: int, size: int, sigmas: Sequence[float]) -> float:
         """(3), the largest of all rows; ``sigmas`` are those of the gates."""
         smallest = float(np.finfo(self.dtype).smallest_subnormal)
-        return float(self.largest.max()) * (1 + sum(sigmas)) * (gates * size) ** 1.5 * smallest
+        least = self.largest.max() * (1 + sum(sigmas)) * (gates * size) ** 1.5 * smallest
+        return float(least)
 
 
 def norms_of(rows: NDArray[Any]) -> Floats:
