@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from npnlp.backend import Array, Backend, get_backend
 from npnlp.backend.threads import one_blas_thread
+from npnlp.files.plain_json import to_json
 from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset
 from npnlp.training.config import TrainingConfig
@@ -117,7 +117,7 @@ def main() -> None:
         trainer = make(dataset, model, int(seed), clock)
         found[model] = epochs(trainer, clock, int(count))
     if clock.rank == 0:
-        print(json.dumps(found))
+        print(to_json(found))
 
 
 if __name__ == "__main__":

@@ -151,13 +151,39 @@ def _sum_by_product(values: Array, segments: Array, size: int) -> Array:
         some, owners = values[rows], segments[rows]
         if len(owners) >= FEW * size and values.shape[1] >= WIDE:
             some, owners = _shortened(some, owners, size)
-        product: Array = np.dot(unit.take(owners, axis=0).T, some)
-        return product
+        return _apart(unit.take(owners, axis=0).T, some, owners)
 
     out = block(0)
     for start in range(ONE_HOT_ROWS, len(segments), ONE_HOT_ROWS):
         out += block(start)
     return out
+
+
+def _apart(one_hot: Array, values: Array, segments: Array) -> Array:
+    """``one_hot values``, where a number that is not finite stays in its own segment.
+
+    A product makes NaN of zero times infinity, in every segment. Where there is such a number,
+    zero takes its place in the product, and it is added to its own sum alone: all other sums have
+    the bits that any finite number in its place would leave them.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        product: Array = np.dot(one_hot, values)
+        flat = product.reshape(-1)
+        if np.isfinite(np.dot(flat, flat)):  # squares may overflow: then this is only slower
+            return product
+    bad = ~np.isfinite(values)
+    finite = values.copy(order="K")
+    finite[bad] = 0
+    product = np.dot(one_hot, finite)
+    add_not_finite(product, values, segments)
+    return product
+
+
+def add_not_finite(sums: Array, values: Array, segments: Array) -> None:
+    """``sums[segments[n]] += values[n]`` for the numbers that are infinite or NaN alone."""
+    rows, columns = np.nonzero(~np.isfinite(values))
+    with np.errstate(invalid="ignore"):  # of infinities of both signs the sum is NaN
+        np.add.at(sums, (segments[rows], columns), values[rows, columns])
 
 
 def _shortened(values: Array, segments: Array, size: int) -> tuple[Array, Array]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,6 +29,10 @@ from npnlp.text.given import as_texts
 KIND = "npnlp classifier"
 #: From this many names on it pays to prepare the model for many.
 MANY = 256
+#: A number that is not finite is found in the result; NumPy's warnings would say no more.
+QUIET = np.errstate(over="ignore", invalid="ignore")
+#: What is wrong with a name of which the model makes no finite number.
+NOT_FINITE = "probabilities that are not finite; leave it out, or use another model"
 #: Sequences longer than this have few prefixes in common with others: they go in packed batches.
 LONGEST = 64
 #: The most steps of a batch of long sequences, so that memory does not grow with their length.
@@ -36,13 +41,18 @@ MOST_ROWS = 2**17
 
 @dataclass(frozen=True, repr=False)
 class Prediction:
-    """The most probable nationalities of a name, best first, as (nationality, probability)."""
+    """The most probable nationalities of a name, best first, as (nationality, probability).
+
+    ``top`` is empty where there is no prediction: see :meth:`Classifier.predict`.
+    """
 
     surname: str
     top: tuple[tuple[str, float], ...]
 
     def __repr__(self) -> str:
-        best = f"nationality={short(self.nationality)}, probability={self.probability:.3f}"
+        best = "top=()"
+        if self.top:
+            best = f"nationality={short(self.nationality)}, probability={self.probability:.3f}"
         return f"{type(self).__name__}(surname={short(self.surname)}, {best})"
 
     @property
@@ -57,10 +67,11 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
+        nationality, probability = self.top[0] if self.top else (None, None)
         return {
             "surname": self.surname,
-            "nationality": self.nationality,
-            "probability": self.probability,
+            "nationality": nationality,
+            "probability": probability,
             "top": [{"nationality": name, "probability": p} for name, p in self.top],
         }
 
@@ -112,26 +123,30 @@ class Classifier:
         return "".join(c for c in clean_name(surname) if c not in self.vectorizer.char_vocab)
 
     @in_one_blas_thread
-    def probabilities(self, surnames: Iterable[str]) -> NDArray[Any]:
+    @QUIET
+    def probabilities(self, surnames: Iterable[Any]) -> NDArray[Any]:
         """The probability of each class for each name ``(len(surnames), C)``.
 
         ``surnames`` is what :func:`npnlp.text.given.as_texts` takes: a list, an array, a Series, a
         table of one column.
         A single name, and many names, go a shorter way where the model allows it
         (:func:`npnlp.inference.can_predict`): the same numbers, but for the order of sums.
-        Raises :class:`InputError` for a name that is empty or no text.
+        Where the model overflows, as with ReLU on a very long name, they are NaN. Raises
+        :class:`InputError` for a name that is empty or no text.
         """
         return self._probabilities(*self._encode(as_texts("surnames", surnames)))
 
-    def best(self, surnames: Iterable[str], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
+    def best(self, surnames: Iterable[Any], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
         """The ``top_k`` most probable classes of each name, best first, and their probabilities.
 
-        Both are ``(len(surnames), k)``; of equals the first class comes first. Raises
-        :class:`InputError` as :meth:`predict` does.
+        Both are ``(len(surnames), k)``; of equals the first class comes first. Numbers that are not
+        finite are returned as they are. Raises :class:`InputError` for an empty name, or a
+        ``top_k`` below 1.
         """
         return self._best(as_texts("surnames", surnames), top_k)
 
     @in_one_blas_thread
+    @QUIET
     def _best(self, surnames: list[str], top_k: int) -> tuple[NDArray[Any], NDArray[Any]]:
         require_whole("top_k", top_k)
         tokens, lengths = self._encode(surnames)
@@ -192,18 +207,42 @@ class Classifier:
             out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
         return out
 
-    def predict(self, surnames: Iterable[str], top_k: int = 1) -> list[Prediction]:
+    def predict(
+        self, surnames: Iterable[Any], top_k: int = 1, *, blank: bool = False
+    ) -> list[Prediction]:
         """The ``top_k`` most probable nationalities of each name; see :meth:`probabilities`.
 
-        Raises :class:`InputError` for a name that is empty or no text, or a ``top_k`` below 1; one
-        above the number of classes gives them all.
+        With ``blank``, a name whose probabilities are not finite has an empty ``top``. Raises
+        :class:`InputError` for a name that is empty or no text, without ``blank`` for one whose
+        probabilities are not finite, and for a ``top_k`` below 1; one above the number of classes
+        gives them all.
         """
         surnames = as_texts("surnames", surnames)
         classes, probabilities = self._best(surnames, top_k)
+        bad = not_finite(probabilities)
+        if bad and not blank:
+            require_finite(probabilities, surnames)
         names = self.vectorizer.nationality_vocab.tokens
-        return [
+        found = [
             Prediction(surname, tuple((names[c], p) for c, p in zip(of_name, row, strict=True)))
             for surname, of_name, row in zip(
                 surnames, classes.tolist(), probabilities.tolist(), strict=True
             )
         ]
+        for place in bad:
+            found[place] = Prediction(surnames[place], ())
+        return found
+
+
+def require_finite(probabilities: NDArray[Any], surnames: Sequence[str]) -> None:
+    """Raise :class:`InputError`, naming the first row of ``(n, k)`` that is not finite."""
+    for place in not_finite(probabilities):
+        raise InputError(f"name {place + 1}, {short(surnames[place])}, has {NOT_FINITE}")
+
+
+def not_finite(probabilities: NDArray[Any]) -> list[int]:
+    """The rows of ``(n, k)`` that hold a number that is not finite."""
+    if math.isfinite(probabilities.sum()):
+        return []
+    places: list[int] = np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist()
+    return places

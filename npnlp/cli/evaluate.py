@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from npnlp.classifier.building import make_criterion
 from npnlp.classifier.evaluation import evaluate
@@ -15,6 +14,7 @@ from npnlp.cli.options import (
 )
 from npnlp.cli.train import metrics_table
 from npnlp.errors import InputError
+from npnlp.files.plain_json import to_json
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import CLASS_WEIGHTS, require_known_nationalities
 from npnlp.text.splits import SPLIT_BY, with_split
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         if len(dataset.arrays(split))
     }
     if options.json:
-        print(json.dumps({split: result.metrics for split, result in found.items()}, indent=2))
+        print(to_json({split: result.metrics for split, result in found.items()}, indent=2))
     else:
         print("\n".join(metrics_table(found)))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 
@@ -17,8 +16,9 @@ from npnlp.cli.predict_file import (
     predict_file,
     predict_parts,
 )
-from npnlp.cli.unknown import note_unknown
+from npnlp.cli.unknown import note_blank, note_unknown
 from npnlp.errors import InputError
+from npnlp.files.plain_json import to_json
 from npnlp.text.name_file import Names, read_names
 
 HELP = "predict the nationality of names"
@@ -46,6 +46,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_save_dir(parser)
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="how many to show")
+    parser.add_argument(
+        "--not-finite", choices=("error", "blank"), default="error",
+        help="a name for which the model's numbers are not finite ends the command, or its fields "
+        "are empty (null in JSON)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_backend(parser)
 
@@ -54,10 +59,11 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     if bool(options.names) == (options.input is not None):
         options.parser.error("give names, or a file of names with --input, and not both")
-    classifier = saved_classifier(options)
+    classifier, blank = saved_classifier(options), options.not_finite == "blank"
     if options.input is None and options.output is None:
-        predictions = classifier.predict(_names(options.names), options.top_k)
+        predictions = classifier.predict(_names(options.names), options.top_k, blank=blank)
         _show(predictions, options.json)
+        note_blank([n for n, prediction in enumerate(predictions, 1) if not prediction.top])
         note_unknown(classifier, predictions)
         return 0
     header = csv_header(classifier, options.top_k)
@@ -66,11 +72,11 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             write(header)
         if options.input is not None:
-            predict_file(classifier, options.input, write, options.top_k, lines)
+            predict_file(classifier, options.input, write, options.top_k, lines, blank)
         else:
             names = _names(options.names)
             part = Names(names, range(1, len(names) + 1), 0)
-            predict_parts(classifier, [part], "names", write, options.top_k, lines)
+            predict_parts(classifier, [part], "names", write, options.top_k, lines, blank)
     return 0
 
 
@@ -78,7 +84,7 @@ def _show(predictions: Sequence[Prediction], as_json: bool) -> None:
     if as_json:
         utf8 = sys.stdout is not None and sys.stdout.encoding.lower().replace("-", "") == "utf8"
         described = [prediction.to_dict() for prediction in predictions]
-        print(json.dumps(described, indent=2, ensure_ascii=not utf8))
+        print(to_json(described, indent=2, ascii_only=not utf8))
     else:
         print("\n".join(_table(predictions)))
 

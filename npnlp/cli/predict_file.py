@@ -7,14 +7,15 @@ import json
 import os
 import re
 import sys
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from npnlp.checks import require_whole
-from npnlp.classifier.classifier import Classifier
-from npnlp.cli.unknown import Unknown
-from npnlp.errors import InputError
+from npnlp.classifier.classifier import NOT_FINITE, Classifier, not_finite
+from npnlp.cli.unknown import Unknown, note_blank
+from npnlp.errors import InputError, short
 from npnlp.files import replacing
 from npnlp.text import clean_name
 from npnlp.text.encoding import each_once
@@ -24,15 +25,18 @@ from npnlp.text.name_file import Names, read_names
 SPECIAL = re.compile(r'[",\r\n]')
 
 Write = Callable[[str], Any]
-Lines = Callable[[Classifier, list[str], int], list[str]]
+#: A line of output for each name, and the names for which the model's numbers are not finite.
+Lines = Callable[[Classifier, list[str], int], tuple[list[str], list[str]]]
 
 
 def predict_file(
-    classifier: Classifier, source: str, write: Write, top_k: int, lines: Lines
-) -> None:
+    classifier: Classifier, source: str, write: Write, top_k: int, lines: Lines,
+    blank: bool,
+) -> None:  # fmt: skip
     """Predict all names of the file ``source`` ("-" is standard input), with a progress bar.
 
-    Raises :class:`InputError` naming file, row and column of what cannot be read.
+    Raises :class:`InputError` naming file, row and column of what cannot be read, or predicted;
+    with ``blank`` a prediction that is not finite is left empty.
     """
     with contextlib.ExitStack() as opened:
         if source != "-":
@@ -43,27 +47,35 @@ def predict_file(
             raise InputError("standard input is closed; give a file")
         name = "standard input" if source == "-" else source
         advance = opened.enter_context(_progress(file))
-        predict_parts(classifier, _seen(read_names(file, name), advance), name, write, top_k, lines)
+        parts = _seen(read_names(file, name), advance)
+        predict_parts(classifier, parts, name, write, top_k, lines, blank)
 
 
 def predict_parts(
     classifier: Classifier, parts: Iterable[Names], source: str, write: Write, top_k: int,
-    lines: Lines,
+    lines: Lines, blank: bool,
 ) -> None:  # fmt: skip
     """Predict names part by part; a note says which characters of them the model has never seen."""
-    unknown = Unknown(classifier)
+    unknown, empty = Unknown(classifier), array("q")
     for part in parts:
         names = each_once(part.names)  # what occurs again is not predicted again
         try:
-            made = lines(classifier, names, top_k)
+            made, without = lines(classifier, names, top_k)
         except InputError:
             _raise_with_row(part, source)
             raise
+        if without:
+            concerned = set(without)
+            rows = [r for r, name in zip(part.rows, part.names, strict=True) if name in concerned]
+            if not blank:
+                raise InputError(f"{source}: row {rows[0]}: {short(without[0])} has {NOT_FINITE}")
+            empty.extend(rows)
         unknown.see(part, names)
         if len(names) < len(part.names):
             made = list(map(dict(zip(names, made, strict=True)).__getitem__, part.names))
         write("".join(made))
     unknown.note()
+    note_blank(empty)
 
 
 @contextlib.contextmanager
@@ -89,7 +101,7 @@ def csv_header(classifier: Classifier, top_k: int) -> str:
     return ",".join(["surname", *(f"nationality{end},probability{end}" for end in ends)]) + "\n"
 
 
-def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]:
+def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> tuple[list[str], list[str]]:
     """A row a name: the name, then nationalities and probabilities, the most probable first."""
     classes, best = classifier.best(names, top_k)
     labels = _fields(classifier.vectorizer.nationality_vocab.tokens)
@@ -101,13 +113,17 @@ def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]
             f"{row},{labels[c]},{probability:.6f}{end}"
             for row, c, probability in zip(rows, of_place, probabilities, strict=True)
         ]
-    return rows
+    bad = not_finite(best)
+    for place in bad:
+        rows[place] = _fields([names[place]])[0] + 2 * classes.shape[1] * "," + "\n"
+    return rows, [names[place] for place in bad]
 
 
-def json_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]:
+def json_lines(classifier: Classifier, names: list[str], top_k: int) -> tuple[list[str], list[str]]:
     """An object a name, as ``--json`` lists them; ASCII, so that every terminal can show it."""
-    found = classifier.predict(names, top_k)
-    return [json.dumps(prediction.to_dict()) + "\n" for prediction in found]
+    found = classifier.predict(names, top_k, blank=True)
+    made = [json.dumps(prediction.to_dict(), allow_nan=False) + "\n" for prediction in found]
+    return made, [prediction.surname for prediction in found if not prediction.top]
 
 
 def _fields(texts: list[str]) -> list[str]:

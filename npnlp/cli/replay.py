@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Sequence
 from itertools import groupby
@@ -15,6 +14,7 @@ from npnlp.cli.options import add_backend
 from npnlp.diagnosis.arrays import ArrayCheck, check_step
 from npnlp.diagnosis.finding import finding_of
 from npnlp.diagnosis.replay import read_replay
+from npnlp.files.plain_json import to_json
 
 HELP = "repeat the step at which training met a NaN or an infinity"
 DESCRIPTION = (
@@ -41,19 +41,13 @@ def run(options: argparse.Namespace) -> int:
     finding = finding_of(replay, checks)
     if options.json:
         found = None if finding is None else {"line": str(finding), **vars(finding)}
-        arrays = [vars(r) | {"largest": _number(r.largest)} for r in checks]
-        print(json.dumps({"finding": found, "arrays": arrays}, indent=2, allow_nan=False))
+        print(to_json({"finding": found, "arrays": [vars(r) for r in checks]}, indent=2))
     else:
         healthy = f"epoch {replay.epoch}, batch {replay.batch}: every number is finite"
         print(finding or healthy)
         print()
         print("\n".join(_table(checks)))
     return DONE if finding is None else FAILED
-
-
-def _number(value: float) -> float | str:
-    """JSON has no infinity."""
-    return value if math.isfinite(value) else str(value)
 
 
 def _table(checks: Sequence[ArrayCheck]) -> list[str]:

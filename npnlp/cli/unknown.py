@@ -1,9 +1,10 @@
-"""Notes on names with characters that the model has never seen: few lines, however many names."""
+"""Notes on names with unknown characters or without a prediction: few lines for many names."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 
 from npnlp.classifier.classifier import Classifier, Prediction
 from npnlp.cli.failure import one_line
@@ -41,6 +42,13 @@ class Unknown:
             seen = _listed(list(self._characters))
             names = "1 name" if self._names == 1 else f"{self._names:,} names"
             _print(f"the model has never seen {seen}, in {names}, the first in row {self._row}")
+
+
+def note_blank(rows: Sequence[int]) -> None:
+    """One line on the rows without a prediction, where there are any."""
+    if rows:
+        names = "1 name has" if len(rows) == 1 else f"{len(rows):,} names have"
+        _print(f"{names} no prediction, the first in row {rows[0]}: its numbers are not finite")
 
 
 def note_unknown(classifier: Classifier, predictions: list[Prediction]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import get_backend
-from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.classifier import Classifier, require_finite
 from npnlp.errors import DeviceError, InputError
 from npnlp.estimator.fit import fit_model
 from npnlp.estimator.given import as_classes, as_names, class_names
@@ -99,12 +99,17 @@ class SurnameClassifierEstimator:
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probability of each of ``classes_`` for each name ``(n, C)``."""
-        return self.to_classifier().probabilities(as_names(X))
+        names = as_names(X)
+        probabilities = self.to_classifier().probabilities(names)
+        require_finite(probabilities, names)
+        return probabilities
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable label of each name ``(n,)``."""
-        best = self.predict_proba(X).argmax(axis=1)
-        labels: NDArray[Any] = self.classes_[best]
+        classifier, names = self.to_classifier(), as_names(X)
+        best, probabilities = classifier.best(names)
+        require_finite(probabilities, names)
+        labels: NDArray[Any] = self.classes_[best[:, 0]]
         return labels
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

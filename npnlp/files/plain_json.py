@@ -1,4 +1,4 @@
-"""JSON that others wrote: read within limits, and strictly.
+"""JSON that others wrote, read within limits, and strictly; and ours, which is always JSON.
 
 Python's own reader lets pass what this project never writes: a key twice, NaN, whole numbers of
 any length, half a surrogate pair, lists in lists as deep as the stack. Here each is an error that
@@ -46,6 +46,19 @@ def parse_json(content: bytes | str, *, infinity: bool = False) -> Any:
         raise InputError(str(error)) from error
     _check(value, math.isnan if infinity else _not_finite)
     return value
+
+
+def to_json(value: Any, *, indent: int | None = None, ascii_only: bool = True) -> str:
+    """``value`` as JSON; a number that is not finite is null, since JSON has none."""
+    return json.dumps(_with_nulls(value), indent=indent, ensure_ascii=ascii_only, allow_nan=False)
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def require_version(version: Any, known: int) -> None:

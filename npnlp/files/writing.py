@@ -6,7 +6,6 @@ import contextlib
 import csv
 import errno
 import io
-import json
 import os
 import re
 import secrets
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from npnlp.errors import InputError
+from npnlp.files.plain_json import to_json
 
 if sys.platform == "win32":
     import msvcrt
@@ -163,9 +163,8 @@ def make_folder(folder: Path) -> None:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(path, text + "\n")
+    """Write ``value`` as indented JSON, atomically; see :func:`to_json`."""
+    write_atomic(path, to_json(value, indent=2, ascii_only=False) + "\n")
 
 
 def write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.gradients.rounding import norms_of
 from npnlp.gradients.shares import lags_of, shares_by_lag, sum_shares
 from npnlp.gradients.steps import relative_slopes, steps_of
 from npnlp.layers.attention.attention import AttentionTrace
@@ -129,15 +130,15 @@ def gradient_flow(trace: RecurrentTrace | AttentionTrace) -> GradientFlow:
     lags = lags_of(cache.packing)
     steps = steps_of(layer, cache)
     host = layer.backend.to_numpy
-    norms = tuple(np.linalg.norm(host(d).astype(np.float64), axis=1) for d in trace.d_states)
+    norms = tuple(norms_of(host(d)) for d in trace.d_states)
     from_above = np.zeros(cache.packing.rows)
     if trace.from_above is not None:
-        from_above = np.linalg.norm(host(trace.from_above), axis=1)
+        from_above = norms_of(host(trace.from_above)) * steps.wider
     return GradientFlow(
         lags=lags,
         hidden_grad=norms[0],
         saturation=relative_slopes(layer, cache, steps).mean(axis=(0, 2)).astype(np.float64),
-        bound=bounds(norms, steps.bounds(), from_above, cache.packing)[0],
+        bound=bounds(norms, steps.bounds(), from_above, cache.packing, steps.least)[0],
         shares=shares_by_lag(trace, lags),
         sigma_max=steps.sigma_max,
         spectral_radius=max(map(spectral_radius, steps.weights)),
@@ -150,7 +151,7 @@ def _of_attention(trace: AttentionTrace) -> GradientFlow:
     d = packing.backend.to_numpy(trace.d_heads).astype(np.float64)
     return GradientFlow(
         lags=lags,
-        hidden_grad=np.linalg.norm(d.reshape(len(d), -1), axis=1),
+        hidden_grad=norms_of(d.reshape(len(d), -1)),
         saturation=nothing,
         bound=nothing,
         shares=np.full((len(packing.batch_sizes), 1, 1), np.nan),
@@ -176,12 +177,14 @@ def spectral_radius(matrix: Floats) -> float:
 
 
 def bounds(
-    norms: tuple[Floats, ...], factors: Floats, from_above: Floats, packing: Packing
-) -> tuple[Floats, ...]:
+    norms: tuple[Floats, ...], factors: Floats, from_above: Floats, packing: Packing,
+    least: float = 0.0,
+) -> tuple[Floats, ...]:  # fmt: skip
     """(4) of every packed row and each of S states, from the last step down.
 
     ``norms``, of each state's gradient ``(N,)``; ``factors (N, S, S)`` are those of
-    :meth:`Steps.bounds`; ``from_above (N,)`` comes to the first state.
+    :meth:`Steps.bounds`; ``from_above (N,)`` comes to the first state, and ``least`` to each
+    (``rounding.py``).
     """
     bound = tuple(state.copy() for state in norms)  # stands where a sequence has its last step
     offsets, sizes = packing.offsets, packing.batch_sizes
@@ -195,6 +198,7 @@ def bounds(
                 part[then] * later[then] for part, later in zip(column, bound, strict=True)
             )
             state[now] = sum(others, first)
+            state[now] += least
         bound[0][now] += from_above[now]
     return bound
 

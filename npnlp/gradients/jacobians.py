@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array
+from npnlp.gradients.rounding import Rounding
 from npnlp.gradients.steps import Steps, elman, relative_slopes, steps_of, sum_of
 from npnlp.layers import Packing
 from npnlp.layers.recurrent.recurrent import Recurrent
@@ -124,18 +125,49 @@ class Jacobians:
         By repeated QR (Benettin et al., 1980), since the product itself would under- or overflow:
         ``J_t Q_{t-1} = Q_t R_t``, and the exponents are the means of ``log |diag R_t|``. Where the
         largest exponent is negative, all gradients vanish, at that rate per step; a direction that
-        a step maps to zero has ``-inf``.
+        a step maps to zero has ``-inf``. Their sum is the mean of ``log |det J_t|``.
         """
         q, logs = np.eye(self.size), np.zeros(self.size)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             for t in range(1, len(self) + 1):
-                q, r = np.linalg.qr(self.step(t) @ q)
-                logs += np.log(np.abs(np.diag(r)))
+                jacobian = self.step(t)
+                q, diagonal = _orthogonal(jacobian @ q)
+                growth = np.log(diagonal)
+                determined = np.linalg.slogdet(jacobian)[1] - growth[:-1].sum()
+                if determined < np.inf:  # of the last, the determinant knows the most digits
+                    growth[-1] = determined
+                logs += growth
         return np.sort(logs / len(self))[::-1]
 
     @property
     def _steps(self) -> Steps:
-        return self.steps or Steps(elman, (self.derivatives,), (), (self.weight_hh,))
+        if self.steps is not None:
+            return self.steps
+        rounding = Rounding.of_elman(self.derivatives)
+        return Steps(elman, (self.derivatives,), (), (self.weight_hh,), rounding)
+
+
+def _orthogonal(matrix: Floats) -> tuple[Floats, Floats]:
+    """Q of ``A = Q R``, and ``|diag R|``, for rows of any size beside each other.
+
+    A saturated unit has a row as small as its slope, and reflections of whole columns would round
+    it by what is left of the large ones. Elimination with row exchanges, ``A = P L U``, rounds
+    every row by its own size; L has entries up to 1, and with ``P L = Q S`` R is ``S U``, whose
+    diagonal is the product of both (Higham, 2002, sections 9.3 and 19.4).
+    """
+    size = len(matrix)
+    upper, lower, order = matrix.copy(), np.eye(size), np.arange(size)
+    for k in range(size):
+        pivot = k + int(np.abs(upper[k:, k]).argmax())
+        if pivot != k:
+            for array, columns in ((upper, size), (lower, k)):
+                array[[k, pivot], :columns] = array[[pivot, k], :columns]
+            order[[k, pivot]] = order[[pivot, k]]
+        if upper[k, k] != 0:
+            lower[k + 1 :, k] = upper[k + 1 :, k] / upper[k, k]
+            upper[k + 1 :, k:] -= lower[k + 1 :, k, None] * upper[k, k:]
+    q, s = np.linalg.qr(lower)
+    return q[np.argsort(order)], np.abs(np.diag(s) * np.diag(upper))
 
 
 def jacobians(layer: Recurrent, x: Array, *initial: Array | None) -> Jacobians:

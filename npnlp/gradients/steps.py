@@ -22,6 +22,7 @@ exceed (for the LSTM four numbers: a block by itself each):
     (5)  |dL/dh_{t-1}| <= M_t |dL/dh_t|                                  Elman and GRU
     (6)  (|dL/dh_{t-1}|, |dL/dc_{t-1}|) <= M_t^T (|dL/dh_t|, |dL/dc_t|)  LSTM
 
+It holds for the numbers that are computed, too: ``rounding.py`` says how much larger it is made.
 ``dL/dc_t`` in (6) is with ``h_t`` held: what comes from ``c_{t+1}`` alone. For Elman (5) is
 ``sigma_max(W_hh) max phi'(a_t)``, the bound of Pascanu, Mikolov and Bengio, 2013, section 2.1.
 """
@@ -37,6 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError
+from npnlp.gradients.rounding import Rounding
 from npnlp.layers.recurrent.cell import Cell
 from npnlp.layers.recurrent.elman import Elman
 from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
@@ -143,13 +145,14 @@ class Steps:
     """What the Jacobians of many steps are made of, a row a step, on the host.
 
     ``slopes``, the ``F_g``, and ``carried``, the other factors of the formula, each ``(N, H)``;
-    ``weights``, of each gate ``(H, H)``.
+    ``weights``, of each gate ``(H, H)``; ``rounding``, that of the layer.
     """
 
     formula: Formula
     slopes: Several
     carried: Several
     weights: Several
+    rounding: Rounding
 
     def parts(self, row: int) -> Parts:
         """The Jacobian of the step in ``row`` by gate, each ``(S H, S H)`` with S states."""
@@ -157,11 +160,29 @@ class Steps:
         return self.formula(slopes, carried, self.weights)
 
     def bounds(self) -> Floats:
-        """``M_t`` of (5) or (6) for every row: ``(N, S, S)``."""
-        slopes, carried = (tuple(map(_largest, kind)) for kind in (self.slopes, self.carried))
+        """``M_t`` of (5) or (6) for every row, rounded outwards: ``(N, S, S)``."""
+        slopes, carried = (
+            tuple(_largest(factor) + self.rounding.slack for factor in kind)
+            for kind in (self.slopes, self.carried)
+        )
         sigmas = tuple(np.full((1, 1), sigma) for sigma in self.sigmas)
         bounds: Floats = sum_of(self.formula(slopes, carried, sigmas))
-        return bounds
+        return bounds * self.wider
+
+    @property
+    def wider(self) -> float:
+        """What bounds are multiplied by; see :meth:`Rounding.relative`."""
+        return self.rounding.relative(*self._shape)
+
+    @property
+    def least(self) -> float:
+        """What a step may add by numbers that become too small; see :meth:`Rounding.least`."""
+        return self.rounding.least(*self._shape, self.sigmas)
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """The numbers of gates and of units."""
+        return len(self.weights), self.weights[0].shape[1]
 
     @cached_property
     def sigmas(self) -> tuple[float, ...]:
@@ -195,7 +216,9 @@ def steps_of(layer: Cell, cache: RecurrentCache) -> Steps:
     host = layer.backend.to_numpy
     states, memory = tuple(map(host, cache.states)), tuple(map(host, cache.memory))
     slopes, carried = slopes_of(layer, states, memory)
-    return Steps(formula, slopes, carried, gate_blocks(layer))
+    of_elman = formula is elman
+    rounding = Rounding.of_elman(*slopes) if of_elman else Rounding.of_gates((*states, *memory))
+    return Steps(formula, slopes, carried, gate_blocks(layer), rounding)
 
 
 def gate_blocks(layer: Cell) -> Several:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from npnlp.backend import Array
-from npnlp.layers.base import Cache, Layer
+from npnlp.layers.base import Cache, Layer, LayerOptions
 
 
 class SoftCache(Cache):
-    """``probabilities`` and ``targets (B, C)``; ``scale (B, 1)``: each row's weight over B."""
+    """``probabilities`` and ``targets (B, C)``; ``scale (B, 1)``: each row's weight over B.
+
+    With class weights, ``targets`` are ``v_c q_bc``, and ``sums (B, 1)`` what they add up to.
+    """
 
     probabilities: Array
     targets: Array
     scale: Array
+    sums: Array | None = None
 
 
 class SoftCrossEntropy(Layer):
@@ -22,18 +26,31 @@ class SoftCrossEntropy(Layer):
     Backward: ``dL/dz_b = w_b / B (softmax(z_b) - q_b)``. ``q (B, C)`` are distributions: of the
     labels of a name that has several, or smoothed ones (Szegedy et al., "Rethinking the inception
     architecture for computer vision", 2016, section 7).
+
+    With ``class_weights (C,)``, v, it is ``l_b = -sum_c v_c q_bc log softmax(z_b)_c``, and
+    ``dL/dz_b = w_b / B (s_b softmax(z_b) - v q_b)`` with ``s_b = sum_c v_c q_bc``. Row weights
+    ``w_b = B / sum_b v[y_b]`` then make the mean that of PyTorch's ``CrossEntropyLoss``.
     """
+
+    def __init__(self, class_weights: Array | None = None, **options: Unpack[LayerOptions]) -> None:
+        super().__init__(**options)
+        self.class_weights = class_weights
 
     def forward(self, logits: Array, targets: Array, weights: Array) -> tuple[Array, SoftCache]:
         """The loss (a scalar) of ``logits (B, C)`` at ``targets (B, C)`` with ``weights (B,)``."""
         logs = log_softmax(logits, self.backend.xp)  # (1)
         scale = (weights / len(weights))[:, None]
+        sums = None
+        if self.class_weights is not None:
+            targets = targets * self.class_weights
+            sums = targets.sum(axis=1)[:, None]
         loss: Array = -(scale * targets * logs).sum()  # (2)
-        return loss, SoftCache(self.backend.xp.exp(logs), targets, scale)
+        return loss, SoftCache(self.backend.xp.exp(logs), targets, scale, sums)
 
     def backward(self, d_loss: Array | float, cache: SoftCache) -> Array:
-        """Return ``dL/dlogits``; each row of targets sums to one."""
-        d_z: Array = d_loss * cache.scale * (cache.probabilities - cache.targets)
+        """Return ``dL/dlogits``; each row of the targets that were given sums to one."""
+        p = cache.probabilities if cache.sums is None else cache.probabilities * cache.sums
+        d_z: Array = d_loss * cache.scale * (p - cache.targets)
         return d_z  # undoes (2), (1)
 
 

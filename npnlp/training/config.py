@@ -73,10 +73,11 @@ class TrainingConfig:
             raise InputError(f"momentum is {self.momentum}, but adam has none; use optimizer sgd")
         if self.optimizer != "adam" and self.weight_decay:
             raise InputError(f"weight_decay is {self.weight_decay}; only adam has it")
-        if self.soft and self.class_weights != "none":
+        others = self.merge_repeats or self.logit_adjustment or self.consistency
+        if others and self.class_weights != "none":
             raise InputError(
-                f"class_weights {self.class_weights!r} do not go with merged repeats, smoothing, "
-                "logit adjustment or consistency; use none"
+                f"class_weights {self.class_weights!r} do not go with merged repeats, logit "
+                "adjustment or consistency; use none"
             )
 
     @property

@@ -6,6 +6,7 @@ may be there or not:
     (1)  q_b = (1 - eps) y_b + eps / C                     label smoothing
     (2)  z' = z + tau log pi                               logit adjustment, pi the frequencies
     (3)  L = sum_b w_b CE(q_b, z'_b) / B                   w_b: how often the name stands there
+         L = sum_bc v_c q_bc (-log softmax(z'_b)_c) / sum_b v[y_b]       with class weights v
     (4)  L = (L_1 + L_2) / 2 + alpha S(z_1, z_2) / 2       consistency of two dropout passes
 
 Sources: Szegedy et al., 2016 (1); Menon et al., "Long-tail learning via logit adjustment", 2021,
@@ -89,6 +90,7 @@ class SoftObjective:
 
     ``log_prior (C,)`` are the logarithms of the classes' frequencies; ``smoothing`` is eps,
     ``adjustment`` tau, and ``consistency`` alpha, which at 0 leaves the second pass out.
+    ``class_weights (C,)`` go with rows of one class and weight one each.
     """
 
     def __init__(
@@ -99,12 +101,14 @@ class SoftObjective:
         smoothing: float = 0.0,
         adjustment: float = 0.0,
         consistency: float = 0.0,
+        class_weights: Array | None = None,
     ) -> None:
         backend, dtype = model.backend, model.dtype
         self.smoothing, self.consistency = smoothing, consistency
         self.adjustment = backend.asarray(adjustment * log_prior, dtype=dtype)
         self.unit = backend.xp.eye(len(log_prior), dtype=dtype)
-        self.loss = SoftCrossEntropy(backend=backend, dtype=dtype)
+        self.class_weights = class_weights
+        self.loss = SoftCrossEntropy(class_weights, backend=backend, dtype=dtype)
         self.divergence = Consistency(backend=backend, dtype=dtype)
 
     def __call__(
@@ -113,10 +117,14 @@ class SoftObjective:
         """See :class:`Objective`."""
         targets = self.unit.take(batch.targets, axis=0) if batch.shares is None else batch.shares
         targets = (1 - self.smoothing) * targets + self.smoothing / len(self.unit)  # (1)
-        weights = batch.weights
+        weights: Any = batch.weights
         if weights is None:
             weights = model.backend.xp.ones(len(targets), dtype=model.dtype)
         weights = weights.astype(model.dtype, copy=False)
+        weight_sum: Any = len(targets)
+        if self.class_weights is not None:
+            weight_sum = self.class_weights.take(batch.targets).sum()
+            weights = weights * (len(targets) / weight_sum)
         streams = [random, random.child("again")] if self.consistency else [random]
         passes = [model.forward(**batch.inputs, random=stream) for stream in streams]
         found = [
@@ -138,4 +146,4 @@ class SoftObjective:
             model.backward(gradient, cache, None if number else probe)
         logits = passes[0][0]
         correct = count_correct(logits, batch.targets)
-        return Outcome(logits, total * len(targets), len(targets), correct)
+        return Outcome(logits, total * weight_sum, weight_sum, correct)

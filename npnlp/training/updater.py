@@ -59,6 +59,7 @@ class Updater:
             objective = SoftObjective(
                 model, self.log_prior, smoothing=config.label_smoothing,
                 adjustment=config.logit_adjustment, consistency=config.consistency,
+                class_weights=self.criterion.class_weights,
             )  # fmt: skip
         self.objective = ranks.objective(objective)
         self.optimizer = make_optimizer(

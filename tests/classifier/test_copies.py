@@ -269,6 +269,8 @@ def test_a_copied_optimizer_decays_the_weights_of_its_own_layer(duplicate: Copy)
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_estimator_keeps_its_backend(backend: str) -> None:
+    if backend == "numba":
+        pytest.importorskip("numba", reason="Numba is not installed")
     found = SurnameClassifierEstimator(
         backend=backend, cell="gru", num_epochs=2, embedding_size=6, rnn_hidden_size=8
     )

@@ -101,7 +101,7 @@ def test_the_same_answers_however_names_are_held(
 
 @pytest.mark.parametrize("kind", ["array", "chunked_array", "table", "string_view"])
 def test_arrays_of_pyarrow(kind: str) -> None:
-    arrow = pytest.importorskip("pyarrow")
+    arrow: Any = pytest.importorskip("pyarrow")
     given = {
         "array": lambda: arrow.array(NAMES),
         "chunked_array": lambda: arrow.chunked_array([NAMES[:1], NAMES[1:]]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -111,19 +112,18 @@ def test_permissions_are_those_that_the_umask_leaves(
 
 
 def test_json_is_readable_and_ends_its_line(tmp_path: Path) -> None:
-    write_json(tmp_path / "file", {"name": "caf\u00e9", "figures": [0.1, 2]})
+    write_json(tmp_path / "file", {"name": "caf\u00e9", "figures": [0.1, 2, math.inf]})
     text = (tmp_path / "file").read_text(encoding="utf-8")
-    assert json.loads(text) == {"name": "caf\u00e9", "figures": [0.1, 2]}
+    assert json.loads(text) == {"name": "caf\u00e9", "figures": [0.1, 2, None]}
     assert "caf\u00e9" in text
     assert text.endswith("}\n")
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
-def test_what_is_no_json_leaves_the_old_file(tmp_path: Path, value: object) -> None:
+def test_what_is_no_json_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises((ValueError, TypeError)):
-        write_json(path, {"value": value})
+    with pytest.raises(TypeError):
+        write_json(path, {"value": {1, 2}})
     assert path.read_text() == "old"
 
 

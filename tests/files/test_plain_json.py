@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npnlp.errors import InputError, short
-from npnlp.files.plain_json import DEEPEST, FREE_VALUES, parse_json
+from npnlp.files.plain_json import DEEPEST, FREE_VALUES, parse_json, to_json
 
 VALUES = st.recursive(
     st.none()
@@ -29,6 +29,12 @@ def test_what_python_writes_is_read(value: Any, ascii_only: bool) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only)
     for content in (text, text.encode()):
         assert parse_json(content) == value
+
+
+def test_what_is_written_is_json_whatever_the_numbers() -> None:
+    value = {"a": [1.5, math.nan, (math.inf, -math.inf)], "b": {"c": math.nan}, "d": "NaN"}
+    expected = {"a": [1.5, None, [None, None]], "b": {"c": None}, "d": "NaN"}
+    assert parse_json(to_json(value)) == expected
 
 
 @pytest.mark.parametrize(

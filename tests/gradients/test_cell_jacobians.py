@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -229,3 +231,44 @@ def test_every_backend_gives_the_same(cell: str, backend: Backend) -> None:
         layer = layer_of(cell, "default", backend=place, units=H)
         found.append(jacobians(layer, place.asarray(x), *map(place.asarray, states)).to(0))
     assert_close(found[1], found[0])
+
+
+@each_cell
+@pytest.mark.parametrize("times", [3, 10, 20])
+def test_saturated_units_grow_as_the_determinant_says(cell: str, times: int) -> None:
+    """Units whose slopes differ by many orders; some of them have none at all."""
+    for seed in range(4):
+        layer = CELLS[cell](D, 6, dtype=np.float64, random=Random(seed))
+        for value in layer.parameters.values():
+            value *= times
+        seen = jacobians(layer, draw(seed, 40, D))
+        logs = [np.linalg.slogdet(seen.step(t))[1] for t in range(1, 41)]
+        total = seen.lyapunov_exponents().sum()
+        if np.isfinite(np.mean(logs)):
+            assert_close(total, np.mean(logs), 1e-11)
+        else:
+            assert total == -np.inf
+
+
+def test_exponents_of_saturated_units_are_those_of_exact_arithmetic() -> None:
+    """Slopes from 1 down to 1e-15, against Gram and Schmidt in fractions."""
+    generator = np.random.default_rng(0)
+    slopes, weight = 10.0 ** -generator.uniform(0, 15, (6, 4)), generator.normal(size=(4, 4))
+    seen = Jacobians(np.zeros((6, 4)), slopes, weight)
+    columns = [[Fraction(int(i == j)) for i in range(4)] for j in range(4)]
+    for t in range(1, 7):
+        rows = [[Fraction(value) for value in row] for row in seen.step(t).tolist()]
+        columns = [
+            [sum((r * c for r, c in zip(row, column, strict=True)), Fraction(0)) for row in rows]
+            for column in columns
+        ]
+    squares: list[Fraction] = []
+    before: list[list[Fraction]] = []
+    for column in columns:  # what is left of each, orthogonal to those before
+        for other, square in zip(before, squares, strict=True):
+            part = sum((a * b for a, b in zip(column, other, strict=True)), Fraction(0)) / square
+            column = [a - part * b for a, b in zip(column, other, strict=True)]
+        before.append(column)
+        squares.append(sum((a * a for a in column), Fraction(0)))
+    logs = [(math.log(s.numerator) - math.log(s.denominator)) / 12 for s in squares]
+    assert_close(seen.lyapunov_exponents(), np.sort(logs)[::-1], 1e-11)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from npnlp.layers.soft_loss import (
 from tests.support import reference
 from tests.support.reference import BOUNDS, Floats, assert_close, draw
 
+ORACLES = Path(__file__).parents[1] / "oracles"
 ROWS, CLASSES = 6, 5
 WEIGHTS = np.array([0.5, 2.0, 1.0, 0.25, 1.0, 4.0])
+CLASS_WEIGHTS = np.array([0.5, 3.0, 1.0, 0.1, 2.0])
 
 
 def distributions(seed: int = 0, rows: int = ROWS) -> Floats:
@@ -34,6 +37,11 @@ def distributions(seed: int = 0, rows: int = ROWS) -> Floats:
 
 def soft(backend: Backend, dtype: Any = np.float64) -> SoftCrossEntropy:
     return SoftCrossEntropy(backend=backend, dtype=dtype)
+
+
+def weighted(backend: Backend, dtype: Any = np.float64) -> SoftCrossEntropy:
+    (class_weights,) = on(backend, CLASS_WEIGHTS, dtype=dtype)
+    return SoftCrossEntropy(class_weights, backend=backend, dtype=dtype)
 
 
 def apart(backend: Backend, dtype: Any = np.float64) -> Consistency:
@@ -113,6 +121,7 @@ def cases(
 ) -> list[tuple[Any, list[Array], dict[str, Any]]]:
     return [
         (soft(backend), [z], {"targets": targets, "weights": weights}),
+        (weighted(backend), [z], {"targets": targets, "weights": weights}),
         (apart(backend), [z, v], {"weights": weights}),
     ]
 
@@ -224,6 +233,33 @@ def test_a_wrong_gradient_of_the_loss_is_caught(wrong: type[SoftCrossEntropy]) -
 def test_a_wrong_gradient_of_the_divergence_is_caught(wrong: type[Consistency]) -> None:
     inputs = draw(0, ROWS, CLASSES), draw(1, ROWS, CLASSES)
     assert not check_gradients(wrong(), *inputs, weights=WEIGHTS).passed
+
+
+class WithoutSums(SoftCrossEntropy):
+    """Takes the weighted targets for distributions."""
+
+    def backward(self, d_loss: Any, cache: SoftCache) -> Array:
+        plain = SoftCache(cache.probabilities, cache.targets, cache.scale)
+        return super().backward(d_loss, plain)
+
+
+def test_a_gradient_without_the_sums_of_class_weights_is_caught() -> None:
+    layer = WithoutSums(CLASS_WEIGHTS, dtype=np.float64)
+    z, q = draw(0, ROWS, CLASSES), distributions()
+    assert not check_gradients(layer, z, targets=q, weights=WEIGHTS).passed
+
+
+def test_class_weights_and_smoothing_are_pytorchs_stored(backend: Backend) -> None:
+    with np.load(ORACLES / "cross_entropy.npz", allow_pickle=False) as file:
+        o = dict(file)
+    rows, classes = o["logits"].shape
+    smoothed = 0.9 * np.eye(classes)[o["targets"]] + 0.1 / classes
+    each = np.full(rows, rows / o["class_weights"][o["targets"]].sum())
+    class_weights, *given = on(backend, o["class_weights"], o["logits"], smoothed, each)
+    layer = SoftCrossEntropy(class_weights, backend=backend, dtype=np.float64)
+    loss, cache = layer.forward(*given)
+    assert_close(loss, o["loss_smoothed"], backend=backend)
+    assert_close(layer.backward(1.0, cache), o["d_logits_smoothed"], backend=backend)
 
 
 @pytest.mark.peers

@@ -107,9 +107,10 @@ def cross_entropy() -> Arrays:
     logits, targets = 3 * draw(8, 8, H), torch.tensor([4, 0, 1, 1, 2, 4, 4, 3])
     weights = draw(9, H).abs()
     found = arrays(logits=logits, targets=targets, class_weights=weights)
-    for name, used in (("plain", None), ("weighted", weights)):
+    cases = ("plain", None, 0.0), ("weighted", weights, 0.0), ("smoothed", weights, 0.1)
+    for name, used, smoothing in cases:
         z = logits.clone().requires_grad_()
-        loss = nn.functional.cross_entropy(z, targets, weight=used)
+        loss = nn.functional.cross_entropy(z, targets, weight=used, label_smoothing=smoothing)
         loss.backward()
         assert z.grad is not None
         found |= arrays(**{f"loss_{name}": loss, f"d_logits_{name}": z.grad})

@@ -46,6 +46,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"cell": "transformer", "num_heads": 2, "rnn_dropout": 0.2},
         {"optimizer": "sgd", "momentum": 0.9},
     ),
+    "smoothing and class weights": (
+        {}, {"label_smoothing": 0.1, "class_weights": "balanced"}
+    ),
     "smoothing and adjustment": ({}, {"label_smoothing": 0.1, "logit_adjustment": 1.0}),
     "wide": (
         {

@@ -17,7 +17,7 @@ from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays
 from npnlp.text.repeats import merged
 from npnlp.training.objective import Outcome, PlainObjective, Probe, SoftObjective
-from tests.support.reference import Floats, assert_close, host
+from tests.support.reference import BOUNDS, Floats, assert_close, host
 
 NUMPY = get_backend("numpy")
 CLASSES = 3
@@ -68,7 +68,7 @@ def plain(model: SurnameClassifier) -> PlainObjective:
     return PlainObjective(SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype))
 
 
-def soft(model: SurnameClassifier, **parts: float) -> SoftObjective:
+def soft(model: SurnameClassifier, **parts: Any) -> SoftObjective:
     return SoftObjective(model, LOG_PRIOR, **parts)
 
 
@@ -206,7 +206,7 @@ class HalfDivergence(SoftObjective):
 
 @pytest.mark.parametrize("wrong", [WithoutSecondPass, SameMask, HalfDivergence])
 def test_a_wrong_objective_is_caught(wrong: type[SoftObjective]) -> None:
-    parts = {"smoothing": 0.1, "consistency": 2.0}
+    parts: dict[str, Any] = {"smoothing": 0.1, "consistency": 2.0}
     model, batch = model_of(CONFIG), exact(merged(SPLIT, CLASSES))
     gradients_of(wrong(model, LOG_PRIOR, **parts), model, batch)
     right = numerical(CONFIG, batch, parts)
@@ -287,3 +287,62 @@ def test_weights_scale_the_rows() -> None:
             total[name] += weight * value / len(NAMES)
     assert float(found.loss_sum) == pytest.approx(loss, rel=1e-12)
     assert_same_gradients(grads, total)
+
+
+CLASS_WEIGHTS = np.array([0.5, 3.0, 1.2])
+
+
+def weighted_and_smoothed(model: SurnameClassifier) -> SoftObjective:
+    weights = model.backend.asarray(CLASS_WEIGHTS, dtype=model.dtype)
+    return SoftObjective(model, LOG_PRIOR, smoothing=0.1, class_weights=weights)
+
+
+def test_class_weights_stand_inside_the_smoothed_part(
+    backend: Backend, dtype: np.dtype[Any]
+) -> None:
+    model, batch = model_of(QUIET, backend, dtype), whole(SPLIT, backend)
+    found, _ = gradients_of(weighted_and_smoothed(model), model, batch)
+    total, targets = 0.0, backend.to_numpy(batch.targets)
+    for logit, y in zip(backend.to_numpy(found.logits).astype(float), targets, strict=True):
+        logs = logit - np.log(np.exp(logit).sum())
+        total -= 0.9 * CLASS_WEIGHTS[y] * logs[y] + 0.1 / CLASSES * CLASS_WEIGHTS @ logs
+    bound = BOUNDS[dtype.name]
+    assert float(found.weight_sum) == pytest.approx(CLASS_WEIGHTS[targets].sum(), rel=bound)
+    assert float(found.loss_sum) == pytest.approx(total, rel=bound)
+
+
+def test_without_smoothing_class_weights_are_those_of_the_plain_objective() -> None:
+    model, batch = model_of(CONFIG), whole(SPLIT)
+    criterion = SoftmaxCrossEntropy(CLASS_WEIGHTS, dtype=np.float64)
+    expected, wanted = gradients_of(PlainObjective(criterion), model, batch)
+    objective = SoftObjective(model, LOG_PRIOR, class_weights=CLASS_WEIGHTS)
+    found, grads = gradients_of(objective, model, batch)
+    assert_same_gradients(grads, wanted)
+    assert float(found.loss_sum) == pytest.approx(float(expected.loss_sum), rel=1e-12)
+    assert float(found.weight_sum) == pytest.approx(float(expected.weight_sum), rel=1e-12)
+
+
+def test_the_gradient_with_class_weights_by_complex_step() -> None:
+    model, batch = model_of(), whole(SPLIT)
+    gradients_of(weighted_and_smoothed(model), model, batch)
+    largest, twin = np.abs(model.flat.grads).max(), model.astype(np.complex128)
+    for place in range(0, len(model.flat.values), 5):
+        twin.flat.values[...] = model.flat.values
+        twin.flat.values[place] += 1j * COMPLEX_STEP
+        found = weighted_and_smoothed(twin)(twin, batch, MASKS, None)
+        numeric = (found.loss_sum / found.weight_sum).imag / COMPLEX_STEP
+        assert abs(model.flat.grads[place] - numeric) <= 1e-12 * largest
+
+
+@pytest.mark.peers
+def test_class_weights_and_smoothing_equal_pytorch(backend: Backend) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    model, batch = model_of(QUIET, backend), whole(SPLIT, backend)
+    found, _ = gradients_of(weighted_and_smoothed(model), model, batch)
+    expected = torch.nn.functional.cross_entropy(
+        torch.tensor(backend.to_numpy(found.logits)),
+        torch.tensor(backend.to_numpy(batch.targets)),
+        weight=torch.tensor(CLASS_WEIGHTS), label_smoothing=0.1,
+    )  # fmt: skip
+    mean = float(found.loss_sum / found.weight_sum)
+    assert mean == pytest.approx(float(expected), rel=1e-12)

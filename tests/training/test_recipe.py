@@ -320,7 +320,6 @@ def test_a_bad_option_is_named(
 
 TOGETHER: list[tuple[tuple[str, ...], str]] = [
     (("--cell", "transformer", "--bidirectional"), "leave out bidirectional"),
-    (("--class-weights", "inverse", "--label-smoothing", "0.1"), "class_weights 'inverse'"),
     (("--class-weights", "balanced", "--consistency", "1"), "class_weights 'balanced'"),
     (("--class-weights", "inverse", "--merge-repeats"), "class_weights 'inverse'"),
     (("--class-weights", "inverse", "--logit-adjustment", "1"), "class_weights 'inverse'"),

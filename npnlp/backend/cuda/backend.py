@@ -20,6 +20,7 @@ from npnlp.backend.cuda.kernel_source import REALS, Kernels, real_option
 from npnlp.backend.cuda.products import Namespace
 from npnlp.backend.cuda.recurrent_passes import KernelPasses
 from npnlp.backend.cuda.why_not import Facts, diagnose
+from npnlp.backend.numpy_backend import add_not_finite
 from npnlp.backend.operations import (
     AdamNumbers,
     AdamStep,
@@ -75,8 +76,7 @@ class CupyBackend(Backend):
         """See :meth:`Backend.segment_sum`. The order of summation is fixed."""
         xp, (rows, columns) = self.xp, values.shape
         if not self._has_kernels(values):
-            one_hot = (xp.arange(size)[:, None] == segments[None, :]).astype(values.dtype)
-            return xp.dot(one_hot, values)  # type: ignore[no-any-return]
+            return self._sum_by_product(values, segments, size)
         out = xp.empty((size, columns), dtype=values.dtype)
         order, starts = self._segment_order(segments, rows, size)
         kernel = self.kernels.get("segment_sum.cu", "segment_sum", real_option(values.dtype))
@@ -84,6 +84,17 @@ class CupyBackend(Backend):
         arguments = (xp.ascontiguousarray(values), order, starts, out, np.int32(columns))
         kernel(grid, (SEGMENT_THREADS,), arguments)
         return out  # type: ignore[no-any-return]
+
+    def _sum_by_product(self, values: Array, segments: Array, size: int) -> Array:
+        """Without kernels; numbers that are not finite stay in their own segments."""
+        xp, finite = self.xp, self.xp.isfinite(values)
+        one_hot = (xp.arange(size)[:, None] == segments[None, :]).astype(values.dtype)
+        sums: Array = xp.dot(one_hot, xp.where(finite, values, 0))
+        if not finite.all():
+            others = np.zeros(sums.shape, values.dtype)
+            add_not_finite(others, self.to_numpy(values), self.to_numpy(segments))
+            sums += self.asarray(others)
+        return sums
 
     def _segment_order(self, segments: Array, rows: int, size: int) -> tuple[Array, Array]:
         """The rows sorted by segment, and where each segment begins."""
