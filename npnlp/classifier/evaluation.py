@@ -11,6 +11,7 @@ from npnlp.backend.threads import in_one_blas_thread
 from npnlp.classifier.batches import by_length
 from npnlp.classifier.metrics import confusion_matrix, scores
 from npnlp.layers import SoftmaxCrossEntropy
+from npnlp.layers.soft_loss import log_softmax
 from npnlp.models import SurnameClassifier
 from npnlp.summary import summarized
 from npnlp.text import SplitArrays
@@ -36,7 +37,8 @@ def evaluate(
     """Loss and predictions of every row of a split.
 
     The loss is the sum of weighted losses over the sum of weights, of all rows at once and not a
-    mean of the batches' means.
+    mean of the batches' means. The weights are those of the rows, if the split has any, else those
+    of ``criterion``.
     """
     sums, predictions = partial_sums(model, split, criterion)
     return evaluation_of(split, model.config.num_classes, sums, predictions)
@@ -62,8 +64,14 @@ def partial_sums(
             sums.append((0.0, 0.0))
             continue
         logits, _ = model.forward(**batch.inputs)
-        _, found = criterion.forward(logits, batch.targets)
-        sums.append((float(found.loss_sum), float(found.weight_sum)))
+        if split.weights is None:
+            _, found = criterion.forward(logits, batch.targets)
+            sums.append((float(found.loss_sum), float(found.weight_sum)))
+        else:
+            weights, targets = split.weights[batch.rows], split.targets[batch.rows]
+            logs = log_softmax(model.backend.to_numpy(logits).astype(np.float64), np)
+            losses = -logs[np.arange(len(targets)), targets]
+            sums.append((float(weights @ losses), float(weights.sum())))
         predictions[batch.rows] = model.backend.to_numpy(logits.argmax(axis=1))
     return np.array(sums).reshape(-1, 2), predictions
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import inspect
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -14,7 +16,14 @@ from npnlp.backend import get_backend
 from npnlp.classifier.classifier import Classifier, require_finite
 from npnlp.errors import DeviceError, InputError
 from npnlp.estimator.fit import fit_model
-from npnlp.estimator.given import as_classes, as_names, class_names
+from npnlp.estimator.given import (
+    as_classes,
+    as_names,
+    as_weights,
+    class_names,
+    column_of,
+    row_weights,
+)
 from npnlp.models import ClassifierConfig, SurnameClassifier
 
 
@@ -36,6 +45,8 @@ class SurnameClassifierEstimator:
     recipe would. Besides:
 
     - ``recipe``: a name of :data:`npnlp.training.recipes.RECIPES`;
+    - ``class_weight``: "balanced", or a weight for each label, which multiplies ``sample_weight``;
+      one that a dict leaves out is 1;
     - ``validation_fraction``: the fraction of each class that is held out, to find the best epoch
       and to stop early; with 0 all rows are trained on, and their own loss is watched;
     - ``backend``: ``"numpy"``, ``"cupy"``, ``"numba"`` or ``"auto"``;
@@ -43,8 +54,9 @@ class SurnameClassifierEstimator:
       the same bits. None draws a new one;
     - ``verbose``: above 0, a line an epoch.
 
-    After ``fit``: ``classes_`` (sorted), ``n_features_in_`` (1), ``n_iter_`` (epochs),
-    ``model_`` and ``vectorizer_``. A fitted estimator can be pickled and copied; :meth:`save`
+    After ``fit``: ``classes_`` (sorted), ``n_features_in_`` (1), ``feature_names_in_`` (of a
+    table), ``n_iter_`` (epochs), ``history_`` (a row of ``history.csv`` for each), ``model_`` and
+    ``vectorizer_``. A fitted estimator can be pickled and copied; :meth:`save`
     writes the file that :class:`Classifier` loads, in which nothing is executable.
     """
 
@@ -66,10 +78,10 @@ class SurnameClassifierEstimator:
     learning_rate: float | None = None
     batch_size: int | None = None
     early_stopping_criteria: int | None = None
-    class_weights: str | None = None
     optimizer: str | None = None
     momentum: float | None = None
     clip_norm: float | str | None = None
+    class_weight: Any = None
     validation_fraction: float = 0.1
     backend: str = "numpy"
     random_state: Any = 1337
@@ -78,35 +90,49 @@ class SurnameClassifierEstimator:
     #: What scikit-learn before 1.6 asks for in the place of tags.
     _estimator_type: ClassVar[str] = "classifier"
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn from names ``X`` and their labels ``y``; the estimator itself.
 
-        Raises :class:`InputError` (a ``ValueError``) for names, labels or parameters that are not
-        what they have to be, and :class:`DivergenceError` where a number is not finite.
+        ``sample_weight (n,)`` weighs rows in the loss; a row of weight 0 is left out.
+        Raises :class:`InputError` (a ``ValueError``) for names, labels, weights or parameters that
+        are not what they have to be, and :class:`DivergenceError` where a number is not finite.
         """
         (classes, targets), names = as_classes(y), as_names(X)
         if len(names) != len(targets):
             raise InputError(
                 f"X has {len(names)} rows, but y has {len(targets)}; give each name a label"
             )
-        fitted = fit_model(names, class_names(classes), targets, self.get_params())
+        weights = row_weights(sample_weight, self.class_weight, classes, targets)
+        if weights is not None:
+            kept = np.flatnonzero(weights)
+            names, targets, weights = [names[row] for row in kept], targets[kept], weights[kept]
+            weights = None if (weights == weights[0]).all() else weights
+        fitted = fit_model(names, class_names(classes), targets, self.get_params(), weights)
         self.classes_: NDArray[Any] = classes
         self.n_features_in_ = 1
-        self.n_iter_ = fitted.epochs
+        self.n_iter_, self.history_ = len(fitted.history), fitted.history
+        vars(self).pop("feature_names_in_", None)
+        if (column := column_of(X)) is not None:
+            self.feature_names_in_ = np.array([column], dtype=object)
         self.vectorizer_ = fitted.vectorizer
         self.model_ = fitted.model
         return self
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """The probability of each of ``classes_`` for each name ``(n, C)``."""
-        names = as_names(X)
-        probabilities = self.to_classifier().probabilities(names)
+        classifier, names = self.to_classifier(), self._names(X)
+        probabilities = classifier.probabilities(names)
         require_finite(probabilities, names)
         return probabilities
 
+    def predict_log_proba(self, X: Any) -> NDArray[Any]:
+        """The logarithms of :meth:`predict_proba`; that of 0 is ``-inf``."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))  # type: ignore[no-any-return]
+
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable label of each name ``(n,)``."""
-        classifier, names = self.to_classifier(), as_names(X)
+        classifier, names = self.to_classifier(), self._names(X)
         best, probabilities = classifier.best(names)
         require_finite(probabilities, names)
         labels: NDArray[Any] = self.classes_[best[:, 0]]
@@ -118,7 +144,7 @@ class SurnameClassifierEstimator:
         if len(predicted) != len(labels):
             raise InputError(f"X has {len(predicted)} rows, but y has {len(labels)}")
         right = predicted == labels
-        return float(np.average(right, weights=sample_weight))
+        return float(np.average(right, weights=as_weights(sample_weight, len(labels))))
 
     def to_classifier(self) -> Classifier:
         """The fitted model with its vectorizer; its labels are the texts of ``classes_``."""
@@ -161,8 +187,12 @@ class SurnameClassifierEstimator:
         if config is not None:
             try:
                 held = get_backend(backend)
-            except DeviceError:  # missing where it is read again; NumPy gives the same numbers
+            except DeviceError as error:
                 held = get_backend("numpy")
+                warnings.warn(
+                    f"{error}; the estimator, which was fitted there, predicts with numpy",
+                    stacklevel=2,
+                )
             self.model_ = SurnameClassifier(ClassifierConfig.from_dict(config), backend=held)
             self.model_.load_state_dict(weights)
 
@@ -174,6 +204,21 @@ class SurnameClassifierEstimator:
             if value is not defaults[name].default and value != defaults[name].default
         )
         return f"{type(self).__name__}({changed})"
+
+    def _repr_html_(self) -> str:
+        """scikit-learn's drawing, for notebooks, where it is installed."""
+        try:
+            from sklearn.utils import estimator_html_repr
+        except ImportError:
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        return str(estimator_html_repr(self))
+
+    def _names(self, X: Any) -> list[str]:
+        """Raises :class:`InputError` for a table with another column than that of ``fit``."""
+        column, known = column_of(X), getattr(self, "feature_names_in_", [None])[0]
+        if column is not None and known is not None and column != known:
+            raise InputError(f"X has the column {column!r}; fit was given {known!r}")
+        return as_names(X)
 
     def __sklearn_tags__(self) -> Any:
         """What scikit-learn 1.6 and later asks before it takes an estimator."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,13 @@ from npnlp.diagnosis.finding import examine
 from npnlp.errors import InputError, require_known
 from npnlp.estimator.given import plain, seed_of
 from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.text import SequenceVocabulary, SurnameDataset, SurnameVectorizer, Vocabulary
+from npnlp.text import (
+    SequenceVocabulary,
+    SplitArrays,
+    SurnameDataset,
+    SurnameVectorizer,
+    Vocabulary,
+)
 from npnlp.training.applicable import require_applicable
 from npnlp.training.config import TrainingConfig
 from npnlp.training.recipes import RECIPES
@@ -26,19 +32,21 @@ from npnlp.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model, the vectorizer it belongs to, and how many epochs it took."""
+    """A trained model, the vectorizer it belongs to, and a row for each epoch that it took."""
 
     model: SurnameClassifier
     vectorizer: SurnameVectorizer
-    epochs: int
+    history: list[dict[str, float]]
 
 
 @in_one_blas_thread
 def fit_model(
-    names: list[str], labels: list[str], targets: NDArray[np.int64], params: Mapping[str, Any]
-) -> Fitted:
+    names: list[str], labels: list[str], targets: NDArray[np.int64], params: Mapping[str, Any],
+    weights: NDArray[np.float64] | None = None,
+) -> Fitted:  # fmt: skip
     """Train on names whose labels are ``labels[targets]``, with an estimator's parameters.
 
+    ``weights (n,)``, all above 0, are those of the rows in the loss.
     Raises :class:`InputError` for a parameter that is not what it has to be, and
     :class:`DivergenceError` where a number is not finite.
     """
@@ -48,10 +56,9 @@ def fit_model(
     dataset = _dataset(names, labels, targets, held)
     backend = get_backend(given["backend"])
     model = make_classifier(dataset, model_settings(given), backend, config.seed)
-    train = dataset.arrays("train")
-    watched = dataset.arrays("val") if held.any() else train
-    weights = dataset.class_weights(config.class_weights)
-    trainer = Trainer(model, train, watched, config, weights, examine=examine)
+    train = _weighted(dataset.arrays("train"), weights, ~held)
+    watched = _weighted(dataset.arrays("val"), weights, held) if held.any() else train
+    trainer = Trainer(model, train, watched, config, examine=examine)
     while not trainer.finished:
         row = trainer.run_epoch()
         if given["verbose"]:
@@ -60,7 +67,16 @@ def fit_model(
                 f"watched {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}"
             )
     trainer.finish()
-    return Fitted(model, dataset.get_vectorizer(), len(trainer.progress.history))
+    return Fitted(model, dataset.get_vectorizer(), list(trainer.progress.history))
+
+
+def _weighted(
+    split: SplitArrays, weights: NDArray[np.float64] | None, rows: NDArray[np.bool_]
+) -> SplitArrays:
+    """``split``, which holds these ``rows``, with their weights scaled to a mean of one."""
+    if weights is None:
+        return split
+    return replace(split, weights=weights[rows] / weights[rows].mean())
 
 
 def _training_config(given: Mapping[str, Any]) -> TrainingConfig:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.checks import require_not_negative
 from npnlp.errors import InputError, short
 from npnlp.text.encoding import clean_names
 from npnlp.text.given import as_texts
@@ -60,6 +62,70 @@ def as_classes(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         only = f"only one class, {classes[0]!s:.60}" if len(classes) else "0 rows"
         raise InputError(f"y has {only}; a classifier needs at least two classes")
     return classes, targets.astype(np.int64, copy=False)
+
+
+def as_weights(weights: Any, rows: int) -> NDArray[np.float64] | None:
+    """Weights of rows ``(n,)``; None for none.
+
+    Raises :class:`InputError` for another number of them, for one that is negative or not finite,
+    and where all are 0.
+    """
+    if weights is None:
+        return None
+    try:
+        found = _column("sample_weight", weights, dtype=np.float64)
+    except TypeError as error:
+        raise InputError(f"sample_weight has to be numbers: {error}") from error
+    if len(found) != rows:
+        raise InputError(f"sample_weight has {len(found)} rows, but X has {rows}")
+    for row in np.flatnonzero(~(np.isfinite(found) & (found >= 0))):
+        raise InputError(
+            f"sample_weight, row {row}: {found[row]} has to be a finite number of at least 0"
+        )
+    if not found.any():
+        raise InputError("sample_weight is 0 in all rows; give some row a weight")
+    return found
+
+
+def row_weights(
+    sample_weight: Any, class_weight: Any, classes: NDArray[Any], targets: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """``sample_weight`` times ``class_weight`` of each row; None for none."""
+    weights = as_weights(sample_weight, len(targets))
+    of_classes = _class_weights(class_weight, classes, targets)
+    if of_classes is not None:
+        weights = of_classes[targets] * (1.0 if weights is None else weights)
+        if not weights.any():
+            raise InputError("class_weight and sample_weight leave no row a weight above 0")
+    return weights
+
+
+def _class_weights(
+    given: Any, classes: NDArray[Any], targets: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """scikit-learn's: "balanced" is ``n / (C n_c)``; a label that a dict leaves out has 1."""
+    if given is None:
+        return None
+    counts = np.bincount(targets, minlength=len(classes))
+    if isinstance(given, str) and given == "balanced":
+        return counts.sum() / (len(classes) * counts)  # type: ignore[no-any-return]
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"class_weight is {short(given)}; it has to be 'balanced', a dict from label to "
+            "weight, or None"
+        )
+    labels = classes.tolist()
+    for label, weight in given.items():
+        if label not in labels:
+            raise InputError(f"class_weight has {short(label)}, which is no label in y")
+        require_not_negative(f"class_weight of {short(label)}", plain(weight))
+    return np.array([plain(given.get(label, 1.0)) for label in labels], dtype=np.float64)
+
+
+def column_of(X: Any) -> str | None:
+    """The name of the only column of a table, if it is a text."""
+    columns = list(getattr(X, "column_names", getattr(X, "columns", ())))
+    return columns[0] if len(columns) == 1 and isinstance(columns[0], str) else None
 
 
 def class_names(classes: NDArray[Any]) -> list[str]:

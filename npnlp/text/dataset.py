@@ -31,7 +31,7 @@ class SplitArrays:
     ``tokens`` holds all names one after another; name i is ``tokens[starts[i]:][:lengths[i]]``;
     ``targets`` are the classes. Where rows of the same name have been merged
     (:func:`npnlp.text.repeats.merged`), ``shares (n, C)`` is the fraction of its rows in each
-    class, and ``weights (n,)`` their number, scaled to a mean of one.
+    class. ``weights (n,)``, with a mean of one, are those of rows in the loss, if they have any.
     """
 
     tokens: NDArray[np.int64]

@@ -44,6 +44,8 @@ def obstacle(updater: Updater) -> str:
         return "the optimizer is not adam"
     if updater.config.soft:
         return "the objective has distributions as targets"
+    if updater.train.weights is not None:
+        return "rows have weights"
     if config.ngram_orders:
         return "the model has a bag of n-grams"
     if not set(config.poolings) <= POOLINGS:

@@ -55,7 +55,7 @@ class Updater:
         self.log_prior = log_frequencies(train.targets, classes)
         self.criterion = make_criterion(model, class_weights)
         objective: Objective = PlainObjective(self.criterion)
-        if config.soft:
+        if config.soft or self.train.weights is not None:
             objective = SoftObjective(
                 model, self.log_prior, smoothing=config.label_smoothing,
                 adjustment=config.logit_adjustment, consistency=config.consistency,

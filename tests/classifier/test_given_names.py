@@ -102,13 +102,13 @@ def test_the_same_answers_however_names_are_held(
 @pytest.mark.parametrize("kind", ["array", "chunked_array", "table", "string_view"])
 def test_arrays_of_pyarrow(kind: str) -> None:
     arrow: Any = pytest.importorskip("pyarrow")
-    given = {
+    given: dict[str, Callable[[], Any]] = {
         "array": lambda: arrow.array(NAMES),
         "chunked_array": lambda: arrow.chunked_array([NAMES[:1], NAMES[1:]]),
         "table": lambda: arrow.table({"surname": NAMES}),
         "string_view": lambda: pd.Series(NAMES, dtype="string[pyarrow]"),
-    }[kind]()
-    assert surnames(given) == NAMES
+    }
+    assert surnames(given[kind]()) == NAMES
 
 
 def test_predictions_name_what_was_given() -> None:

@@ -55,6 +55,44 @@ def test_what_it_keeps(fitted: SurnameClassifierEstimator) -> None:
     assert fitted.vectorizer_.nationality_vocab.tokens == fitted.classes_.tolist()
 
 
+def test_the_history_has_a_row_an_epoch(fitted: SurnameClassifierEstimator) -> None:
+    assert [row["epoch"] for row in fitted.history_] == list(range(fitted.n_iter_))
+    assert fitted.history_[-1]["train_loss"] < fitted.history_[0]["train_loss"]
+
+
+def test_log_probabilities(fitted: SurnameClassifierEstimator) -> None:
+    np.testing.assert_array_equal(
+        fitted.predict_log_proba(NAMES), np.log(fitted.predict_proba(NAMES))
+    )
+
+
+def test_the_column_of_a_table_is_remembered() -> None:
+    found = tiny(num_epochs=1).fit(pd.DataFrame({"surname": NAMES}), LABELS)
+    assert found.feature_names_in_.tolist() == ["surname"]
+    found.predict(pd.DataFrame({"surname": NAMES}))
+    found.predict(NAMES)
+    with pytest.raises(InputError, match="column 'city'; fit was given 'surname'"):
+        found.predict(pd.DataFrame({"city": NAMES}))
+    assert not hasattr(found.fit(NAMES, LABELS), "feature_names_in_")
+
+
+def test_a_drawing_needs_no_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.utils", None)
+    assert tiny(cell="<b>")._repr_html_().startswith("<pre>SurnameClassifierEstimator(")
+    assert "&lt;b&gt;" in tiny(cell="<b>")._repr_html_()
+
+
+def test_an_estimator_from_a_backend_that_is_missing_says_where_it_is(
+    fitted: SurnameClassifierEstimator,
+) -> None:
+    state = fitted.__getstate__()
+    config, weights, _ = state["model"]
+    twin = SurnameClassifierEstimator()
+    with pytest.warns(UserWarning, match="cupy.*predicts with numpy"):
+        twin.__setstate__(state | {"model": (config, weights, "cupy")})
+    np.testing.assert_array_equal(twin.predict_proba(NAMES), fitted.predict_proba(NAMES))
+
+
 def test_probabilities_are_in_the_order_of_the_classes(fitted: SurnameClassifierEstimator) -> None:
     found = fitted.predict_proba(NAMES)
     assert found.shape == (60, 3)
@@ -142,8 +180,9 @@ LEFT_OUT = {
     "gradient_flow", "hidden_layer", "embedding_dropout", "char_dropout", "ngram_orders",
     "ngram_size", "ngram_dropout", "beta2", "weight_decay", "schedule", "warm_up", "bucket",
     "merge_repeats", "label_smoothing", "logit_adjustment", "consistency", "prior_correction",
+    "class_weights",
 }  # fmt: skip
-OWN = {"recipe", "validation_fraction", "backend", "random_state", "verbose"}
+OWN = {"recipe", "validation_fraction", "backend", "random_state", "verbose", "class_weight"}
 
 
 def test_every_setting_is_a_parameter_or_left_out_knowingly() -> None:
@@ -229,7 +268,8 @@ def test_bad_data_is_refused_in_one_line(X: Any, y: Any, words: str) -> None:
     ("cell", "rnn"), ("rnn_hidden_size", 0), ("rnn_hidden_size", 2.5), ("num_epochs", 0),
     ("num_epochs", "5"), ("batch_size", 1.5), ("learning_rate", "fast"), ("learning_rate", -1),
     ("dropout", 1.0), ("validation_fraction", 1), ("backend", "tpu"),
-    ("validation_fraction", None), ("optimizer", "lbfgs"), ("class_weights", {"Italian": 2}),
+    ("validation_fraction", None), ("optimizer", "lbfgs"), ("class_weight", {"Klingon": 2}),
+    ("class_weight", "heavy"), ("class_weight", {"Italian": -1}),
     ("random_state", -1), ("random_state", "x"), ("momentum", 0.5), ("clip_norm", 0),
     ("pooling", "median"), ("bidirectional", 1),
 ])  # fmt: skip

@@ -97,6 +97,39 @@ def test_a_calibrated_and_a_voting_classifier_take_it() -> None:
     assert ensemble.VotingClassifier(members, voting="soft").fit(X, Y).score(X, Y) > 0.5
 
 
+def test_it_is_boosted() -> None:
+    ensemble = pytest.importorskip("sklearn.ensemble")
+    column = np.array(X, dtype=object)[:, None]  # boosting asks for two axes
+    boosted = ensemble.AdaBoostClassifier(tiny(num_epochs=12), n_estimators=3, random_state=0)
+    boosted.fit(column, Y)
+    assert len(boosted.estimators_) > 1
+    assert boosted.score(column, Y) > 0.8
+
+
+def test_weights_are_routed_and_equal_classes_cost_the_same() -> None:
+    weights = np.random.default_rng(0).uniform(0.5, 2, 60)
+    scores = model_selection.cross_validate(
+        tiny(num_epochs=3), X, Y, cv=2, params={"sample_weight": weights}
+    )
+    assert np.isfinite(scores["test_score"]).all()
+    class_weight = pytest.importorskip("sklearn.utils.class_weight")
+    few = [row for row, label in enumerate(Y) if label != Y[0] or row % 3 == 0]
+    names, labels = [X[row] for row in few], [Y[row] for row in few]
+    theirs = class_weight.compute_sample_weight("balanced", labels)
+    ours = tiny(class_weight="balanced", num_epochs=3).fit(names, labels)
+    assert np.array_equal(
+        ours.predict_proba(X),
+        tiny(num_epochs=3).fit(names, labels, theirs).predict_proba(X),
+    )
+
+
+def test_it_is_drawn_in_a_notebook() -> None:
+    for estimator in (tiny(), tiny(num_epochs=1).fit(X, Y)):
+        drawn = estimator._repr_html_()
+        assert "SurnameClassifierEstimator" in drawn
+        assert "<style>" in drawn
+
+
 def test_before_fitting_it_raises_scikit_learns_own_error() -> None:
     exceptions = pytest.importorskip("sklearn.exceptions")
     validation = pytest.importorskip("sklearn.utils.validation")
