@@ -27,7 +27,7 @@ from npnlp.training.objective import (
 from npnlp.training.optimizers import SAFE_RATE, make_optimizer
 from npnlp.training.ranks import ALONE, Alone, AnyBatch
 from npnlp.training.recorder import LOGGED, add_flow, note_batch
-from npnlp.training.schedule import one_cycle
+from npnlp.training.schedule import cosine, one_cycle
 from npnlp.training.step_record import Examine, Replay
 
 
@@ -106,10 +106,12 @@ class Updater:
 
     def rate_of(self, step: int) -> float:
         """The learning rate of the step that ``step`` others have gone before."""
-        if self.config.schedule != "onecycle":
-            return self.optimizer.learning_rate
-        done = step / (self.batches_per_epoch * self.config.num_epochs)
-        return self.config.learning_rate * one_cycle(done, self.config.warm_up)
+        config, steps = self.config, self.batches_per_epoch * self.config.num_epochs
+        if config.schedule == "onecycle":
+            return config.learning_rate * one_cycle(step, steps, config.rise)
+        if config.schedule == "cosine":
+            return config.learning_rate * cosine(step / steps, config.rise)
+        return self.optimizer.learning_rate
 
     def _in_doubt(self, loss: Array, norm: Array) -> bool:
         """Whether a number of the step to be taken may not be finite.

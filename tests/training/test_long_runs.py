@@ -24,7 +24,7 @@ from npnlp.runs.checkpoint import save_checkpoint, settings_of
 from npnlp.training.history import CLOCK, History
 from npnlp.training.optimizers import make_optimizer
 from npnlp.training.recorder import KEPT_EPOCHS, thinned
-from npnlp.training.schedule import ReduceLROnPlateau, one_cycle
+from npnlp.training.schedule import ReduceLROnPlateau, cosine, one_cycle
 from tests.support.tables import (
     SMALL,
     check_same_weights,
@@ -235,7 +235,7 @@ def test_adam_is_exact_at_any_step(steps: int, beta2: float) -> None:
     assert flat.values == pytest.approx(0.5 - 1e-3 * 0.25 / (0.25 + 1e-8), rel=1e-12)
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "onecycle"])
+@pytest.mark.parametrize("schedule", ["plateau", "onecycle", "cosine"])
 @pytest.mark.parametrize("steps", LARGE)
 def test_a_run_goes_on_from_a_late_step_and_a_stop_leaves_no_trace(
     tmp_path: Path, steps: int, schedule: str
@@ -272,13 +272,18 @@ def test_a_run_goes_on_from_a_late_step_and_a_stop_leaves_no_trace(
     check_same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_one_cycle_of_many_steps_rises_falls_and_ends() -> None:
+def test_a_cycle_of_many_steps_rises_falls_and_ends() -> None:
     total = 10**7 * 3
-    factors = [one_cycle(step / total, 0.15) for step in range(0, total, total // 1000)]
-    top = factors.index(max(factors))
-    assert factors[: top + 1] == sorted(factors[: top + 1])
-    assert factors[top:] == sorted(factors[top:], reverse=True)
-    assert 0 <= one_cycle((total - 1) / total, 0.15) < 1e-12
+    steps = range(0, total, total // 1000)
+    for factors in (
+        [cosine(step / total, 0.15) for step in steps],
+        [one_cycle(step, total, 0.3) for step in steps],
+    ):
+        top = factors.index(max(factors))
+        assert factors[: top + 1] == sorted(factors[: top + 1])
+        assert factors[top:] == sorted(factors[top:], reverse=True)
+    assert 0 <= cosine((total - 1) / total, 0.15) < 1e-12
+    assert one_cycle(total - 1, total, 0.3) == pytest.approx(1e-4 / 25)
 
 
 def test_the_rate_of_a_long_plateau_never_gets_to_zero() -> None:
