@@ -92,9 +92,11 @@ def add_training(group: Any) -> None:
         help="of adam: weights, biases aside, shrink by ETA times this at every step")  # fmt: skip
     add("--schedule", choices=SCHEDULES, default=DEFAULTS.schedule,
         help="of the learning rate: halved where the validation loss stands still, with the "
-        "best weights kept; or up and down to zero over all epochs, the last kept")  # fmt: skip
-    add("--warm-up", type=float, default=DEFAULTS.warm_up, metavar="FRACTION",
-        help="of onecycle: the fraction of the run in which the rate rises")  # fmt: skip
+        "best weights kept; or up and down over all epochs, the last kept: PyTorch's OneCycleLR, "
+        "or half a cosine each, down to zero")  # fmt: skip
+    add("--warm-up", type=float, metavar="FRACTION",
+        help="the fraction of the run in which the rate rises (default: 0.3 of onecycle, 0.15 of "
+        "cosine)")  # fmt: skip
     add(
         "--bucket",
         type=int,

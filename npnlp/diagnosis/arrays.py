@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
 from npnlp.diagnosis.replay import Rebuilt
-from npnlp.layers import Layer, Packing, SoftmaxCrossEntropy
+from npnlp.layers import Layer, Packing
 from npnlp.layers.recurrent.cell import Cell
 from npnlp.layers.recurrent.memory import RecurrentTrace
 from npnlp.layers.recurrent.stack import StackCache
@@ -77,15 +77,20 @@ class _Repetition:
         encoder: Any = model.encoder
         encoder.rnn = _Tap("rnn", encoder.rnn, self)
         encoder.pools = [_Tap("pool", pool, self) for pool in encoder.pools]
-        logits, cache = model.forward(**batch.inputs, random=parts.random)
-        loss, sums = parts.criterion.forward(logits, batch.targets)
-        self.note_loss(loss, logits, batch.targets, parts.criterion)
-        if replay.split != "train":
-            return
-        d_logits = parts.criterion.backward(1.0, sums)
-        self.note("gradient", "loss", d_logits, by_row=True)
-        model.zero_grads()
-        model.backward(d_logits, cache)
+        if parts.objective is not None:
+            for name in ("loss", "divergence"):
+                setattr(parts.objective, name, _LossTap(getattr(parts.objective, name), self))
+            assert parts.random is not None
+            parts.objective(model, batch, parts.random, None)
+        else:
+            criterion = _LossTap(parts.criterion, self)
+            logits, cache = model.forward(**batch.inputs, random=parts.random)
+            _, sums = criterion.forward(logits, batch.targets)
+            if replay.split != "train":
+                return
+            d_logits = criterion.backward(1.0, sums)
+            model.zero_grads()
+            model.backward(d_logits, cache)
         self.note_parameters("gradient", "emb", model.characters.emb.grads)
         squares = host(squared_norms(model.flat, backend))
         norm = clip_grad_norm(model.flat.grads, replay.training.clip_norm, backend)
@@ -163,18 +168,31 @@ class _Repetition:
                     row = int(self.rows[packing.places[packing.offsets[step]]])
                     self.checks[place] = replace(check, step=step, row=row)
 
-    def note_loss(
-        self, loss: Array, logits: Array, targets: Array, criterion: SoftmaxCrossEntropy
-    ) -> None:
-        """Add the loss; where it is not finite, the row whose own loss is not."""
-        check = self.note("loss", "loss", loss)
-        if not check.value:
-            return
-        for n, row in enumerate(self.rows):
-            _, own = criterion.forward(logits[n : n + 1], targets[n : n + 1])
-            if not np.isfinite(float(own.loss_sum)):
-                self.checks[-1] = replace(check, row=int(row))
-                return
+
+class _LossTap:
+    """Stands in for a loss of all rows: notes it, and the gradient of each row."""
+
+    def __init__(self, layer: Any, notes: _Repetition) -> None:
+        self._layer, self._notes = layer, notes
+
+    def forward(self, *inputs: Array) -> Any:
+        """Note the loss; where it is not finite, with the row whose own loss is not."""
+        loss, cache = self._layer.forward(*inputs)
+        notes = self._notes
+        check = notes.note("loss", "loss", loss)
+        for n, row in enumerate(notes.rows if check.value else ()):
+            own, sums = self._layer.forward(*(rows[n : n + 1] for rows in inputs))
+            if not np.isfinite(float(getattr(sums, "loss_sum", own))):
+                notes.checks[-1] = replace(check, row=int(row))
+                break
+        return loss, cache
+
+    def backward(self, d_loss: Any, cache: Any) -> Any:
+        """Note the gradient, or that of either pass."""
+        d = self._layer.backward(d_loss, cache)
+        for gradient in d if isinstance(d, tuple) else (d,):
+            self._notes.note("gradient", "loss", gradient, by_row=True)
+        return d
 
 
 class _Tap:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.models.surname_classifier import KEYS
 from npnlp.text import SplitArrays
 from npnlp.training.config import TrainingConfig
+from npnlp.training.objective import SoftObjective, make_objective
 from npnlp.training.optimizers import Optimizer, make_optimizer
 from npnlp.training.step_record import Replay
 
@@ -27,6 +28,8 @@ KIND = "npnlp replay"
 #: The splits a step can be of; on ``val`` it is only a forward pass, dropout off.
 STEP_SPLITS = ("train", "val")
 ARRAYS = ("tokens", "lengths", "targets", "rows")
+#: Tensors that are there where the objective has them.
+OPTIONAL = ("class_weights", "shares", "row_weights", "log_prior")
 #: Plain values of a replay.
 PLAIN = ("learning_rate", "steps", "epoch", "batch", "split")
 
@@ -46,11 +49,19 @@ class Rebuilt:
         )  # fmt: skip
         self.optimizer.load_state_dict(replay.moments, replay.steps)
         starts = np.cumsum(replay.lengths) - replay.lengths
-        arrays = SplitArrays(replay.tokens, starts, replay.lengths, replay.targets)
+        arrays = SplitArrays(
+            replay.tokens, starts, replay.lengths, replay.targets, replay.shares, replay.row_weights
+        )
         count = len(replay.lengths)
         self.batch: Batch = next(batches(arrays, np.arange(count), count, backend))
         random = Random(training.seed, "training").at(replay.steps)
         self.random = random if replay.split == "train" else None
+        #: Of a step of training whose targets are distributions, or whose rows have weights.
+        self.objective: SoftObjective | None = None
+        if replay.split == "train" and replay.log_prior is not None:
+            weighted = replay.row_weights is not None
+            made = make_objective(self.model, self.criterion, training, replay.log_prior, weighted)
+            self.objective = cast(SoftObjective, made)
         self.rows: NDArray[np.int64] = replay.rows[self.batch.rows]
 
 
@@ -59,8 +70,7 @@ def write_replay(path: str | Path, replay: Replay) -> None:
     tensors = {f"weights.{name}": value for name, value in replay.weights.items()}
     tensors |= {f"moments.{name}": value for name, value in replay.moments.items()}
     tensors |= {f"batch.{name}": getattr(replay, name) for name in ARRAYS}
-    if replay.class_weights is not None:
-        tensors["class_weights"] = replay.class_weights
+    tensors |= {name: value for name in OPTIONAL if (value := getattr(replay, name)) is not None}
     values = {
         "config": replay.config.to_dict(),
         "training": asdict(replay.training),
@@ -87,12 +97,12 @@ def read_replay(path: str | Path) -> Replay:
 def _assemble(tensors: Mapping[str, NDArray[Any]], values: Mapping[str, Any]) -> Replay:
     plain: dict[str, Any] = {name: values[name] for name in PLAIN}
     arrays: dict[str, Any] = {name: tensors[f"batch.{name}"] for name in ARRAYS}
+    arrays |= {name: tensors.get(name) for name in OPTIONAL}
     names = values["names"]
     _require(type(names) is list and all(type(n) is str for n in names), "names are no texts")
     return Replay(
         weights=below(tensors, "weights."),
         moments=below(tensors, "moments."),
-        class_weights=tensors.get("class_weights"),
         **arrays,
         config=ClassifierConfig.from_dict(values["config"]),
         training=from_fields(TrainingConfig, values["training"], "training"),
@@ -131,10 +141,26 @@ def _check(replay: Replay) -> None:
         _require(
             np.isfinite(own).all() and (own >= 0).all(), "class_weights are not finite, or below 0"
         )
+    _check_objective(replay, size)
     for name, least in (("steps", 0), ("epoch", 1), ("batch", 1)):
         require_whole(name, getattr(replay, name), least)
     require_positive("learning_rate", replay.learning_rate)
     require_known("split", replay.split, STEP_SPLITS)
+
+
+def _check_objective(replay: Replay, size: int) -> None:
+    classes = replay.config.num_classes
+    shapes = {"shares": (size, classes), "row_weights": (size,), "log_prior": (classes,)}
+    for name, shape in shapes.items():
+        array = getattr(replay, name)
+        if array is not None:
+            right = array.shape == shape and array.dtype == np.float64 and np.isfinite(array).all()
+            _require(right, f"{name} are no finite float64 of shape {shape}")
+    soft, merged = replay.training.soft, replay.training.merge_repeats
+    shares, weights, prior = (getattr(replay, name) is not None for name in shapes)
+    if replay.split == "train":
+        _require(prior == (soft or weights), "log_prior goes with targets that are distributions")
+        _require(shares == merged and weights >= merged, "shares go with merged repeats")
 
 
 def _require(condition: bool | np.bool_, message: str) -> None:

@@ -26,7 +26,9 @@ from npnlp.version import __version__
 KIND = "npnlp checkpoint"
 #: Settings that may differ at a resume: they say when to stop, not which way to go. With a schedule
 #: that ends with the run, none may.
-FREE = ("num_epochs",)
+FREE = ("num_epochs", "warm_up")
+#: Beside the schedule "onecycle": without it, that was the one which is called "cosine" now.
+ONE_CYCLE = {"one_cycle": "OneCycleLR"}
 #: What decides the data, by a hash or as it is; the other settings are fields of the two configs.
 DATA = ("data", "vectorizer")
 #: A checkpoint from before a setting was there went on as its default does.
@@ -43,14 +45,16 @@ def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
 
     ``data`` is the SHA-256 of the rows in their order, whatever file they are in.
     """
-    free = () if trainer.config.schedule == "onecycle" else FREE
+    config = trainer.config
+    free = () if config.by_step else FREE
     frame = dataset.surname_df[["nationality", "surname", "split"]]
     content = "\n".join("\t".join(row) for row in frame.itertuples(index=False))
     return {
         "data": hashlib.sha256(content.encode()).hexdigest(),
         "vectorizer": dataset.get_vectorizer().to_serializable(),
         **trainer.model.config.to_dict(),
-        **{k: v for k, v in asdict(trainer.config).items() if k not in free},
+        **{k: v for k, v in (asdict(config) | {"warm_up": config.rise}).items() if k not in free},
+        **(ONE_CYCLE if config.schedule == "onecycle" else {}),
     }
 
 
@@ -73,6 +77,8 @@ def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]
     saved = values.get("settings")
     if not isinstance(saved, dict):
         raise InputError(f"{path}: damaged checkpoint: settings are {short(saved)}")
+    if saved.get("schedule") == "onecycle" and not ONE_CYCLE.keys() <= saved.keys():
+        saved = saved | {"schedule": "cosine"}
     for name, value in settings.items():
         before = saved.get(name, DEFAULTS.get(name))
         if (list(before) if isinstance(before, tuple) else before) != value:

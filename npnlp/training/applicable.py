@@ -28,10 +28,10 @@ RULES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     "momentum": (lambda of: of["optimizer"] == "sgd", "adam has none; use optimizer sgd"),
     "beta2": (lambda of: of["optimizer"] == "adam", "only adam has it"),
     "weight_decay": (lambda of: of["optimizer"] == "adam", "only adam has it"),
-    "warm_up": (lambda of: of["schedule"] == "onecycle", "only schedule onecycle has one"),
+    "warm_up": (lambda of: of["schedule"] != "plateau", "the schedule plateau has none"),
     "early_stopping_criteria": (
         lambda of: of["schedule"] == "plateau",
-        "with schedule onecycle all epochs are trained",
+        "with another schedule than plateau all epochs are trained",
     ),
 }
 

@@ -14,7 +14,7 @@ from npnlp.checks import (
 from npnlp.errors import InputError, require_known
 from npnlp.text.dataset import CLASS_WEIGHTS
 from npnlp.training.optimizers import OPTIMIZERS
-from npnlp.training.schedule import SCHEDULES
+from npnlp.training.schedule import SCHEDULES, WARM_UP
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,9 @@ class TrainingConfig:
     """The settings of a training, besides those of the model and the data.
 
     With ``schedule`` "plateau" the rate is halved where the validation loss stands still, and the
-    weights of the best epoch are used; with "onecycle" it rises over the first ``warm_up`` of all
-    steps and falls to zero at the end, and those of the last epoch are used. ``bucket`` batches at
+    weights of the best epoch are used; with "onecycle" (PyTorch's ``OneCycleLR``) and "cosine" it
+    rises over the first ``warm_up`` of all steps, by default 0.3 and 0.15 of them, and falls to
+    nearly zero or zero, and those of the last epoch are used. ``bucket`` batches at
     a time are sorted by length (0: none). ``merge_repeats`` makes one row of a name that occurs
     several times, with all its labels. ``label_smoothing``, ``logit_adjustment`` and
     ``consistency`` are the eps, tau and alpha of :mod:`npnlp.training.objective`. With
@@ -44,7 +45,7 @@ class TrainingConfig:
     beta2: float = 0.999
     weight_decay: float = 0.0
     schedule: str = "plateau"
-    warm_up: float = 0.15
+    warm_up: float | None = None
     bucket: int = 0
     merge_repeats: bool = False
     label_smoothing: float = 0.0
@@ -61,7 +62,9 @@ class TrainingConfig:
             require_positive("clip_norm", self.clip_norm)
         for name in ("weight_decay", "logit_adjustment", "consistency", "prior_correction"):
             require_not_negative(name, getattr(self, name))
-        for name in ("momentum", "beta2", "warm_up", "label_smoothing"):
+        if self.warm_up is not None:
+            require_fraction("warm_up", self.warm_up)
+        for name in ("momentum", "beta2", "label_smoothing"):
             require_fraction(name, getattr(self, name))
         require_whole("seed", self.seed, least=None)
         for name in ("gradient_flow", "merge_repeats"):
@@ -79,6 +82,16 @@ class TrainingConfig:
                 f"class_weights {self.class_weights!r} do not go with merged repeats, logit "
                 "adjustment or consistency; use none"
             )
+
+    @property
+    def by_step(self) -> bool:
+        """Whether the rate follows the steps to the end of the run, and not the validation loss."""
+        return self.schedule in WARM_UP
+
+    @property
+    def rise(self) -> float:
+        """``warm_up``, or the schedule's own."""
+        return WARM_UP.get(self.schedule, 0.0) if self.warm_up is None else self.warm_up
 
     @property
     def soft(self) -> bool:

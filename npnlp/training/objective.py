@@ -28,6 +28,7 @@ from npnlp.layers.loss import count_correct
 from npnlp.layers.soft_loss import Consistency, SoftCrossEntropy
 from npnlp.models import SurnameClassifier
 from npnlp.summary import summarized
+from npnlp.training.config import TrainingConfig
 
 Probe = Callable[[Any], None]
 
@@ -83,6 +84,22 @@ class PlainObjective:
         model.backward(self.criterion.backward(1.0, loss), cache, probe)
         correct = count_correct(logits, batch.targets)
         return Outcome(logits, loss.loss_sum, loss.weight_sum, correct)
+
+
+def make_objective(
+    model: SurnameClassifier, criterion: SoftmaxCrossEntropy, config: TrainingConfig,
+    log_prior: NDArray[np.float64], weighted: bool = False,
+) -> Objective:  # fmt: skip
+    """The objective that ``config`` asks for, with the class weights of ``criterion``.
+
+    ``weighted`` says whether rows have weights of their own.
+    """
+    if not (config.soft or weighted):
+        return PlainObjective(criterion)
+    return SoftObjective(
+        model, log_prior, smoothing=config.label_smoothing, adjustment=config.logit_adjustment,
+        consistency=config.consistency, class_weights=criterion.class_weights,
+    )  # fmt: skip
 
 
 class SoftObjective:

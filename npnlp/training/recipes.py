@@ -33,7 +33,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "num_epochs": 20,
         "learning_rate": 3e-3,
         "beta2": 0.99,
-        "schedule": "onecycle",
+        "schedule": "cosine",
         "warm_up": 0.15,
         "clip_norm": 1.0,
         "bucket": 16,

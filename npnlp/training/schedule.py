@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-SCHEDULES = ("plateau", "onecycle")
+#: Schedules by the step alone, with the fraction of all steps in which the rate rises by default.
+WARM_UP = {"onecycle": 0.3, "cosine": 0.15}
+SCHEDULES = ("plateau", *WARM_UP)
+#: The rate of the first step of a cycle, to the largest; that of the last step, to the first.
+FIRST, LAST = 1 / 25, 1e-4
 
 
 @dataclass
@@ -38,11 +42,28 @@ class ReduceLROnPlateau:
         return self.learning_rate
 
 
-def one_cycle(done: float, warm_up: float, start: float = 0.04) -> float:
+def one_cycle(step: int, steps: int, warm_up: float) -> float:
+    """The factor of the learning rate at ``step``, from 0 on, of ``steps``: ``OneCycleLR``'s.
+
+    As in PyTorch, from 1/25 to 1 at step ``warm_up steps - 1``, then to 1e-4/25 at the last one,
+    along half a cosine each; the momentum stays (``cycle_momentum=False`` there). Source: Smith and
+    Topin, "Super-convergence", 2018.
+    """
+    top, end = warm_up * steps - 1, steps - 1
+    if top > 0 and step <= top:
+        return _half_a_cosine(FIRST, 1.0, step / top)
+    return _half_a_cosine(1.0, FIRST * LAST, (step - top) / (end - top))
+
+
+def _half_a_cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * done))
+
+
+def cosine(done: float, warm_up: float, start: float = FIRST) -> float:
     """The factor of the learning rate after a fraction ``done`` of all steps: up, and down to zero.
 
-    From ``start`` to 1 over the first ``warm_up`` of the run, then to 0, along half a cosine each.
-    Source: Smith and Topin, "Super-convergence", 2018; cosine: Loshchilov and Hutter, 2017.
+    From ``start`` to 1 over the first ``warm_up`` of the run, then to 0 once all steps are done,
+    along half a cosine each. Source: Loshchilov and Hutter, 2017.
     """
     if done < warm_up:
         return start + (1 - start) * (1 - math.cos(math.pi * done / warm_up)) / 2

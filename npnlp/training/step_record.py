@@ -25,6 +25,10 @@ class Replay:
     (B,)`` are the classes and ``rows (B,)`` the places in the split; ``names`` are the names, or
     none. ``epoch`` and ``batch`` count from 1, ``steps`` is how many updates went before. A step on
     ``split`` "val" is only a forward pass, dropout off.
+
+    Where targets are distributions, ``log_prior (C,)`` are the logarithms of the classes'
+    frequencies; with merged repeats ``shares (B, C)`` and ``row_weights (B,)`` are those of
+    :class:`SplitArrays`.
     """
 
     weights: Mapping[str, NDArray[Any]]
@@ -42,6 +46,9 @@ class Replay:
     batch: int
     split: str = "train"
     names: tuple[str, ...] = ()
+    shares: NDArray[np.float64] | None = None
+    row_weights: NDArray[np.float64] | None = None
+    log_prior: NDArray[np.float64] | None = None
 
 
 #: Looks into a step that training doubts, on its backend, and is told the numbers that training

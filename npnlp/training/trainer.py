@@ -132,7 +132,7 @@ class Trainer(Updater):
         if not math.isfinite(row["train_loss"]) or not math.isfinite(row["val_loss"]):
             self._look_into_validation()
             raise DivergenceError(f"epoch {epoch + 1}: loss is {row['val_loss']} on val")
-        last = config.schedule == "onecycle"
+        last = config.by_step
         if self.stopper.step(row["val_loss"]) or last:
             self.best = self.model.state_dict()
             self.progress.best_epoch = epoch

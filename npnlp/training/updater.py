@@ -18,16 +18,11 @@ from npnlp.text.repeats import merged
 from npnlp.training.clipping import clip_grad_norm, squared_norms
 from npnlp.training.config import TrainingConfig
 from npnlp.training.history import Progress
-from npnlp.training.objective import (
-    Objective,
-    PlainObjective,
-    SoftObjective,
-    log_frequencies,
-)
+from npnlp.training.objective import log_frequencies, make_objective
 from npnlp.training.optimizers import SAFE_RATE, make_optimizer
 from npnlp.training.ranks import ALONE, Alone, AnyBatch
 from npnlp.training.recorder import LOGGED, add_flow, note_batch
-from npnlp.training.schedule import one_cycle
+from npnlp.training.schedule import cosine, one_cycle
 from npnlp.training.step_record import Examine, Replay
 
 
@@ -51,16 +46,12 @@ class Updater:
         backend.keep_memory()
         self.model, self.config, self.ranks, self.examine = model, config, ranks, examine
         self.train = merged(train, classes) if config.merge_repeats else train
-        self.splits = {"train": self.train}
+        self.splits, self.given = {"train": self.train}, train
         self.log_prior = log_frequencies(train.targets, classes)
         self.criterion = make_criterion(model, class_weights)
-        objective: Objective = PlainObjective(self.criterion)
-        if config.soft or self.train.weights is not None:
-            objective = SoftObjective(
-                model, self.log_prior, smoothing=config.label_smoothing,
-                adjustment=config.logit_adjustment, consistency=config.consistency,
-                class_weights=self.criterion.class_weights,
-            )  # fmt: skip
+        objective = make_objective(
+            model, self.criterion, config, self.log_prior, self.train.weights is not None
+        )
         self.objective = ranks.objective(objective)
         self.optimizer = make_optimizer(
             config.optimizer, model.flat, backend, config.learning_rate, **config.optimizer_options
@@ -106,10 +97,12 @@ class Updater:
 
     def rate_of(self, step: int) -> float:
         """The learning rate of the step that ``step`` others have gone before."""
-        if self.config.schedule != "onecycle":
-            return self.optimizer.learning_rate
-        done = step / (self.batches_per_epoch * self.config.num_epochs)
-        return self.config.learning_rate * one_cycle(done, self.config.warm_up)
+        config, steps = self.config, self.batches_per_epoch * self.config.num_epochs
+        if config.schedule == "onecycle":
+            return config.learning_rate * one_cycle(step, steps, config.rise)
+        if config.schedule == "cosine":
+            return config.learning_rate * cosine(step / steps, config.rise)
+        return self.optimizer.learning_rate
 
     def _in_doubt(self, loss: Array, norm: Array) -> bool:
         """Whether a number of the step to be taken may not be finite.
@@ -126,7 +119,7 @@ class Updater:
     def _look_into(self, batch: AnyBatch, loss: float, norm: float) -> None:
         """Raise :class:`DivergenceError`, unless ``examine`` finds all numbers finite."""
         number = self.progress.batch + 1
-        if self.examine is not None and not self.config.soft:
+        if self.examine is not None:
             step = self.record(batch.rows, "train", number)
             self.examine(step, self.model.backend, {"loss": loss, "gradient norm": norm})
             return
@@ -137,10 +130,16 @@ class Updater:
         )
 
     def record(self, rows: NDArray[np.int64], split: str, batch: int) -> Replay:
-        """The record of a step on these rows of ``split``, a name of ``splits``."""
+        """The record of a step on these rows of ``split``, a name of ``splits``.
+
+        Of merged repeats it names the first row of each name.
+        """
         data, weights = self.splits[split], self.criterion.class_weights
         ends = data.starts[rows] + data.lengths[rows]
         names = [data.tokens[a:b] for a, b in zip(data.starts[rows], ends, strict=True)]
+        places = rows
+        if data.shares is not None:
+            places = np.flatnonzero(np.isin(self.given.starts, data.starts))[rows]
         return Replay(
             weights=self.model.state_dict(),
             moments=self.optimizer.state_dict(),
@@ -148,7 +147,7 @@ class Updater:
             tokens=np.concatenate(names),
             lengths=data.lengths[rows],
             targets=data.targets[rows],
-            rows=rows,
+            rows=places,
             config=self.model.config,
             training=self.config,
             learning_rate=self.optimizer.learning_rate,
@@ -156,4 +155,7 @@ class Updater:
             epoch=self.progress.epoch + 1,
             batch=batch,
             split=split,
+            shares=None if data.shares is None else data.shares[rows],
+            row_weights=None if data.weights is None else data.weights[rows],
+            log_prior=self.log_prior if self.config.soft or data.weights is not None else None,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,17 @@ import numpy as np
 import pytest
 
 from npnlp.backend import get_backend
+from npnlp.classifier.batches import batches
 from npnlp.diagnosis.arrays import check_step
 from npnlp.diagnosis.finding import Finding, diagnose
-from npnlp.diagnosis.replay import KIND, read_replay, write_replay
+from npnlp.diagnosis.replay import KIND, Rebuilt, read_replay, write_replay
 from npnlp.errors import DivergenceError, InputError
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.runs.run import Run
+from npnlp.text import SurnameDataset
 from npnlp.training import updater as updater_module
 from npnlp.training.clipping import clip_grad_norm
+from npnlp.training.config import TrainingConfig
 from npnlp.training.step_record import Replay
 from tests.support.strict import StrictBackend
 from tests.support.tables import (
@@ -30,6 +34,7 @@ from tests.support.tables import (
     npnlp,
     refusal,
     run_main,
+    small_rows,
     train_small,
     write_table,
 )
@@ -554,3 +559,94 @@ def test_history_has_the_norm_after_clipping(tmp_path: Path, clip_norm: float | 
         assert row["grad_norm_clipped"] < row["grad_norm"]
     else:
         assert row["grad_norm_clipped"] == pytest.approx(row["grad_norm"])
+
+
+SOFT: dict[str, dict[str, Any]] = {
+    "smoothing": {"label_smoothing": 0.1},
+    "smoothing and class weights": {"label_smoothing": 0.1, "class_weights": "balanced"},
+    "adjustment": {"logit_adjustment": 1.0},
+    "merged": {"merge_repeats": True},
+    "all": {"label_smoothing": 0.1, "logit_adjustment": 0.5, "consistency": 1.0,
+            "merge_repeats": True, "clip_norm": 1.0},
+}  # fmt: skip
+each_soft = pytest.mark.parametrize("options", SOFT.values(), ids=SOFT)
+
+
+def with_repeats(folder: Path, **options: Any) -> Run:
+    """A run on a table in which some names stand several times, so that merging moves rows."""
+    rows = small_rows()
+    rows[3:3] = [("Russian", "train", rows[0][2]), ("Italian", "train", rows[0][2])]
+    dataset = SurnameDataset.load_dataset_and_make_vectorizer(
+        write_table(folder / "repeats.csv", rows)
+    )
+    config = TrainingConfig(
+        num_epochs=3, batch_size=16, seed=5, learning_rate=options.pop("learning_rate", 0.02),
+        **options,
+    )  # fmt: skip
+    shape = {"embedding_size": 6, "rnn_hidden_size": 8}
+    return Run.make(dataset, config, shape, NUMPY, folder / "run")
+
+
+@each_soft
+@pytest.mark.parametrize(
+    ("parameter", "index"),
+    [("rnn.weight_hh_l0", (2, 7)), ("fc2.bias", (0,)), ("emb.weight", (5, 1))],
+)
+def test_a_step_with_distributions_as_targets_is_kept_too(
+    tmp_path: Path, options: dict[str, Any], parameter: str, index: tuple[int, ...]
+) -> None:
+    run = with_repeats(tmp_path, **options)
+    run.trainer.model.parameters[parameter][index] = np.nan
+    finding, replay = stopped(run)
+    assert (finding.where, finding.parameter, finding.index) == ("weight", parameter, index)
+    assert finding.repeats
+    if finding.row is not None:  # the row of the table's split, and its name
+        assert run.dataset.frames["train"]["surname"].iloc[finding.row] == finding.name
+        assert finding.row in replay.rows
+    assert run_main("replay", run.replay_file) == 1
+
+
+@each_soft
+def test_a_rate_that_explodes_stops_distributions_as_targets(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    run = with_repeats(tmp_path, learning_rate=1e39, optimizer="sgd", **options)
+    run.trainer.model.flat.values *= 3
+    finding, _ = stopped(run)
+    assert finding.where == "update"
+    assert finding.repeats
+
+
+@each_soft
+def test_a_kept_step_has_the_bits_of_training(tmp_path: Path, options: dict[str, Any]) -> None:
+    trainer = with_repeats(tmp_path, **options).trainer
+    (batch, *_) = batches(trainer.train, np.arange(len(trainer.train))[::-1], 16, NUMPY)
+    replay = trainer.record(batch.rows, "train", 1)
+    write_replay(tmp_path / "replay.safetensors", replay)
+    parts = Rebuilt(read_replay(tmp_path / "replay.safetensors"), NUMPY)
+    assert parts.objective is not None
+    assert parts.random is not None
+    parts.objective(parts.model, parts.batch, parts.random, None)
+    trainer.objective(trainer.model, batch, trainer.random.at(0), None)
+    assert parts.model.flat.grads.tobytes() == trainer.model.flat.grads.tobytes()
+    assert np.abs(parts.model.flat.grads).max() > 0
+
+
+def test_a_kept_step_without_the_frequencies_is_damaged(tmp_path: Path) -> None:
+    trainer = with_repeats(tmp_path, **SOFT["all"]).trainer
+    replay = trainer.record(np.arange(16), "train", 1)
+    path = tmp_path / "replay.safetensors"
+    for changed in (
+        {"log_prior": None}, {"shares": None}, {"log_prior": np.zeros(7)},
+        {"row_weights": np.full(16, np.nan)},
+    ):  # fmt: skip
+        write_replay(path, replace(replay, **changed))
+        with pytest.raises(InputError, match="damaged replay"):
+            read_replay(path)
+
+
+def test_a_false_alarm_does_not_stop_distributions_as_targets(tmp_path: Path) -> None:
+    """A rate above the safe one is looked into at every step, and found to be finite."""
+    run = with_repeats(tmp_path, learning_rate=1e16, label_smoothing=0.1)
+    run.trainer.model.flat.values *= 0
+    run.trainer.run_epoch()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from npnlp import InputError
 from npnlp.classifier.building import make_criterion
 from npnlp.classifier.evaluation import evaluate
+from npnlp.errors import DivergenceError
 from npnlp.text import SplitArrays
 from npnlp.text.repeats import merged
 from tests.estimator.test_estimator import LABELS, NAMES, tiny
@@ -114,3 +115,12 @@ def test_no_row_may_be_left() -> None:
     nothing = dict.fromkeys(CLASSES, 0)
     with pytest.raises(InputError, match="no row a weight above 0"):
         tiny(class_weight=nothing).fit(NAMES, LABELS)
+
+
+def test_a_step_that_is_not_finite_is_looked_into_with_its_weights() -> None:
+    with pytest.raises(DivergenceError) as raised:
+        tiny(learning_rate=1e30, num_epochs=3).fit(NAMES, LABELS, DRAWN)
+    replay = raised.value.replay
+    assert replay.row_weights is not None
+    assert replay.log_prior is not None
+    assert raised.value.finding is not None

@@ -156,6 +156,24 @@ def plateau() -> Arrays:
     return {"losses": np.array(losses), "rates": np.array(rates)}
 
 
+def one_cycle() -> Arrays:
+    found: Arrays = {}
+    for steps in (7, 40):
+        for warm_up in (0.0, 0.3, 0.9):
+            updates = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                updates, 1.0, total_steps=steps, pct_start=warm_up, cycle_momentum=False
+            )
+            rates = []
+            for step in range(steps):
+                rates.append(updates.param_groups[0]["lr"])
+                updates.step()
+                if step < steps - 1:
+                    schedule.step()
+            found[f"rates_{steps}_{warm_up}"] = np.array(rates)
+    return found
+
+
 def all_oracles() -> dict[str, Arrays]:
     return {
         "rnn_tanh": rnn("tanh"),
@@ -175,6 +193,7 @@ def all_oracles() -> dict[str, Arrays]:
         ),
         "clipping": clipping(),
         "plateau": plateau(),
+        "one_cycle": one_cycle(),
     }
 
 

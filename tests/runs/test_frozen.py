@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,10 @@ def run_of(folder: Path, name: str, save_dir: Path) -> Run:
     dataset = SurnameDataset.load_dataset_and_load_vectorizer(
         folder / "table.csv", folder / "vectorizer.json"
     )
-    config = TrainingConfig(**kept["config"])
+    course = kept["config"]
+    if folder.name == "v1" and course.get("schedule") == "onecycle":
+        course["schedule"] = "cosine"  # its name since OneCycleLR's rates have that one
+    config = TrainingConfig(**course)
     return Run.make(dataset, config, kept["shape"], get_backend("numpy"), save_dir)
 
 
@@ -173,3 +177,14 @@ def test_a_newer_version_is_one_line_and_status_2(
     assert run_main("predict", "--save-dir", tmp_path, "Ramini") == 2
     refusal(capsys.readouterr().err, "model.safetensors", f"version {newer}", f"{FORMAT_VERSION}")
     assert tree(tmp_path) == before
+
+
+def test_a_cycle_of_before_is_not_taken_for_pytorchs(tmp_path: Path) -> None:
+    folder = VERSIONS[0]
+    shutil.copy(folder / "lstm" / "last.safetensors", tmp_path)
+    run = run_of(folder, "lstm", tmp_path)
+    config = replace(run.trainer.config, schedule="onecycle", warm_up=0.15)
+    kept = expected(folder)["models"]["lstm"]
+    other = Run.make(run.dataset, config, kept["shape"], get_backend("numpy"), tmp_path)
+    with pytest.raises(InputError, match="had schedule 'cosine', this one 'onecycle'"):
+        other.resume()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,21 +17,88 @@ from npnlp.classifier.batches import bucketed
 from npnlp.errors import InputError
 from npnlp.layers import FlatParameters, LayerNorm, Linear
 from npnlp.training.optimizers import Adam, make_optimizer
-from npnlp.training.schedule import one_cycle
+from npnlp.training.schedule import cosine, one_cycle
 from tests.support.reference import BOUNDS, Floats, assert_close, draw, host
+from tests.support.tables import make_run
 
 NUMPY = get_backend("numpy")
+ORACLES = Path(__file__).parents[1] / "oracles"
 property_test = settings(max_examples=50)
 SHARES = np.linspace(0, 1, 1001)
 
 
+OTHER_STEPS = [2, 3, 4, 7, 40, 1001]
+
+
+def one_cycle_of(steps: int, warm_up: float) -> Floats:
+    return np.array([one_cycle(step, steps, warm_up) for step in range(steps)])
+
+
+@pytest.mark.parametrize("steps", [7, 40])
+@pytest.mark.parametrize("warm_up", [0.0, 0.3, 0.9])
+def test_one_cycle_is_pytorchs_stored(steps: int, warm_up: float) -> None:
+    with np.load(ORACLES / "one_cycle.npz", allow_pickle=False) as file:
+        expected = file[f"rates_{steps}_{warm_up}"]
+    np.testing.assert_allclose(one_cycle_of(steps, warm_up), expected, rtol=1e-14, atol=0)
+
+
+def test_one_cycle_begins_at_a_25th_and_ends_at_a_ten_thousandth_of_that() -> None:
+    rates = one_cycle_of(100, 0.3)
+    assert rates[[0, -1]] == pytest.approx([1 / 25, 1e-4 / 25])
+    assert one_cycle(29, 100, 0.3) == 1  # the 30th of 100 steps
+    assert rates.argmax() == 29
+    assert (np.diff(rates[:30]) > 0).all()
+    assert (np.diff(rates[30:]) < 0).all()
+
+
+@pytest.mark.parametrize("warm_up", [0.0, 0.15, 0.3, 0.99])
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+def test_one_cycle_of_few_steps_is_a_rate(steps: int, warm_up: float) -> None:
+    rates = one_cycle_of(steps, warm_up)
+    assert ((rates > 0) & (rates <= 1)).all()
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore:Detected call of")  # no step of the optimizer is taken
+@pytest.mark.parametrize("steps", OTHER_STEPS)
+@pytest.mark.parametrize("warm_up", [0.0, 0.15, 0.3, 0.5, 0.77])
+def test_one_cycle_equals_pytorch(steps: int, warm_up: float) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    try:
+        peer = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, 0.7, total_steps=steps, pct_start=warm_up, cycle_momentum=False
+        )
+    except ZeroDivisionError:  # the first step is the top
+        assert one_cycle(0, steps, warm_up) == 1
+        return
+    rates = []
+    for step in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        if step < steps - 1:
+            peer.step()
+    np.testing.assert_allclose(0.7 * one_cycle_of(steps, warm_up), rates, rtol=1e-14, atol=0)
+
+
+def test_training_takes_the_rates_of_its_schedule(tmp_path: Path) -> None:
+    for schedule, factors in (
+        ("onecycle", one_cycle_of(9, 0.3)),
+        ("cosine", [cosine(step / 9, 0.15) for step in range(9)]),
+    ):
+        trainer = make_run(tmp_path / schedule, schedule=schedule, num_epochs=3).trainer
+        assert trainer.batches_per_epoch == 3
+        for step in range(9):
+            expected = trainer.config.learning_rate * factors[step]
+            assert trainer.rate_of(step) == pytest.approx(expected, rel=1e-15)
+
+
 @pytest.mark.parametrize("warm_up", [0.05, 0.15, 0.5, 0.99])
 @pytest.mark.parametrize("start", [0.04, 0.0, 0.5])
-def test_one_cycle_rises_to_one_and_falls_to_zero(warm_up: float, start: float) -> None:
-    factors = [one_cycle(share, warm_up, start) for share in SHARES]
+def test_cosine_rises_to_one_and_falls_to_zero(warm_up: float, start: float) -> None:
+    factors = [cosine(share, warm_up, start) for share in SHARES]
     assert factors[0] == pytest.approx(start)
-    assert one_cycle(warm_up, warm_up, start) == 1
-    assert one_cycle(warm_up - 1e-9, warm_up, start) == pytest.approx(1)  # no jump at the peak
+    assert cosine(warm_up, warm_up, start) == 1
+    assert cosine(warm_up - 1e-9, warm_up, start) == pytest.approx(1)  # no jump at the peak
     assert factors[-1] == pytest.approx(0, abs=1e-15)
     for (a, one), (b, other) in pairwise(zip(SHARES, factors, strict=True)):
         if b <= warm_up:
@@ -41,17 +109,17 @@ def test_one_cycle_rises_to_one_and_falls_to_zero(warm_up: float, start: float) 
 
 
 @pytest.mark.parametrize("warm_up", [0.15, 0.4])
-def test_one_cycle_is_half_a_cosine_each(warm_up: float) -> None:
-    middle = one_cycle(warm_up / 2, warm_up)
+def test_it_is_half_a_cosine_each(warm_up: float) -> None:
+    middle = cosine(warm_up / 2, warm_up)
     assert middle == pytest.approx((0.04 + 1) / 2)
-    assert one_cycle((1 + warm_up) / 2, warm_up) == pytest.approx(0.5)
-    third = one_cycle(warm_up + (1 - warm_up) / 3, warm_up)
+    assert cosine((1 + warm_up) / 2, warm_up) == pytest.approx(0.5)
+    third = cosine(warm_up + (1 - warm_up) / 3, warm_up)
     assert third == pytest.approx((1 + math.cos(math.pi / 3)) / 2)
 
 
-def test_one_cycle_without_a_warm_up_begins_at_the_top() -> None:
-    assert one_cycle(0.0, 0.0) == 1
-    assert one_cycle(1.0, 0.0) == pytest.approx(0, abs=1e-15)
+def test_cosine_without_a_warm_up_begins_at_the_top() -> None:
+    assert cosine(0.0, 0.0) == 1
+    assert cosine(1.0, 0.0) == pytest.approx(0, abs=1e-15)
 
 
 def parameters(backend: Backend = NUMPY, dtype: Any = np.float64) -> FlatParameters:
