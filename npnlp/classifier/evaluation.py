@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.classifier.batches import by_length
+from npnlp.classifier.batches import by_length, require_split
 from npnlp.classifier.metrics import confusion_matrix, scores
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import SurnameClassifier
@@ -53,14 +53,15 @@ def partial_sums(
     ``(batches, 2)``, the sums of weighted losses and of weights of each batch, and the predicted
     class of each row; zero where the batch is another rank's.
     """
+    require_split(split, model)
     sums: list[tuple[float, float]] = []
     predictions = np.zeros(len(split), dtype=np.int64)
     for number, batch in enumerate(by_length(split, model.backend)):
         if number % size != rank:
             sums.append((0.0, 0.0))
             continue
-        logits, _ = model.forward(**batch.inputs)
-        _, found = criterion.forward(logits, batch.targets)
+        logits, _ = model.run(**batch.inputs)
+        _, found = criterion.run(logits, batch.targets)
         sums.append((float(found.loss_sum), float(found.weight_sum)))
         predictions[batch.rows] = model.backend.to_numpy(logits.argmax(axis=1))
     return np.array(sums).reshape(-1, 2), predictions

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
+from npnlp.classifier.batches import require_split
 from npnlp.classifier.building import make_criterion
 from npnlp.classifier.flow import WIDTH, flow_layers
 from npnlp.errors import DivergenceError
@@ -51,6 +52,7 @@ class Updater:
         backend.keep_memory()
         self.model, self.config, self.ranks, self.examine = model, config, ranks, examine
         self.train = merged(train, classes) if config.merge_repeats else train
+        require_split(train, model)
         self.splits = {"train": self.train}
         self.log_prior = log_frequencies(train.targets, classes)
         self.criterion = make_criterion(model, class_weights)
