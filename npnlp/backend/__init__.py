@@ -6,6 +6,6 @@ several. Only this folder imports CuPy and Numba.
 
 from npnlp.backend.base import Array, Backend
 from npnlp.backend.random import Random
-from npnlp.backend.select import BACKEND_NAMES, get_backend
+from npnlp.backend.select import BACKEND_NAMES, as_backend, get_backend
 
-__all__ = ["BACKEND_NAMES", "Array", "Backend", "Random", "get_backend"]
+__all__ = ["BACKEND_NAMES", "Array", "Backend", "Random", "as_backend", "get_backend"]

@@ -87,6 +87,12 @@ class Backend(ABC):
         scale = self.keep_mask(random, x.shape, p) * x.dtype.type(1.0 / (1.0 - p))
         return x * scale, scale
 
+    def all_below(self, indices: Array, size: int) -> bool:
+        """Whether all ``indices``, whole numbers, are in ``[0, size)``."""
+        if not indices.size:
+            return True
+        return int(indices.max()) < size and int(indices.min()) >= 0
+
     def add_rows(self, table: Array, rows: Array | slice, values: Array) -> None:
         """``table[rows] += values``; no row occurs twice."""
         table[rows] += values

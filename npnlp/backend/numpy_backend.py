@@ -77,6 +77,13 @@ class NumpyBackend(Backend):
             out[present] = np.add.reduceat(values[order], starts, axis=0)
         return out
 
+    def all_below(self, indices: Array, size: int) -> bool:
+        """See :meth:`Backend.all_below`. In one pass: without its sign, a negative is large."""
+        if indices.dtype != np.int64 or not indices.size:
+            return super().all_below(indices, size)
+        unsigned = indices.view(np.uint64)
+        return bool(unsigned[unsigned.argmax()] < size)
+
     def recurrent_passes(
         self, kind: str, hidden_size: int, dtype: np.dtype[Any]
     ) -> RecurrentPasses | None:

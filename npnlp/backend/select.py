@@ -37,6 +37,11 @@ def get_backend(name: str = "numpy") -> Backend:
         return NumpyBackend(reason=f"auto chose numpy: {why}")
 
 
+def as_backend(given: Backend | str | None) -> Backend:
+    """``given``, or the backend of that name; NumPy for None."""
+    return given if isinstance(given, Backend) else get_backend(given or "numpy")
+
+
 def _numba() -> Backend:
     try:
         from npnlp.backend.compiled.backend import CompiledBackend  # a second, as above

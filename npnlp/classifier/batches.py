@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random, get_backend
 from npnlp.layers import Packing
+from npnlp.layers.door import require_indices
 from npnlp.layers.ngrams import known_ngrams
 from npnlp.layers.packing import pack_many
+from npnlp.models import SurnameClassifier
 from npnlp.summary import summarized
 from npnlp.text import SplitArrays
 
@@ -43,6 +45,20 @@ class Batch(NamedTuple):
     def inputs(self) -> dict[str, Any]:
         """What the model's forward pass takes."""
         return {"tokens": self.tokens, "vocabulary": self.vocabulary, "packing": self.packing}
+
+
+def require_split(split: SplitArrays, model: SurnameClassifier) -> None:
+    """Raise :class:`InputError` unless its tokens and targets are rows and classes of ``model``.
+
+    And unless its names lie in ``tokens``. For what then goes on without checking each batch.
+    """
+    config, host, rows = model.config, get_backend("numpy"), len(split)
+    require_indices("tokens of the split", split.tokens, None, config.num_embeddings, host)
+    require_indices("targets of the split", split.targets, rows, config.num_classes, host)
+    count = len(split.tokens)
+    require_indices("starts of the split", split.starts, rows, count, host)
+    require_indices("lengths of the split", split.lengths, rows, count + 1, host)
+    require_indices("ends of the split", split.starts + split.lengths, rows, count + 1, host)
 
 
 def batches(

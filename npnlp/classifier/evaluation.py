@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.threads import in_one_blas_thread
-from npnlp.classifier.batches import by_length
+from npnlp.classifier.batches import by_length, require_split
 from npnlp.classifier.metrics import confusion_matrix, scores
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.layers.soft_loss import log_softmax
@@ -57,15 +57,16 @@ def partial_sums(
     ``(batches, 2)``, the sums of weighted losses and of weights of each batch, and the predicted
     class of each row; zero where the batch is another rank's.
     """
+    require_split(split, model)
     sums: list[tuple[float, float]] = []
     predictions = np.zeros(len(split), dtype=np.int64)
     for number, batch in enumerate(by_length(split, model.backend)):
         if number % size != rank:
             sums.append((0.0, 0.0))
             continue
-        logits, _ = model.forward(**batch.inputs)
+        logits, _ = model.run(**batch.inputs)
         if split.weights is None:
-            _, found = criterion.forward(logits, batch.targets)
+            _, found = criterion.run(logits, batch.targets)
             sums.append((float(found.loss_sum), float(found.weight_sum)))
         else:
             weights, targets = split.weights[batch.rows], split.targets[batch.rows]

@@ -204,10 +204,10 @@ class _Tap:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._layer, name)
 
-    def forward(self, *inputs: Any, **options: Any) -> Any:
+    def run(self, *inputs: Any, **options: Any) -> Any:
         """Note the parameters and what the layer returns."""
         layer, notes, name = self._layer, self._notes, self._name
-        y, cache = layer.forward(*inputs, **options)
+        y, cache = layer.run(*inputs, **options)
         notes.note_parameters("weight", name, layer.parameters)
         if isinstance(cache, StackCache):
             notes.note_first_uses(name, cache.packing)
@@ -227,7 +227,7 @@ class _Tap:
         reverse = cell.suffix.endswith("_reverse")
         self._notes.note(where, name, array, packing=packing, reverse=reverse)
 
-    def backward(self, dy: Any, cache: Any, probe: None = None) -> Any:
+    def undo(self, dy: Any, cache: Any, probe: None = None) -> Any:
         """Note the gradients that the layer adds and returns."""
         layer, notes, name = self._layer, self._notes, self._name
 
@@ -238,7 +238,7 @@ class _Tap:
                 block = f"{name}.l{trace.layer}"
                 notes.note("gradient", block, trace.d_heads, packing=cache.packing)
 
-        d = layer.backward(dy, cache, show) if name == "rnn" else layer.backward(dy, cache)
+        d = layer.undo(dy, cache, show) if name == "rnn" else layer.undo(dy, cache)
         notes.note_parameters("gradient", name, layer.grads)
         if name not in ("rnn", "pool", "ngrams"):
             notes.note("gradient", name, d, by_row=True)

@@ -169,7 +169,7 @@ class TreePredictor:
         y += self.bias
         if self.model.config.hidden_layer:
             np.maximum(y, 0, out=y)
-            y, _ = self.model.fc2.forward(y)
+            y, _ = self.model.fc2.run(y)
         probabilities = softmax(y, np)
         return largest(probabilities) if best else (probabilities,)
 

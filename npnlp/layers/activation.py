@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from npnlp.backend import Array
 from npnlp.layers.base import Cache, Layer
+from npnlp.layers.door import require_cache
 
 
 class ReLUCache(Cache):
@@ -25,3 +26,12 @@ class ReLU(Layer):
     def backward(self, dy: Array, cache: ReLUCache) -> Array:
         """Return ``dL/dx``."""
         return dy * cache.active  # undoes (1)
+
+    def check_forward(self, x: Array) -> None:
+        """See :class:`Layer`."""
+        self.expect("x", x, ...)
+
+    def check_backward(self, dy: Array, cache: ReLUCache) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, ReLUCache)
+        self.expect("dy", dy, *cache.active.shape)

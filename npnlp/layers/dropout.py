@@ -7,8 +7,9 @@ from typing import Unpack
 from npnlp.backend import Array, Random
 from npnlp.checks import require_fraction
 from npnlp.layers.base import Cache, Layer, LayerOptions
+from npnlp.layers.door import require_cache, require_random, require_rows
 from npnlp.layers.packing import Packing
-from npnlp.layers.pooling.per_sequence import require_rows, spread
+from npnlp.layers.pooling.per_sequence import spread
 
 
 class DropoutCache(Cache):
@@ -29,6 +30,11 @@ class _Dropping(Layer):
         """Return ``dL/dx``."""
         return dy if cache.scale is None else dy * cache.scale  # undoes (1)
 
+    def check_backward(self, dy: Array, cache: DropoutCache) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, DropoutCache)
+        self.expect("dy", dy, *((...,) if cache.scale is None else cache.scale.shape))
+
 
 class Dropout(_Dropping):
     """``y = x m / (1 - p)``, ``m`` 1 with probability ``1 - p``, else 0; ``dx = dy m / (1 - p)``.
@@ -44,6 +50,11 @@ class Dropout(_Dropping):
             return x, DropoutCache(None)
         y, scale = self.backend.dropout(x, random, self.p)  # (1)
         return y, DropoutCache(scale)
+
+    def check_forward(self, x: Array, random: Random | None = None) -> None:
+        """See :class:`Layer`."""
+        require_random(random)
+        self.expect("x", x, ...)
 
 
 class VariationalDropout(_Dropping):
@@ -62,7 +73,12 @@ class VariationalDropout(_Dropping):
         """Drop features of packed ``x (N, D)``; without ``random`` (evaluation) return x."""
         if random is None or self.p == 0.0:
             return x, DropoutCache(None)
-        require_rows(x, packing)
         mask = self.backend.keep_mask(random, (len(packing.lengths), x.shape[1]), self.p)
         scale = spread(mask * self.dtype.type(1.0 / (1.0 - self.p)), packing)
         return x * scale, DropoutCache(scale)  # (1)
+
+    def check_forward(self, x: Array, random: Random | None = None, *, packing: Packing) -> None:
+        """See :class:`Layer`."""
+        require_random(random)
+        require_rows(x, packing)
+        self.expect("x", x, packing.rows, None)

@@ -7,7 +7,10 @@ from typing import Any, Unpack
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
+from npnlp.checks import require_whole
+from npnlp.errors import InputError, short
 from npnlp.layers.base import Cache, Layer, LayerOptions
+from npnlp.layers.door import require_cache, require_indices
 
 
 class EmbeddingCache(Cache):
@@ -21,7 +24,8 @@ class Embedding(Layer):
 
     Shapes: ``weight (V, D)``, tokens ``(N,)`` integers, y ``(N, D)``.
     The row ``padding_idx`` starts at zero and gets no gradient, so it stays zero.
-    Weights start standard normal, as in PyTorch.
+    Weights start standard normal, as in PyTorch. Raises :class:`InputError` for a size below 1, a
+    ``padding_idx`` that is no row, and tokens that are not whole numbers in ``[0, V)``.
     """
 
     def __init__(
@@ -33,6 +37,13 @@ class Embedding(Layer):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
+        require_whole("num_embeddings", num_embeddings)
+        require_whole("embedding_dim", embedding_dim)
+        if padding_idx is not None and padding_idx not in range(num_embeddings):
+            raise InputError(
+                f"padding_idx is {short(padding_idx)}; it has to be a row, 0 to "
+                f"{num_embeddings - 1}, or None"
+            )
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.padding_idx = padding_idx
 
@@ -64,3 +75,13 @@ class Embedding(Layer):
         self.backend.add_rows(grad, rows, d_rows)
         if self.padding_idx is not None:
             grad[self.padding_idx] = 0
+
+    def check_forward(self, tokens: Array) -> None:
+        """See :class:`Layer`."""
+        require_indices("tokens", tokens, None, self.num_embeddings, self.backend)
+
+    def check_backward(self, dy: Array, cache: EmbeddingCache) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, EmbeddingCache)
+        require_indices("cache", cache.tokens, None, self.num_embeddings, self.backend)
+        self.expect("dy", dy, len(cache.tokens), self.embedding_dim)

@@ -22,8 +22,9 @@ from __future__ import annotations
 from typing import Unpack
 
 from npnlp.backend import Array
-from npnlp.errors import InputError
+from npnlp.checks import require_not_negative, require_whole
 from npnlp.layers.base import Cache, Layer, LayerOptions
+from npnlp.layers.door import require_cache
 
 
 class LayerNormCache(Cache):
@@ -44,6 +45,8 @@ class LayerNorm(Layer):
         self, normalized_size: int, eps: float = 1e-5, **options: Unpack[LayerOptions]
     ) -> None:
         super().__init__(**options)
+        require_whole("normalized_size", normalized_size)
+        require_not_negative("eps", eps)
         self.normalized_size, self.eps = normalized_size, eps
         size = (normalized_size,)
         self.add_parameter("weight", lambda random: random.uniform(size, 1.0, 1.0))  # ones
@@ -51,11 +54,6 @@ class LayerNorm(Layer):
 
     def forward(self, x: Array) -> tuple[Array, LayerNormCache]:
         """Normalize every row. Raises :class:`InputError` for rows of another size."""
-        if x.shape[-1] != self.normalized_size:
-            raise InputError(
-                f"x has rows of {x.shape[-1]} features for a LayerNorm of {self.normalized_size}; "
-                f"set normalized_size to {x.shape[-1]}"
-            )
         z = x - x.mean(axis=-1, keepdims=True)  # (1)
         v = (z * z).mean(axis=-1, keepdims=True)  # (2)
         r = 1 / self.backend.xp.sqrt(v + self.eps)  # (3)
@@ -75,3 +73,13 @@ class LayerNorm(Layer):
         dx -= z * along  # undoes (3), (2)
         dx *= cache.r  # undoes (4)
         return dx
+
+    def check_forward(self, x: Array) -> None:
+        """See :class:`Layer`."""
+        self.expect("x", x, ..., self.normalized_size)
+
+    def check_backward(self, dy: Array, cache: LayerNormCache) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, LayerNormCache)
+        self.expect("z of the cache", cache.z, ..., self.normalized_size)
+        self.expect("dy", dy, *cache.z.shape)

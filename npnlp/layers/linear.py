@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Unpack
 
 from npnlp.backend import Array
+from npnlp.checks import require_whole
 from npnlp.layers.base import Cache, Layer, LayerOptions, uniform_fan
+from npnlp.layers.door import require_cache
 
 
 class LinearCache(Cache):
@@ -25,6 +27,8 @@ class Linear(Layer):
         self, in_features: int, out_features: int, **options: Unpack[LayerOptions]
     ) -> None:
         super().__init__(**options)
+        require_whole("in_features", in_features)
+        require_whole("out_features", out_features)
         self.in_features, self.out_features = in_features, out_features
         self.add_parameter("weight", uniform_fan((out_features, in_features), in_features))
         self.add_parameter("bias", uniform_fan((out_features,), in_features))
@@ -48,3 +52,13 @@ class Linear(Layer):
         d_weight += dot(dy.T, cache.x)  # undoes (1), towards W
         dx: Array = dot(dy, weight)  # undoes (1), towards x
         return dx
+
+    def check_forward(self, x: Array) -> None:
+        """See :class:`Layer`."""
+        self.expect("x", x, None, self.in_features)
+
+    def check_backward(self, dy: Array, cache: LinearCache) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, LinearCache)
+        self.expect("x of the cache", cache.x, None, self.in_features)
+        self.expect("dy", dy, len(cache.x), self.out_features)

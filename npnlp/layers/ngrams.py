@@ -25,6 +25,7 @@ from npnlp.backend import Array, Random
 from npnlp.checks import require_fraction, require_whole
 from npnlp.errors import InputError
 from npnlp.layers.base import Cache, Layer, LayerOptions
+from npnlp.layers.door import require_cache, require_indices, require_random, require_rows
 from npnlp.layers.packing import Packing
 
 
@@ -52,6 +53,7 @@ class NgramBag(Layer):
         super().__init__(**options)
         _require_orders(orders, num_tokens)
         require_whole("num_ngrams", num_ngrams)
+        require_whole("features", features)
         require_fraction("dropout of NgramBag", dropout)
         self.orders, self.num_tokens, self.dropout = tuple(orders), num_tokens, dropout
         self.keys: Array = self.backend.asarray(np.arange(num_ngrams, dtype=np.int64))
@@ -104,6 +106,21 @@ class NgramBag(Layer):
         size = len(self.parameters["weight"])
         self.grads["weight"] += self.backend.segment_sum(d_chosen, cache.rows, size)  # undoes (4)
 
+    def check_forward(
+        self, tokens: Array, random: Random | None = None, *, packing: Packing
+    ) -> None:
+        """See :class:`Layer`."""
+        require_random(random)
+        require_rows(tokens, packing, "tokens")
+        require_indices("tokens", tokens, packing.rows, self.num_tokens, self.backend)
+
+    def check_backward(self, dy: Array, cache: NgramCache) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, NgramCache)
+        size, features = self.parameters["weight"].shape
+        require_indices("rows of the cache", cache.rows, None, size, self.backend)
+        self.expect("dy", dy, len(cache.scale), features)
+
 
 def known_ngrams(
     tokens: Array, packing: Packing, orders: Sequence[int], num_tokens: int
@@ -113,6 +130,8 @@ def known_ngrams(
     Raises :class:`InputError` where the keys of V tokens do not fit into 62 bits.
     """
     _require_orders(orders, num_tokens)
+    require_rows(tokens, packing, "tokens")
+    require_indices("tokens", tokens, packing.rows, num_tokens, packing.backend)
     keys, _ = NgramBag.keys_of(tokens, packing, orders, num_tokens)
     return np.unique(packing.backend.to_numpy(keys))
 

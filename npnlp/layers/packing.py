@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.backend import Array, Backend
+from npnlp.backend import Array, Backend, as_backend
 from npnlp.backend.layout import Integers, Layout
 from npnlp.errors import InputError
+
+#: The most rows of a batch: kernels count them in 32 bits.
+MOST_ROWS = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,24 +45,14 @@ class Packing:
     previous_rows: Array
 
     @classmethod
-    def of(cls, lengths: Integers, backend: Backend) -> Self:
+    def of(cls, lengths: Integers, backend: Backend | str) -> Self:
         """The packing of sequences of these lengths, in any order.
 
         Raises :class:`InputError` where they are not whole numbers above 0.
         """
-        lengths = np.asarray(lengths)
-        if lengths.ndim != 1 or lengths.size == 0 or lengths.dtype.kind not in "iu":
-            raise InputError(
-                f"lengths have to be whole numbers of shape (B,) with B > 0; they are "
-                f"{lengths.dtype} of shape {lengths.shape}"
-            )
-        if lengths.min() < 1:
-            row = int(np.argmin(lengths))
-            raise InputError(
-                f"lengths[{row}] is {lengths[row]}; every sequence has to have at least one step"
-            )
+        backend, lengths = as_backend(backend), _lengths(lengths, 1, "(B,) with B > 0")
         order = np.argsort(-lengths, kind="stable")
-        (packed,), _ = pack_many(lengths[order].astype(np.int64)[None], backend)
+        (packed,), _ = pack_many(lengths[order][None], backend)
         if (order[1:] > order[:-1]).all():
             return packed  # type: ignore[return-value]
         unsorted = backend.asarray(np.argsort(order, kind="stable"))
@@ -109,10 +102,12 @@ class Packing:
 
     def sort(self, x: Array) -> Array:
         """A copy of the caller's rows ``(B, ...)`` in sorted order."""
+        self.expect("x", x, len(self.lengths))
         return x.copy() if self.order is None else x.take(self.backend.asarray(self.order), axis=0)
 
     def unsort(self, x: Array) -> Array:
         """Sorted rows ``(B, ...)`` back in the caller's order."""
+        self.expect("x", x, len(self.lengths))
         if self.order is None:
             return x
         return x.take(self.backend.asarray(np.argsort(self.order, kind="stable")), axis=0)
@@ -127,6 +122,7 @@ class Packing:
 
         It is its own inverse, and its own backward pass.
         """
+        self.expect("x", x, self.rows)
         return x.take(self.reversed_rows, axis=0)
 
     @cached_property
@@ -139,6 +135,13 @@ class Packing:
         """The sequence of each packed row, numbered in the caller's order ``(N,)``."""
         return self.places if self.order is None else self.order[self.places]
 
+    def expect(self, name: str, x: Any, rows: int) -> None:
+        """Raise :class:`InputError` unless ``x`` is an array of so many rows."""
+        shape = getattr(x, "shape", None)
+        if not shape or shape[0] != rows:
+            found = f"of shape {shape}" if shape else f"a {type(x).__name__}"
+            raise InputError(f"{name} is {found}; it has to be an array of {rows} rows")
+
     def padded_rows(self) -> Array:
         """The index of each packed row in padded ``(T * B)`` rows, in the caller's order."""
         return self.backend.asarray(self.steps * len(self.lengths) + self.sequences)
@@ -147,8 +150,12 @@ class Packing:
 def pack_many(lengths: Integers, backend: Backend) -> tuple[list[Packing], Layout]:
     """The packings of K batches of ``lengths (K, B)``, each row sorted longest first.
 
-    Also returns the layout of all K batches, on the host.
+    Also returns the layout of all K batches, on the host. Raises :class:`InputError` where lengths
+    are not whole numbers above 0, or not sorted.
     """
+    lengths = _lengths(lengths, 2, "(K, B) with B > 0")
+    if (lengths[:, 1:] > lengths[:, :-1]).any():
+        raise InputError("lengths of a batch are not sorted; give the longest first")
     layout = backend.lay_out(lengths)
     batch, longest = lengths.shape[1], lengths[:, 0].tolist()
     last_rows, previous_rows = map(backend.asarray, (layout.last_rows, layout.previous_rows))
@@ -160,13 +167,37 @@ def pack_many(lengths: Integers, backend: Backend) -> tuple[list[Packing], Layou
     return packings, layout
 
 
+def _lengths(given: Any, axes: int, shape: str) -> Integers:
+    """A copy of ``given`` as int64; :class:`InputError` where they are no lengths."""
+    try:
+        lengths = np.array(given)
+    except ValueError:  # rows of different sizes
+        lengths = np.array(None)
+    if lengths.ndim != axes or lengths.size == 0 or lengths.dtype.kind not in "iu":
+        raise InputError(
+            f"lengths have to be whole numbers of shape {shape}; they are {lengths.dtype} of shape "
+            f"{lengths.shape}"
+        )
+    if not (lengths >= 1).all():
+        row = int(lengths.argmin())
+        raise InputError(
+            f"lengths[{row}] is {lengths.flat[row]}; every sequence has to have at least one step"
+        )
+    if lengths.sum(dtype=np.float64) > MOST_ROWS:
+        raise InputError(f"lengths add up to more than {MOST_ROWS:,}; take a smaller batch")
+    return lengths.astype(np.int64, copy=False)
+
+
 def pack_padded_sequence(
-    x: Array, lengths: Integers, backend: Backend, *, batch_first: bool = False
+    x: Array, lengths: Integers, backend: Backend | str, *, batch_first: bool = False
 ) -> tuple[Array, Packing]:
     """Pack ``x (T, B, ...)`` (or ``(B, T, ...)`` with ``batch_first``), leaving padding out.
 
     ``lengths`` come in any order. Raises :class:`InputError` where one is below 1 or above T.
     """
+    if len(getattr(x, "shape", ())) < 2:
+        found = f"of shape {x.shape}" if hasattr(x, "shape") else f"a {type(x).__name__}"
+        raise InputError(f"x is {found}; it has to be an array of shape (T, B, ...)")
     if batch_first:
         x = x.swapaxes(0, 1)
     packing = Packing.of(lengths, backend)
@@ -182,6 +213,7 @@ def pack_padded_sequence(
 
 def pad_packed_sequence(data: Array, packing: Packing, *, batch_first: bool = False) -> Array:
     """Undo :func:`pack_padded_sequence`: ``(T, B, ...)`` in the caller's order, zero-padded."""
+    packing.expect("data", data, packing.rows)
     steps, batch = len(packing.batch_sizes), len(packing.lengths)
     flat = packing.backend.zeros((steps * batch, *data.shape[1:]), data.dtype)
     flat[packing.padded_rows()] = data

@@ -6,6 +6,7 @@ from typing import Any, Unpack
 
 from npnlp.backend import Array
 from npnlp.layers.base import Cache, Layer, LayerOptions
+from npnlp.layers.door import number_like, require_cache, require_number, require_some
 
 
 class SoftCache(Cache):
@@ -50,8 +51,20 @@ class SoftCrossEntropy(Layer):
     def backward(self, d_loss: Array | float, cache: SoftCache) -> Array:
         """Return ``dL/dlogits``; each row of the targets that were given sums to one."""
         p = cache.probabilities if cache.sums is None else cache.probabilities * cache.sums
-        d_z: Array = d_loss * cache.scale * (p - cache.targets)
+        d_z: Array = number_like(d_loss, cache.scale) * cache.scale * (p - cache.targets)
         return d_z  # undoes (2), (1)
+
+    def check_forward(self, logits: Array, targets: Array, weights: Array) -> None:
+        """See :class:`Layer`."""
+        self.expect("logits", logits, None, None)
+        self.expect("targets", targets, *logits.shape)
+        self.expect("weights", weights, len(logits))
+        require_some("logits", logits)
+
+    def check_backward(self, d_loss: Array | float, cache: SoftCache) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, SoftCache)
+        require_number("d_loss", d_loss)
 
 
 class ConsistencyCache(Cache):
@@ -86,10 +99,22 @@ class Consistency(Layer):
     def backward(self, d_loss: Array | float, cache: ConsistencyCache) -> tuple[Array, Array]:
         """``(dS/dz, dS/dv)``."""
         p, q, r = cache.p, cache.q, cache.difference
-        scale = d_loss * cache.scale
+        scale = number_like(d_loss, cache.scale) * cache.scale
         d_z = scale * (p * (r - (p * r).sum(axis=1)[:, None]) + p - q)  # undoes (2), (1)
         d_v = scale * (q * ((q * r).sum(axis=1)[:, None] - r) + q - p)  # undoes (2), (1)
         return d_z, d_v
+
+    def check_forward(self, z: Array, v: Array, weights: Array) -> None:
+        """See :class:`Layer`."""
+        self.expect("z", z, None, None)
+        self.expect("v", v, *z.shape)
+        self.expect("weights", weights, len(z))
+        require_some("z", z)
+
+    def check_backward(self, d_loss: Array | float, cache: ConsistencyCache) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, ConsistencyCache)
+        require_number("d_loss", d_loss)
 
 
 def log_softmax(logits: Array, xp: Any) -> Array:

@@ -8,6 +8,7 @@ from npnlp.backend import Array, Random
 from npnlp.backend.operations import LookedUp, Rows
 from npnlp.layers import Embedding, LayerOptions, Packing, VariationalDropout
 from npnlp.layers.composite import Composite
+from npnlp.layers.door import require_cache, require_indices, require_random, require_rows
 from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.summary import summarized
 
@@ -69,7 +70,7 @@ class CharacterEmbedding(Composite):
             return LookedUp(table, tokens), CharacterCache(vocabulary, None)
         rows = tokens if vocabulary is None else vocabulary.take(tokens)
         e = weight.take(rows, axis=0)  # (2)
-        e, dropout = self.dropout.forward(e, random.child("embedding"), packing=packing)  # (3)
+        e, dropout = self.dropout.run(e, random.child("embedding"), packing=packing)  # (3)
         return e, CharacterCache(rows, dropout)
 
     def backward(self, d_x: Array, cache: CharacterCache) -> None:
@@ -77,9 +78,28 @@ class CharacterEmbedding(Composite):
         if cache.dropout is None:
             self.emb.add_grad(cache.rows, d_x)
             return
-        d_e = self.dropout.backward(d_x, cache.dropout)  # undoes (3)
+        d_e = self.dropout.undo(d_x, cache.dropout)  # undoes (3)
         size = len(self.emb.parameters["weight"])
         self.emb.add_grad(slice(None), self.backend.segment_sum(d_e, cache.rows, size))  # type: ignore[arg-type]  # undoes (2)
+
+    def check_forward(
+        self, tokens: Array, vocabulary: Array | None, random: Random | None = None, *,
+        packing: Packing,
+    ) -> None:  # fmt: skip
+        """See :class:`Layer`."""
+        require_random(random)
+        require_rows(tokens, packing, "tokens")
+        known = self.emb.num_embeddings
+        if vocabulary is not None:
+            require_indices("vocabulary", vocabulary, None, known, self.backend)
+            known = len(vocabulary)
+        require_indices("tokens", tokens, packing.rows, known, self.backend)
+
+    def check_backward(self, d_x: Array, cache: CharacterCache) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, CharacterCache)
+        rows = self.emb.num_embeddings if isinstance(cache.rows, slice) else len(cache.rows)
+        self.expect("d_x", d_x, rows, self.emb.embedding_dim)
 
     def _drop_characters(self, tokens: Array, random: Random) -> Array:
         keep = self.backend.keep_mask(random, tokens.shape, self.config.char_dropout)

@@ -13,6 +13,7 @@ from npnlp.errors import InputError, require_known, short
 from npnlp.layers import CELLS, LayerOptions, Packing
 from npnlp.layers.attention.transformer import MAX_POSITIONS, TransformerEncoder
 from npnlp.layers.composite import Composite
+from npnlp.layers.door import require_cache
 from npnlp.layers.pooling.by_name import POOLINGS
 from npnlp.layers.recurrent.cells import RESETS
 from npnlp.layers.recurrent.elman import NONLINEARITIES
@@ -169,7 +170,7 @@ class Encoder(Composite):
         (hidden, last), rnn = self.states(x, packing=packing, random=random)  # (1)
         ys, pools = [], []
         for pool in self.pools:
-            y, cache = pool.forward(hidden, last, packing=packing)  # (2)
+            y, cache = pool.run(hidden, last, packing=packing)  # (2)
             ys.append(y)
             pools.append(cache)
         y = ys[0] if len(ys) == 1 else self.backend.xp.concatenate(ys, axis=1)
@@ -177,13 +178,25 @@ class Encoder(Composite):
 
     def backward(self, dy: Array, cache: EncoderCache, probe: Any = None) -> Array:
         """``dL/dx``; ``probe`` is called for every recurrent or attention layer."""
-        width = dy.shape[1] // len(self.pools)
-        d_hidden, d_last = self.pools[0].backward(dy[:, :width], cache.pools[0])  # undoes (2)
+        width = self.features // len(self.pools)
+        d_hidden, d_last = self.pools[0].undo(dy[:, :width], cache.pools[0])  # undoes (2)
         for place, pool in enumerate(self.pools[1:], start=1):
             columns = slice(place * width, (place + 1) * width)
-            d = pool.backward(dy[:, columns], cache.pools[place])  # undoes (2)
+            d = pool.undo(dy[:, columns], cache.pools[place])  # undoes (2)
             d_hidden, d_last = _sum(d_hidden, d[0]), _sum(d_last, d[1])
         return self.states_backward(d_hidden, d_last, cache.rnn, probe)  # undoes (1)
+
+    def check_forward(
+        self, x: Rows, *, packing: Packing, random: Random | None = None
+    ) -> None:  # fmt: skip
+        """See :class:`Layer`."""
+        self.rnn.check_forward(x, packing=packing, random=random)
+
+    def check_backward(self, dy: Array, cache: EncoderCache, probe: Any = None) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, EncoderCache)
+        self.expect("dy", dy, len(cache.rnn.packing.lengths), self.features)
+        self.rnn.check_backward((None, None), cache.rnn)
 
     def states(
         self,
@@ -193,7 +206,7 @@ class Encoder(Composite):
         random: Random | None = None,
     ) -> tuple[tuple[Array, Array], Any]:
         """(1): all states of the last layer ``(N, F)``, and each sequence's last one ``(B, F)``."""
-        (hidden, last, *_), cache = self.rnn.forward(x, packing=packing, random=random)
+        (hidden, last, *_), cache = self.rnn.run(x, packing=packing, random=random)
         return (hidden, self.rnn.top(last)), cache
 
     def states_backward(
@@ -201,7 +214,7 @@ class Encoder(Composite):
     ) -> Array:
         """Undo :meth:`states`: ``dL/dx``; one of the two gradients may be None."""
         d_finals = None if d_last is None else self.rnn.top_backward(d_last)
-        d_x: Any = self.rnn.backward((d_hidden, d_finals), cache, probe)
+        d_x: Any = self.rnn.undo((d_hidden, d_finals), cache, probe)
         of_x: Array = d_x[0] if isinstance(d_x, tuple) else d_x  # without those of initial states
         return of_x
 

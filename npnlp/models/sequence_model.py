@@ -9,6 +9,7 @@ from npnlp.backend import Array
 from npnlp.checks import require_whole
 from npnlp.errors import require_known
 from npnlp.layers import Cache, FlatParameters, Layer, LayerOptions, Linear, Packing
+from npnlp.layers.door import require_cache
 from npnlp.models.encoder import Encoder, EncoderConfig
 from npnlp.summary import summarized
 
@@ -81,6 +82,15 @@ class SequenceModel(Layer):
         if self.config.read == "last":
             return self.encoder.backward(d, cache.encoder, probe)  # undoes (1)
         return self.encoder.states_backward(d, None, cache.encoder, probe)  # undoes (1)
+
+    def check_forward(self, x: Array, *, packing: Packing) -> None:
+        """See :class:`Layer`."""
+        self.encoder.check_forward(x, packing=packing)
+
+    def check_backward(self, dy: Array, cache: SequenceCache, probe: Any = None) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, SequenceCache)
+        self.out.check_backward(dy, cache.out)
 
     def _encode(self, x: Array, packing: Packing) -> tuple[Array, Any]:
         if self.config.read == "last":

@@ -12,6 +12,7 @@ from npnlp.backend import Array, Backend, Random
 from npnlp.backend.operations import Learned
 from npnlp.errors import InputError
 from npnlp.layers import Dropout, FlatParameters, Layer, LayerOptions, Linear, Packing, ReLU
+from npnlp.layers.door import require_cache
 from npnlp.layers.ngrams import NgramBag
 from npnlp.models.characters import CharacterEmbedding
 from npnlp.models.classifier_config import ClassifierConfig
@@ -52,7 +53,7 @@ class SurnameClassifier(Layer):
         self,
         config: ClassifierConfig,
         *,
-        backend: Backend | None = None,
+        backend: Backend | str | None = None,
         dtype: Any = np.float32,
         random: Random | None = None,
     ) -> None:
@@ -104,12 +105,12 @@ class SurnameClassifier(Layer):
         """
         h, emb, encoder, ngrams = self._features(tokens, packing, vocabulary, random)  # (1), (2)
         fc1 = relu = dropout2 = None
-        z, dropout1 = self.dropout1.forward(h, random and random.child("dropout1"))  # (3)
+        z, dropout1 = self.dropout1.run(h, random and random.child("dropout1"))  # (3)
         if self.config.hidden_layer:
-            z, fc1 = self.fc1.forward(z)  # (4)
-            z, relu = self.relu.forward(z)  # (5)
-            z, dropout2 = self.dropout2.forward(z, random and random.child("dropout2"))  # (6)
-        logits, fc2 = self.fc2.forward(z)  # (7)
+            z, fc1 = self.fc1.run(z)  # (4)
+            z, relu = self.relu.run(z)  # (5)
+            z, dropout2 = self.dropout2.run(z, random and random.child("dropout2"))  # (6)
+        logits, fc2 = self.fc2.run(z)  # (7)
         return logits, ClassifierCache(emb, encoder, ngrams, dropout1, fc1, relu, dropout2, fc2)
 
     def backward(self, d_logits: Array, cache: ClassifierCache, probe: Any = None) -> None:
@@ -117,13 +118,25 @@ class SurnameClassifier(Layer):
 
         ``probe`` is called with the gradients of every recurrent or attention layer.
         """
-        d = self.fc2.backward(d_logits, cache.fc2)  # undoes (7)
+        d = self.fc2.undo(d_logits, cache.fc2)  # undoes (7)
         if self.config.hidden_layer:
-            d = self.dropout2.backward(d, cache.dropout2)  # undoes (6)
-            d = self.relu.backward(d, cache.relu)  # undoes (5)
-            d = self.fc1.backward(d, cache.fc1)  # undoes (4)
-        d = self.dropout1.backward(d, cache.dropout1)  # undoes (3)
+            d = self.dropout2.undo(d, cache.dropout2)  # undoes (6)
+            d = self.relu.undo(d, cache.relu)  # undoes (5)
+            d = self.fc1.undo(d, cache.fc1)  # undoes (4)
+        d = self.dropout1.undo(d, cache.dropout1)  # undoes (3)
         self._features_backward(d, cache[:3], probe)  # undoes (2), (1)
+
+    def check_forward(
+        self, tokens: Array, *, packing: Packing, vocabulary: Array | None = None,
+        random: Random | None = None,
+    ) -> None:  # fmt: skip
+        """See :class:`Layer`."""
+        self.characters.check_forward(tokens, vocabulary, random, packing=packing)
+
+    def check_backward(self, d_logits: Array, cache: ClassifierCache, probe: Any = None) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, ClassifierCache)
+        self.fc2.check_backward(d_logits, cache.fc2)
 
     def learn(
         self,
@@ -139,6 +152,7 @@ class SurnameClassifier(Layer):
 
         The gradients are set, not added to. Returns None, and does nothing, where the backend has
         no single call for (3) to (7) and the loss; the call gives the same bits as the layers.
+        The arguments are not checked: it is for training, whose data are (``require_split``).
         """
         head = self.backend.classifier_head(self.dtype)
         if head is None or not self.config.hidden_layer or random.share is not None:
@@ -157,22 +171,22 @@ class SurnameClassifier(Layer):
         self, tokens: Array, packing: Packing, vocabulary: Array | None, random: Random | None
     ) -> tuple[Array, Any, Any, Any]:
         """(1) and (2), with the n-grams: ``(B, F)``, and the three caches."""
-        x, emb = self.characters.forward(tokens, vocabulary, random, packing=packing)  # (1)
-        h, encoder = self.encoder.forward(x, packing=packing, random=random)  # (2)
+        x, emb = self.characters.run(tokens, vocabulary, random, packing=packing)  # (1)
+        h, encoder = self.encoder.run(x, packing=packing, random=random)  # (2)
         if self.ngrams is None:
             return h, emb, encoder, None
         rows = tokens if vocabulary is None else vocabulary.take(tokens)
-        bag, ngrams = self.ngrams.forward(rows, random and random.child("ngrams"), packing=packing)
+        bag, ngrams = self.ngrams.run(rows, random and random.child("ngrams"), packing=packing)
         return self.backend.xp.concatenate([h, bag], axis=1), emb, encoder, ngrams
 
     def _features_backward(self, d: Array, caches: Sequence[Any], probe: Any) -> None:
         emb, encoder, ngrams = caches
         if self.ngrams is not None:
             features = self.encoder.features
-            self.ngrams.backward(d[:, features:], ngrams)
+            self.ngrams.undo(d[:, features:], ngrams)
             d = d[:, :features]
-        d_x = self.encoder.backward(d, encoder, probe)  # undoes (2)
-        self.characters.backward(d_x, emb)  # undoes (1)
+        d_x = self.encoder.undo(d, encoder, probe)  # undoes (2)
+        self.characters.undo(d_x, emb)  # undoes (1)
 
     def zero_grads(self) -> None:
         """Set all gradients to zero, in one write."""

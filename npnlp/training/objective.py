@@ -53,7 +53,11 @@ class Outcome(NamedTuple):
 
 
 class Objective(Protocol):
-    """Adds the gradient of a batch's loss into the gradients of the model."""
+    """Adds the gradient of a batch's loss into the gradients of the model.
+
+    The layers' arguments are not checked at each step, but a split once, before the first
+    (:func:`npnlp.classifier.batches.require_split`).
+    """
 
     def __call__(
         self, model: SurnameClassifier, batch: Any, random: Random, probe: Probe | None
@@ -78,10 +82,10 @@ class PlainObjective:
             if found is not None:
                 total, count = found.losses.sum(), len(found.losses)
                 return Outcome(found.logits, total, count, found.correct)
-        logits, cache = model.forward(**batch.inputs, random=random)
-        _, loss = self.criterion.forward(logits, batch.targets)
+        logits, cache = model.run(**batch.inputs, random=random)
+        _, loss = self.criterion.run(logits, batch.targets)
         model.zero_grads()
-        model.backward(self.criterion.backward(1.0, loss), cache, probe)
+        model.undo(self.criterion.undo(1.0, loss), cache, probe)
         correct = count_correct(logits, batch.targets)
         return Outcome(logits, loss.loss_sum, loss.weight_sum, correct)
 
@@ -143,24 +147,24 @@ class SoftObjective:
             weight_sum = self.class_weights.take(batch.targets).sum()
             weights = weights * (len(targets) / weight_sum)
         streams = [random, random.child("again")] if self.consistency else [random]
-        passes = [model.forward(**batch.inputs, random=stream) for stream in streams]
+        passes = [model.run(**batch.inputs, random=stream) for stream in streams]
         found = [
-            self.loss.forward(logits + self.adjustment, targets, weights)  # (2), (3)
+            self.loss.run(logits + self.adjustment, targets, weights)  # (2), (3)
             for logits, _ in passes
         ]
         total: Any = sum(loss for loss, _ in found) / len(passes)
-        gradients = [self.loss.backward(1 / len(passes), cache) for _, cache in found]  # undoes (3)
+        gradients = [self.loss.undo(1 / len(passes), cache) for _, cache in found]  # undoes (3)
         if self.consistency:
             (first, _), (second, _) = passes
-            divergence, apart = self.divergence.forward(first, second, weights)  # (4)
+            divergence, apart = self.divergence.run(first, second, weights)  # (4)
             total = total + self.consistency / 2 * divergence
             for gradient, of_other in zip(
-                gradients, self.divergence.backward(self.consistency / 2, apart), strict=True
+                gradients, self.divergence.undo(self.consistency / 2, apart), strict=True
             ):
                 gradient += of_other  # undoes (4)
         model.zero_grads()
         for number, ((_, cache), gradient) in enumerate(zip(passes, gradients, strict=True)):
-            model.backward(gradient, cache, None if number else probe)
+            model.undo(gradient, cache, None if number else probe)
         logits = passes[0][0]
         correct = count_correct(logits, batch.targets)
         return Outcome(logits, total * weight_sum, weight_sum, correct)

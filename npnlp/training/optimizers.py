@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from npnlp.backend import Array, Backend
 from npnlp.backend.operations import AdamNumbers
 from npnlp.checks import require_fraction, require_not_negative, require_positive
-from npnlp.errors import require_known
+from npnlp.errors import InputError, require_known, short
 from npnlp.layers import FlatParameters
 
 OPTIMIZERS = ("adam", "sgd")
@@ -45,6 +45,10 @@ class Optimizer(ABC):
 
     def load_state_dict(self, state: Mapping[str, NDArray[np.floating]], steps: int) -> None:
         """Set the moments, and how many steps have been taken."""
+        for name, value in self.moments.items():
+            if name not in state or state[name].shape != value.shape:
+                found = f"has shape {state[name].shape}" if name in state else "is missing"
+                raise InputError(f"moment {name} {found}; it has to have shape {value.shape}")
         self.steps = steps
         for name, value in self.moments.items():
             value[...] = self.backend.asarray(state[name])
@@ -107,6 +111,11 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(flat, backend, learning_rate)
         require_not_negative("weight_decay", weight_decay)
+        require_not_negative("eps", eps)
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise InputError(f"betas is {short(betas)}; it has to be two numbers")
+        for place, beta in enumerate(betas):
+            require_fraction(f"betas[{place}]", beta)
         self.weight_decay = weight_decay
         self.betas = betas
         self.eps = eps

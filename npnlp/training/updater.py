@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
+from npnlp.classifier.batches import require_split
 from npnlp.classifier.building import make_criterion
 from npnlp.classifier.flow import WIDTH, flow_layers
 from npnlp.errors import DivergenceError
@@ -45,6 +46,7 @@ class Updater:
         backend, classes = model.backend, model.config.num_classes
         backend.keep_memory()
         self.model, self.config, self.ranks, self.examine = model, config, ranks, examine
+        require_split(train, model)
         self.train = merged(train, classes) if config.merge_repeats else train
         self.splits, self.given = {"train": self.train}, train
         self.log_prior = log_frequencies(train.targets, classes)

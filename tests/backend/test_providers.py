@@ -134,11 +134,12 @@ def test_kernels_on_the_shim_equal_the_reference(
 @each_cell
 def test_the_reference_is_what_runs_where_no_provider_is(cell: str) -> None:
     layer = CELLS[cell](3, 6, backend=REFERENCE)
-    assert isinstance(layer._passes(draw(0, 2, 3).astype(np.float32)), ThroughTime)
+    assert isinstance(layer._passes(draw(0, 2, 3).astype(np.float32), layer.kind()), ThroughTime)
     tuned = CELLS[cell](3, 6)
-    assert not isinstance(tuned._passes(draw(0, 2, 3).astype(np.float32)), ThroughTime)
+    passes = tuned._passes(draw(0, 2, 3).astype(np.float32), tuned.kind())
+    assert not isinstance(passes, ThroughTime)
     other = draw(0, 2, 3)  # float64 rows for a layer of float32
-    assert isinstance(tuned._passes(other), ThroughTime)
+    assert isinstance(tuned._passes(other, tuned.kind()), ThroughTime)
 
 
 @each_provider

@@ -109,7 +109,7 @@ SHOWN: dict[str, tuple[Callable[[], object], str]] = {
     "recurrent cache": (
         lambda: elman_trace().cache,
         "<RecurrentCache x=float64 (6, 3), states=tuple of 1, memory=(), initial=None, "
-        "packing=Packing, 240 bytes>",
+        "packing=Packing, kind='elman_tanh', 240 bytes>",
     ),
     "gradient flow": (
         lambda: npnlp.gradient_flow(elman_trace()),

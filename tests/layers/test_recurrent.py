@@ -364,9 +364,9 @@ def test_the_gradients_of_a_split_batch_add_up(
 
 def test_input_of_another_number_of_rows_is_refused() -> None:
     layer, packing = elman(), Packing.of(np.array([2, 1]), NUMPY)
-    with pytest.raises(InputError, match="4 rows of input for a packing of 3 rows"):
+    with pytest.raises(InputError, match="4 rows for a packing of 3 rows"):
         layer.forward(draw(0, 4, D), packing=packing)
-    with pytest.raises(InputError, match="5 rows of input for a packing of 3 rows"):
+    with pytest.raises(InputError, match="5 rows for a packing of 3 rows"):
         layer.forward(LookedUp(draw(0, V, D), np.zeros(5, dtype=np.int64)), packing=packing)
 
 

@@ -165,17 +165,17 @@ class WithoutSecondPass(SoftObjective):
         self, model: SurnameClassifier, batch: Batch, random: Random, probe: Probe | None
     ) -> Outcome:
         number = iter(range(2))
-        backward = model.backward
+        backward = model.undo
 
         def first_only(*arguments: Any) -> None:
             if next(number) == 0:
                 backward(*arguments)
 
-        vars(model)["backward"] = first_only  # in place of the method, for this object
+        vars(model)["undo"] = first_only  # in place of the method, for this object
         try:
             return super().__call__(model, batch, random, probe)
         finally:
-            del vars(model)["backward"]
+            del vars(model)["undo"]
 
 
 class SameMask(SoftObjective):

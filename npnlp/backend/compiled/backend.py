@@ -12,7 +12,13 @@ from scipy.linalg import cython_blas  # noqa: F401  needed by Numba's np.dot
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled import layout, learning, philox, sums
-from npnlp.backend.compiled.dtypes import REALS, are_contiguous_reals, are_reals
+from npnlp.backend.compiled.dtypes import (
+    REALS,
+    are_contiguous_reals,
+    are_reals,
+    plain,
+    plain_indices,
+)
 from npnlp.backend.compiled.inference.passes import WALKS, CompiledPrefixPasses
 from npnlp.backend.compiled.loops.recurrence import LOOPS, CompiledPasses
 from npnlp.backend.compiled.maps import CompiledMaps
@@ -52,7 +58,7 @@ class CompiledBackend(NumpyBackend):
         if not are_reals(values):
             return super().segment_sum(values, segments, size)
         out = np.zeros((size, values.shape[1]), dtype=values.dtype)
-        sums.segment_sum(np.ascontiguousarray(values), np.ascontiguousarray(segments), out)
+        sums.segment_sum(plain(values), plain_indices(segments), out)
         return out
 
     def add_rows(self, table: Array, rows: Array | slice, values: Array) -> None:
@@ -60,7 +66,7 @@ class CompiledBackend(NumpyBackend):
         if isinstance(rows, slice) or not are_contiguous_reals(table, values) or table.ndim != 2:
             super().add_rows(table, rows, values)
             return
-        sums.add_rows(table, rows, values)
+        sums.add_rows(table, plain_indices(rows), values)
 
     def dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array]:
         """See :meth:`Backend.dropout`."""
@@ -121,7 +127,7 @@ class CompiledBackend(NumpyBackend):
         self, h: Array, targets: Array, parameters: tuple[Array, ...], grads: tuple[Array, ...],
         streams: tuple[Random, Random], p: float,
     ) -> Learned:  # fmt: skip
-        h, (first, second) = np.ascontiguousarray(h), streams
+        h, targets, (first, second) = plain(h), plain_indices(targets), streams
         logits = np.empty((len(h), len(parameters[2])), dtype=h.dtype)
         losses, d = np.empty(len(h), dtype=h.dtype), np.empty_like(h)
         arguments: Any = (
@@ -152,7 +158,7 @@ class CompiledCrossEntropy:
 
     def forward(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         """See :meth:`CrossEntropyPasses.forward`."""
-        logits = np.ascontiguousarray(logits)
+        logits, targets = plain(logits), plain_indices(targets)
         probabilities, losses = np.empty_like(logits), np.empty(len(logits), dtype=logits.dtype)
         sums.softmax_losses(logits, targets, probabilities, losses)
         return probabilities, losses
@@ -160,6 +166,7 @@ class CompiledCrossEntropy:
     def backward(self, d_losses: Array | float, probabilities: Array, targets: Array) -> Array:
         """See :meth:`CrossEntropyPasses.backward`."""
         d, d_logits = np.asarray(d_losses, probabilities.dtype), np.empty_like(probabilities)
+        targets = plain_indices(targets)
         sums.softmax_losses_backward(d.reshape(-1), probabilities, targets, d_logits)
         return d_logits
 

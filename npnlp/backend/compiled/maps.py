@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.compiled import linear, products
-from npnlp.backend.compiled.dtypes import are_contiguous_reals, are_reals
+from npnlp.backend.compiled.dtypes import are_contiguous_reals, are_reals, plain
 from npnlp.backend.compiled.threads.sharing import share
 from npnlp.backend.operations import Array
 from npnlp.backend.tuned.maps import AffineMaps
@@ -21,11 +21,11 @@ class CompiledMaps(AffineMaps):
 
     def forward(self, x: Array, weight: Array, bias: Array) -> Array:
         """See :class:`LinearPasses`."""
-        return self.affine(x, weight, bias, 1)
+        return self.affine(plain(x), weight, bias, 1)
 
     def backward(self, dy: Array, x: Array, weight: Array, d_weight: Array, d_bias: Array) -> Array:
         """See :class:`LinearPasses`."""
-        return self.affine_backward(dy, x, weight, d_weight, d_bias)
+        return self.affine_backward(plain(dy), plain(x), weight, d_weight, d_bias)
 
     def affine(self, x: Array, weight: Array, bias: Array, groups: int) -> Array:
         """See :meth:`AffineMaps.affine`."""
@@ -35,6 +35,7 @@ class CompiledMaps(AffineMaps):
             return y
         if not are_reals(x, weight, bias):
             return super().affine(x, weight, bias, groups)
+        x = plain(x)
         out = np.empty((groups, len(x), len(weight) // groups), dtype=x.dtype)
         share(products.affine, (x, weight.T, bias.reshape(groups, -1), out), out.shape[2],
               groups * x.size)  # fmt: skip
@@ -52,7 +53,7 @@ class CompiledMaps(AffineMaps):
         if not are_reals(*arrays) or not d_weight.flags.c_contiguous:
             return super().affine_backward(*arrays)
         dx = np.empty((len(dy), weight.shape[1]), dtype=dy.dtype)
-        arrays = dy, np.ascontiguousarray(x), weight, d_weight, d_bias
+        arrays = dy, plain(x), weight, d_weight, d_bias
         share(products.affine_backward, (*arrays, dx), weight.shape[1], 2 * dy.size)
         return dx
 
@@ -62,7 +63,7 @@ class CompiledMaps(AffineMaps):
             super().add_outer(out, left, right, rows)
             return
         if len(left):
-            arrays = left, np.ascontiguousarray(right), NO_ROWS if rows is None else rows, out
+            arrays = left, plain(right), NO_ROWS if rows is None else rows, out
             share(products.add_outer, arrays, len(out), len(left) * right.shape[1])
 
     def _is_small(self, x: Array, weight: Array) -> bool:

@@ -96,6 +96,13 @@ class CupyBackend(Backend):
             sums += self.asarray(others)
         return sums
 
+    def all_below(self, indices: Array, size: int) -> bool:
+        """See :meth:`Backend.all_below`. Waits for the device, except in a captured step.
+
+        There no number may be read; its indices are checked before the first step.
+        """
+        return self.xp.capturable or super().all_below(indices, size)
+
     def _segment_order(self, segments: Array, rows: int, size: int) -> tuple[Array, Array]:
         """The rows sorted by segment, and where each segment begins."""
         xp = self.xp

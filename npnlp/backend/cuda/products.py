@@ -55,6 +55,11 @@ class Namespace:
         setattr(self, name, found)  # so that it is looked up once
         return found
 
+    @property
+    def capturable(self) -> bool:
+        """Whether this is inside of :meth:`own_products`, which captured work is."""
+        return self._own
+
     @contextmanager
     def own_products(self) -> Iterator[None]:
         """No call of cuBLAS inside."""

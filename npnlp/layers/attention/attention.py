@@ -15,16 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 from npnlp.backend import Array, Random
+from npnlp.checks import require_whole
 from npnlp.errors import InputError
 from npnlp.layers.attention.dot_product import DotProductAttention, DotProductCache
 from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
+from npnlp.layers.door import require_cache, require_random, require_rows
 from npnlp.layers.linear import Linear, LinearCache
 from npnlp.layers.packing import Packing, pad_packed_sequence
-from npnlp.layers.pooling.per_sequence import require_rows
 from npnlp.summary import summarized
 
 
@@ -82,9 +83,11 @@ class MultiHeadAttention(Composite):
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
-        if num_heads < 1 or embed_size % num_heads:
+        require_whole("embed_size", embed_size)
+        require_whole("num_heads", num_heads)
+        if embed_size % num_heads:
             raise InputError(
-                f"num_heads is {num_heads}; it has to be a whole number above 0 that divides "
+                f"num_heads is {num_heads}; it has to be a whole number that divides "
                 f"embed_size, {embed_size}"
             )
         self.embed_size, self.num_heads = embed_size, num_heads
@@ -107,7 +110,6 @@ class MultiHeadAttention(Composite):
 
         Raises :class:`InputError` where ``x`` is not packed by ``packing``.
         """
-        require_rows(x, packing)
         projected = self.backend.xp.dot(x, self.parameters["in_proj_weight"].T)  # (1)
         projected += self.parameters["in_proj_bias"]
         parts = self._split(projected, packing)  # (2)
@@ -131,6 +133,18 @@ class MultiHeadAttention(Composite):
         grads["in_proj_weight"] += xp.dot(d_projected.T, cache.x)  # undoes (1), towards W
         d_x: Array = xp.dot(d_projected, self.parameters["in_proj_weight"])  # undoes (1), to x
         return d_x
+
+    def check_forward(self, x: Array, random: Random | None = None, *, packing: Packing) -> None:
+        """See :class:`Layer`."""
+        require_random(random)
+        require_rows(x, packing)
+        self.expect("x", x, packing.rows, self.embed_size)
+
+    def check_backward(self, dy: Array, cache: AttentionCache, probe: Any = None) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, AttentionCache)
+        self.expect("x of the cache", cache.x, cache.packing.rows, self.embed_size)
+        self.expect("dy", dy, cache.packing.rows, self.embed_size)
 
     def _split(self, data: Array, packing: Packing) -> Array:
         """Packed rows ``(N, k E)`` as ``(k, B, heads, T, d)``, padded with zeros."""

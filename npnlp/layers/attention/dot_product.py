@@ -24,6 +24,7 @@ from typing import Unpack
 from npnlp.backend import Array, Random
 from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
+from npnlp.layers.door import require_cache, require_packing, require_random
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.packing import Packing
 
@@ -81,3 +82,18 @@ class DotProductAttention(Composite):
         d_q = matmul(d_s, cache.k) * scale  # undoes (1), towards q
         d_k = matmul(d_s.swapaxes(2, 3), cache.q) * scale  # undoes (1), towards k
         return d_q, d_k, d_v
+
+    def check_forward(
+        self, q: Array, k: Array, v: Array, random: Random | None = None, *, packing: Packing
+    ) -> None:
+        """See :class:`Layer`."""
+        require_random(random)
+        require_packing(packing)
+        self.expect("q", q, len(packing.lengths), None, packing.runs.shape[1], None)
+        self.expect("k", k, *q.shape)
+        self.expect("v", v, *q.shape[:3], None)
+
+    def check_backward(self, d_o: Array, cache: DotProductCache) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, DotProductCache)
+        self.expect("d_o", d_o, *cache.v.shape)

@@ -17,7 +17,7 @@ architecture", 2020.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Unpack
+from typing import Any, Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.backend.operations import LookedUp, Rows
@@ -26,11 +26,11 @@ from npnlp.layers.attention.attention import AttentionProbe
 from npnlp.layers.attention.transformer_block import BlockCache, TransformerBlock
 from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
+from npnlp.layers.door import require_cache, require_outputs, require_random
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.layer_norm import LayerNorm, LayerNormCache
 from npnlp.layers.linear import Linear, LinearCache
 from npnlp.layers.packing import Packing
-from npnlp.layers.pooling.per_sequence import require_rows
 
 #: The default number of learned positions.
 MAX_POSITIONS = 64
@@ -84,6 +84,7 @@ class TransformerEncoder(Composite):
                  "feedforward_size": inner, "max_positions": max_positions}  # fmt: skip
         for name, size in sizes.items():
             require_whole(name, size)
+        self.input_size = input_size
         self.hidden_size, self.max_positions = hidden_size, max_positions
         add, of = self.add_layer, self.options_of
         self.input = add("input", Linear(input_size, hidden_size, **of("input")))
@@ -116,7 +117,6 @@ class TransformerEncoder(Composite):
         (evaluation) nothing is dropped.
         """
         tokens = x.tokens if isinstance(x, LookedUp) else None
-        require_rows(x, packing)
         h, input_cache = self.input.forward(x.table if isinstance(x, LookedUp) else x)  # (1)
         if tokens is not None:
             h = h.take(tokens, axis=0)  # (1'), the look-up
@@ -157,6 +157,25 @@ class TransformerEncoder(Composite):
         if cache.tokens is not None:
             d_h = segment_sum(d_h, cache.tokens, len(cache.input.x))  # undoes (1')
         return self.input.backward(d_h, cache.input)  # undoes (1)
+
+    def check_forward(
+        self, x: Rows, *, packing: Packing, random: Random | None = None
+    ) -> None:  # fmt: skip
+        """See :class:`Layer`."""
+        require_random(random)
+        self.expect_rows(x, packing, self.input_size)
+
+    def check_backward(
+        self, dy: tuple[Array | None, Array | None], cache: TransformerCache, probe: Any = None
+    ) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, TransformerCache)
+        require_outputs(dy, 2, least=2)
+        rows = cache.packing.rows, len(cache.packing.lengths)
+        for place, (d, size) in enumerate(zip(dy, rows, strict=True)):
+            if d is not None:
+                self.expect(f"dy[{place}]", d, size, self.hidden_size)
+        self.expect("z of the cache", cache.norm.z, rows[0], self.hidden_size)
 
     def top(self, h_last: Array) -> Array:
         """``h_last`` itself, as there is one last state; see :meth:`RecurrentStack.top`."""

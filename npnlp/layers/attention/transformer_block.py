@@ -20,13 +20,14 @@ et al., "On layer normalization in the transformer architecture", 2020, table 1;
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.layers.activation import ReLU, ReLUCache
 from npnlp.layers.attention.attention import AttentionCache, AttentionProbe, MultiHeadAttention
 from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
+from npnlp.layers.door import require_cache
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.layer_norm import LayerNorm, LayerNormCache
 from npnlp.layers.linear import Linear, LinearCache
@@ -98,6 +99,15 @@ class TransformerBlock(Composite):
             norm1, self_attn, dropout1, norm2, linear1, relu, dropout, linear2, dropout2
         )
         return m + f, cache  # (5)
+
+    def check_forward(self, h: Array, random: Random | None = None, *, packing: Packing) -> None:
+        """See :class:`Layer`."""
+        self.self_attn.check_forward(h, random, packing=packing)
+
+    def check_backward(self, dy: Array, cache: BlockCache, probe: Any = None) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, BlockCache)
+        self.self_attn.check_backward(dy, cache.self_attn)
 
     def backward(self, dy: Array, cache: BlockCache, probe: AttentionProbe | None = None) -> Array:
         """Add the gradients of all parameters; return ``dL/dh``. ``probe`` sees attention."""

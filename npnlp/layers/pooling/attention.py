@@ -25,7 +25,7 @@ from typing import Unpack
 from npnlp.backend import Array
 from npnlp.layers.base import Cache, LayerOptions, uniform_fan
 from npnlp.layers.packing import Packing
-from npnlp.layers.pooling.per_sequence import padded_with_lowest, require_rows, spread, total
+from npnlp.layers.pooling.per_sequence import padded_with_lowest, spread, total
 from npnlp.layers.pooling.plain import Pooling
 
 
@@ -49,6 +49,8 @@ class AttentionPooling(Pooling):
     ``+-1/sqrt(D)`` at first.
     """
 
+    cache = AttentionPoolingCache
+
     def __init__(self, features: int, **options: Unpack[LayerOptions]) -> None:
         super().__init__(features, **options)
         self.add_parameter("weight", uniform_fan((features, features), features))
@@ -59,7 +61,6 @@ class AttentionPooling(Pooling):
         self, hidden: Array, h_last: Array, *, packing: Packing
     ) -> tuple[Array, AttentionPoolingCache]:
         """See :meth:`Pooling.forward`."""
-        require_rows(hidden, packing, "hidden")
         xp, weights = self.backend.xp, self.parameters
         u = xp.dot(hidden, weights["weight"].T)  # (1)
         u += weights["bias"]
@@ -87,3 +88,8 @@ class AttentionPooling(Pooling):
         grads["weight"] += xp.dot(d_a.T, cache.hidden)  # undoes (1), towards W
         d_hidden += xp.dot(d_a, self.parameters["weight"])  # undoes (1), towards h
         return d_hidden, None
+
+    def check_backward(self, dy: Array, cache: AttentionPoolingCache) -> None:
+        """See :class:`Layer`."""
+        super().check_backward(dy, cache)
+        self.expect("hidden of the cache", cache.hidden, cache.packing.rows, self.features)

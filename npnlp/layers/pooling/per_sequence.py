@@ -7,8 +7,6 @@ back.
 from __future__ import annotations
 
 from npnlp.backend import Array
-from npnlp.backend.operations import Rows
-from npnlp.errors import InputError
 from npnlp.layers.packing import Packing
 
 
@@ -34,12 +32,3 @@ def padded_with_lowest(data: Array, packing: Packing) -> Array:
     flat: Array = packing.backend.xp.full(shape, -float("inf"), dtype=real.dtype)
     flat[packing.padded_rows()] = real
     return flat.reshape(steps, batch, *data.shape[1:])
-
-
-def require_rows(data: Rows, packing: Packing, name: str = "x") -> None:
-    """Raise :class:`InputError` where ``data`` does not have N rows."""
-    if len(data) != packing.rows:
-        raise InputError(
-            f"{name} has {len(data)} rows for a packing of {packing.rows} rows; "
-            f"pack it with pack_padded_sequence and these lengths"
-        )

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 from npnlp.backend import Array
+from npnlp.checks import require_whole
 from npnlp.layers.base import Cache, Layer, LayerOptions
+from npnlp.layers.door import require_cache, require_packing, require_rows
 from npnlp.layers.packing import Packing
-from npnlp.layers.pooling.per_sequence import padded_with_lowest, require_rows, spread, total
+from npnlp.layers.pooling.per_sequence import padded_with_lowest, spread, total
 
 
 class Pooling(Layer, ABC):
     """Base of all poolings: ``features`` is D, the size of a hidden state and of the result."""
 
+    #: The type of its cache, which has the ``packing``.
+    cache: ClassVar[type] = type(None)
+
     def __init__(self, features: int, **options: Unpack[LayerOptions]) -> None:
         super().__init__(**options)
+        require_whole("features", features)
         self.features = features
 
     @abstractmethod
@@ -30,6 +36,16 @@ class Pooling(Layer, ABC):
     def backward(self, dy: Array, cache: Any) -> tuple[Array | None, Array | None]:
         """``(dL/dhidden (N, D), dL/dh_last (B, D))``; None for an input that is not used."""
 
+    def check_forward(self, hidden: Array, h_last: Array, *, packing: Packing) -> None:
+        """See :class:`Layer`."""
+        require_rows(hidden, packing, "hidden")
+        self.expect("hidden", hidden, packing.rows, self.features)
+
+    def check_backward(self, dy: Array, cache: Any) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, self.cache)
+        self.expect("dy", dy, cache and len(cache.packing.lengths), self.features)
+
 
 class LastPooling(Pooling):
     """``y = h_last``; backward ``dh_last = dy``."""
@@ -37,6 +53,11 @@ class LastPooling(Pooling):
     def forward(self, hidden: Array, h_last: Array, *, packing: Packing) -> tuple[Array, None]:
         """See :meth:`Pooling.forward`; a copy needs no cache."""
         return h_last, None  # (1)
+
+    def check_forward(self, hidden: Array, h_last: Array, *, packing: Packing) -> None:
+        """See :class:`Layer`; ``hidden`` is not used."""
+        require_packing(packing)
+        self.expect("h_last", h_last, len(packing.lengths), self.features)
 
     def backward(self, dy: Array, cache: None) -> tuple[None, Array]:
         """See :meth:`Pooling.backward`."""
@@ -53,11 +74,12 @@ class MeanPoolingCache(Cache):
 class MeanPooling(Pooling):
     """``y_b = sum_t h_tb / L_b``; backward ``dh_tb = dy_b / L_b``."""
 
+    cache = MeanPoolingCache
+
     def forward(
         self, hidden: Array, h_last: Array, *, packing: Packing
     ) -> tuple[Array, MeanPoolingCache]:
         """See :meth:`Pooling.forward`."""
-        require_rows(hidden, packing, "hidden")
         scale = self.backend.asarray(1.0 / packing.lengths[:, None], dtype=hidden.dtype)
         sums = total(hidden, packing)  # (1)
         return sums * scale, MeanPoolingCache(scale, packing)  # (2)
@@ -69,10 +91,10 @@ class MeanPooling(Pooling):
 
 
 class MaxPoolingCache(Cache):
-    """``entries (B, D)``: the index of each maximum in the flattened ``hidden``; ``rows``: N."""
+    """``entries (B, D)``: the index of each maximum in the flattened ``hidden``; ``packing``."""
 
     entries: Array
-    rows: int
+    packing: Packing
 
 
 class MaxPooling(Pooling):
@@ -82,21 +104,23 @@ class MaxPooling(Pooling):
     step, are compared by their real part.
     """
 
+    cache = MaxPoolingCache
+
     def forward(
         self, hidden: Array, h_last: Array, *, packing: Packing
     ) -> tuple[Array, MaxPoolingCache]:
         """See :meth:`Pooling.forward`."""
-        require_rows(hidden, packing, "hidden")
         xp, batch = self.backend.xp, len(packing.lengths)
         steps = padded_with_lowest(hidden, packing).argmax(axis=0)  # (1), the first of several
         places = packing.unsort(xp.arange(batch))[:, None]
         rows = xp.array(packing.offsets).take(steps) + places  # the packed row of each maximum
         entries = rows * self.features + xp.arange(self.features)
-        return hidden.reshape(-1).take(entries), MaxPoolingCache(entries, len(hidden))  # (2)
+        return hidden.reshape(-1).take(entries), MaxPoolingCache(entries, packing)  # (2)
 
     def backward(self, dy: Array, cache: MaxPoolingCache) -> tuple[Array, None]:
         """See :meth:`Pooling.backward`."""
-        d_hidden = self.backend.zeros((cache.rows * self.features,), dy.dtype)
+        rows = cache.packing.rows
+        d_hidden = self.backend.zeros((rows * self.features,), dy.dtype)
         # No index occurs twice: sequences share no row, and features share no column.
         d_hidden[cache.entries.reshape(-1)] = dy.reshape(-1)  # undoes (2)
-        return d_hidden.reshape(cache.rows, self.features), None
+        return d_hidden.reshape(rows, self.features), None

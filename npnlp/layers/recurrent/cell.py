@@ -7,6 +7,7 @@ from typing import ClassVar, Unpack
 
 from npnlp.backend import Array
 from npnlp.backend.operations import States, Weights
+from npnlp.checks import require_whole
 from npnlp.layers.base import Layer, LayerOptions, uniform_fan
 
 
@@ -34,6 +35,8 @@ class Cell(Layer, ABC):
         **options: Unpack[LayerOptions],
     ) -> None:  # fmt: skip
         super().__init__(**options)
+        require_whole("input_size", input_size)
+        require_whole("hidden_size", hidden_size)
         self.input_size, self.hidden_size, self.suffix = input_size, hidden_size, suffix
         rows = len(self.gates) * hidden_size
         for name, shape in {

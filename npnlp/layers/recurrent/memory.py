@@ -20,6 +20,7 @@ class RecurrentCache(NamedTuple):
     ``x (N, D)``, or the table to look rows up in; ``states``, all of them ``(N, H)`` each, and
     ``memory``, the arrays that the cell names in its docstring, a row for each packed row;
     ``initial``, the first states ``(B, H)``, longest sequence first, or None for zeros.
+    ``kind``, which cell it is of: :meth:`Recurrent.kind`, or the name of its class.
     """
 
     x: Rows
@@ -27,6 +28,7 @@ class RecurrentCache(NamedTuple):
     memory: tuple[Array, ...]
     initial: States | None
     packing: Packing
+    kind: str
 
     @property
     def hidden(self) -> Array:

@@ -10,8 +10,9 @@ from functools import cache
 from typing import Any, ClassVar
 
 from npnlp.backend import Array
-from npnlp.backend.operations import Forward, RecurrentPasses, Rows, States
+from npnlp.backend.operations import Forward, LookedUp, RecurrentPasses, Rows
 from npnlp.errors import InputError
+from npnlp.layers.door import require_cache, require_outputs
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.cell import Cell
 from npnlp.layers.recurrent.memory import Probe, RecurrentCache, RecurrentTrace
@@ -51,12 +52,12 @@ class Recurrent(Cell):
         ``initial``, the first states ``(B, H)``, are in the caller's order, zero if not given.
         Raises :class:`InputError` for a wrong number of rows or of states.
         """
-        if len(x) != packing.rows:
-            raise InputError(f"{len(x)} rows of input for a packing of {packing.rows} rows")
-        first = self._sorted(initial, packing)
-        states, memory = self._passes(x).forward(x, self.weights, first, packing)
+        given = [packing.sort(state) for state in initial if state is not None]
+        first, kind = tuple(given) or None, self.kind()
+        states, memory = self._passes(x, kind).forward(x, self.weights, first, packing)
         last = (state.take(packing.last_rows, axis=0) for state in states)
-        return (states[0], *last), RecurrentCache(x, states, memory, first, packing)
+        kind = kind or type(self).__name__
+        return (states[0], *last), RecurrentCache(x, states, memory, first, packing, kind)
 
     def backward(
         self, dy: tuple[Array | None, ...], cache: RecurrentCache, probe: Probe | None = None
@@ -73,7 +74,7 @@ class Recurrent(Cell):
             self.backend.zeros(shape, dtype) if given is None else packing.sort(given)
             for given in (*dy[1:], *(None for _ in self.states[len(dy) - 1 :]))
         )
-        d_x, d_initial, d_states, d_u = self._passes(x).backward(
+        d_x, d_initial, d_states, d_u = self._passes(x, self.kind()).backward(
             d_hidden, d_last, Forward(cache.states, cache.memory), x, self.weights, self.d_weights,
             cache.initial, packing, traced=probe is not None,
         )  # fmt: skip
@@ -87,20 +88,38 @@ class Recurrent(Cell):
         """The ``kind`` under which backends know this cell; empty for a cell of your own."""
         return _known_as(type(self))
 
-    def _passes(self, x: Rows) -> RecurrentPasses:
+    def _passes(self, x: Rows, kind: str) -> RecurrentPasses:
         """The passes of the backend if it has them, else the reference."""
         passes = None
         if x.dtype == self.dtype:
-            passes = self.backend.recurrent_passes(self.kind(), self.hidden_size, self.dtype)
+            passes = self.backend.recurrent_passes(kind, self.hidden_size, self.dtype)
         return passes or ThroughTime(self)
 
-    def _sorted(self, initial: tuple[Array | None, ...], packing: Packing) -> States | None:
+    def check_forward(self, x: Rows, *initial: Array | None, packing: Packing) -> None:
+        """See :class:`Layer`."""
+        self.expect_rows(x, packing, self.input_size)
         given = [state for state in initial if state is not None]
-        if not given:
-            return None
-        if len(given) != len(self.states):
+        if given and len(given) != len(self.states):
             raise InputError(
                 f"{len(given)} initial states for a cell that has {len(self.states)} "
                 f"({', '.join(self.states)}); give all or none"
             )
-        return tuple(packing.sort(state) for state in given)
+        for name, state in zip(self.states, given, strict=False):
+            self.expect(f"initial {name} state", state, len(packing.lengths), self.hidden_size)
+
+    def check_backward(
+        self, dy: tuple[Array | None, ...], cache: RecurrentCache, probe: Probe | None = None
+    ) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, RecurrentCache)
+        require_outputs(dy, 1 + len(self.states))
+        own = self.kind() or type(self).__name__
+        if cache.kind != own:
+            raise InputError(f"cache is of a layer {cache.kind}, and this is {own}: give its own")
+        rows, batch = cache.packing.rows, len(cache.packing.lengths)
+        self.expect("hidden of the cache", cache.hidden, rows, self.hidden_size)
+        x = cache.x.table if isinstance(cache.x, LookedUp) else cache.x
+        self.expect("x of the cache", x, None, self.input_size)
+        for place, (d, size) in enumerate(zip(dy, (rows, *(batch for _ in dy)), strict=False)):
+            if d is not None:
+                self.expect(f"dy[{place}]", d, size, self.hidden_size)

@@ -21,6 +21,7 @@ from typing import Any, Self
 from npnlp.backend import Array
 from npnlp.backend.operations import LookedUp, Rows, States
 from npnlp.errors import InputError
+from npnlp.layers.door import require_cache, require_outputs
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.memory import RecurrentCache
 from npnlp.layers.recurrent.recurrent import Recurrent
@@ -83,10 +84,12 @@ class Segmented:
         """The last states, each ``(B, H)`` in the caller's order: ``h_last``, or for a cell with
         several a tuple of them. Arguments as for :meth:`Recurrent.forward`.
         """
+        layer = self.layer
+        layer.check_forward(x, *initial, packing=packing)
         given = tuple(packing.sort(state) for state in initial if state is not None)
         now = given or None
-        shape = (len(packing.lengths), self.layer.hidden_size)
-        lasts = tuple(self.backend.zeros(shape, self.layer.dtype) for _ in self.layer.states)
+        shape = (len(packing.lengths), layer.hidden_size)
+        lasts = tuple(self.backend.zeros(shape, layer.dtype) for _ in layer.states)
         at_cuts: list[States | None] = []
         for segment in _segments(packing, self.size):
             running = len(segment.packing.lengths)
@@ -107,9 +110,14 @@ class Segmented:
 
         ``d_last`` is that of ``h_last``, or a tuple of one for each state, None for zeros.
         """
+        require_cache(cache, SegmentedCache)
         packing, layer = cache.packing, self.layer
         given = d_last if isinstance(d_last, tuple) else (d_last,)
+        require_outputs(given, len(layer.states))
         shape = (len(packing.lengths), layer.hidden_size)
+        for place, d_state in enumerate(given):
+            if d_state is not None:
+                layer.expect(f"d_last[{place}]", d_state, *shape)
         d = tuple(  # of each sequence's current states
             self.backend.zeros(shape, layer.dtype) if state is None else packing.sort(state)
             for state in (*given, *(None for _ in layer.states[len(given) :]))
@@ -121,7 +129,7 @@ class Segmented:
         for segment, states in zip(segments, reversed(cache.states), strict=True):
             _, again = self._forward(cache.x, segment, states)
             running = len(segment.packing.lengths)
-            d_part, *d_states = layer.backward((None, *(state[:running] for state in d)), again)
+            d_part, *d_states = layer.undo((None, *(state[:running] for state in d)), again)
             if not isinstance(cache.x, LookedUp):
                 d_x[segment.start : segment.end] = d_part
             else:
@@ -138,7 +146,8 @@ class Segmented:
     ) -> tuple[tuple[Array, ...], RecurrentCache]:
         rows = slice(segment.start, segment.end)
         part = LookedUp(x.table, x.tokens[rows]) if isinstance(x, LookedUp) else x[rows]
-        return self.layer.forward(part, *(states or ()), packing=segment.packing)
+        found: Any = self.layer.run(part, *(states or ()), packing=segment.packing)
+        return found  # type: ignore[no-any-return]
 
 
 def _segments(packing: Packing, size: int, step: int = 1) -> Iterator[Segment]:

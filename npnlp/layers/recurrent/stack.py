@@ -7,9 +7,11 @@ from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.backend.operations import LookedUp, Rows
+from npnlp.checks import require_whole
 from npnlp.errors import InputError, require_known
 from npnlp.layers.base import LayerOptions
 from npnlp.layers.composite import Composite
+from npnlp.layers.door import require_cache, require_outputs, require_packing, require_random
 from npnlp.layers.dropout import Dropout, VariationalDropout
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.cells import CELLS
@@ -60,8 +62,7 @@ class RecurrentStack(Composite):
     ) -> None:
         super().__init__(**options)
         require_known("cell", cell, CELLS)
-        if num_layers < 1:
-            raise InputError(f"num_layers is {num_layers}; it has to be at least 1")
+        require_whole("num_layers", num_layers)
         suffixes = ("", "_reverse") if bidirectional else ("",)
         self.directions, self.hidden_size = len(suffixes), hidden_size
         self.features = self.directions * hidden_size
@@ -103,7 +104,7 @@ class RecurrentStack(Composite):
         """
         if self.alone is not None:
             first = [None if state is None else state[0] for state in initial]
-            (x, *last), of_cell = self.alone.forward(x, *first, packing=packing)
+            (x, *last), of_cell = self.alone.run(x, *first, packing=packing)
             return (x, *[state[None] for state in last]), StackCache([[of_cell]], [], packing)
         given = [state for state in initial if state is not None]
         caches: list[list[RecurrentCache]] = []
@@ -116,9 +117,7 @@ class RecurrentStack(Composite):
             outputs, of_layer = [], []
             for cell, turn in zip(layer, (_same, packing.reverse), strict=False):
                 first = [state[len(lasts)] for state in given]
-                (hidden, *last), cache = cell.forward(
-                    _turned(x, turn), *first, packing=packing
-                )  # (2)
+                (hidden, *last), cache = cell.run(_turned(x, turn), *first, packing=packing)  # (2)
                 outputs.append(turn(hidden))
                 of_layer.append(cache)
                 lasts.append(tuple(last))
@@ -141,7 +140,7 @@ class RecurrentStack(Composite):
         if self.alone is not None:
             d, *d_n = dy
             d_of = [None if state is None else state[0] for state in d_n]
-            d, *d_first = self.alone.backward((d, *d_of), cache.cells[0][0], probe)
+            d, *d_first = self.alone.undo((d, *d_of), cache.cells[0][0], probe)
             return (d, *[None if state is None else state[None] for state in d_first])
         d, *d_lasts = dy
         packing, size = cache.packing, self.hidden_size
@@ -154,14 +153,14 @@ class RecurrentStack(Composite):
                 columns = slice(direction * size, (direction + 1) * size)
                 d_hidden = None if d is None else turn(d[:, columns])
                 d_last = (None if state is None else state[place] for state in d_lasts)
-                d_turned, *d_first = self.cells[k][direction].backward(
+                d_turned, *d_first = self.cells[k][direction].undo(
                     (d_hidden, *d_last), cache.cells[k][direction], probe
                 )  # undoes (2)
                 if not isinstance(cache.cells[k][direction].x, LookedUp):
                     d_turned = turn(d_turned)
                 d_x = d_turned if d_x is None else d_x + d_turned
                 d_initial.insert(0, tuple(d_first))
-            d = self.dropout.backward(d_x, cache.dropouts[k - 1]) if k else d_x  # undoes (1)
+            d = self.dropout.undo(d_x, cache.dropouts[k - 1]) if k else d_x  # undoes (1)
         if d_initial[0][0] is None:
             return (d, *(None for _ in d_initial[0]))
         stack = self.backend.xp.stack
@@ -185,13 +184,45 @@ class RecurrentStack(Composite):
             d_n[places - self.directions + direction] = d[:, columns]
         return d_n
 
+    def check_forward(
+        self, x: Rows, *initial: Array | None, packing: Packing, random: Random | None = None
+    ) -> None:
+        """See :class:`Layer`."""
+        require_random(random)
+        require_packing(packing)
+        self._expect_states("initial[{}]", initial, packing)
+        first = [None if state is None else state[0] for state in initial]
+        self.all_cells[0].check_forward(x, *first, packing=packing)
+
+    def check_backward(
+        self, dy: tuple[Array | None, ...], cache: StackCache, probe: Any = None
+    ) -> None:
+        """See :class:`Layer`."""
+        require_cache(cache, StackCache)
+        require_outputs(dy, 1 + len(self.all_cells[0].states))
+        if [len(layer) for layer in cache.cells] != [len(layer) for layer in self.cells]:
+            raise InputError("cache is of a stack of other layers; give that of this stack")
+        if dy[0] is not None:
+            self.expect("dy[0]", dy[0], cache.packing.rows, self.features)
+        self._expect_states("dy[{}]", dy[1:], cache.packing, 1)
+        caches = [own for layer in cache.cells for own in layer]
+        for cell, own in zip(self.all_cells, caches, strict=True):
+            cell.check_backward((None,), own)
+
+    def _expect_states(self, name: str, states: Any, packing: Packing, first: int = 0) -> None:
+        """Raise :class:`InputError` unless each is ``(K, B, H)`` or None."""
+        shape = len(self.cells) * self.directions, len(packing.lengths), self.hidden_size
+        for place, state in enumerate(states, first):
+            if state is not None:
+                self.expect(name.format(place), state, *shape)
+
     def _drop(
         self, x: Any, k: int, packing: Packing, random: Random | None
     ) -> tuple[Array, Any]:  # fmt: skip
         stream = random and random.child(f"layer{k}")
         if self.variational:
-            return self.dropout.forward(x, stream, packing=packing)  # type: ignore[no-any-return]
-        return self.dropout.forward(x, stream)  # type: ignore[no-any-return]
+            return self.dropout.run(x, stream, packing=packing)  # type: ignore[no-any-return]
+        return self.dropout.run(x, stream)  # type: ignore[no-any-return]
 
     def _beside(self, outputs: list[Array]) -> Array:
         if len(outputs) == 1:

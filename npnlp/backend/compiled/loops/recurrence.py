@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from npnlp.backend.compiled.dtypes import plain, plain_indices
 from npnlp.backend.compiled.loops import elman, gru, lstm
 from npnlp.backend.compiled.threads.sharing import share_meeting
 from npnlp.backend.operations import Array, LookedUp, PackedSteps, Rows, States, Weights
@@ -41,7 +42,7 @@ class CompiledPasses(TunedPasses):
         whole = (first if cell.gates > 1 else first[0], *arrays)
         arguments = (
             input_rows, w_ih.T, bias.reshape(-1, units), tokens, table, *whole, w_hh.T,
-            *(() if extra is None else (_given(extra),)), *self._initial(initial, w_hh),
+            *(() if extra is None else (plain(extra),)), *self._initial(initial, w_hh),
             steps.runs[1], *options,
         )  # fmt: skip
         each = rows * len(w_hh) + input_rows.size * cell.gates
@@ -61,7 +62,7 @@ class CompiledPasses(TunedPasses):
         if isinstance(x, LookedUp):
             d_table = np.zeros((len(dx), delta.shape[1]), dtype=delta.dtype)
         arguments = (
-            *_own(*arrays), w_hh, none if d_hidden is None else _given(d_hidden),
+            *_own(*arrays), w_hh, none if d_hidden is None else plain(d_hidden),
             *_own(*d, delta), *(_own(*traces) if traces else (none,) * len(d)),
             steps.runs[1], steps.previous_rows, self._initial(initial, w_hh)[0], d_w_hh,
             input_rows, tokens, d_table, weights.w_ih, d_w_ih, d_b_ih, d_b_hh, dx, *options,
@@ -71,7 +72,7 @@ class CompiledPasses(TunedPasses):
         return dx
 
     def _initial(self, given: States | None, w_hh: Array) -> tuple[Array, ...]:
-        return tuple(map(_given, given)) if given else (_no_rows(w_hh),) * len(self.cell.states)
+        return tuple(map(plain, given)) if given else (_no_rows(w_hh),) * len(self.cell.states)
 
 
 def _no_rows(w_hh: Array) -> Array:
@@ -82,11 +83,8 @@ def _no_rows(w_hh: Array) -> Array:
 def _input(x: Rows) -> tuple[Array, Array]:
     """The rows or the table, and the tokens."""
     if isinstance(x, LookedUp):
-        return _given(x.table), np.ascontiguousarray(x.tokens, dtype=np.int64)
-    return _given(x), NO_TOKENS
-
-
-_given = np.ascontiguousarray
+        return plain(x.table), plain_indices(x.tokens)
+    return plain(x), NO_TOKENS
 
 
 def _own(*arrays: Array) -> tuple[Array, ...]:

@@ -1,0 +1,1 @@
+"""Random misuses of layers, losses, packings and models: each is refused, or right."""
