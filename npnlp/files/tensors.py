@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from npnlp.errors import InputError, short
 from npnlp.files import write_parts
-from npnlp.files.plain_json import parse_json, require_version
+from npnlp.files.plain_json import parse_json, require_version, to_json
 from npnlp.files.tensor_file import LARGEST_HEADER, read_tensor_file, tensor_file_parts
 
 FORMAT_VERSION = 1
@@ -35,7 +34,7 @@ def save_tensors(
         for name, tensor in tensors.items()
     }
     described = {"format": kind, "format_version": FORMAT_VERSION, **values}
-    metadata = {ENTRY: json.dumps(described, ensure_ascii=False)}
+    metadata = {ENTRY: to_json(described, ascii_only=False)}
     header, *data = tensor_file_parts(contiguous, metadata)
     length = len(header) - 8
     if length > LARGEST_HEADER:
@@ -58,7 +57,7 @@ def read_tensors(path: str | Path) -> tuple[State, dict[str, Any] | None]:
     if ENTRY not in metadata:
         return tensors, None
     try:
-        # The best loss before the first epoch is infinite.
+        # The best loss before the first epoch was once written as infinite.
         values = parse_json(metadata[ENTRY], infinity=True)
     except InputError as error:
         raise InputError(f"{path}: damaged metadata: {error}") from error

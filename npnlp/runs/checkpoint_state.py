@@ -21,7 +21,8 @@ HISTORY = (
     "names_per_second",
 )  # fmt: skip
 #: Numbers that are infinite until the first epoch is done.
-INFINITE = ("state.schedule.best", "state.stopper.best")
+WITH_BEST = ("schedule", "stopper")
+INFINITE = tuple(f"state.{name}.best" for name in WITH_BEST)
 
 
 def require_state(
@@ -114,8 +115,14 @@ def _require_flow(trainer: Trainer, flow: NDArray[Any], epoch: int) -> None:
 
 
 def plain_state(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """:meth:`Trainer.state` as tensors and plain values: its history is a tensor, too."""
+    """:meth:`Trainer.state` as tensors and plain values: its history is a tensor, too.
+
+    A best loss that is infinite still is None: JSON has no infinity.
+    """
     tensors, state = trainer.state()
+    for name in WITH_BEST:
+        if not math.isfinite(state[name]["best"]):
+            state[name]["best"] = None
     tensors["history"], state["history"] = state["progress"].pop("history").to_tensor()
     return tensors, state
 
@@ -134,4 +141,8 @@ def with_history(
         raise InputError(f"field 'history': {error}") from error
     rest = {name: tensor for name, tensor in tensors.items() if name != "history"}
     values = {name: value for name, value in state.items() if name != "history"}
+    for name in WITH_BEST:
+        part = values.get(name)
+        if isinstance(part, dict) and part.get("best", 0) is None:
+            values[name] = part | {"best": math.inf}
     return rest, values | {"progress": state["progress"] | {"history": history}}

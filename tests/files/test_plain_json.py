@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors
 from hypothesis import given
 from hypothesis import strategies as st
 
 from npnlp.errors import InputError, short
 from npnlp.files.plain_json import DEEPEST, FREE_VALUES, parse_json, to_json
+from npnlp.files.tensors import ENTRY, save_tensors
 
 VALUES = st.recursive(
     st.none()
@@ -90,3 +93,9 @@ def test_as_deep_as_allowed_is_read() -> None:
 def test_a_value_in_a_message_is_short_and_printable(value: Any) -> None:
     assert len(short(value)) <= 60
     assert short(value).isprintable()
+
+
+def test_the_metadata_of_tensors_is_json(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "file", "a kind", {}, {"best": math.inf})
+    with safetensors.safe_open(tmp_path / "file", framework="numpy") as file:
+        assert parse_json(file.metadata()[ENTRY])["best"] is None
