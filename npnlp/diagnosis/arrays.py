@@ -84,13 +84,13 @@ class _Repetition:
             parts.objective(model, batch, parts.random, None)
         else:
             criterion = _LossTap(parts.criterion, self)
-            logits, cache = model.forward(**batch.inputs, random=parts.random)
-            _, sums = criterion.forward(logits, batch.targets)
+            logits, cache = model.run(**batch.inputs, random=parts.random)
+            _, sums = criterion.run(logits, batch.targets)
             if replay.split != "train":
                 return
-            d_logits = criterion.backward(1.0, sums)
+            d_logits = criterion.undo(1.0, sums)
             model.zero_grads()
-            model.backward(d_logits, cache)
+            model.undo(d_logits, cache)
         self.note_parameters("gradient", "emb", model.characters.emb.grads)
         squares = host(squared_norms(model.flat, backend))
         norm = clip_grad_norm(model.flat.grads, replay.training.clip_norm, backend)
@@ -175,21 +175,21 @@ class _LossTap:
     def __init__(self, layer: Any, notes: _Repetition) -> None:
         self._layer, self._notes = layer, notes
 
-    def forward(self, *inputs: Array) -> Any:
+    def run(self, *inputs: Array) -> Any:
         """Note the loss; where it is not finite, with the row whose own loss is not."""
-        loss, cache = self._layer.forward(*inputs)
+        loss, cache = self._layer.run(*inputs)
         notes = self._notes
         check = notes.note("loss", "loss", loss)
         for n, row in enumerate(notes.rows if check.value else ()):
-            own, sums = self._layer.forward(*(rows[n : n + 1] for rows in inputs))
+            own, sums = self._layer.run(*(rows[n : n + 1] for rows in inputs))
             if not np.isfinite(float(getattr(sums, "loss_sum", own))):
                 notes.checks[-1] = replace(check, row=int(row))
                 break
         return loss, cache
 
-    def backward(self, d_loss: Any, cache: Any) -> Any:
+    def undo(self, d_loss: Any, cache: Any) -> Any:
         """Note the gradient, or that of either pass."""
-        d = self._layer.backward(d_loss, cache)
+        d = self._layer.undo(d_loss, cache)
         for gradient in d if isinstance(d, tuple) else (d,):
             self._notes.note("gradient", "loss", gradient, by_row=True)
         return d
