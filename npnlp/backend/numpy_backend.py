@@ -166,6 +166,7 @@ def _sum_by_product(values: Array, segments: Array, size: int) -> Array:
     return out
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _apart(one_hot: Array, values: Array, segments: Array) -> Array:
     """``one_hot values``, where a number that is not finite stays in its own segment.
 
@@ -173,11 +174,9 @@ def _apart(one_hot: Array, values: Array, segments: Array) -> Array:
     zero takes its place in the product, and it is added to its own sum alone: all other sums have
     the bits that any finite number in its place would leave them.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        product: Array = np.dot(one_hot, values)
-        flat = product.reshape(-1)
-        if np.isfinite(np.dot(flat, flat)):  # squares may overflow: then this is only slower
-            return product
+    product: Array = np.dot(one_hot, values)
+    if math.isfinite(abs(np.vdot(product, product))):  # squares may overflow: then it is slower
+        return product
     bad = ~np.isfinite(values)
     finite = values.copy(order="K")
     finite[bad] = 0

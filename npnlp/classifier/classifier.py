@@ -242,7 +242,7 @@ def require_finite(probabilities: NDArray[Any], surnames: Sequence[str]) -> None
 
 def not_finite(probabilities: NDArray[Any]) -> list[int]:
     """The rows of ``(n, k)`` that hold a number that is not finite."""
-    if math.isfinite(probabilities.sum()):
+    if math.isfinite(np.vdot(probabilities, probabilities)):  # the quickest question
         return []
     places: list[int] = np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist()
     return places
