@@ -112,7 +112,7 @@ class Classifier:
         return "".join(c for c in clean_name(surname) if c not in self.vectorizer.char_vocab)
 
     @in_one_blas_thread
-    def probabilities(self, surnames: Iterable[str]) -> NDArray[Any]:
+    def probabilities(self, surnames: Iterable[Any]) -> NDArray[Any]:
         """The probability of each class for each name ``(len(surnames), C)``.
 
         ``surnames`` is what :func:`npnlp.text.given.as_texts` takes: a list, an array, a Series, a
@@ -123,7 +123,7 @@ class Classifier:
         """
         return self._probabilities(*self._encode(as_texts("surnames", surnames)))
 
-    def best(self, surnames: Iterable[str], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
+    def best(self, surnames: Iterable[Any], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
         """The ``top_k`` most probable classes of each name, best first, and their probabilities.
 
         Both are ``(len(surnames), k)``; of equals the first class comes first. Raises
@@ -192,18 +192,17 @@ class Classifier:
             out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
         return out
 
-    def predict(self, surnames: Iterable[str], top_k: int = 1) -> list[Prediction]:
+    def predict(self, surnames: Iterable[Any], top_k: int = 1) -> list[Prediction]:
         """The ``top_k`` most probable nationalities of each name; see :meth:`probabilities`.
 
         Raises :class:`InputError` for a name that is empty or no text, or a ``top_k`` below 1; one
         above the number of classes gives them all.
         """
-        surnames = as_texts("surnames", surnames)
-        classes, probabilities = self._best(surnames, top_k)
-        names = self.vectorizer.nationality_vocab.tokens
+        texts, names = as_texts("surnames", surnames), self.vectorizer.nationality_vocab.tokens
+        classes, probabilities = self._best(texts, top_k)
         return [
             Prediction(surname, tuple((names[c], p) for c, p in zip(of_name, row, strict=True)))
             for surname, of_name, row in zip(
-                surnames, classes.tolist(), probabilities.tolist(), strict=True
+                texts, classes.tolist(), probabilities.tolist(), strict=True
             )
         ]

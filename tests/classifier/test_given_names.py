@@ -76,7 +76,7 @@ class ArrowTable:
 GIVEN: dict[str, Callable[[], Any]] = {
     "a tuple": lambda: tuple(NAMES),
     "a generator": lambda: (name for name in NAMES),
-    "keys": lambda: dict.fromkeys(NAMES).keys(),
+    "keys": lambda: dict.fromkeys(NAMES, 1).keys(),
     "an array": lambda: np.array(NAMES),
     "objects": lambda: np.array(NAMES, dtype=object),
     "a column of an array": lambda: np.array(NAMES)[:, None],
@@ -102,13 +102,13 @@ def test_the_same_answers_however_names_are_held(
 @pytest.mark.parametrize("kind", ["array", "chunked_array", "table", "string_view"])
 def test_arrays_of_pyarrow(kind: str) -> None:
     arrow = pytest.importorskip("pyarrow")
-    given = {
+    kinds: dict[str, Callable[[], Any]] = {
         "array": lambda: arrow.array(NAMES),
         "chunked_array": lambda: arrow.chunked_array([NAMES[:1], NAMES[1:]]),
         "table": lambda: arrow.table({"surname": NAMES}),
         "string_view": lambda: pd.Series(NAMES, dtype="string[pyarrow]"),
-    }[kind]()
-    assert surnames(given) == NAMES
+    }
+    assert surnames(kinds[kind]()) == NAMES
 
 
 def test_predictions_name_what_was_given() -> None:
