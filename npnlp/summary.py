@@ -68,19 +68,24 @@ def brief(value: Any) -> str:
 
 def nbytes(value: Any) -> int:
     """Bytes of all arrays in an object's fields, and in the objects and lists there; each once."""
-    found: dict[int, int] = {}
+    return sum(getattr(each, "nbytes", 0) for each in arrays_in(value))
+
+
+def arrays_in(value: Any) -> list[Any]:
+    """All arrays in an object's fields, and in the objects and lists there; each once."""
+    found: dict[int, Any] = {}
     left = [value]
     while left:
         each = left.pop()
         if hasattr(each, "dtype"):
-            found[id(each)] = getattr(each, "nbytes", 0)
+            found[id(each)] = each
         elif isinstance(each, Mapping):
             left += each.values()
         elif is_dataclass(each):
             left += [getattr(each, field.name) for field in fields(each)]
         elif isinstance(each, list | tuple) and not (each and isinstance(each[0], str)):
             left += each
-    return sum(found.values())
+    return list(found.values())
 
 
 def _is_plain(value: Any) -> bool:

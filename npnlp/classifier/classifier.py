@@ -217,20 +217,19 @@ class Classifier:
         probabilities are not finite, and for a ``top_k`` below 1; one above the number of classes
         gives them all.
         """
-        surnames = as_texts("surnames", surnames)
-        classes, probabilities = self._best(surnames, top_k)
+        texts, names = as_texts("surnames", surnames), self.vectorizer.nationality_vocab.tokens
+        classes, probabilities = self._best(texts, top_k)
         bad = not_finite(probabilities)
         if bad and not blank:
-            require_finite(probabilities, surnames)
-        names = self.vectorizer.nationality_vocab.tokens
+            require_finite(probabilities, texts)
         found = [
             Prediction(surname, tuple((names[c], p) for c, p in zip(of_name, row, strict=True)))
             for surname, of_name, row in zip(
-                surnames, classes.tolist(), probabilities.tolist(), strict=True
+                texts, classes.tolist(), probabilities.tolist(), strict=True
             )
         ]
         for place in bad:
-            found[place] = Prediction(surnames[place], ())
+            found[place] = Prediction(texts[place], ())
         return found
 
 

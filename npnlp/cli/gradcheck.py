@@ -34,15 +34,16 @@ def run(options: argparse.Namespace) -> int:
     for report in all_reports(backend, options.seed):
         reports.append(report)
         for row in report.rows:
-            verdict = "ok" if row.passed else f"FAILED, bound {row.bound:.0e}"
+            failed = f"FAILED, bound {row.bound:.0e}; {row.reason}".rstrip("; ")
+            verdict = "ok" if row.passed else failed
             print(
                 f"{report.layer:<30} {row.quantity:<18} {row.method:<8} {row.error:>8.1e}  "
                 f"{row.index!s:<10} {verdict}"
             )
-    failed = [report.layer for report in reports if not report.passed]
+    broken = [report.layer for report in reports if not report.passed]
     checks = sum(len(report.rows) for report in reports)
-    print(f"\n{checks} checks; " + (f"FAILED: {', '.join(failed)}" if failed else "all passed"))
-    return 1 if failed else 0
+    print(f"\n{checks} checks; " + (f"FAILED: {', '.join(broken)}" if broken else "all passed"))
+    return 1 if broken else 0
 
 
 def all_reports(backend: Backend, seed: int) -> Iterator[GradientReport]:

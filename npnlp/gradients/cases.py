@@ -10,7 +10,8 @@ import numpy as np
 
 from npnlp.backend import Array, Backend, Random
 from npnlp.backend.operations import LookedUp
-from npnlp.gradients.check import GradientReport, check_adjoint, check_gradients
+from npnlp.gradients.check import check_adjoint, check_gradients
+from npnlp.gradients.report import GradientReport
 from npnlp.layers import (
     Dropout,
     Elman,

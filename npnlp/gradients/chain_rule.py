@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.gradients.check import CENTRAL_STEP, COMPLEX_STEP
+from npnlp.gradients.point import CENTRAL_STEP, COMPLEX_STEP
 from npnlp.layers import Elman, Packing
 
 Floats = NDArray[np.float64]

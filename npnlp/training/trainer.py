@@ -60,6 +60,10 @@ class Trainer(Updater):
         """The steps on a device, each a single launch; None where there is no device for that."""
         return captured_steps(self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the captured steps, which a copy captures anew, with arrays of its own."""
+        return {name: value for name, value in vars(self).items() if name != "captured"}
+
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or the validation loss has stopped falling."""

@@ -76,7 +76,7 @@ class ArrowTable:
 GIVEN: dict[str, Callable[[], Any]] = {
     "a tuple": lambda: tuple(NAMES),
     "a generator": lambda: (name for name in NAMES),
-    "keys": lambda: dict.fromkeys(NAMES).keys(),
+    "keys": lambda: dict.fromkeys(NAMES, 1).keys(),
     "an array": lambda: np.array(NAMES),
     "objects": lambda: np.array(NAMES, dtype=object),
     "a column of an array": lambda: np.array(NAMES)[:, None],

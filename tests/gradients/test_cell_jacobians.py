@@ -12,8 +12,8 @@ import pytest
 from npnlp.backend import Backend, Random, get_backend
 from npnlp.errors import InputError
 from npnlp.gradients import steps as formulas
-from npnlp.gradients.check import COMPLEX_STEP
 from npnlp.gradients.jacobians import Jacobians, jacobians
+from npnlp.gradients.point import COMPLEX_STEP
 from npnlp.lab.starts import CELL_STARTS, jacobians_on_random, layer_at, singular_value_rows
 from npnlp.layers import Packing
 from npnlp.layers.recurrent.lstm import LSTM

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import npnlp
 from npnlp.backend import Backend, Random
-from npnlp.gradients.check import CENTRAL_STEP, COMPLEX_STEP
 from npnlp.gradients.jacobians import Jacobians, jacobians
+from npnlp.gradients.point import CENTRAL_STEP, COMPLEX_STEP
 from npnlp.lab.starts import STARTS, jacobians_on_random, layer_at, singular_value_rows
 from npnlp.layers import Elman, Packing
 from npnlp.layers.recurrent.initialization import INITIALIZATIONS, initialize

@@ -10,7 +10,7 @@ import pytest
 
 from npnlp.backend import Array, Backend, Random, get_backend
 from npnlp.classifier.batches import Batch, batches
-from npnlp.gradients.check import COMPLEX_STEP
+from npnlp.gradients.point import COMPLEX_STEP
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.layers.soft_loss import Consistency, ConsistencyCache, SoftCrossEntropy, log_softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
