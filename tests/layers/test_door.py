@@ -161,7 +161,7 @@ def test_what_is_no_array_is_refused(x: Any, given: Given) -> None:
         lambda: TransformerEncoder(D, H, backend=backend).forward(x, packing=packing),
         lambda: SoftmaxCrossEntropy(backend=backend).forward(x, given.whole(0)),
         lambda: SoftmaxCrossEntropy(backend=backend).forward(given.ones(1, 2), x),
-        *(lambda p=pool: p(D, backend=backend).forward(x, x, packing=packing)  # type: ignore[misc]
+        *(lambda p=pool: p(D, backend=backend).forward(x, x, packing=packing)
           for pool in POOLINGS.values()),
     ]  # fmt: skip
     for call in made:
@@ -187,7 +187,8 @@ def test_a_cache_belongs_to_the_layer(given: Given) -> None:
     (wide, _), of_wide = Elman(D, H + 1, backend=backend).forward(x, packing=packing)
     refused(lambda: elman.backward((wide, None), of_wide), "hidden of the cache is")
     _, of_linear = Linear(D, H, backend=backend).forward(x)
-    refused(lambda: elman.backward((hidden, None), of_linear), "has to be the RecurrentCache that")
+    wrong: Any = of_linear
+    refused(lambda: elman.backward((hidden, None), wrong), "has to be the RecurrentCache that")
     other = Linear(D + 1, H, backend=backend)
     refused(lambda: other.backward(given.ones(N, H), of_linear), "x of the cache is")
     relu = ReLU(backend=backend)
@@ -303,3 +304,18 @@ def test_a_model_of_its_own_is_checked_by_what_it_inherits(given: Given) -> None
             given.backend.to_numpy(y), given.backend.to_numpy(once + once)
         )
     refused(lambda: layer.forward(given.ones(N, D + 1)), "x is")
+
+
+def test_learning_is_checked_too(backend: Backend) -> None:
+    given = Given(backend)
+    model = SurnameClassifier(ClassifierConfig(V, 2, rnn_hidden_size=H), backend=backend)
+    tokens, targets = given.whole(0, 1, 2, 3, 4, 0), given.whole(0, 1, 1)
+
+    def learn(tokens: Any, targets: Any) -> None:
+        model.learn(tokens, targets, Random(0), packing=given.packing)
+
+    learn(tokens, targets)
+    refused(lambda: learn(given.whole(0, 1, 2), targets), "tokens has 3 rows for a packing of 6")
+    refused(lambda: learn(given.whole(0, 1, 2, 3, 4, 5), targets), r"tokens\[5\] is 5")
+    refused(lambda: learn(tokens, given.whole(0, 1)), r"targets is int64 of shape \(2,\)")
+    refused(lambda: learn(tokens, given.whole(0, 1, -100)), r"targets\[2\] is -100")
