@@ -97,10 +97,10 @@ class Lab:
     def backward(self, random: Random, probe: Any = None) -> Array:
         """Forward, loss and backward on one batch; the loss. Adds gradients, updates nothing."""
         x, targets = self.batch(random)
-        y, cache = self.model.forward(x, packing=self.packing)
+        y, cache = self.model.run(x, packing=self.packing)
         loss: Array
-        loss, errors = self.criterion.forward(y, targets)
-        self.model.backward(self.criterion.backward(1.0, errors), cache, probe)
+        loss, errors = self.criterion.run(y, targets)
+        self.model.undo(self.criterion.undo(1.0, errors), cache, probe)
         return loss
 
     def check(self) -> float:
@@ -110,8 +110,8 @@ class Lab:
         total = 0.0
         for i in range(count):
             x, targets = self.batch(random.child(str(i)))
-            y, _ = self.model.forward(x, packing=self.packing)
-            loss, _ = self.criterion.forward(y, targets)
+            y, _ = self.model.run(x, packing=self.packing)
+            loss, _ = self.criterion.run(y, targets)
             total += float(loss) / count
         return total if math.isfinite(total) else math.inf
 

@@ -109,7 +109,7 @@ class SoftmaxCrossEntropy(Layer):
         if weights is not None:
             weight_sum = weights.sum()
             losses *= weights  # (4)
-        if ignored is not None and self.backend.to_numpy(ignored).all():
+        if not len(targets) or (ignored is not None and self.backend.to_numpy(ignored).all()):
             weight_sum = 0
         loss_sum = losses.sum()
         cache = CrossEntropyCache(probabilities, targets, weights, loss_sum, weight_sum)

@@ -70,7 +70,7 @@ class SequenceModel(Layer):
     def forward(self, x: Array, *, packing: Packing) -> tuple[Array, SequenceCache]:
         """``(B, C)``, in the caller's order, or packed ``(N, C)``, of packed ``x (N, D)``."""
         z, encoder = self._encode(x, packing)  # (1)
-        y, out = self.out.forward(z)  # (2)
+        y, out = self.out.run(z)  # (2)
         return y, SequenceCache(encoder, out)
 
     def backward(self, dy: Array, cache: SequenceCache, probe: Any = None) -> Array:
@@ -78,9 +78,10 @@ class SequenceModel(Layer):
 
         ``probe`` is called with the gradients of every recurrent or attention layer.
         """
-        d = self.out.backward(dy, cache.out)  # undoes (2)
+        d = self.out.undo(dy, cache.out)  # undoes (2)
         if self.config.read == "last":
-            return self.encoder.backward(d, cache.encoder, probe)  # undoes (1)
+            d_x: Array = self.encoder.undo(d, cache.encoder, probe)  # undoes (1)
+            return d_x
         return self.encoder.states_backward(d, None, cache.encoder, probe)  # undoes (1)
 
     def check_forward(self, x: Array, *, packing: Packing) -> None:
@@ -94,7 +95,8 @@ class SequenceModel(Layer):
 
     def _encode(self, x: Array, packing: Packing) -> tuple[Array, Any]:
         if self.config.read == "last":
-            return self.encoder.forward(x, packing=packing)
+            z, cache = self.encoder.run(x, packing=packing)
+            return z, cache
         (hidden, _), cache = self.encoder.states(x, packing=packing)
         return hidden, cache
 

@@ -12,7 +12,7 @@ from npnlp.backend import Array, Backend, Random
 from npnlp.backend.operations import Learned
 from npnlp.errors import InputError
 from npnlp.layers import Dropout, FlatParameters, Layer, LayerOptions, Linear, Packing, ReLU
-from npnlp.layers.door import require_cache
+from npnlp.layers.door import require_cache, require_indices
 from npnlp.layers.ngrams import NgramBag
 from npnlp.models.characters import CharacterEmbedding
 from npnlp.models.classifier_config import ClassifierConfig
@@ -152,8 +152,19 @@ class SurnameClassifier(Layer):
 
         The gradients are set, not added to. Returns None, and does nothing, where the backend has
         no single call for (3) to (7) and the loss; the call gives the same bits as the layers.
-        The arguments are not checked: it is for training, whose data are (``require_split``).
         """
+        self.check_forward(tokens, packing=packing, vocabulary=vocabulary, random=random)
+        batch, classes = len(packing.lengths), self.config.num_classes
+        require_indices("targets", targets, batch, classes, self.backend)
+        return self.learn_unchecked(
+            tokens, targets, random, packing=packing, vocabulary=vocabulary, probe=probe
+        )
+
+    def learn_unchecked(
+        self, tokens: Array, targets: Array, random: Random, *, packing: Packing,
+        vocabulary: Array | None = None, probe: Any = None,
+    ) -> Learned | None:  # fmt: skip
+        """:meth:`learn` of arguments that have been checked, as :meth:`run` is :meth:`forward`."""
         head = self.backend.classifier_head(self.dtype)
         if head is None or not self.config.hidden_layer or random.share is not None:
             return None

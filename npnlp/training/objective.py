@@ -77,8 +77,10 @@ class PlainObjective:
         self, model: SurnameClassifier, batch: Batch, random: Random, probe: Probe | None
     ) -> Outcome:
         """See :class:`Objective`."""
-        if self.criterion.class_weights is None:
-            found = model.learn(targets=batch.targets, random=random, **batch.inputs, probe=probe)
+        if self.criterion.class_weights is None and self.criterion.ignore_index < 0:
+            found = model.learn_unchecked(
+                targets=batch.targets, random=random, **batch.inputs, probe=probe
+            )
             if found is not None:
                 total, count = found.losses.sum(), len(found.losses)
                 return Outcome(found.logits, total, count, found.correct)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npnlp.backend import Backend
+from npnlp.backend import Backend, get_backend
+from npnlp.errors import InputError
 from npnlp.gradients import check_adjoint, check_gradients
 from npnlp.layers import SoftmaxCrossEntropy, softmax
 from tests.support import reference
@@ -127,3 +128,118 @@ def test_softmax_equals_the_definition(scale: float, backend: Backend) -> None:
     expected = np.array([reference.softmax(row) for row in logits])
     assert_close(found, expected, backend=backend)
     assert_close(found.sum(axis=1), np.ones(7), backend=backend)
+
+
+REFUSED = [
+    ([3, 0], r"targets\[0\] is 3; it has to be at least 0 and below 3"),
+    ([0, -1], r"targets\[1\] is -1; it has to be at least 0 and below 3"),
+    ([0], r"targets is int64 of shape \(1,\); it has to be whole numbers .* shape \(2,\)"),
+    ([[0], [1]], r"targets is int64 of shape \(2, 1\)"),
+    ([0, 1, 2], r"targets is int64 of shape \(3,\)"),
+    ([0.0, 1.0], r"targets is float64 of shape \(2,\)"),
+    ([False, True], r"targets is bool of shape \(2,\)"),
+]
+
+
+@weighted
+@pytest.mark.parametrize(("targets", "says"), REFUSED)
+def test_a_target_that_is_no_class_is_refused(
+    weights: list[float] | None, targets: Any, says: str, backend: Backend
+) -> None:
+    logits = backend.asarray(np.array([[1.0, 2, 3], [3, 2, 1]]))
+    layer = criterion(backend, weights and weights[:3])
+    with pytest.raises(InputError, match=says):
+        layer.forward(logits, backend.asarray(np.array(targets)))
+
+
+def test_weights_are_one_for_each_class(backend: Backend) -> None:
+    logits, targets = backend.asarray(draw(0, 2, 3)), backend.asarray(np.array([0, 1]))
+    with pytest.raises(InputError, match=r"class_weights is .* \(5,\); .* of shape \(3,\)"):
+        criterion(backend, WEIGHTS).forward(logits, targets)
+    with pytest.raises(InputError, match="class_weights is a list"):
+        SoftmaxCrossEntropy([1.0, 2.0])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"ignore_index is 0\.5"):
+        SoftmaxCrossEntropy(ignore_index=0.5)  # type: ignore[arg-type]
+
+
+IGNORED = pytest.mark.parametrize("ignore", [-100, -1, 2, 7])
+
+
+@IGNORED
+@weighted
+def test_ignored_rows_do_not_count(
+    weights: list[float] | None, ignore: int, backend: Backend
+) -> None:
+    """The loss and the gradient are those of the other rows alone."""
+    layer = criterion(backend, weights)
+    layer.ignore_index = ignore
+    logits, targets = draw(3, 7, 5), np.array([0, ignore, 3, 1, ignore, 4, 0])
+    kept = targets != ignore
+    loss, cache = layer.forward(backend.asarray(logits), backend.asarray(targets))
+    expected, d_expected = reference.cross_entropy(logits[kept], targets[kept].tolist(), weights)
+    found, d_found = (backend.to_numpy(a) for a in (loss, layer.backward(1.0, cache)))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(d_found[kept], d_expected, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(d_found[~kept], 0)
+
+
+@IGNORED
+@weighted
+def test_gradient_with_ignored_rows_by_complex_step(
+    weights: list[float] | None, ignore: int, backend: Backend
+) -> None:
+    layer = criterion(backend, weights)
+    layer.ignore_index = ignore
+    targets = backend.asarray(np.array([0, ignore, 3, 1, ignore, 4]))
+    report = check_gradients(layer, backend.asarray(draw(4, 6, 5)), targets)
+    assert report.passed, str(report)
+
+
+@weighted
+@pytest.mark.parametrize("rows", [0, 3])
+def test_a_mean_of_no_rows_is_nan_with_a_gradient_of_zero(
+    weights: list[float] | None, rows: int, backend: Backend
+) -> None:
+    layer = criterion(backend, weights)
+    logits = backend.asarray(draw(5, rows, 5))
+    loss, cache = layer.forward(logits, backend.asarray(np.full(rows, -100)))
+    assert np.isnan(backend.to_numpy(loss))
+    np.testing.assert_array_equal(backend.to_numpy(layer.backward(1.0, cache)), np.zeros((rows, 5)))
+
+
+def test_an_ignored_row_may_hold_nan(backend: Backend) -> None:
+    logits = draw(6, 2, 5)
+    logits[0] = np.nan
+    targets = backend.asarray(np.array([-100, 1]))
+    loss, _ = criterion(backend, None).forward(backend.asarray(logits), targets)
+    assert np.isfinite(backend.to_numpy(loss))
+
+
+def test_the_gradient_of_a_loss_is_one_number(backend: Backend) -> None:
+    layer, targets = criterion(backend, None), backend.asarray(np.array([0, 1]))
+    _, cache = layer.forward(backend.asarray(draw(7, 2, 3)), targets)
+    for wrong in ([1.0], None, True, "1", backend.asarray(np.ones(2))):
+        with pytest.raises(InputError, match=r"d_loss is .*; it has to be one number"):
+            layer.backward(wrong, cache)  # type: ignore[arg-type]
+    exact, single = layer.backward(1 / 3, cache), layer.backward(np.float32(1 / 3), cache)  # type: ignore[arg-type]
+    np.testing.assert_allclose(backend.to_numpy(single), backend.to_numpy(exact), rtol=1e-6)
+    assert single.dtype == np.float64
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("ignore", [-100, 0, 2])
+@weighted
+def test_ignoring_equals_pytorch(weights: list[float] | None, ignore: int) -> None:
+    torch = pytest.importorskip("torch")
+    layer = criterion(get_backend("numpy"), weights)
+    layer.ignore_index = ignore
+    for targets in ([0, ignore, 3, 1], [ignore] * 4):
+        logits = draw(8, 4, 5)
+        theirs = torch.tensor(logits, requires_grad=True)
+        of_classes = None if weights is None else torch.tensor(weights, dtype=torch.float64)
+        made = torch.nn.CrossEntropyLoss(of_classes, ignore_index=ignore)
+        expected = made(theirs, torch.tensor(targets))
+        expected.backward()
+        loss, cache = layer.forward(logits, np.array(targets))
+        np.testing.assert_allclose(loss, expected.item(), rtol=1e-12)
+        np.testing.assert_allclose(layer.backward(1.0, cache), theirs.grad.numpy(), atol=1e-12)

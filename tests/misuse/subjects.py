@@ -56,7 +56,6 @@ class Subject:
     below: dict[str, int] = field(default_factory=dict)
     lengths: Values | None = None
     exact: bool = True
-    kinked: bool = False
     free: frozenset[str] = frozenset()
     #: What is right of arguments of this subject all the same: names of mutations.
     also_right: frozenset[str] = frozenset()
@@ -75,15 +74,23 @@ def whole(draw: Draw, below: int, *shape: int) -> Values:
 
 def linear(draw: Draw) -> Subject:
     n, d, h = draw.integers(1, 7, 3).tolist()
-    return Subject(lambda options: Linear(d, h, **options), lambda layer, v, _: layer.forward(v["x"]),
-                   {"x": draw.normal(size=(n, d))}, free=frozenset({"x"}))  # fmt: skip
+    return Subject(
+        lambda options: Linear(d, h, **options),
+        lambda layer, v, _: layer.forward(v["x"]),
+        {"x": draw.normal(size=(n, d))},
+        free=frozenset({"x"}),
+    )
 
 
 def embedding(draw: Draw) -> Subject:
     n, v, d = draw.integers(1, 7, 3).tolist()
-    return Subject(lambda options: Embedding(v, d, **options),
-                   lambda layer, values, _: layer.forward(values["tokens"]),
-                   {"tokens": whole(draw, v, n)}, {"tokens": v}, free=frozenset({"tokens"}))  # fmt: skip
+    return Subject(
+        lambda options: Embedding(v, d, **options),
+        lambda layer, values, _: layer.forward(values["tokens"]),
+        {"tokens": whole(draw, v, n)},
+        {"tokens": v},
+        free=frozenset({"tokens"}),
+    )
 
 
 def elementwise(draw: Draw) -> Subject:
@@ -95,22 +102,30 @@ def elementwise(draw: Draw) -> Subject:
     else:
         made = lambda options: Dropout(0.4, **options)  # noqa: E731
         call = lambda layer, v, _: layer.forward(v["x"], Random(3))  # noqa: E731
-    return Subject(made, call, x, exact=False, kinked=True, any_shape=frozenset({"x"}))
+    return Subject(made, call, x, exact=False, any_shape=frozenset({"x"}))
 
 
 def layer_norm(draw: Draw) -> Subject:
     n, d = draw.integers(1, 7), int(draw.integers(2, 7))
-    return Subject(lambda options: LayerNorm(d, **options), lambda layer, v, _: layer.forward(v["x"]),
-                   {"x": draw.normal(size=(n, d))}, free=frozenset({"x"}),
-                   also_right=frozenset({"x is one more axis", "x is flat"}))  # fmt: skip
+    return Subject(
+        lambda options: LayerNorm(d, **options),
+        lambda layer, v, _: layer.forward(v["x"]),
+        {"x": draw.normal(size=(n, d))},
+        free=frozenset({"x"}),
+        also_right=frozenset({"x is one more axis", "x is flat"}),
+    )
 
 
 def variational(draw: Draw) -> Subject:
     lengths, _, n = packed(draw)
-    return Subject(lambda options: VariationalDropout(0.4, **options),
-                   lambda layer, v, packing: layer.forward(v["x"], Random(3), packing=packing),
-                   {"x": draw.normal(size=(n, 3))}, lengths=lengths, exact=False,
-                   also_right=frozenset(f"x is {columns}" for columns in COLUMNS))  # fmt: skip
+    return Subject(
+        lambda options: VariationalDropout(0.4, **options),
+        lambda layer, v, packing: layer.forward(v["x"], Random(3), packing=packing),
+        {"x": draw.normal(size=(n, 3))},
+        lengths=lengths,
+        exact=False,
+        also_right=frozenset(f"x is {columns}" for columns in COLUMNS),
+    )
 
 
 def pooling(draw: Draw) -> Subject:
@@ -121,18 +136,25 @@ def pooling(draw: Draw) -> Subject:
         if name == "last"
         else {"hidden": draw.normal(size=(n, d))}
     )
-    return Subject(lambda options: POOLINGS[name](d, **options),
-                   lambda layer, v, packing: layer.forward(v.get("hidden"), v.get("h_last"), packing=packing),
-                   used, lengths=lengths, exact=name == "attention", kinked=name == "max",
-                   free=frozenset({"dy"} if name == "last" else ()),
-                   also_right=frozenset({"packing is longer", "cache is None"} if name == "last" else ()))  # fmt: skip
+    return Subject(
+        lambda options: POOLINGS[name](d, **options),
+        lambda layer, v, packing: layer.forward(v.get("hidden"), v.get("h_last"), packing=packing),
+        used,
+        lengths=lengths,
+        exact=name == "attention",
+        free=frozenset({"dy"} if name == "last" else ()),
+        also_right=frozenset({"packing is longer", "cache is None"} if name == "last" else ()),
+    )
 
 
 def attention(draw: Draw) -> Subject:
     lengths, _, n = packed(draw)
-    return Subject(lambda options: MultiHeadAttention(4, 2, **options),
-                   lambda layer, v, packing: layer.forward(v["x"], packing=packing),
-                   {"x": draw.normal(size=(n, 4))}, lengths=lengths)  # fmt: skip
+    return Subject(
+        lambda options: MultiHeadAttention(4, 2, **options),
+        lambda layer, v, packing: layer.forward(v["x"], packing=packing),
+        {"x": draw.normal(size=(n, 4))},
+        lengths=lengths,
+    )
 
 
 def rows(draw: Draw, n: int, d: int) -> tuple[dict[str, Values], dict[str, int], frozenset[str]]:
@@ -152,14 +174,23 @@ def transformer(draw: Draw) -> Subject:
     (lengths, _, n), d = packed(draw), int(draw.integers(1, 5))
     values, below, free = rows(draw, n, d)
     made = lambda o: TransformerEncoder(d, 4, num_heads=2, feedforward_size=5, max_positions=3, **o)  # noqa: E731
-    return Subject(made, lambda layer, v, packing: layer.forward(given_rows(v), packing=packing),
-                   values, below, lengths, kinked=True, free=free)  # fmt: skip
+    return Subject(
+        made,
+        lambda layer, v, packing: layer.forward(given_rows(v), packing=packing),
+        values,
+        below,
+        lengths,
+        free=free,
+    )
 
 
 CELLS: list[tuple[Callable[..., Any], dict[str, Any], int]] = [
-    (Elman, {}, 1), (Elman, {"nonlinearity": "relu"}, 1), (GRU, {}, 1), (GRUResetBefore, {}, 1),
+    (Elman, {}, 1),
+    (Elman, {"nonlinearity": "relu"}, 1),
+    (GRU, {}, 1),
+    (GRUResetBefore, {}, 1),
     (LSTM, {}, 2),
-]  # fmt: skip
+]
 
 
 def recurrent(draw: Draw) -> Subject:
@@ -175,8 +206,15 @@ def recurrent(draw: Draw) -> Subject:
 
     segmented = draw.random() < 0.15
     made = lambda o: Segmented(cell(d, h, **own, **o), 2) if segmented else cell(d, h, **own, **o)  # noqa: E731
-    return Subject(made, call, values, below, lengths, kinked="nonlinearity" in own, free=free,
-                   also_right=frozenset({"dy is None"} if segmented else ()))  # fmt: skip
+    return Subject(
+        made,
+        call,
+        values,
+        below,
+        lengths,
+        free=free,
+        also_right=frozenset({"dy is None"} if segmented else ()),
+    )
 
 
 def stack(draw: Draw) -> Subject:
@@ -201,9 +239,13 @@ def stack(draw: Draw) -> Subject:
 
 def ngrams(draw: Draw) -> Subject:
     (lengths, _, n), v = packed(draw), int(draw.integers(1, 6))
-    return Subject(lambda o: NgramBag(7, 3, orders=(1, 2), num_tokens=v, **o),
-                   lambda layer, values, packing: layer.forward(values["tokens"], packing=packing),
-                   {"tokens": whole(draw, v, n)}, {"tokens": v}, lengths)  # fmt: skip
+    return Subject(
+        lambda o: NgramBag(7, 3, orders=(1, 2), num_tokens=v, **o),
+        lambda layer, values, packing: layer.forward(values["tokens"], packing=packing),
+        {"tokens": whole(draw, v, n)},
+        {"tokens": v},
+        lengths,
+    )
 
 
 def cross_entropy(draw: Draw) -> Subject:
@@ -214,10 +256,14 @@ def cross_entropy(draw: Draw) -> Subject:
         of_classes = None if weights is None else options["backend"].asarray(weights)
         return SoftmaxCrossEntropy(of_classes, **options)
 
-    return Subject(made, lambda layer, v, _: layer.forward(v["logits"], v["targets"]),
-                   {"logits": draw.normal(size=(n, c)), "targets": whole(draw, c, n)}, {"targets": c},
-                   exact=False,
-                   also_right=frozenset(f"logits is {columns}" for columns in COLUMNS[:3]))  # fmt: skip
+    return Subject(
+        made,
+        lambda layer, v, _: layer.forward(v["logits"], v["targets"]),
+        {"logits": draw.normal(size=(n, c)), "targets": whole(draw, c, n)},
+        {"targets": c},
+        exact=False,
+        also_right=frozenset(f"logits is {columns}" for columns in COLUMNS[:3]),
+    )
 
 
 def other_losses(draw: Draw) -> Subject:
@@ -225,20 +271,33 @@ def other_losses(draw: Draw) -> Subject:
     z, v, weights = draw.normal(size=(n, c)), draw.normal(size=(n, c)), draw.uniform(0.5, 2, n)
     kind = draw.integers(3)
     if kind == 0:
-        return Subject(lambda o: MeanSquaredError(**o), lambda layer, a, _: layer.forward(a["y"], a["targets"]),
-                       {"y": z, "targets": v}, exact=False)  # fmt: skip
+        return Subject(
+            lambda o: MeanSquaredError(**o),
+            lambda layer, a, _: layer.forward(a["y"], a["targets"]),
+            {"y": z, "targets": v},
+            exact=False,
+        )
     shares = np.exp(v) / np.exp(v).sum(axis=1)[:, None]
     made = SoftCrossEntropy if kind == 1 else Consistency
-    return Subject(lambda o: made(**o), lambda layer, a, _: layer.forward(a["z"], a["v"], a["weights"]),
-                   {"z": z, "v": shares if kind == 1 else v, "weights": weights}, exact=False)  # fmt: skip
+    return Subject(
+        lambda o: made(**o),
+        lambda layer, a, _: layer.forward(a["z"], a["v"], a["weights"]),
+        {"z": z, "v": shares if kind == 1 else v, "weights": weights},
+        exact=False,
+    )
 
 
 def config_of(draw: Draw) -> ClassifierConfig:
     return ClassifierConfig(
-        int(draw.integers(2, 7)), int(draw.integers(1, 5)), embedding_size=int(draw.integers(1, 5)),
-        rnn_hidden_size=4, cell=str(draw.choice(["elman", "gru", "lstm", "transformer"])), num_heads=2,
-        hidden_layer=bool(draw.random() < 0.7), pooling=str(draw.choice(["last", "last+mean", "max"])),
-    )  # fmt: skip
+        int(draw.integers(2, 7)),
+        int(draw.integers(1, 5)),
+        embedding_size=int(draw.integers(1, 5)),
+        rnn_hidden_size=4,
+        cell=str(draw.choice(["elman", "gru", "lstm", "transformer"])),
+        num_heads=2,
+        hidden_layer=bool(draw.random() < 0.7),
+        pooling=str(draw.choice(["last", "last+mean", "max"])),
+    )
 
 
 def of_tokens(draw: Draw, v: int, n: int) -> tuple[dict[str, Values], dict[str, int]]:
@@ -257,8 +316,15 @@ def characters(draw: Draw) -> Subject:
         x, cache = layer.forward(v["tokens"], v.get("vocabulary"), packing=packing)
         return x.table, cache
 
-    return Subject(lambda o: CharacterEmbedding(config, **o), call, values, below, lengths,
-                   free=frozenset({"vocabulary"}), also_right=frozenset({"vocabulary is None"}))  # fmt: skip
+    return Subject(
+        lambda o: CharacterEmbedding(config, **o),
+        call,
+        values,
+        below,
+        lengths,
+        free=frozenset({"vocabulary"}),
+        also_right=frozenset({"vocabulary is None"}),
+    )
 
 
 def encoder(draw: Draw) -> Subject:
@@ -269,9 +335,14 @@ def encoder(draw: Draw) -> Subject:
         str(draw.choice(["last", "mean", "max+last"])),
     )
     config = EncoderConfig(cell=cell, num_heads=2, pooling=pool)
-    return Subject(lambda o: Encoder(config, d, 4, **o),
-                   lambda layer, v, packing: layer.forward(given_rows(v), packing=packing),
-                   values, below, lengths, kinked=True, free=free)  # fmt: skip
+    return Subject(
+        lambda o: Encoder(config, d, 4, **o),
+        lambda layer, v, packing: layer.forward(given_rows(v), packing=packing),
+        values,
+        below,
+        lengths,
+        free=free,
+    )
 
 
 def classifier(draw: Draw) -> Subject:
@@ -281,20 +352,48 @@ def classifier(draw: Draw) -> Subject:
     def call(layer: Any, v: dict[str, Any], packing: Any) -> Any:
         return layer.forward(v["tokens"], vocabulary=v.get("vocabulary"), packing=packing)
 
-    return Subject(lambda o: SurnameClassifier(config, **o), call, values, below, lengths, kinked=True,
-                   free=frozenset({"vocabulary"}), also_right=frozenset({"vocabulary is None"}))  # fmt: skip
+    return Subject(
+        lambda o: SurnameClassifier(config, **o),
+        call,
+        values,
+        below,
+        lengths,
+        free=frozenset({"vocabulary"}),
+        also_right=frozenset({"vocabulary is None"}),
+    )
 
 
 def sequence_model(draw: Draw) -> Subject:
     lengths, _, n = packed(draw)
     config = SequenceConfig(3, 2, 4, read=str(draw.choice(["last", "each"])), cell="gru")
-    return Subject(lambda o: SequenceModel(config, **o), lambda layer, v, packing: layer.forward(v["x"], packing=packing),
-                   {"x": draw.normal(size=(n, 3))}, lengths=lengths)  # fmt: skip
+    return Subject(
+        lambda o: SequenceModel(config, **o),
+        lambda layer, v, packing: layer.forward(v["x"], packing=packing),
+        {"x": draw.normal(size=(n, 3))},
+        lengths=lengths,
+    )
 
 
 #: More of what compiled code runs.
 SUBJECTS: list[Callable[[Draw], Subject]] = [
-    linear, embedding, elementwise, layer_norm, variational, pooling, attention, transformer, recurrent,
-    recurrent, recurrent, stack, ngrams, cross_entropy, cross_entropy, other_losses, characters, encoder,
-    classifier, sequence_model,
-]  # fmt: skip
+    linear,
+    embedding,
+    elementwise,
+    layer_norm,
+    variational,
+    pooling,
+    attention,
+    transformer,
+    recurrent,
+    recurrent,
+    recurrent,
+    stack,
+    ngrams,
+    cross_entropy,
+    cross_entropy,
+    other_losses,
+    characters,
+    encoder,
+    classifier,
+    sequence_model,
+]

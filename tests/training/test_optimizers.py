@@ -122,6 +122,41 @@ def test_a_learning_rate_has_to_be_above_zero(name: str, rate: float) -> None:
         make_optimizer(name, parameters(NUMPY), NUMPY, rate)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"betas": (1.0, 0.999)}, r"betas\[0\] is 1\.0"),
+        ({"betas": (0.9, 1.5)}, r"betas\[1\] is 1\.5"),
+        ({"betas": (0.9, -0.1)}, r"betas\[1\] is -0\.1"),
+        ({"betas": (0.9, float("nan"))}, r"betas\[1\] is nan"),
+        ({"betas": 0.9}, r"betas is 0\.9; it has to be two numbers"),
+        ({"betas": (0.9, 0.99, 0.999)}, "it has to be two numbers"),
+        ({"eps": -1e-8}, "eps is -1e-08"),
+        ({"eps": float("inf")}, "eps is inf"),
+        ({"weight_decay": -0.1}, r"weight_decay is -0\.1"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf"),
+        ({"learning_rate": True}, "learning_rate is True"),
+        ({"learning_rate": "0.1"}, r"learning_rate is '0\.1'"),
+    ],
+)
+def test_adam_refuses_what_it_cannot_compute_with(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Adam(parameters(NUMPY), NUMPY, **options)
+
+
+def test_moments_have_the_shape_of_the_parameters() -> None:
+    flat = parameters(NUMPY)
+    saved = Adam(flat, NUMPY).state_dict()
+    for wrong, says in (
+        ({"first_sum": saved["first_sum"]}, "moment second_sum is missing"),
+        (saved | {"first_sum": saved["first_sum"][:1]}, r"moment first_sum has shape \(1,\)"),
+    ):
+        optimizer = Adam(flat, NUMPY)
+        with pytest.raises(InputError, match=says):
+            optimizer.load_state_dict(wrong, 3)
+        assert optimizer.steps == 0
+
+
 @pytest.mark.parametrize("momentum", [-0.1, 1.0])
 def test_momentum_has_to_be_below_one(momentum: float) -> None:
     with pytest.raises(InputError, match="momentum is"):

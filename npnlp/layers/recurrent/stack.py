@@ -62,7 +62,8 @@ class RecurrentStack(Composite):
     ) -> None:
         super().__init__(**options)
         require_known("cell", cell, CELLS)
-        require_whole("num_layers", num_layers)
+        for name, size in (("num_layers", num_layers), ("hidden_size", hidden_size)):
+            require_whole(name, size)
         suffixes = ("", "_reverse") if bidirectional else ("",)
         self.directions, self.hidden_size = len(suffixes), hidden_size
         self.features = self.directions * hidden_size
