@@ -25,6 +25,11 @@ linux = pytest.mark.skipif(
 )
 
 
+def require_numba() -> None:
+    for name in ("numba", "scipy"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+
+
 def ended(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, which may end in a signal."""
     command = [sys.executable, *arguments]
@@ -40,6 +45,7 @@ def test_numpy_refuses_a_misuse_or_is_right() -> None:
 
 @pytest.mark.peers
 def test_compiled_code_refuses_a_misuse_or_is_right() -> None:
+    require_numba()
     done = ended("-m", "tests.misuse", "--backend", "numba", "--cases", "200", "--seed", "1")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -54,6 +60,7 @@ def test_many_misuses(backend: str) -> None:
 @pytest.mark.slow
 @pytest.mark.peers
 def test_many_misuses_of_compiled_code() -> None:
+    require_numba()
     done = ended("-m", "tests.misuse", "--backend", "numba", "--cases", MANY, "--seed", "2")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -103,6 +110,7 @@ layer.{method}((array(hidden[:, :1]),), cache)
 @pytest.mark.peers
 def test_compiled_code_without_the_check_would_read_past_the_end() -> None:
     """What the check is for, and that the guard sees it."""
+    require_numba()
     without = ended("-c", UNCHECKED.format(method="undo"))
     assert (without.stdout, without.returncode) == ("right\n", -signal.SIGSEGV)
     checked = ended("-c", UNCHECKED.format(method="backward"))
