@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random, get_backend
 from npnlp.layers import Packing
-from npnlp.layers.door import require_indices
+from npnlp.layers.arguments import require_indices
 from npnlp.layers.ngrams import known_ngrams
 from npnlp.layers.packing import pack_many
 from npnlp.models import SurnameClassifier

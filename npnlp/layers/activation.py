@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from npnlp.backend import Array
+from npnlp.layers.arguments import require_cache
 from npnlp.layers.base import Cache, Layer
-from npnlp.layers.door import require_cache
 
 
 class ReLUCache(Cache):

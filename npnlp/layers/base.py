@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from npnlp.backend import Array, Backend, Random, as_backend
 from npnlp.backend.operations import LookedUp
 from npnlp.errors import InputError, short
-from npnlp.layers.door import require_array, require_indices, require_rows
+from npnlp.layers.arguments import require_array, require_indices, require_rows
 from npnlp.layers.packing import Packing
 from npnlp.summary import brief, changed_fields, nbytes, one_line, summary
 

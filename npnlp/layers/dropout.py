@@ -6,8 +6,8 @@ from typing import Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.checks import require_fraction
+from npnlp.layers.arguments import require_cache, require_random, require_rows
 from npnlp.layers.base import Cache, Layer, LayerOptions
-from npnlp.layers.door import require_cache, require_random, require_rows
 from npnlp.layers.packing import Packing
 from npnlp.layers.pooling.per_sequence import spread
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from npnlp.backend import Array, Random
 from npnlp.checks import require_whole
 from npnlp.errors import InputError, short
+from npnlp.layers.arguments import require_cache, require_indices
 from npnlp.layers.base import Cache, Layer, LayerOptions
-from npnlp.layers.door import require_cache, require_indices
 
 
 class EmbeddingCache(Cache):

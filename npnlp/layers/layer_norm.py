@@ -23,8 +23,8 @@ from typing import Unpack
 
 from npnlp.backend import Array
 from npnlp.checks import require_not_negative, require_whole
+from npnlp.layers.arguments import require_cache
 from npnlp.layers.base import Cache, Layer, LayerOptions
-from npnlp.layers.door import require_cache
 
 
 class LayerNormCache(Cache):

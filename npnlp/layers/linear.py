@@ -6,8 +6,8 @@ from typing import Unpack
 
 from npnlp.backend import Array
 from npnlp.checks import require_whole
+from npnlp.layers.arguments import require_cache
 from npnlp.layers.base import Cache, Layer, LayerOptions, uniform_fan
-from npnlp.layers.door import require_cache
 
 
 class LinearCache(Cache):

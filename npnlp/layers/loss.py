@@ -8,8 +8,7 @@ from npnlp.backend import Array
 from npnlp.backend.operations import CrossEntropyPasses
 from npnlp.checks import require_whole
 from npnlp.errors import InputError
-from npnlp.layers.base import Layer, LayerOptions
-from npnlp.layers.door import (
+from npnlp.layers.arguments import (
     number_like,
     require_cache,
     require_indices,
@@ -17,6 +16,7 @@ from npnlp.layers.door import (
     require_some,
     require_whole_numbers,
 )
+from npnlp.layers.base import Layer, LayerOptions
 from npnlp.summary import summarized
 
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from npnlp.backend import Array, Random
 from npnlp.checks import require_fraction, require_whole
 from npnlp.errors import InputError
+from npnlp.layers.arguments import require_cache, require_indices, require_random, require_rows
 from npnlp.layers.base import Cache, Layer, LayerOptions
-from npnlp.layers.door import require_cache, require_indices, require_random, require_rows
 from npnlp.layers.packing import Packing
 
 

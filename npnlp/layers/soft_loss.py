@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Unpack
 
 from npnlp.backend import Array
+from npnlp.layers.arguments import number_like, require_cache, require_number, require_some
 from npnlp.layers.base import Cache, Layer, LayerOptions
-from npnlp.layers.door import number_like, require_cache, require_number, require_some
 
 
 class SoftCache(Cache):

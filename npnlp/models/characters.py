@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Unpack
 from npnlp.backend import Array, Random
 from npnlp.backend.operations import LookedUp, Rows
 from npnlp.layers import Embedding, LayerOptions, Packing, VariationalDropout
+from npnlp.layers.arguments import require_cache, require_indices, require_random, require_rows
 from npnlp.layers.composite import Composite
-from npnlp.layers.door import require_cache, require_indices, require_random, require_rows
 from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.summary import summarized
 

@@ -11,9 +11,9 @@ from npnlp.backend.operations import Rows
 from npnlp.checks import require_flag, require_fraction, require_whole
 from npnlp.errors import InputError, require_known, short
 from npnlp.layers import CELLS, LayerOptions, Packing
+from npnlp.layers.arguments import require_cache
 from npnlp.layers.attention.transformer import MAX_POSITIONS, TransformerEncoder
 from npnlp.layers.composite import Composite
-from npnlp.layers.door import require_cache
 from npnlp.layers.pooling.by_name import POOLINGS
 from npnlp.layers.recurrent.cells import RESETS
 from npnlp.layers.recurrent.elman import NONLINEARITIES

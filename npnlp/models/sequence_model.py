@@ -9,7 +9,7 @@ from npnlp.backend import Array
 from npnlp.checks import require_whole
 from npnlp.errors import require_known
 from npnlp.layers import Cache, FlatParameters, Layer, LayerOptions, Linear, Packing
-from npnlp.layers.door import require_cache
+from npnlp.layers.arguments import require_cache
 from npnlp.models.encoder import Encoder, EncoderConfig
 from npnlp.summary import summarized
 

@@ -12,7 +12,7 @@ from npnlp.backend import Array, Backend, Random
 from npnlp.backend.operations import Learned
 from npnlp.errors import InputError
 from npnlp.layers import Dropout, FlatParameters, Layer, LayerOptions, Linear, Packing, ReLU
-from npnlp.layers.door import require_cache, require_indices
+from npnlp.layers.arguments import require_cache, require_indices
 from npnlp.layers.ngrams import NgramBag
 from npnlp.models.characters import CharacterEmbedding
 from npnlp.models.classifier_config import ClassifierConfig

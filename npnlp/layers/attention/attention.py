@@ -20,10 +20,10 @@ from typing import Any, Unpack
 from npnlp.backend import Array, Random
 from npnlp.checks import require_whole
 from npnlp.errors import InputError
+from npnlp.layers.arguments import require_cache, require_random, require_rows
 from npnlp.layers.attention.dot_product import DotProductAttention, DotProductCache
 from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
-from npnlp.layers.door import require_cache, require_random, require_rows
 from npnlp.layers.linear import Linear, LinearCache
 from npnlp.layers.packing import Packing, pad_packed_sequence
 from npnlp.summary import summarized

@@ -22,9 +22,9 @@ from __future__ import annotations
 from typing import Unpack
 
 from npnlp.backend import Array, Random
+from npnlp.layers.arguments import require_cache, require_packing, require_random
 from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
-from npnlp.layers.door import require_cache, require_packing, require_random
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.packing import Packing
 

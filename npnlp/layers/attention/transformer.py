@@ -22,11 +22,11 @@ from typing import Any, Unpack
 from npnlp.backend import Array, Random
 from npnlp.backend.operations import LookedUp, Rows
 from npnlp.checks import require_whole
+from npnlp.layers.arguments import require_cache, require_outputs, require_random
 from npnlp.layers.attention.attention import AttentionProbe
 from npnlp.layers.attention.transformer_block import BlockCache, TransformerBlock
 from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
-from npnlp.layers.door import require_cache, require_outputs, require_random
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.layer_norm import LayerNorm, LayerNormCache
 from npnlp.layers.linear import Linear, LinearCache

@@ -24,10 +24,10 @@ from typing import Any, Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.layers.activation import ReLU, ReLUCache
+from npnlp.layers.arguments import require_cache
 from npnlp.layers.attention.attention import AttentionCache, AttentionProbe, MultiHeadAttention
 from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
-from npnlp.layers.door import require_cache
 from npnlp.layers.dropout import Dropout, DropoutCache
 from npnlp.layers.layer_norm import LayerNorm, LayerNormCache
 from npnlp.layers.linear import Linear, LinearCache

@@ -7,8 +7,8 @@ from typing import Any, ClassVar, Unpack
 
 from npnlp.backend import Array
 from npnlp.checks import require_whole
+from npnlp.layers.arguments import require_cache, require_packing, require_rows
 from npnlp.layers.base import Cache, Layer, LayerOptions
-from npnlp.layers.door import require_cache, require_packing, require_rows
 from npnlp.layers.packing import Packing
 from npnlp.layers.pooling.per_sequence import padded_with_lowest, spread, total
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from npnlp.backend import Array
 from npnlp.backend.operations import Forward, LookedUp, RecurrentPasses, Rows
 from npnlp.errors import InputError
-from npnlp.layers.door import require_cache, require_outputs
+from npnlp.layers.arguments import require_cache, require_outputs
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.cell import Cell
 from npnlp.layers.recurrent.memory import Probe, RecurrentCache, RecurrentTrace

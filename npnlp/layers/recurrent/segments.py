@@ -21,7 +21,7 @@ from typing import Any, Self
 from npnlp.backend import Array
 from npnlp.backend.operations import LookedUp, Rows, States
 from npnlp.errors import InputError
-from npnlp.layers.door import require_cache, require_outputs
+from npnlp.layers.arguments import require_cache, require_outputs
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.memory import RecurrentCache
 from npnlp.layers.recurrent.recurrent import Recurrent

@@ -9,9 +9,9 @@ from npnlp.backend import Array, Random
 from npnlp.backend.operations import LookedUp, Rows
 from npnlp.checks import require_whole
 from npnlp.errors import InputError, require_known
+from npnlp.layers.arguments import require_cache, require_outputs, require_packing, require_random
 from npnlp.layers.base import LayerOptions
 from npnlp.layers.composite import Composite
-from npnlp.layers.door import require_cache, require_outputs, require_packing, require_random
 from npnlp.layers.dropout import Dropout, VariationalDropout
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.cells import CELLS

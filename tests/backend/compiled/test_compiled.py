@@ -159,7 +159,7 @@ def test_a_token_that_is_not_in_the_table_is_refused(cell: str, token: int) -> N
     if not is_compiled(layer):
         pytest.skip(f"{cell} has no compiled loop: NumPy looks its tokens up")
     with pytest.raises(IndexError, match="token is out of range"):
-        layer.run(LookedUp(table, tokens), packing=packing)  # without the check at the door
+        layer.run(LookedUp(table, tokens), packing=packing)  # without checks
 
 
 def tanh_of(x: Any) -> Any:

@@ -449,3 +449,21 @@ def test_a_device_is_not_waited_for_inside_an_epoch(make: Made) -> None:
             trainer.progress.batch += 1
         assert not steps.graphs.stream.done, "the host waited for the device"
         backend.synchronize()
+
+
+@pytest.mark.parametrize(
+    ("indices", "below"),
+    [([0, 2], True), ([0, 3], False), ([-1, 0], False), ([], True), ([-(2**62)], False)],
+)
+@pytest.mark.parametrize("kind", ["int64", "int8"])
+def test_indices_are_looked_at_in_one_read_and_in_a_captured_step_not_at_all(
+    indices: list[int], below: bool, kind: str
+) -> None:
+    device = CapturingBackend()
+    given = device.asarray(np.array(indices).clip(-100, None).astype(kind))
+    assert device.all_below(given, 3) is below
+    assert device.device.reads == ["int"] * bool(indices)
+    device.device.reads.clear()
+    with device.xp.own_products():
+        assert device.all_below(given, 3)
+    assert device.device.reads == []

@@ -1,4 +1,4 @@
-"""What does not fit is refused at the door of each layer, by name and on every backend."""
+"""What does not fit is refused before a layer computes with it, by name and on every backend."""
 
 from __future__ import annotations
 
