@@ -59,6 +59,8 @@ class SoftCrossEntropy(Layer):
         self.expect("logits", logits, None, None)
         self.expect("targets", targets, *logits.shape)
         self.expect("weights", weights, len(logits))
+        if self.class_weights is not None:
+            self.expect("class_weights", self.class_weights, logits.shape[1])
         require_some("logits", logits)
 
     def check_backward(self, d_loss: Array | float, cache: SoftCache) -> None:
