@@ -43,7 +43,7 @@ def shares_by_lag(trace: RecurrentTrace, lags: NDArray[np.int64]) -> NDArray[Any
 def _products(trace: RecurrentTrace) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
     """Rows of ``W_hh``, the gradient of their product, and what they were multiplied with."""
     layer, cache, host = trace.layer, trace.cache, trace.layer.backend.to_numpy
-    delta, before = host(trace.delta), _before(cache)
+    delta, before = host(trace.delta), state_before(cache)
     if isinstance(layer, GRUResetBefore):
         new = layer.rows_of("new")
         yield new, delta[:, new], host(cache.memory[1])  # m = r * h_before
@@ -55,14 +55,17 @@ def _products(trace: RecurrentTrace) -> Iterator[tuple[slice, NDArray[Any], NDAr
     yield slice(None), delta, before
 
 
-def _before(cache: RecurrentCache) -> NDArray[Any]:
-    """``h_{t-1}`` of every packed row; ``h_0`` is zero, unless given."""
+def state_before(cache: RecurrentCache, place: int = 0) -> NDArray[Any]:
+    """A state in the step before each packed row, by default ``h_{t-1}``, on the host: ``(N, H)``.
+
+    The initial one is zero, unless given.
+    """
     host, first = cache.packing.backend.to_numpy, cache.packing.batch_sizes[0]
-    hidden = host(cache.hidden)
-    previous = np.zeros_like(hidden)
-    previous[first:] = hidden[host(cache.packing.previous_rows)]
+    states = host(cache.states[place])
+    previous = np.zeros_like(states)
+    previous[first:] = states[host(cache.packing.previous_rows)]
     if cache.initial is not None:
-        previous[:first] = host(cache.initial[0])
+        previous[:first] = host(cache.initial[place])
     return previous
 
 

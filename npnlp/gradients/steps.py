@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 
 from npnlp.errors import InputError
 from npnlp.gradients.rounding import Rounding
+from npnlp.gradients.shares import state_before
 from npnlp.layers.recurrent.cell import Cell
 from npnlp.layers.recurrent.elman import Elman
 from npnlp.layers.recurrent.gru import GRU, GRUResetBefore
@@ -52,7 +53,7 @@ Floats = NDArray[np.float64]
 Several = tuple[Floats, ...]
 Parts = dict[str, Floats]
 Formula = Callable[[Several, Several, Several], Parts]
-Derivatives = Callable[[Cell, Several, Several], tuple[Several, Several]]
+Derivatives = Callable[[Cell, Several, Several, Floats], tuple[Several, Several]]
 
 
 def elman(slopes: Several, carried: Several, weights: Several) -> Parts:
@@ -94,7 +95,9 @@ def lstm(slopes: Several, carried: Several, weights: Several) -> Parts:
     }
 
 
-def slopes_of_elman(layer: Cell, states: Several, memory: Several) -> tuple[Several, Several]:
+def slopes_of_elman(
+    layer: Cell, states: Several, memory: Several, before: Floats
+) -> tuple[Several, Several]:
     """``F = phi'(a)``: of tanh ``1 - h^2``, of ReLU 1 where ``h > 0``, else 0."""
     if isinstance(layer, Elman) and layer.nonlinearity == "relu":
         return (np.sign(states[0]),), ()
@@ -102,28 +105,30 @@ def slopes_of_elman(layer: Cell, states: Several, memory: Several) -> tuple[Seve
     return (1 - h * h,), ()
 
 
-def slopes_of_gru(layer: Cell, states: Several, memory: Several) -> tuple[Several, Several]:
+def slopes_of_gru(
+    layer: Cell, states: Several, memory: Several, before: Floats
+) -> tuple[Several, Several]:
     """``F_r, F_z, F_q`` and ``dh/da_n``; and z."""
-    (h,), ((r, z, n), q) = states, memory
+    (r, z, n), q = memory
     d_n = (1 - z) * (1 - n * n)
     d_q = d_n * r
-    # h - n is z (h_before - n)
-    return (d_q * q * (1 - r), (h - n) * (1 - z), d_q, d_n), (z,)
+    return (d_q * q * (1 - r), z * (before - n) * (1 - z), d_q, d_n), (z,)
 
 
 def slopes_of_gru_reset_before(
-    layer: Cell, states: Several, memory: Several
+    layer: Cell, states: Several, memory: Several, before: Floats
 ) -> tuple[Several, Several]:
     """``F_r = dm/da_r, F_z, F_n``; and z, r."""
-    (h,), ((r, z, n), m) = states, memory
-    return (m * (1 - r), (h - n) * (1 - z), (1 - z) * (1 - n * n)), (z, r)
+    (r, z, n), m = memory
+    return (m * (1 - r), z * (before - n) * (1 - z), (1 - z) * (1 - n * n)), (z, r)
 
 
-def slopes_of_lstm(layer: Cell, states: Several, memory: Several) -> tuple[Several, Several]:
+def slopes_of_lstm(
+    layer: Cell, states: Several, memory: Several, before: Floats
+) -> tuple[Several, Several]:
     """``F_i, F_f, F_g = dc/da`` and ``F_o = dh/da_o``; and s, f."""
-    (h, c), ((i, f, g, o), tanh_c) = states, memory
-    # c - i g is f c_before
-    slopes = (i * g * (1 - i), (c - i * g) * (1 - f), i * (1 - g * g), h * (1 - o))
+    (h, _), ((i, f, g, o), tanh_c) = states, memory
+    slopes = (i * g * (1 - i), f * before * (1 - f), i * (1 - g * g), h * (1 - o))
     return slopes, (o - h * tanh_c, f)
 
 
@@ -132,7 +137,8 @@ def slopes_of_lstm(layer: Cell, states: Several, memory: Several) -> tuple[Sever
 FORMULAS: dict[type[Cell], Formula] = {
     Elman: elman, GRU: gru, GRUResetBefore: gru_reset_before, LSTM: lstm,
 }  # fmt: skip
-#: The elementwise derivatives that the formula takes, from the states and the memory of a pass.
+#: The elementwise derivatives that the formula takes, from the states and the memory of a pass,
+#: and the last of the states in the step before.
 SLOPES: dict[type[Cell], Derivatives] = {
     Elman: slopes_of_elman, GRU: slopes_of_gru, GRUResetBefore: slopes_of_gru_reset_before,
     LSTM: slopes_of_lstm,
@@ -215,7 +221,7 @@ def steps_of(layer: Cell, cache: RecurrentCache) -> Steps:
         )
     host = layer.backend.to_numpy
     states, memory = tuple(map(host, cache.states)), tuple(map(host, cache.memory))
-    slopes, carried = slopes_of(layer, states, memory)
+    slopes, carried = slopes_of(layer, states, memory, state_before(cache, -1))
     of_elman = formula is elman
     rounding = Rounding.of_elman(*slopes) if of_elman else Rounding.of_gates((*states, *memory))
     return Steps(formula, slopes, carried, gate_blocks(layer), rounding)

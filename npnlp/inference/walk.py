@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from npnlp.backend import Array
 from npnlp.inference.prefixes import Level
 from npnlp.inference.steps import Steps
@@ -19,6 +21,7 @@ def handed_down(x: Array, level: Level) -> Array:
     return x if level.parents is None else x.take(level.parents, axis=0)
 
 
+@np.errstate(over="ignore")  # of e^-a in a closed gate
 def walk(
     layers: Sequence[Steps], table: Array, levels: Sequence[Level], poolings: Sequence[str]
 ) -> Array:

@@ -28,12 +28,12 @@ BLOCK, SUMMED = 64, 256
 NEAR = 16
 
 
-def _tiles(parts: int, anew: bool) -> Callable[[Array, Array, Array, int], None]:
+def _tiles(parts: int, how: str) -> Callable[[Array, Array, Array, int], None]:
     """``out[:, low:] += x W`` in tiles, from ``panels (P, K, width)`` of W.
 
-    A tile uses the first ``width / parts`` columns of a panel. With ``anew`` it is ``=``.
+    A tile uses the first ``width / parts`` columns of a panel; ``how`` see :func:`make_tile`.
     """
-    tile_8, tile_4, tile_2, tile_1 = (make_tile(rows, parts, anew) for rows in (8, 4, 2, 1))
+    tile_8, tile_4, tile_2, tile_1 = (make_tile(rows, parts, how) for rows in (8, 4, 2, 1))
 
     def multiply(x: Array, panels: Array, out: Array, low: int) -> None:
         b, width = len(x), panels.shape[2]
@@ -52,16 +52,17 @@ def _tiles(parts: int, anew: bool) -> Callable[[Array, Array, Array, int], None]
             if b > i:
                 tile_1(x, i, panels, p, out, i, j)
 
-    return inner(distinct(multiply, parts, anew))
+    return inner(distinct(multiply, parts, how))
 
 
-def _product(anew: bool) -> Callable[[Array, Array, Array, Array, int, int], None]:
+def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int], None]:
     """``out += x W`` in columns ``low`` to ``high``, whose ``panels (P, K, width)`` are given.
 
     Shapes: ``x (b, K)``, ``out (b, n)``. ``rest (b, width)`` is scratch for the last panel, where
-    ``width`` does not divide the columns. With ``anew`` it is ``out = x W``.
+    ``width`` does not divide the columns. ``how`` see :func:`make_tile`.
     """
-    by_panels, by_halves = _tiles(1, anew), _tiles(2, anew)
+    by_panels, by_halves = _tiles(1, how), _tiles(2, how)
+    anew = how == "anew"
 
     def product(
         x: Array, panels: Array, rest: Array, out: Array, low: int, high: int
@@ -83,11 +84,12 @@ def _product(anew: bool) -> Callable[[Array, Array, Array, Array, int, int], Non
                 for j in range(some):
                     out[b, first + j] = last[b, j]
 
-    return inner(distinct(product, anew))
+    return inner(distinct(product, how))
 
 
-#: ``out += x W`` and ``out = x W``: see :func:`_product`.
-add_product, put_product = _product(False), _product(True)
+#: ``out += x W`` and ``out = x W``: see :func:`_product`. The sums of :func:`add_apart` are not
+#: rounded to the places of a large number in ``out``, such as the bias of a closed gate.
+add_product, add_apart, put_product = _product("onward"), _product("apart"), _product("anew")
 
 
 @inner
@@ -175,7 +177,10 @@ def room_for(batch: int, panels: Array) -> Array:
 
 @kernel
 def affine(x: Array, weights: Array, bias: Array, out: Array, low: int, high: int) -> None:
-    """``out (G, N, n) = x W + b``, W ``(K, G n)`` and b ``(G, n)``: columns ``low`` to ``high``."""
+    """``out (G, N, n) = x W + b``, W ``(K, G n)`` and b ``(G, n)``: columns ``low`` to ``high``.
+
+    With several groups, which are gates, b is added last.
+    """
     if x.shape[1] != len(weights) or bias.size != weights.shape[1]:
         raise ValueError("incompatible sizes")
     panels, own = panels_of(weights, len(out), low, high), columns(low, high)
@@ -187,7 +192,10 @@ def affine(x: Array, weights: Array, bias: Array, out: Array, low: int, high: in
             for b in range(len(part)):
                 for j in own:
                     part[b, j] = bias[g, j]
-            add_product(some, panels[g], rest, part, low, high)
+            if len(out) > 1:
+                add_apart(some, panels[g], rest, part, low, high)
+            else:
+                add_product(some, panels[g], rest, part, low, high)
 
 
 @kernel

@@ -180,7 +180,7 @@ def forward(
 ) -> None:  # fmt: skip
     """Fill ``memory``, whose first array is ``u`` on entry.
 
-    ``w_hh (G H, H)`` and ``u`` have the rows of gates halved (:meth:`TunedCell.scaled`); ``extra``
+    ``w_hh (G H, H)`` and ``u`` have the rows of gates negated (:meth:`TunedCell.scaled`); ``extra``
     is the GRU's ``b_hn (H,)``; ``initial`` are states ``(B, H)``, longest sequence first, or None
     for zeros; ``offsets`` and ``sizes (T,)`` int32 are the first row and the number of rows of each
     step. Further rows of ``hidden`` (and of ``delta`` in :func:`backward`) become zero.
@@ -197,21 +197,22 @@ def forward(
 def backward(
     xp: Any, kind: str, memory: tuple[Array, ...], w_hh: Array, d_hidden: Array | None,
     d: tuple[Array, ...], delta: Array, kept: tuple[Array, ...] | None, offsets: Array,
-    sizes: Array, batch: int, steps: int, has_initial: bool,
+    sizes: Array, batch: int, steps: int, initial: tuple[Array, ...] | None,
 ) -> None:  # fmt: skip
     """Fill ``delta (N, deltas H)`` and, where given, ``kept``: ``dL/d`` of each row's states.
 
-    ``w_hh`` is not halved; ``d_hidden (N, H)`` is ``dL/dh`` from the layer above, or None; ``d``
-    are ``dL/d`` of the last states ``(B, H)``, longest sequence first. With ``has_initial`` they
+    ``w_hh`` is not negated; ``d_hidden (N, H)`` is ``dL/dh`` from the layer above, or None; ``d``
+    are ``dL/d`` of the last states ``(B, H)``, longest sequence first. With ``initial`` states they
     become ``dL/d`` of the initial states, in place.
     """
     arguments = [
         *_memory(memory), xp.ascontiguousarray(w_hh),
         NULL if d_hidden is None else xp.ascontiguousarray(d_hidden),
         *_own(d), *_own((delta,)), *(_own(kept) if kept else [NULL] * len(d)),
-        offsets, sizes, np.int32(batch), np.int32(steps), np.int32(has_initial),
+        offsets, sizes, np.int32(batch), np.int32(steps),
+        (_given(xp, initial) or [NULL])[-1],
     ]  # fmt: skip
-    to_initial = -1 if has_initial else 0
+    to_initial = 0 if initial is None else -1
     _launch(xp, kind, "backward", w_hh, batch, arguments, range(steps - 1, to_initial - 1, -1))
 
 

@@ -29,5 +29,5 @@ class KernelPasses(TunedPasses):
     ) -> None:  # fmt: skip
         recurrence.backward(
             self.xp, self.kind, tuple(arrays), w_hh, d_hidden, d, delta, traces, *steps.on_device,
-            initial is not None,
+            initial,
         )  # fmt: skip

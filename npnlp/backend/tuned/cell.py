@@ -6,8 +6,8 @@ The equations are those of the reference (``layers/recurrent/``), rearranged for
   that is the cell's partial derivatives, its *slopes*: a step then multiplies them by ``dL/dh``
   elementwise to get ``delta = dL/da``.
 - Results are written to reused arrays.
-- ``sigma(a) = (1 + tanh(a / 2)) / 2``. With the weights of gates halved once a pass (``scaled``),
-  one tanh computes the gates and the candidate.
+- ``sigma(a) = 1 / (1 + e^-a)``, where ``e^-a`` may overflow to infinity: sigma is 0 then. The
+  weights of gates are negated once a pass (``scaled``).
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class TunedCell(ABC):
         self.hidden_size, self.xp = hidden_size, xp
 
     def scaled(self, weight: Array) -> Array:
-        """A weight or bias with the rows of gates halved; unchanged for a cell without gates."""
+        """A weight or bias with the rows of gates negated; unchanged for a cell without gates."""
         if self.gates == 1:
             return weight
-        halves = self.xp.full(len(weight), 0.5, dtype=weight.dtype)
-        halves[self.block(self.candidate)] = 1
-        return weight * (halves if weight.ndim == 1 else halves[:, None])  # type: ignore[no-any-return]
+        scaled: Array = -weight
+        scaled[self.block(self.candidate)] *= -1
+        return scaled
 
     def block(self, gate: int) -> slice:
         """The rows of a gate in weights and biases."""
@@ -67,8 +67,8 @@ class TunedCell(ABC):
         return b_ih + b_hh
 
     def constants(self, b_hh: Array) -> tuple[Any, ...]:
-        """Further arguments of :meth:`step`, computed once a pass."""
-        return ()
+        """Further arguments of :meth:`step`, computed once a pass: here a 1 of the array's type."""
+        return (self.xp.ones((), dtype=b_hh.dtype),)
 
     @abstractmethod
     def step(
@@ -83,6 +83,7 @@ class TunedCell(ABC):
     def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """The cell's partial derivatives, for many packed rows at once.
 
+        A cell with gates has the last of its ``states`` in the step before behind its ``arrays``.
         The derivatives by the pre-activations are written to ``delta (n, deltas H)``. The others
         that :meth:`step_backward` needs are returned, as views of ``scratch`` or ``arrays``.
         """
@@ -109,18 +110,18 @@ class TunedCell(ABC):
         return delta
 
 
-def open_gates(of_product: Array, of_input: Array, xp: Any) -> None:
-    """Write ``sigma`` of the sum of the two, each ``(gates, b, H)``, to ``of_input``.
+def open_gates(of_product: Array, of_input: Array, one: Array, xp: Any) -> None:
+    """Write ``sigma`` of ``-a``, the sum of the two, each ``(gates, b, H)``, to ``of_input``.
 
     It is computed in ``of_product``, which is contiguous.
     """
     add_each(of_product, of_input)
-    xp.tanh(of_product, out=of_product)
-    sigma_of_tanh(of_product)
+    sigma_of_negated(of_product, one, xp)
     of_input[...] = of_product
 
 
-def sigma_of_tanh(gates: Array) -> None:
-    """``sigma(a)`` from ``tanh(a / 2)``, in place."""
-    gates *= 0.5
-    gates += 0.5
+def sigma_of_negated(minus_a: Array, one: Array, xp: Any) -> None:
+    """``1 / (1 + e^-a)`` in place. NumPy is slower with a Python 1."""
+    xp.exp(minus_a, out=minus_a)
+    minus_a += one
+    xp.divide(one, minus_a, out=minus_a)

@@ -22,8 +22,8 @@ class GRU(TunedCell):
     factors = 4
 
     def constants(self, b_hh: Array) -> tuple[Any, ...]:
-        """The bias of q."""
-        return (self.bias_in_step(b_hh),)
+        """The bias of q behind the others."""
+        return *super().constants(b_hh), self.bias_in_step(b_hh)
 
     def bias_in_step(self, b_hh: Array) -> Array:
         """The bias of q."""
@@ -40,9 +40,9 @@ class GRU(TunedCell):
     ) -> None:
         """(1) to (5)."""
         xp = self.xp
-        (a, q, h), (h_before,), (b_n,) = now, before, constants
+        (a, q, h), (h_before,), (one, b_n) = now, before, constants
         (r, z, n), p = a, recur(h_before)  # (1)
-        open_gates(p[:2], a[:2], xp)  # (2) r, z
+        open_gates(p[:2], a[:2], one, xp)  # (2) r, z
         q[...] = b_n  # (3) with the next line
         q += p[2]
         xp.multiply(r, q, out=h)  # (4) with the next two lines: n
@@ -57,9 +57,9 @@ class GRU(TunedCell):
         ``dh/da_z = (h_before - n) z (1 - z)``, in the order r, z, q, n; returned: z, which is
         ``dh/dh_before`` without the paths through ``W_hh``.
         """
-        (r, z, n), q, h = arrays
+        (r, z, n), q, _, h_before = arrays
         blocks = delta.reshape(len(delta), 4, self.hidden_size)
-        blocks[:, 1], blocks[:, 3] = d_z, d = slopes_of_update(z, n, h, scratch, self.xp)
+        blocks[:, 1], blocks[:, 3] = d_z, d = slopes_of_update(z, n, h_before, scratch, self.xp)
         d *= r
         blocks[:, 2] = d
         d *= q
@@ -110,8 +110,8 @@ class GRUResetBefore(TunedCell):
     ) -> None:
         """(1) to (5)."""
         xp = self.xp
-        (a, m, h), (h_before,), (r, z, n) = now, before, now[0]
-        open_gates(recur(h_before, slice(0, 2)), a[:2], xp)  # (1), (2): r, z
+        (a, m, h), (h_before,), (r, z, n), (one,) = now, before, now[0], constants
+        open_gates(recur(h_before, slice(0, 2)), a[:2], one, xp)  # (1), (2): r, z
         xp.multiply(r, h_before, out=m)  # (3)
         n += recur(m, slice(2, 3))[0]  # (4)
         xp.tanh(n, out=n)  # (5)
@@ -121,9 +121,9 @@ class GRUResetBefore(TunedCell):
 
     def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """``dm/da_r = m (1 - r)``; ``dh/da_z``, ``dh/da_n`` as in :class:`GRU`; returned: z, r."""
-        (r, z, n), m, h = arrays
+        (r, z, n), m, _, h_before = arrays
         blocks = delta.reshape(len(delta), 3, self.hidden_size)
-        blocks[:, 1], blocks[:, 2] = d, _ = slopes_of_update(z, n, h, scratch, self.xp)
+        blocks[:, 1], blocks[:, 2] = d, _ = slopes_of_update(z, n, h_before, scratch, self.xp)
         self.xp.subtract(1, r, out=d)
         d *= m
         blocks[:, 0] = d
@@ -153,11 +153,14 @@ class GRUResetBefore(TunedCell):
         return Operand(two, two), Operand(new, new, "reset_hidden", before=False)
 
 
-def slopes_of_update(z: Array, n: Array, h: Array, scratch: Array, xp: Any) -> tuple[Array, Array]:
+def slopes_of_update(
+    z: Array, n: Array, h_before: Array, scratch: Array, xp: Any
+) -> tuple[Array, Array]:
     """``dh/da_z = (h_before - n) z (1 - z)`` and ``dh/da_n = (1 - z)(1 - n^2)``."""
     rest, d_z, d_n = scratch
     xp.subtract(1, z, out=rest)
-    xp.subtract(h, n, out=d_z)  # z (h_before - n)
+    xp.subtract(h_before, n, out=d_z)  # h - n would lose the digits of a small z
+    d_z *= z
     d_z *= rest
     xp.multiply(n, n, out=d_n)
     xp.subtract(1, d_n, out=d_n)

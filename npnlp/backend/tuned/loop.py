@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from npnlp.backend.operations import (
     Array,
     Backward,
@@ -90,7 +92,8 @@ class TunedPasses:
         u = self._project(x, cell.scaled(weights.w_ih), bias)  # (1)
         shape = (u.shape[-2], cell.hidden_size)
         arrays = u, *(self.xp.empty(shape, dtype=u.dtype) for _ in cell.arrays[1:])
-        self._run(arrays, weights, initial, steps)  # (2), (3)
+        with np.errstate(over="ignore"):  # of e^-a in a closed gate
+            self._run(arrays, weights, initial, steps)  # (2), (3)
         return arrays
 
     def _backward(
@@ -147,6 +150,8 @@ class TunedPasses:
         room_rows = min(max(batch, blocks.BLOCK), steps.rows)
         room = xp.empty((cell.scratch, room_rows, cell.hidden_size), dtype=dtype)
         factors = xp.empty((batch, wide * cell.hidden_size), dtype=dtype)
+        if cell.gates > 1:
+            arrays = *arrays, self._before(arrays, initial, steps)
         # Row b of d is not used before the loop is at the last step of sequence b.
         ready, size = len(offsets), 0
         step_backward, towards = cell.step_backward, back
@@ -173,6 +178,14 @@ class TunedPasses:
             if t == 0 and initial is None:
                 towards = nowhere
             step_backward(delta[start:end], here, d_t, towards)  # undoes (3), (2)
+
+    def _before(self, arrays: Sequence[Array], initial: States | None, steps: PackedSteps) -> Array:
+        """The last of the cell's states in the step before each packed row: ``(N, H)``."""
+        carried, batch = arrays[self._states[-1]], len(steps.lengths)
+        before: Array = self.xp.empty_like(carried)
+        before[:batch] = 0 if initial is None else initial[-1]
+        before[batch:] = carried.take(steps.previous_rows, axis=0)
+        return before
 
     def _add_recurrent_grads(
         self, delta: Array, grad: Array, arrays: Sequence[Array], initial: States | None,

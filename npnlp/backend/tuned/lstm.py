@@ -7,7 +7,7 @@ from typing import Any
 
 from npnlp.backend.operations import Array
 from npnlp.backend.tuned.blocks import add_each
-from npnlp.backend.tuned.cell import TunedCell, sigma_of_tanh
+from npnlp.backend.tuned.cell import TunedCell, sigma_of_negated
 from npnlp.backend.tuned.products import ALL, Product
 
 
@@ -28,13 +28,13 @@ class LSTM(TunedCell):
     ) -> None:
         """(1) to (5)."""
         xp = self.xp
-        (a, c, tanh_c, h), (_, c_before), p = now, before, recur(before[0])
+        (a, c, tanh_c, h), (_, c_before), (one,), p = now, before, constants, recur(before[0])
         add_each(p, a)  # (1)
-        xp.tanh(p, out=p)  # (2) with the next lines: i, f, g, o
-        sigma_of_tanh(p[:2])
-        sigma_of_tanh(p[3])
-        a[...] = p
         i, f, g, o = p
+        sigma_of_negated(p[:2], one, xp)  # (2) with the next lines
+        xp.tanh(g, out=g)
+        sigma_of_negated(o, one, xp)
+        a[...] = p
         xp.multiply(f, c_before, out=c)  # (3) c = f * c_before + i * g
         xp.multiply(i, g, out=h)
         c += h
@@ -46,7 +46,7 @@ class LSTM(TunedCell):
         ``dh/da_o = tanh(c) o (1 - o)``; returned: ``dh/dc = o (1 - tanh(c)^2)`` and
         ``dc/dc_before = f``.
         """
-        ((i, f, g, o), c, tanh_c, h), (new, rest, part) = arrays, scratch
+        ((i, f, g, o), _, tanh_c, h, c_before), (new, rest, part) = arrays, scratch
         multiply, subtract = self.xp.multiply, self.xp.subtract
         blocks = delta.reshape(len(delta), 4, self.hidden_size)
         multiply(i, g, out=new)
@@ -54,7 +54,7 @@ class LSTM(TunedCell):
         rest *= new
         blocks[:, 0] = rest
         subtract(1, f, out=rest)
-        subtract(c, new, out=part)  # c - i g is f c_before
+        multiply(c_before, f, out=part)  # c - i g would lose the digits of a small f
         part *= rest
         blocks[:, 1] = part
         new *= g

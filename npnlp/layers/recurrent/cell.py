@@ -93,6 +93,8 @@ class Cell(Layer, ABC):
     def sigmoid(self, a: Array) -> Array:
         """``sigma(a) = 1 / (1 + e^-a)``; ``sigma' = sigma (1 - sigma)``.
 
-        Computed as ``(1 + tanh(a / 2)) / 2``, which cannot overflow.
+        Below 0 as ``e^a / (1 + e^a)``: nothing overflows, and a gate near 0 keeps its digits.
         """
-        return (1 + self.backend.xp.tanh(a / 2)) / 2  # type: ignore[no-any-return]
+        xp, below = self.backend.xp, a.real < 0
+        e = xp.exp(xp.where(below, a, -a))
+        return xp.where(below, e, 1) / (1 + e)  # type: ignore[no-any-return]

@@ -183,8 +183,7 @@ class Case:
         with on_shim(device, self.plan):
             recurrence.forward(np, self.kind, memory, cell.scaled(w_hh), extra, states, *common)
             recurrence.backward(
-                np, self.kind, memory, w_hh, above, d, delta, keep, *common,
-                states is not None,
+                np, self.kind, memory, w_hh, above, d, delta, keep, *common, states,
             )  # fmt: skip
         d_initial = [packing.unsort(state) for state in d] if self.initial else []
         return [*memory, delta, *(keep or self.expected_kept), *d_initial]

@@ -47,6 +47,17 @@ def look_up(table: Array, tokens: Array, u: Array, own: Array) -> None:
 
 
 @inner
+def rows_before(state: Array, initial: Array, sizes: Array, start: int, back: int) -> Array:
+    """The states before the step whose rows begin at ``start``, ``back`` steps before the last.
+
+    Zeros where ``initial`` has no rows.
+    """
+    if start > 0:
+        return state[start - sizes[len(sizes) - 2 - back] : start]
+    return initial if len(initial) else np.zeros((sizes[0], state.shape[1]), dtype=state.dtype)
+
+
+@inner
 def add_up(delta: Array, tokens: Array, d_table: Array, units: int, low: int, high: int) -> None:
     """Undo (1'): ``d_table[tokens[b]] += delta[b]`` in units ``low`` to ``high`` of each gate."""
     step, wide = units, high - low

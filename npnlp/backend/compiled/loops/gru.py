@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.loops.around import add_up, begin, finish, look_up
-from npnlp.backend.compiled.products import BLOCK, add_product, panels_of, room_for
+from npnlp.backend.compiled.loops.around import add_up, begin, finish, look_up, rows_before
+from npnlp.backend.compiled.products import BLOCK, add_apart, panels_of, room_for
 from npnlp.backend.compiled.threads.meeting import meet
 from npnlp.backend.compiled.threads.parts import part_of
 from npnlp.backend.compiled.vectors.elementwise import add, columns, copy, logistic_of, tanh_of
@@ -26,12 +26,12 @@ open_gates = rowwise(step)
 
 @rowwise
 def close_gates(
-    r: Number, z: Number, n: Number, q: Number, h: Number, d_h: Number
+    r: Number, z: Number, n: Number, q: Number, h_before: Number, d_h: Number
 ) -> tuple[Number, ...]:
     """The gradients of a_r, a_z, q and a_n, and of h_before but for the path through ``W_hh``."""
     rest = d_h * (1 - z)
     a_n = rest * (1 - n * n)  # undoes (5), (4)
-    a_z = rest * (h - n)  # undoes (5), (2); h - n is z (h_before - n)
+    a_z = rest * z * (h_before - n)  # undoes (5), (2)
     d_q = a_n * r  # undoes (4), (3)
     a_r = d_q * q * (1 - r)  # undoes (4), (2)
     return a_r, a_z, d_q, a_n, d_h * z  # undoes (5)
@@ -68,9 +68,9 @@ def forward(
                 for j in own:
                     q[b, j] = b_n[j]  # (3), with its part of (1)
             if known:
-                add_product(h_before, panels[0], rest, r, left, right)  # (1)
-                add_product(h_before, panels[1], rest, z, left, right)
-                add_product(h_before, panels[2], rest, q, left, right)
+                add_apart(h_before, panels[0], rest, r, left, right)  # (1)
+                add_apart(h_before, panels[1], rest, z, left, right)
+                add_apart(h_before, panels[2], rest, q, left, right)
             open_gates((r, z, n, q, h_before), (r, z, n, hidden[first:last]), left, right)
         before, start, known = hidden[start:end], end, True
         meet(arrivals, meeting, t)
@@ -92,15 +92,16 @@ def backward(
         size = sizes[len(sizes) - 1 - back]
         start = end - size
         first, last = start + min(top, size), start + min(bottom, size)
+        some = slice(first - start, last - start)
         r, z, n = gates[0, first:last], gates[1, first:last], gates[2, first:last]
-        q, h, out = product[first:last], hidden[first:last], delta[first:last]
-        d_t = d[first - start : last - start]
+        q, out, d_t = product[first:last], delta[first:last], d[some]
+        h_before = rows_before(hidden, initial, sizes, start, back)[some]
         if len(d_hidden):
             add(d_hidden[first:last], d_t, own)
         if len(kept):
             copy(d_t, kept[first:last], own)
         close_gates(
-            (r, z, n, q, h, d_t),
+            (r, z, n, q, h_before, d_t),
             (out[:, :units], out[:, units : 2 * units], out[:, 2 * units : 3 * units],
              out[:, 3 * units :], d_t),
             left, right,
@@ -109,7 +110,7 @@ def backward(
             add_up(out, tokens[first:last], d_table, units, low, high)
         meet(arrivals, meeting, back)
         if start > 0 or len(initial):
-            add_product(out[:, : 3 * units], panels[0], rest, d_t, left, right)  # undoes (1)
+            add_apart(out[:, : 3 * units], panels[0], rest, d_t, left, right)  # undoes (1)
         end = start
     finish(
         delta, hidden, sizes, previous, initial, d_w_hh, x, tokens, d_table, w_ih, d_w_ih, d_b_ih,

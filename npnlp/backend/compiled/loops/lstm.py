@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.loops.around import add_up, begin, finish, look_up
-from npnlp.backend.compiled.products import BLOCK, add_product, panels_of, room_for
+from npnlp.backend.compiled.loops.around import add_up, begin, finish, look_up, rows_before
+from npnlp.backend.compiled.products import BLOCK, add_apart, add_product, panels_of, room_for
 from npnlp.backend.compiled.threads.meeting import meet
 from npnlp.backend.compiled.threads.parts import part_of
 from npnlp.backend.compiled.vectors.elementwise import add, columns, copy, logistic_of, tanh_of
@@ -27,17 +27,17 @@ open_gates = rowwise(step)
 
 @rowwise
 def close_gates(
-    i: Number, f: Number, g: Number, o: Number, c: Number, tanh_c: Number, h: Number, d_h: Number,
-    d_c: Number,
+    i: Number, f: Number, g: Number, o: Number, c_before: Number, tanh_c: Number, h: Number,
+    d_h: Number, d_c: Number,
 ) -> tuple[Number | float, ...]:  # fmt: skip
     """``dL/da`` of the gates, ``dL/dc_before``, and zeros, to which the undoing of (1) adds."""
     a_o = d_h * h * (1 - o)  # undoes (5), (2)
     d_c = d_c + d_h * (o - h * tanh_c)  # undoes (5), (4)
-    new = i * g
-    a_i = d_c * new * (1 - i)  # undoes (3), (2)
-    a_f = d_c * (c - new) * (1 - f)  # c - i g is f c_before
+    d_c_before = d_c * f  # undoes (3)
+    a_i = d_c * i * g * (1 - i)  # undoes (3), (2)
+    a_f = d_c_before * c_before * (1 - f)
     a_g = d_c * i * (1 - g * g)
-    return a_i, a_f, a_g, a_o, d_c * f, 0.0
+    return a_i, a_f, a_g, a_o, d_c_before, 0.0
 
 
 @kernel
@@ -70,7 +70,7 @@ def forward(
             for k in range(4):
                 look_up(table[k], tokens[first:last], gates[k, first:last], own)
                 if known:  # (1)
-                    add_product(h_before[some], panels[k], rest, gates[k, first:last], left, right)
+                    add_apart(h_before[some], panels[k], rest, gates[k, first:last], left, right)
             open_gates(
                 (i, f, g, o, c_before[some]),
                 (i, f, g, o, cell[first:last], tanh_cell[first:last], hidden[first:last]),
@@ -85,9 +85,9 @@ def forward(
 def backward(
     gates: Array, cell: Array, tanh_cell: Array, hidden: Array, w_hh: Array, d_hidden: Array,
     d: Array, d_cell: Array, delta: Array, kept: Array, kept_cell: Array, sizes: Array,
-    previous: Array, initial: Array, d_w_hh: Array, x: Array, tokens: Array, d_table: Array,
-    w_ih: Array, d_w_ih: Array, d_b_ih: Array, d_b_hh: Array, dx: Array, arrivals: Array,
-    threads: int, low: int, high: int,
+    previous: Array, initial: Array, initial_cell: Array, d_w_hh: Array, x: Array, tokens: Array,
+    d_table: Array, w_ih: Array, d_w_ih: Array, d_b_ih: Array, d_b_hh: Array, dx: Array,
+    arrivals: Array, threads: int, low: int, high: int,
 ) -> None:  # fmt: skip
     """Fill ``delta (N, 4 H)``, in the order i, f, g, o, from the last step down."""
     top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
@@ -100,8 +100,9 @@ def backward(
         first, last = start + min(top, size), start + min(bottom, size)
         i, f = gates[0, first:last], gates[1, first:last]
         g, o = gates[2, first:last], gates[3, first:last]
-        c, tanh_c, h = cell[first:last], tanh_cell[first:last], hidden[first:last]
-        some, out = slice(first - start, last - start), delta[first:last]
+        tanh_c, h, out = tanh_cell[first:last], hidden[first:last], delta[first:last]
+        some = slice(first - start, last - start)
+        c_before = rows_before(cell, initial_cell, sizes, start, back)[some]
         d_h, d_c = d[some], d_cell[some]
         if len(d_hidden):
             add(d_hidden[first:last], d_h, own)
@@ -109,7 +110,7 @@ def backward(
             copy(d_h, kept[first:last], own)
             copy(d_c, kept_cell[first:last], own)
         close_gates(
-            (i, f, g, o, c, tanh_c, h, d_h, d_c),
+            (i, f, g, o, c_before, tanh_c, h, d_h, d_c),
             (out[:, :units], out[:, units : 2 * units], out[:, 2 * units : 3 * units],
              out[:, 3 * units :], d_c, d_h),
             left, right,

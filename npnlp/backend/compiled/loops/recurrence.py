@@ -64,7 +64,7 @@ class CompiledPasses(TunedPasses):
         arguments = (
             *_own(*arrays), w_hh, none if d_hidden is None else plain(d_hidden),
             *_own(*d, delta), *(_own(*traces) if traces else (none,) * len(d)),
-            steps.runs[1], steps.previous_rows, self._initial(initial, w_hh)[0], d_w_hh,
+            steps.runs[1], steps.previous_rows, *self._initial(initial, w_hh), d_w_hh,
             input_rows, tokens, d_table, weights.w_ih, d_w_ih, d_b_ih, d_b_hh, dx, *options,
         )  # fmt: skip
         each = 2 * (len(delta) * len(w_hh) + dx.size * self.cell.gates)

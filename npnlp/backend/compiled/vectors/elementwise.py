@@ -2,12 +2,13 @@
 
     x = m + y,  m = n ln(2) / 2,  n an integer,  |y| <= ln(2) / 4
     tanh x = (a + tau) / (1 + a tau),  a = tanh m = (2^n - 1) / (2^n + 1),  tau = tanh y
+    sigma(2 x) = e^x / (e^x + e^-x) = 2^n (1 + tau) / (2^n (1 + tau) + 1 - tau)
 
     exp x = 2^n (1 + epsilon),  x = n ln(2) + y,  |y| <= ln(2) / 2,  epsilon = exp y - 1
 
 ``tau`` and ``epsilon`` are Taylor series, which converge fast near zero. There is no branch and no
-table, so vectors are computed like single numbers. tanh is accurate to three units in the last
-place, exp to two, and both return NaN for NaN.
+table, so vectors are computed like single numbers. tanh and sigma are accurate to three units in
+the last place, exp to two, and all return NaN for NaN.
 """
 
 from __future__ import annotations
@@ -92,11 +93,14 @@ class Reduction:
 
 
 @cache
-def _halves(real: Any) -> tuple[Reduction, list[float], float]:
-    """The reduction by ln(2) / 2, the series after its first term, and where tanh rounds to 1."""
+def _halves(real: Any) -> tuple[Reduction, list[float], float, float]:
+    """The reduction by ln(2) / 2, the series after its first term, where tanh rounds to 1, and the
+    x up to which ``e^2x`` is a number with all its digits.
+    """
     tail = [float(c) for c in series(TERMS[np.dtype(real).itemsize][0])[1:]]
     largest = math.log(2) * (np.finfo(real).nmant + 3) / 2
-    return Reduction.by(Decimal(2).ln() / 2, real), tail, largest
+    numbers = -math.log(np.finfo(real).tiny) / 2
+    return Reduction.by(Decimal(2).ln() / 2, real), tail, largest, numbers
 
 
 @cache
@@ -117,7 +121,7 @@ def _sum(coefficients: list[float], s: Number) -> Number:
 
 def tanh_of(x: Number) -> Number:
     """Generate ``tanh x``."""
-    by_halves, tail, largest = _halves(x.real)
+    by_halves, tail, largest, _ = _halves(x.real)
     power, y = by_halves.of(x.within(largest))
     tau = y + y * _sum(tail, y * y)
     less, more = power - 1, power + 1
@@ -125,8 +129,15 @@ def tanh_of(x: Number) -> Number:
 
 
 def logistic_of(x: Number) -> Number:
-    """Generate ``1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2``."""
-    return tanh_of(x * 0.5) * 0.5 + 0.5
+    """Generate ``1 / (1 + exp(-x))``; 0 where it would underflow.
+
+    ``(1 + tanh(x / 2)) / 2`` would lose the digits of a number near 0.
+    """
+    by_halves, tail, _, largest = _halves(x.real)
+    power, y = by_halves.of((x * 0.5).within(largest))
+    tau = y + y * _sum(tail, y * y)
+    found = (power + power * tau) / ((power + 1) + (power - 1) * tau)
+    return x.where("<", -2 * largest, 0, found)
 
 
 def relu_of(x: Number) -> Number:

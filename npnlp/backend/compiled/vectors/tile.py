@@ -136,11 +136,12 @@ def _turned(builder: Any, vectors: list[Any]) -> list[Any]:
     return now
 
 
-def make_tile(rows: int, parts: int = 1, anew: bool = False) -> Callable[..., None]:
+def make_tile(rows: int, parts: int = 1, how: str = "onward") -> Callable[..., None]:
     """``tile(x, i, weights, p, out, r, j)``: ``out[r:, j:] += x[i:i + R] weights[p]``.
 
-    ``R`` is ``rows``; the first ``width / parts`` columns of the panel are used. With ``anew`` it
-    is ``=``. ``x (b, K)`` may have any strides, the rows of ``out (b, n)`` and of
+    ``R`` is ``rows``; the first ``width / parts`` columns of the panel are used. ``how`` a sum
+    begins: ``"onward"`` from out, ``"apart"`` from 0, with out added at the end, or ``"anew"``,
+    where it replaces out. ``x (b, K)`` may have any strides, the rows of ``out (b, n)`` and of
     ``weights (P, K, width)`` are contiguous. Nothing is checked.
     """
 
@@ -150,7 +151,7 @@ def make_tile(rows: int, parts: int = 1, anew: bool = False) -> Callable[..., No
     ) -> tuple[Any, Any]:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             given = _given(context, builder, signature, arguments)
-            _add_tile(builder, rows, ROW // VECTOR // parts, anew, *given)
+            _add_tile(builder, rows, ROW // VECTOR // parts, how, *given)
             return context.get_dummy_value()
 
         return types.void(x, i, weights, p, out, r, j), generate
@@ -159,7 +160,7 @@ def make_tile(rows: int, parts: int = 1, anew: bool = False) -> Callable[..., No
 
 
 def _add_tile(
-    builder: Any, rows: int, vectors: int, anew: bool, x: Matrix, i: Any, weights: Matrix, p: Any,
+    builder: Any, rows: int, vectors: int, how: str, x: Matrix, i: Any, weights: Matrix, p: Any,
     out: Matrix, r: Any, j: Any,
 ) -> None:  # fmt: skip
     """Generate the loop over k for ``rows x vectors`` vectors of sums."""
@@ -174,7 +175,7 @@ def _add_tile(
         for v in range(vectors)
     ]
     zeros = ir.Constant(out.vector, [0.0] * of_vector)
-    sums = [zeros if anew else out.load(address, out.vector) for address in out_at]
+    sums = [out.load(at, out.vector) if how == "onward" else zeros for at in out_at]
     builder.cbranch(builder.icmp_signed(">", x.shape[1], INDEX(0)), loop, done)
 
     builder.position_at_end(loop)
@@ -200,6 +201,8 @@ def _add_tile(
     for total, value in zip(totals, new, strict=True):
         total.add_incoming(value, loop)
     for total, address in zip(totals, out_at, strict=True):
+        if how == "apart":
+            total = builder.fadd(out.load(address, out.vector), total)
         out.store(total, address)
 
 

@@ -71,6 +71,14 @@ __device__ __forceinline__ void end_of_step() {
 
 __device__ __forceinline__ size_t at(size_t row, int unit) { return row * HIDDEN + unit; }
 
+// A state in the step before: row `before` of `state`; before step 0, where `before` is negative, the
+// initial one of `place`, which is zero where `initial` is NULL.
+__device__ __forceinline__ real state_before(
+    const real* state, const real* initial, long long before, int place, int unit) {
+    if (before >= 0) return state[at(before, unit)];
+    return initial != nullptr ? initial[at(place, unit)] : real(0);
+}
+
 // Zero in the rows that no step has, shared out over `threads` of which this one is `thread`.
 __device__ __forceinline__ void clear_rest(
     real* array, int columns, size_t rows, const int* offsets, const int* sizes, int steps,

@@ -33,7 +33,9 @@ struct Backward {
     };
     const real* hidden;
 
-    __device__ Memory load(size_t row, int unit) const { return {hidden[at(row, unit)]}; }
+    __device__ Memory load(size_t row, long long, int, int unit) const {
+        return {hidden[at(row, unit)]};
+    }
     __device__ void undo(const Memory& m, real (&d)[1], real (&delta)[1]) const {
 #ifdef RELU
         delta[0] = m.h > 0 ? d[0] : real(0);
@@ -56,10 +58,10 @@ extern "C" __global__ void KERNEL forward(
 extern "C" __global__ void KERNEL backward(
     const real* hidden, long long rows, const real* w_hh, const real* d_hidden, real* d,
     real* delta, real* kept, const int* offsets, const int* sizes, int batch, int steps,
-    int has_initial) {
+    const real* initial) {
     const Backward cell = {hidden};
     backward_loop(cell, w_hh, d_hidden, {d}, delta, {kept}, offsets, sizes, batch, steps,
-                  has_initial);
+                  initial);
     clear_spare_rows(delta, Backward::DELTAS * HIDDEN, rows, offsets, sizes, steps);
 }
 #else
@@ -74,7 +76,7 @@ extern "C" __global__ void forward_step(
 extern "C" __global__ void backward_step(
     const real* hidden, long long rows, const real* w_hh, const real* d_hidden, real* d,
     real* delta, real* kept, const int* offsets, const int* sizes, int /* batch */, int steps,
-    int /* has_initial */, int t) {
+    const real* /* initial */, int t) {
     const Backward cell = {hidden};
     backward_of_step(cell, w_hh, d_hidden, {d}, delta, {kept}, offsets, sizes, steps, t);
     if (t == 0) clear_spare_rows(delta, Backward::DELTAS * HIDDEN, rows, offsets, sizes, steps);

@@ -117,14 +117,14 @@ __device__ __forceinline__ void forward_loop(
 // place, four lanes finish the same, and the first of them stores it.
 //
 // A cell has DELTAS blocks of numbers in delta, of which the first GATES are multiplied, and
-//     Memory, load(row, unit)               what forward kept
+//     Memory, load(row, before, place, unit)    what forward kept; see state_before
 //     states: d[STATES]                     dL/d of the states, in registers; d[0] is that of h
 //     undo(memory, d, deltas)               deltas from d; d becomes what passes the product by
 template <class Cell>
 __device__ __forceinline__ void backward_loop(
     const Cell& cell, const real* w_hh, const real* d_hidden, real* const (&d_states)[Cell::STATES],
     real* delta, real* const (&kept)[Cell::STATES], const int* offsets, const int* sizes, int batch,
-    int steps, int has_initial) {
+    int steps, const real* initial) {
     constexpr int LANES = 16, TILE = 4, GATES = Cell::GATES, STATES = Cell::STATES;
     constexpr int CELLS = PLACES * TILE, INPUTS = GATES * HIDDEN;
     typedef Weights<TILE, INPUTS, LANES, BACKWARD_KEPT> Part;
@@ -163,7 +163,7 @@ __device__ __forceinline__ void backward_loop(
     typename Cell::Memory memory = {};
     real above = 0;
     if (mine) {
-        memory = cell.load(start + place, unit);
+        memory = cell.load(start + place, last > 0 ? start - next + place : -1, place, unit);
         if (d_hidden != nullptr) above = d_hidden[at(start + place, unit)];
     }
     for (int t = last; t >= 0; --t) {
@@ -187,11 +187,11 @@ __device__ __forceinline__ void backward_loop(
         const int after = t > 1 ? sizes[t - 2] : 0;
         const bool mine_before = present && t > 0 && place < next;
         if (mine_before) {  // on its way while this step is computed
-            memory = cell.load(row - next, unit);
+            memory = cell.load(row - next, t > 1 ? row - next - after : -1, place, unit);
             if (d_hidden != nullptr) above = d_hidden[at(row - next, unit)];
         }
         end_of_step();  // delta_t is there, and nobody needs delta_{t+1} any more
-        if (t > 0 || has_initial) {
+        if (t > 0 || initial != nullptr) {
             real sums[CELLS] = {};
             weights.template multiply<TILE>(now, lane, sums);  // undoes (2)
             scatter_sum<CELLS, LANES / 2>(sums, lane);
@@ -199,7 +199,7 @@ __device__ __forceinline__ void backward_loop(
         }
         start -= next, size = next, next = after, mine = mine_before;
     }
-    if (has_initial && present && keeper)
+    if (initial != nullptr && present && keeper)
 #pragma unroll
         for (int s = 0; s < STATES; ++s) d_states[s][at(place, unit)] = d[s];
 }

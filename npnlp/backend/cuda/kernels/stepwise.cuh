@@ -130,7 +130,8 @@ __device__ __forceinline__ void backward_of_step(
 #pragma unroll
                     for (int s = 0; s < STATES; ++s) kept[s][at(row, mine)] = d[s];
                 real deltas[DELTAS];
-                cell.undo(cell.load(row, mine), d, deltas);  // undoes (3)
+                const long long before = t > 0 ? offsets[t - 1] + b : -1;
+                cell.undo(cell.load(row, before, b, mine), d, deltas);  // undoes (3)
 #pragma unroll
                 for (int n = 0; n < DELTAS; ++n) delta[at(row * DELTAS + n, mine)] = deltas[n];
             }
