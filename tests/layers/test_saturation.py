@@ -113,6 +113,8 @@ def test_a_gate_out_of_range_is_0_or_1(
 @pytest.mark.parametrize("bias", [-10, -20, -1000])
 def test_prediction_keeps_the_digits_of_a_closed_gate(name: str, bias: int) -> None:
     """What is pooled is the last hidden state, and as small as the output gate."""
+    if name == "numba":
+        pytest.importorskip("numba", reason="Numba is not installed")
     config = ClassifierConfig(7, 3, 5, 6, cell="lstm")
     model = SurnameClassifier(config, backend=get_backend(name), random=Random(0))
     layer: Any = model.encoder.cells[0]
