@@ -31,7 +31,7 @@ def make_criterion(
     """The loss of ``model``, with a weight ``(C,)`` for each class, if there are any."""
     backend, dtype = model.backend, model.dtype
     weights = None if class_weights is None else backend.asarray(class_weights, dtype=dtype)
-    return SoftmaxCrossEntropy(weights, backend=backend, dtype=dtype)
+    return SoftmaxCrossEntropy(weights, ignore_index=None, backend=backend, dtype=dtype)
 
 
 def make_classifier(

@@ -79,7 +79,7 @@ class SoftmaxCrossEntropy(Layer):
     changes nothing. Without ``class_weights (C,)`` it is the plain mean.
 
     A row whose target is ``ignore_index`` has weight 0: it adds nothing to the loss and has no
-    gradient. If all rows are ignored there is no mean: the loss is NaN, the gradient 0, as in
+    gradient; with None no row is ignored. If all rows are ignored there is no mean: the loss is NaN, the gradient 0, as in
     PyTorch. Raises :class:`InputError` for any other target that is not in ``[0, C)``.
     """
 
@@ -87,11 +87,12 @@ class SoftmaxCrossEntropy(Layer):
         self,
         class_weights: Array | None = None,
         *,
-        ignore_index: int = -100,
+        ignore_index: int | None = -100,
         **options: Unpack[LayerOptions],
     ) -> None:
         super().__init__(**options)
-        require_whole("ignore_index", ignore_index, least=None)
+        if ignore_index is not None:
+            require_whole("ignore_index", ignore_index, least=None)
         if class_weights is not None:
             self.expect("class_weights", class_weights, None)
         self.class_weights, self.ignore_index = class_weights, ignore_index
@@ -145,6 +146,8 @@ class SoftmaxCrossEntropy(Layer):
 
     def _without_ignored(self, targets: Array, classes: int) -> tuple[Array, Array | None]:
         """Targets with 0 for ignored ones, and which these are ``(B,)``; None for none."""
+        if self.ignore_index is None:
+            return targets, None
         if not 0 <= self.ignore_index < classes and self.backend.all_below(targets, classes):
             return targets, None
         ignored = targets == self.ignore_index

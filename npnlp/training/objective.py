@@ -77,7 +77,7 @@ class PlainObjective:
         self, model: SurnameClassifier, batch: Batch, random: Random, probe: Probe | None
     ) -> Outcome:
         """See :class:`Objective`."""
-        if self.criterion.class_weights is None and self.criterion.ignore_index < 0:
+        if self.criterion.class_weights is None and self.criterion.ignore_index is None:
             found = model.learn_unchecked(
                 targets=batch.targets, random=random, **batch.inputs, probe=probe
             )

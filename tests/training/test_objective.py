@@ -10,6 +10,7 @@ import pytest
 
 from npnlp.backend import Array, Backend, Random, get_backend
 from npnlp.classifier.batches import Batch, batches
+from npnlp.classifier.building import make_criterion
 from npnlp.gradients.point import COMPLEX_STEP
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.layers.soft_loss import Consistency, ConsistencyCache, SoftCrossEntropy, log_softmax
@@ -65,7 +66,7 @@ def exact(split: SplitArrays) -> Batch:
 
 
 def plain(model: SurnameClassifier) -> PlainObjective:
-    return PlainObjective(SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype))
+    return PlainObjective(make_criterion(model))
 
 
 def soft(model: SurnameClassifier, **parts: Any) -> SoftObjective:

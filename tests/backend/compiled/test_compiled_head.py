@@ -11,6 +11,7 @@ import pytest
 from npnlp.backend import Random, get_backend
 from npnlp.backend.threads import blas_threads
 from npnlp.classifier.batches import Batch
+from npnlp.classifier.building import make_criterion
 from npnlp.layers import Packing, SoftmaxCrossEntropy
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.training.objective import PlainObjective
@@ -75,7 +76,7 @@ def test_the_objective_is_numpys(weighted: bool, dtype: np.dtype[Any]) -> None:
     found = []
     for backend in (NUMBA, NUMPY):
         model = SurnameClassifier(SMALL, backend=backend, dtype=dtype, random=Random(3, "model"))
-        criterion = SoftmaxCrossEntropy(weights, backend=backend, dtype=dtype)
+        criterion = make_criterion(model, weights)
         batch = Batch(given["tokens"], np.arange(30), given["packing"], targets, np.arange(5))
         seen: list[Any] = []
         outcome = PlainObjective(criterion)(model, batch, Random(5, "training"), seen.append)
