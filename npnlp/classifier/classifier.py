@@ -108,25 +108,29 @@ class Classifier:
         """The characters of a name that training has never seen; all of them look alike to it."""
         return "".join(c for c in clean_name(surname) if c not in self.vectorizer.char_vocab)
 
-    def probabilities(self, surnames: Sequence[str]) -> NDArray[Any]:
+    def probabilities(self, surnames: Sequence[str], *, exact: bool = False) -> NDArray[Any]:
         """The probability of each class for each name ``(len(surnames), C)``.
 
         A single name, and many names, go a shorter way where the model allows it
         (:func:`npnlp.inference.can_predict`): the same numbers, but for the order of sums.
-        Raises :class:`InputError` for a name that is empty.
+        With ``exact`` each name is predicted alone, and has the same bits whatever others stand
+        beside it. Raises :class:`InputError` for a name that is empty.
         """
-        return self._probabilities(*self._encode(surnames))
+        tokens, lengths = self._encode(surnames)
+        return (self._alone if exact else self._probabilities)(tokens, lengths)
 
-    def best(self, surnames: Sequence[str], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
+    def best(
+        self, surnames: Sequence[str], top_k: int = 1, *, exact: bool = False
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """The ``top_k`` most probable classes of each name, best first, and their probabilities.
 
-        Both are ``(len(surnames), k)``; of equals the first class comes first. Raises
-        :class:`InputError` as :meth:`predict` does.
+        Both are ``(len(surnames), k)``; of equals the first class comes first. ``exact`` as for
+        :meth:`probabilities`. Raises :class:`InputError` as :meth:`predict` does.
         """
         require_whole("top_k", top_k)
         tokens, lengths = self._encode(surnames)
-        if top_k > 1:
-            probabilities = self._probabilities(tokens, lengths)
+        if top_k > 1 or exact:
+            probabilities = (self._alone if exact else self._probabilities)(tokens, lengths)
             classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
             return classes, np.take_along_axis(probabilities, classes, axis=1)
         if len(lengths) >= MANY and can_predict(self.model) and lengths.max() <= LONGEST:
@@ -134,6 +138,20 @@ class Classifier:
         else:
             best, probability = largest(self._probabilities(tokens, lengths))
         return best[:, None], probability[:, None]
+
+    def _alone(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
+        """Each sequence by itself, and one that occurs again once."""
+        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
+        seen: dict[bytes, int] = {}
+        for row, (own, length) in enumerate(
+            zip(np.split(tokens, np.cumsum(lengths)[:-1]), lengths, strict=True)
+        ):
+            first = seen.setdefault(own.tobytes(), row)
+            if first == row:
+                out[row] = self._probabilities(own, np.array([length]))[0]
+            else:
+                out[row] = out[first]
+        return out
 
     def _probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
         """By the way that is fastest for this number of sequences and their lengths."""
@@ -180,15 +198,17 @@ class Classifier:
             out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
         return out
 
-    def predict(self, surnames: Sequence[str], top_k: int = 1) -> list[Prediction]:
+    def predict(
+        self, surnames: Sequence[str], top_k: int = 1, *, exact: bool = False
+    ) -> list[Prediction]:
         """The ``top_k`` most probable nationalities of each name.
 
-        Raises :class:`InputError` for an empty name, or a ``top_k`` below 1; one above the number
-        of classes gives them all.
+        ``exact`` as for :meth:`probabilities`. Raises :class:`InputError` for an empty name, or a
+        ``top_k`` below 1; one above the number of classes gives them all.
         """
         if isinstance(surnames, str):
             raise InputError("surnames has to be a list of names; put the one name into a list")
-        classes, probabilities = self.best(surnames, top_k)
+        classes, probabilities = self.best(surnames, top_k, exact=exact)
         names = self.vectorizer.nationality_vocab.tokens
         return [
             Prediction(surname, tuple((names[c], p) for c, p in zip(of_name, row, strict=True)))

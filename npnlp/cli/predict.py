@@ -6,12 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from npnlp.classifier.classifier import Prediction
 from npnlp.cli.options import add_backend, add_save_dir, saved_classifier
 from npnlp.cli.predict_file import (
     csv_header,
     csv_lines,
+    described,
     json_lines,
     opened_for,
     predict_file,
@@ -47,6 +49,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_save_dir(parser)
     parser.add_argument("--top-k", type=int, default=1, metavar="K", help="how many to show")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--exact", action="store_true",
+        help="each name alone: the same bits whatever names stand beside it; slower",
+    )  # fmt: skip
     add_backend(parser)
 
 
@@ -56,13 +62,14 @@ def run(options: argparse.Namespace) -> int:
         options.parser.error("give names, or a file of names with --input, and not both")
     classifier = saved_classifier(options)
     if options.input is None and options.output is None:
-        predictions = classifier.predict(_names(options.names), options.top_k)
-        _show(predictions, options.json)
+        names, exact = _names(options.names), options.exact
+        predictions = classifier.predict(names, options.top_k, exact=exact)
+        _show(predictions, options.json, exact=exact)
         note_unknown(classifier, predictions)
         return 0
     header = csv_header(classifier, options.top_k)
     with opened_for(options.output or "-") as write:
-        lines = json_lines if options.json else csv_lines
+        lines = partial(json_lines if options.json else csv_lines, exact=options.exact)
         if not options.json:
             write(header)
         if options.input is not None:
@@ -74,11 +81,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(predictions: Sequence[Prediction], as_json: bool) -> None:
+def _show(predictions: Sequence[Prediction], as_json: bool, *, exact: bool) -> None:
     if as_json:
         utf8 = sys.stdout is not None and sys.stdout.encoding.lower().replace("-", "") == "utf8"
-        described = [prediction.to_dict() for prediction in predictions]
-        print(json.dumps(described, indent=2, ensure_ascii=not utf8))
+        found = [described(prediction, exact=exact) for prediction in predictions]
+        print(json.dumps(found, indent=2, ensure_ascii=not utf8))
     else:
         print("\n".join(_table(predictions)))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from npnlp.checks import require_whole
-from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.classifier import Classifier, Prediction
 from npnlp.cli.unknown import Unknown
 from npnlp.errors import InputError
 from npnlp.files import replacing
@@ -89,9 +89,11 @@ def csv_header(classifier: Classifier, top_k: int) -> str:
     return ",".join(["surname", *(f"nationality{end},probability{end}" for end in ends)]) + "\n"
 
 
-def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]:
+def csv_lines(
+    classifier: Classifier, names: list[str], top_k: int, *, exact: bool = False
+) -> list[str]:
     """A row a name: the name, then nationalities and probabilities, the most probable first."""
-    classes, best = classifier.best(names, top_k)
+    classes, best = classifier.best(names, top_k, exact=exact)
     labels = _fields(classifier.vectorizer.nationality_vocab.tokens)
     rows, left = _fields(names), classes.shape[1]
     for of_place, probabilities in zip(classes.T.tolist(), best.T.tolist(), strict=True):
@@ -104,10 +106,20 @@ def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]
     return rows
 
 
-def json_lines(classifier: Classifier, names: list[str], top_k: int) -> list[str]:
+def json_lines(
+    classifier: Classifier, names: list[str], top_k: int, *, exact: bool = False
+) -> list[str]:
     """An object a name, as ``--json`` lists them; ASCII, so that every terminal can show it."""
-    found = classifier.predict(names, top_k)
-    return [json.dumps(prediction.to_dict()) + "\n" for prediction in found]
+    found = classifier.predict(names, top_k, exact=exact)
+    return [json.dumps(described(prediction, exact=exact)) + "\n" for prediction in found]
+
+
+def described(prediction: Prediction, *, exact: bool) -> dict[str, Any]:
+    """For JSON. But with ``exact``, digits that depend on the names beside it are left out."""
+    if not exact:
+        top = [(name, float(f"{probability:.6g}")) for name, probability in prediction.top]
+        prediction = Prediction(prediction.surname, tuple(top))
+    return prediction.to_dict()
 
 
 def _fields(texts: list[str]) -> list[str]:
