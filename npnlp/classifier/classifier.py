@@ -124,34 +124,40 @@ class Classifier:
 
     @in_one_blas_thread
     @QUIET
-    def probabilities(self, surnames: Iterable[Any]) -> NDArray[Any]:
+    def probabilities(self, surnames: Iterable[Any], *, exact: bool = False) -> NDArray[Any]:
         """The probability of each class for each name ``(len(surnames), C)``.
 
         ``surnames`` is what :func:`npnlp.text.given.as_texts` takes: a list, an array, a Series, a
         table of one column.
         A single name, and many names, go a shorter way where the model allows it
         (:func:`npnlp.inference.can_predict`): the same numbers, but for the order of sums.
-        Where the model overflows, as with ReLU on a very long name, they are NaN. Raises
+        Where the model overflows, as with ReLU on a very long name, they are NaN. With ``exact``
+        each name is predicted alone, and has the same bits whatever others stand beside it. Raises
         :class:`InputError` for a name that is empty or no text.
         """
-        return self._probabilities(*self._encode(as_texts("surnames", surnames)))
+        tokens, lengths = self._encode(as_texts("surnames", surnames))
+        return (self._alone if exact else self._probabilities)(tokens, lengths)
 
-    def best(self, surnames: Iterable[Any], top_k: int = 1) -> tuple[NDArray[Any], NDArray[Any]]:
+    def best(
+        self, surnames: Iterable[Any], top_k: int = 1, *, exact: bool = False
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """The ``top_k`` most probable classes of each name, best first, and their probabilities.
 
         Both are ``(len(surnames), k)``; of equals the first class comes first. Numbers that are not
-        finite are returned as they are. Raises :class:`InputError` for an empty name, or a
-        ``top_k`` below 1.
+        finite are returned as they are; ``exact`` as for :meth:`probabilities`. Raises
+        :class:`InputError` for an empty name, or a ``top_k`` below 1.
         """
-        return self._best(as_texts("surnames", surnames), top_k)
+        return self._best(as_texts("surnames", surnames), top_k, exact)
 
     @in_one_blas_thread
     @QUIET
-    def _best(self, surnames: list[str], top_k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _best(
+        self, surnames: list[str], top_k: int, exact: bool
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         require_whole("top_k", top_k)
         tokens, lengths = self._encode(surnames)
-        if top_k > 1:
-            probabilities = self._probabilities(tokens, lengths)
+        if top_k > 1 or exact:
+            probabilities = (self._alone if exact else self._probabilities)(tokens, lengths)
             classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
             return classes, np.take_along_axis(probabilities, classes, axis=1)
         if len(lengths) >= MANY and can_predict(self.model) and lengths.max() <= LONGEST:
@@ -159,6 +165,20 @@ class Classifier:
         else:
             best, probability = largest(self._probabilities(tokens, lengths))
         return best[:, None], probability[:, None]
+
+    def _alone(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
+        """Each sequence by itself, and one that occurs again once."""
+        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
+        seen: dict[bytes, int] = {}
+        for row, (own, length) in enumerate(
+            zip(np.split(tokens, np.cumsum(lengths)[:-1]), lengths, strict=True)
+        ):
+            first = seen.setdefault(own.tobytes(), row)
+            if first == row:
+                out[row] = self._probabilities(own, np.array([length]))[0]
+            else:
+                out[row] = out[first]
+        return out
 
     def _probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
         """By the way that is fastest for this number of sequences and their lengths."""
@@ -208,7 +228,7 @@ class Classifier:
         return out
 
     def predict(
-        self, surnames: Iterable[Any], top_k: int = 1, *, blank: bool = False
+        self, surnames: Iterable[Any], top_k: int = 1, *, exact: bool = False, blank: bool = False
     ) -> list[Prediction]:
         """The ``top_k`` most probable nationalities of each name; see :meth:`probabilities`.
 
@@ -218,7 +238,7 @@ class Classifier:
         gives them all.
         """
         texts, names = as_texts("surnames", surnames), self.vectorizer.nationality_vocab.tokens
-        classes, probabilities = self._best(texts, top_k)
+        classes, probabilities = self._best(texts, top_k, exact)
         bad = not_finite(probabilities)
         if bad and not blank:
             require_finite(probabilities, texts)

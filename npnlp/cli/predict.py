@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from npnlp.classifier.classifier import Prediction
 from npnlp.cli.options import add_backend, add_save_dir, saved_classifier
 from npnlp.cli.predict_file import (
     csv_header,
     csv_lines,
+    described,
     json_lines,
     opened_for,
     predict_file,
@@ -52,6 +54,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "are empty (null in JSON)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--exact", action="store_true",
+        help="each name alone: the same bits whatever names stand beside it; slower",
+    )  # fmt: skip
     add_backend(parser)
 
 
@@ -61,14 +67,15 @@ def run(options: argparse.Namespace) -> int:
         options.parser.error("give names, or a file of names with --input, and not both")
     classifier, blank = saved_classifier(options), options.not_finite == "blank"
     if options.input is None and options.output is None:
-        predictions = classifier.predict(_names(options.names), options.top_k, blank=blank)
-        _show(predictions, options.json)
+        names, exact = _names(options.names), options.exact
+        predictions = classifier.predict(names, options.top_k, exact=exact, blank=blank)
+        _show(predictions, options.json, exact=exact)
         note_blank([n for n, prediction in enumerate(predictions, 1) if not prediction.top])
         note_unknown(classifier, predictions)
         return 0
     header = csv_header(classifier, options.top_k)
     with opened_for(options.output or "-") as write:
-        lines = json_lines if options.json else csv_lines
+        lines = partial(json_lines if options.json else csv_lines, exact=options.exact)
         if not options.json:
             write(header)
         if options.input is not None:
@@ -80,11 +87,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(predictions: Sequence[Prediction], as_json: bool) -> None:
+def _show(predictions: Sequence[Prediction], as_json: bool, *, exact: bool) -> None:
     if as_json:
         utf8 = sys.stdout is not None and sys.stdout.encoding.lower().replace("-", "") == "utf8"
-        described = [prediction.to_dict() for prediction in predictions]
-        print(to_json(described, indent=2, ascii_only=not utf8))
+        found = [described(prediction, exact=exact) for prediction in predictions]
+        print(to_json(found, indent=2, ascii_only=not utf8))
     else:
         print("\n".join(_table(predictions)))
 

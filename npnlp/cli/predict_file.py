@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from npnlp.checks import require_whole
-from npnlp.classifier.classifier import NOT_FINITE, Classifier, not_finite
+from npnlp.classifier.classifier import NOT_FINITE, Classifier, Prediction, not_finite
 from npnlp.cli.unknown import Unknown, note_blank
 from npnlp.errors import InputError, short
 from npnlp.files import replacing
@@ -101,9 +101,11 @@ def csv_header(classifier: Classifier, top_k: int) -> str:
     return ",".join(["surname", *(f"nationality{end},probability{end}" for end in ends)]) + "\n"
 
 
-def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> tuple[list[str], list[str]]:
+def csv_lines(
+    classifier: Classifier, names: list[str], top_k: int, *, exact: bool = False
+) -> tuple[list[str], list[str]]:
     """A row a name: the name, then nationalities and probabilities, the most probable first."""
-    classes, best = classifier.best(names, top_k)
+    classes, best = classifier.best(names, top_k, exact=exact)
     labels = _fields(classifier.vectorizer.nationality_vocab.tokens)
     rows, left = _fields(names), classes.shape[1]
     for of_place, probabilities in zip(classes.T.tolist(), best.T.tolist(), strict=True):
@@ -119,11 +121,24 @@ def csv_lines(classifier: Classifier, names: list[str], top_k: int) -> tuple[lis
     return rows, [names[place] for place in bad]
 
 
-def json_lines(classifier: Classifier, names: list[str], top_k: int) -> tuple[list[str], list[str]]:
+def json_lines(
+    classifier: Classifier, names: list[str], top_k: int, *, exact: bool = False
+) -> tuple[list[str], list[str]]:
     """An object a name, as ``--json`` lists them; ASCII, so that every terminal can show it."""
-    found = classifier.predict(names, top_k, blank=True)
-    made = [json.dumps(prediction.to_dict(), allow_nan=False) + "\n" for prediction in found]
+    found = classifier.predict(names, top_k, exact=exact, blank=True)
+    made = [
+        json.dumps(described(prediction, exact=exact), allow_nan=False) + "\n"
+        for prediction in found
+    ]
     return made, [prediction.surname for prediction in found if not prediction.top]
+
+
+def described(prediction: Prediction, *, exact: bool) -> dict[str, Any]:
+    """For JSON. But with ``exact``, digits that depend on the names beside it are left out."""
+    if not exact:
+        top = [(name, float(f"{probability:.6g}")) for name, probability in prediction.top]
+        prediction = Prediction(prediction.surname, tuple(top))
+    return prediction.to_dict()
 
 
 def _fields(texts: list[str]) -> list[str]:

@@ -79,8 +79,9 @@ class SoftmaxCrossEntropy(Layer):
     changes nothing. Without ``class_weights (C,)`` it is the plain mean.
 
     A row whose target is ``ignore_index`` has weight 0: it adds nothing to the loss and has no
-    gradient; with None no row is ignored. If all rows are ignored there is no mean: the loss is NaN, the gradient 0, as in
-    PyTorch. Raises :class:`InputError` for any other target that is not in ``[0, C)``.
+    gradient; with None no row is ignored. If all rows are ignored there is no mean: the loss is
+    NaN, the gradient 0, as in PyTorch. Raises :class:`InputError` for any other target that is not
+    in ``[0, C)``.
     """
 
     def __init__(
