@@ -39,6 +39,7 @@ from npnlp.training.recipes import RECIPES
 NGRAMS = ("ngrams", "ngrams-balanced")
 PYTORCH = {f"pytorch-{name}": name for name in ("elman", "gru", "lstm")}
 PACKAGES = {"sklearn": "scikit-learn", "torch": "PyTorch"}
+PIP = {"sklearn": "scikit-learn", "torch": "torch"}
 OWN = {entrant.name: entrant for entrant in default_entrants()}
 ENSEMBLES = {f"{name}-ensemble": name for name in RECIPES}
 KNOWN = [*OWN, *ENSEMBLES, *NGRAMS, *PYTORCH]
@@ -56,7 +57,7 @@ def available(names: list[str]) -> list[str]:
         left = [name for name in names if needs(name) == package]
         if left and importlib.util.find_spec(package) is None:
             print(f"{title} is not installed, so {', '.join(left)} are left out; to have them: "
-                  "pip install '.[peers]'")  # fmt: skip
+                  f"pip install {PIP[package]}")  # fmt: skip
             names = [name for name in names if name not in left]
     return names
 
