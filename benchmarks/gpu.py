@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from npnlp.cli.failure import FAILED
 from npnlp.cli.script import guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
+from npnlp.optional import needs
 from npnlp.runs.report import environment
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,14 +121,17 @@ def main() -> int:
         print("gpu.py: a gpu test failed; nothing was measured", file=sys.stderr)
         return FAILED
     described: dict[str, Any] = dict(environment(kernels))
-    with_torch = importlib.util.find_spec("torch") is not None
-    if with_torch:
-        import torch
+    with_torch = False
+    try:
+        with needs("PyTorch's ways are left out", "torch"):
+            import torch
 
-        with_torch = torch.cuda.is_available()
+            with_torch = torch.cuda.is_available()
         described |= {"torch": torch.__version__, "cudnn": str(torch.backends.cudnn.version())}
-    if not with_torch:
-        print("PyTorch's ways are left out: there is no torch for CUDA here")
+        if not with_torch:
+            print("PyTorch's ways are left out: this torch has no CUDA device")
+    except InputError as error:
+        print(error)
     clock = event_clock(kernels)
     rates = measured_rates(kernels.xp, clock)
     described |= {f"measured_{name}": value for name, value in asdict(rates).items()}

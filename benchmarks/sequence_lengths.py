@@ -59,10 +59,10 @@ def ways(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
         if options.truncate is not None:
             yield cell, "truncate"
     if "elman" in options.cells and not options.recompute:
-        if torch_on_one_thread():
-            yield "elman", TORCH
+        if without := torch_on_one_thread():
+            print(f"{TORCH} is left out: {without}")
         else:
-            print(f"{TORCH} is left out: torch is not installed; pip install torch")
+            yield "elman", TORCH
 
 
 def work(options: argparse.Namespace, backend: Backend, key: Key, dtype: str = "float32") -> Work:

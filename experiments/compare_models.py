@@ -8,7 +8,7 @@ trained model reads test once. With the extra ``peers``, a character n-gram logi
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import math
 import sys
 from collections.abc import Iterator
@@ -32,31 +32,37 @@ from npnlp.lab.comparison import (
     summary_rows,
     train,
 )
+from npnlp.optional import needs
 from npnlp.plots import BLACK, BLUE, VERMILION, picture
 from npnlp.text import SurnameDataset
 from npnlp.training.recipes import RECIPES
 
 NGRAMS = ("ngrams", "ngrams-balanced")
 PYTORCH = {f"pytorch-{name}": name for name in ("elman", "gru", "lstm")}
-PACKAGES = {"sklearn": "scikit-learn", "torch": "PyTorch"}
+#: What pip calls them.
+PACKAGES = {"sklearn": "scikit-learn", "torch": "torch"}
 OWN = {entrant.name: entrant for entrant in default_entrants()}
 ENSEMBLES = {f"{name}-ensemble": name for name in RECIPES}
 KNOWN = [*OWN, *ENSEMBLES, *NGRAMS, *PYTORCH]
 QUICK_ROWS = 20
 
 
-def needs(name: str) -> str | None:
+def needed(name: str) -> str | None:
     """The package that an entrant needs, if it is one of another library."""
     return "sklearn" if name in NGRAMS else "torch" if name in PYTORCH else None
 
 
 def available(names: list[str]) -> list[str]:
     """Those whose package is installed; says which are left out."""
-    for package, title in PACKAGES.items():
-        left = [name for name in names if needs(name) == package]
-        if left and importlib.util.find_spec(package) is None:
-            print(f"{title} is not installed, so {', '.join(left)} are left out; to have them: "
-                  "pip install '.[peers]'")  # fmt: skip
+    for package, fix in PACKAGES.items():
+        left = [name for name in names if needed(name) == package]
+        if not left:
+            continue
+        try:
+            with needs(f"{', '.join(left)} are left out", package, fix=fix):
+                importlib.import_module(package)
+        except InputError as error:
+            print(error)
             names = [name for name in names if name not in left]
     return names
 

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from npnlp.backend import Backend, Random, get_backend
+from npnlp.cli.script import imports_of
 from npnlp.errors import DeviceError
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameDataset
 from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
 
-try:
+with imports_of("torch"):
     import torch
     from threadpoolctl import threadpool_limits
     from torch import nn
     from torch.nn import functional
     from torch.nn.utils.rnn import pack_padded_sequence
-except ModuleNotFoundError as error:
-    print(f"{Path(sys.argv[0]).name}: {error.name} is not installed; pip install {error.name}",
-          file=sys.stderr)  # fmt: skip
-    sys.exit(2)
 
 EMBEDDING, BATCH = 100, 64
 COMPILED = "npnlp --backend numba"

@@ -16,22 +16,25 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend, Random
 from npnlp.backend.operations import LookedUp
+from npnlp.errors import InputError
 from npnlp.layers import CELLS, Packing
 from npnlp.layers.recurrent.recurrent import Recurrent
 from npnlp.layers.recurrent.segments import Segmented
+from npnlp.optional import needs
 
+WITHOUT_TORCH = ""
 try:
-    import torch
-except ModuleNotFoundError:
-    torch = None
+    with needs("PyTorch", "torch"):
+        import torch
+except InputError as error:
+    WITHOUT_TORCH = str(error)
 
 
-def torch_on_one_thread() -> bool:
-    """Whether PyTorch is here; it then keeps to one thread."""
-    if torch is None:
-        return False
-    torch.set_num_threads(1)
-    return True
+def torch_on_one_thread() -> str:
+    """Let PyTorch keep to one thread; why it cannot be had, or nothing."""
+    if not WITHOUT_TORCH:
+        torch.set_num_threads(1)
+    return WITHOUT_TORCH
 
 
 @dataclass(frozen=True)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.classifier.classifier import Classifier
+from npnlp.cli.script import imports_of
 from npnlp.text.encoding import clean_names, encode_names
 
-try:
+with imports_of("torch"):
     import torch
     from torch.nn import functional
     from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
     from npnlp.exchange.torch_model import torch_model
-except ModuleNotFoundError as error:
-    print(f"{Path(sys.argv[0]).name}: {error.name} is not installed; pip install {error.name}",
-          file=sys.stderr)  # fmt: skip
-    sys.exit(2)
 
 __all__ = ["TorchReader", "torch"]
 

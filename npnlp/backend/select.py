@@ -5,6 +5,7 @@ from __future__ import annotations
 from npnlp.backend.base import Backend
 from npnlp.backend.numpy_backend import NumpyBackend, ReferenceBackend
 from npnlp.errors import DeviceError, require_known
+from npnlp.optional import needs
 
 BACKEND_NAMES = ("numpy", "cupy", "numba", "auto", "reference")
 
@@ -43,12 +44,7 @@ def as_backend(given: Backend | str | None) -> Backend:
 
 
 def _numba() -> Backend:
-    try:
+    fix = "numba scipy, or use --backend numpy"
+    with needs("backend numba", "numba", "scipy", fix=fix, kind=DeviceError):
         from npnlp.backend.compiled.backend import CompiledBackend  # a second, as above
-    except Exception as error:  # an incomplete installation may raise anything
-        name = getattr(error, "name", None)
-        missing = isinstance(error, ModuleNotFoundError) and name in ("numba", "scipy")
-        why = f"{name} is not installed" if missing else " ".join(f"cannot load: {error}".split())
-        remedy = "pip install numba scipy, or use --backend numpy"
-        raise DeviceError(f"backend numba: {why}; {remedy}") from error
     return CompiledBackend()

@@ -8,7 +8,8 @@ from pathlib import Path
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.options import add_save_dir
 from npnlp.errors import InputError
-from npnlp.exchange import LAYOUTS, needs, write_state_dict
+from npnlp.exchange import LAYOUTS, write_state_dict
+from npnlp.optional import needs
 
 #: The file of each format, in the folder of the run.
 FILES = {"pytorch": "state_dict.safetensors", "onnx": "model.onnx"}
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     if options.format == "onnx":
         if options.layout != "pytorch":
             raise InputError("layout is of a state dict; leave it out for ONNX")
-        with needs("an export to ONNX"):
+        with needs("an export to ONNX", "onnx"):
             from npnlp.exchange.onnx_model import write_onnx
         write_onnx(classifier, output)
         hint = "inputs tokens (batch, time) and lengths (batch), output logits (batch, classes)"

@@ -8,7 +8,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,6 +22,8 @@ from npnlp.cli.failure import (
     one_line,
 )
 from npnlp.cli.options import Formatter
+from npnlp.errors import InputError
+from npnlp.optional import needs
 from npnlp.text import own_table_path
 
 #: What a process is that has nothing to do but the command.
@@ -57,6 +59,18 @@ def script_parser(description: str | None, out: str) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--quick", action="store_true", help="the same on a small case")
     return parser
+
+
+@contextlib.contextmanager
+def imports_of(*packages: str) -> Iterator[None]:
+    """Around a script's imports of optional packages: without them it ends, with one line."""
+    name = Path(sys.argv[0]).name
+    try:
+        with needs(name, *packages):
+            yield
+    except InputError as error:
+        print(error, file=sys.stderr)
+        sys.exit(BAD_INPUT)
 
 
 def leave_output() -> None:

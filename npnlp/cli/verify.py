@@ -10,8 +10,9 @@ from npnlp.classifier.classifier import Classifier
 from npnlp.cli.import_ import add_choices, choices_of
 from npnlp.cli.options import add_surname_csv
 from npnlp.errors import InputError
-from npnlp.exchange import needs, read_state_dict
+from npnlp.exchange import read_state_dict
 from npnlp.exchange.differences import BOUNDS, Difference, Names, from_onnx, from_torch
+from npnlp.optional import needs
 from npnlp.text import own_table_path, read_table
 
 HELP = "compare a model with PyTorch or onnxruntime"
@@ -49,13 +50,13 @@ def run(options: argparse.Namespace) -> int:
             raise InputError(f"{path}: no such file")
         folder = path.parent if options.save_dir is None else options.save_dir
         classifier = Classifier.load(folder / options.model_state_file)
-        with needs("a comparison with ONNX"):
+        with needs("a comparison with ONNX", "onnxruntime"):
             from npnlp.exchange.onnx_run import VERSION as PEER
         names = _names(csv, classifier, options.names)
         found = from_onnx(classifier, path, names)
     else:
         classifier = read_state_dict(path, options.vectorizer_file, choices_of(options))
-        with needs("a comparison with PyTorch"):
+        with needs("a comparison with PyTorch", "torch"):
             from npnlp.exchange.torch_model import VERSION as PEER
         names = _names(csv, classifier, options.names)
         found = from_torch(classifier.model, names)

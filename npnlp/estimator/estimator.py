@@ -209,7 +209,7 @@ class SurnameClassifierEstimator:
         """scikit-learn's drawing, for notebooks, where it is installed."""
         try:
             from sklearn.utils import estimator_html_repr
-        except ImportError:
+        except Exception:  # an incomplete installation may raise anything
             return f"<pre>{html.escape(repr(self))}</pre>"
         return str(estimator_html_repr(self))
 
@@ -238,6 +238,6 @@ def _not_fitted(name: str) -> Exception:
     message = f"this {name} is not fitted yet; call fit first"
     try:
         from sklearn.exceptions import NotFittedError as Theirs
-    except ImportError:
+    except Exception:  # as above
         return NotFittedError(message)
     return Theirs(message)  # type: ignore[no-any-return]

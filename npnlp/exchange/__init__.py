@@ -1,12 +1,11 @@
 """Exchange with PyTorch and ONNX, and comparisons of the results.
 
 PyTorch, onnx and onnxruntime are imported in one file each (``torch_model.py``, ``onnx_graph.py``,
-``onnx_run.py``); :func:`npnlp.exchange.peers.needs` turns a missing package into an error with the
-remedy. State dicts are read and written without PyTorch.
+``onnx_run.py``); :func:`npnlp.optional.needs` turns a missing or broken package into an error with
+the remedy. State dicts are read and written without PyTorch.
 """
 
 from npnlp.exchange.layouts import LAYOUTS
-from npnlp.exchange.peers import needs
 from npnlp.exchange.state_dict import Choices, read_state_dict, write_state_dict
 
-__all__ = ["LAYOUTS", "Choices", "needs", "read_state_dict", "write_state_dict"]
+__all__ = ["LAYOUTS", "Choices", "read_state_dict", "write_state_dict"]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from npnlp.checks import require_whole
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
-from npnlp.exchange.peers import needs
 from npnlp.layers import SoftmaxCrossEntropy, pack_padded_sequence
 from npnlp.models import SurnameClassifier
+from npnlp.optional import needs
 from npnlp.summary import summarized
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def own_pass(model: SurnameClassifier, names: Names) -> Passed:
 
 def from_torch(model: SurnameClassifier, names: Names) -> list[Difference]:
     """Differences of logits, loss and all gradients from PyTorch's, in float32 and in float64."""
-    with needs("a comparison with PyTorch"):
+    with needs("a comparison with PyTorch", "torch"):
         from npnlp.exchange.torch_model import torch_pass
     found = []
     for dtype in BOUNDS:
@@ -119,7 +119,7 @@ def from_torch(model: SurnameClassifier, names: Names) -> list[Difference]:
 
 def from_onnx(classifier: Classifier, path: Path | bytes, names: Names) -> list[Difference]:
     """The difference of logits from those that onnxruntime computes from an ONNX file."""
-    with needs("a comparison with ONNX"):
+    with needs("a comparison with ONNX", "onnxruntime"):
         from npnlp.exchange.onnx_run import onnx_logits
     theirs = onnx_logits(path, names.tokens, names.lengths)
     return [difference("logits", own_pass(classifier.model, names)[0], theirs)]

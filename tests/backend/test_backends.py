@@ -88,7 +88,7 @@ def test_auto_says_what_it_chose_and_why() -> None:
 
 @pytest.mark.skipif(HAS_CUPY, reason="CuPy is installed here")
 def test_auto_without_cupy_takes_numpy_because_cupy_is_not_installed() -> None:
-    assert get_backend("auto").reason == "auto chose numpy: CuPy is not installed"
+    assert get_backend("auto").reason == "auto chose numpy: cupy is not installed"
 
 
 CANNOT_IMPORT = """raise ImportError("libcudart.so: cannot open shared object file")"""
@@ -125,8 +125,11 @@ def run_with_cupy(source: str, folder: Path, *arguments: str) -> subprocess.Comp
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        (CANNOT_IMPORT, "cannot be imported (libcudart.so: cannot open shared object file)"),
-        (NO_LIBRARY, "cannot be imported (No module named 'cupy_parts_that_are_not_there')"),
+        (
+            CANNOT_IMPORT,
+            "imported (ImportError: libcudart.so: cannot open shared object file)",
+        ),
+        (NO_LIBRARY, "(ModuleNotFoundError: No module named 'cupy_parts_that_are_not_there')"),
         (NO_DEVICE, "no CUDA device is usable (cudaErrorNoDevice: no CUDA-capable device"),
         (WRONG_SUM, "the CUDA device gave a wrong sum"),
     ],

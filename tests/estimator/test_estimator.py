@@ -76,8 +76,21 @@ def test_the_column_of_a_table_is_remembered() -> None:
     assert not hasattr(found.fit(NAMES, LABELS), "feature_names_in_")
 
 
-def test_a_drawing_needs_no_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.utils", None)
+class Broken:
+    """In the place of a package that raises what it likes."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"built for another NumPy: {name}")
+
+
+@pytest.mark.parametrize("without", [None, Broken()], ids=["missing", "broken"])
+def test_neither_a_drawing_nor_an_error_needs_scikit_learn(
+    monkeypatch: pytest.MonkeyPatch, without: Any
+) -> None:
+    for module in ("sklearn", "sklearn.utils", "sklearn.exceptions"):
+        monkeypatch.setitem(sys.modules, module, without)
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        tiny().predict(NAMES)
     assert tiny(cell="<b>")._repr_html_().startswith("<pre>SurnameClassifierEstimator(")
     assert "&lt;b&gt;" in tiny(cell="<b>")._repr_html_()
 

@@ -14,7 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError
-from npnlp.exchange import Choices, needs, read_state_dict, write_state_dict
+from npnlp.exchange import Choices, read_state_dict, write_state_dict
 from npnlp.exchange.differences import Names
 from npnlp.exchange.layouts import from_layout, to_layout
 from tests.support.exchange import (
@@ -203,10 +203,3 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy(
     assert run_main(*(word.replace("DIR", str(tmp_path)) for word in command)) == 2
     refusal(capsys.readouterr().err, f"npnlp {command[0]}:", package, f"pip install {package}")
     assert tree(tmp_path) == before
-
-
-def test_another_failing_import_is_not_hidden() -> None:
-    with pytest.raises(ImportError, match="somewhere"), needs("this"):
-        raise ImportError("somewhere else", name="elsewhere")
-    with pytest.raises(InputError, match="does not load: broken"), needs("this"):
-        raise ImportError("broken", name="torch._C")

@@ -46,7 +46,7 @@ ROOMS: list[set[str]] = [
     {"text"},
     {"backend"},
     {"files"},
-    {"checks"},
+    {"checks", "optional"},
     {"errors", "summary", "version"},
 ]
 GRAPH = graph_of(SOURCES)

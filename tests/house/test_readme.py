@@ -74,9 +74,3 @@ def test_named_files_are_looked_for() -> None:
     assert len(named_paths((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))) > 20
     assert named_paths("see `npnlp/gone.py` and `tests/`") == ["npnlp/gone.py", "tests/"]
     assert not any(ROOT.glob("npnlp/gone.py"))
-
-
-@each_page
-def test_nobody_is_told_to_install_the_package_of_that_name(page: Path) -> None:
-    """On the public index ``npnlp`` is another project."""
-    assert not re.search(r"pip install [^\n]*\bnpnlp\b(?!/)", page.read_text(encoding="utf-8"))

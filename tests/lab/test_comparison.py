@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
 import sys
 from collections.abc import Callable
@@ -246,7 +245,8 @@ def test_peers_that_are_not_installed_are_left_out_and_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     compare = script("compare_models")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for package in ("sklearn", "torch"):
+        monkeypatch.setitem(sys.modules, package, None)
     assert compare.available(compare.KNOWN) == [*compare.OWN, *compare.ENSEMBLES]
     first, second = capsys.readouterr().out.splitlines()
     assert "scikit-learn" in first

@@ -6,8 +6,10 @@ that the kernels do not support.
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
+from contextlib import redirect_stderr
 from typing import Any
 
 import numpy as np
@@ -247,8 +249,8 @@ def _grid(threads: int) -> tuple[tuple[int], tuple[int]]:
 
 def _import_cupy() -> Any:
     try:
-        with warnings.catch_warnings():
-            # The device check below reports the problems that CuPy warns of, with a remedy.
+        # The device check below reports the problems that CuPy warns of, with a remedy.
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             import cupy
         cupy.__version__  # noqa: B018  the remains of a removed CuPy can be imported too

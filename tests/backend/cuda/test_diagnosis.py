@@ -56,7 +56,7 @@ def facts(**changed: Any) -> Facts:
 CASES: dict[str, tuple[BaseException, Facts, str, str]] = {
     "not installed": (
         ModuleNotFoundError("No module named 'cupy'", name="cupy"), Facts(),
-        "CuPy is not installed", "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]')",
+        "cupy is not installed", "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]')",
     ),
     "empty folder": (
         AttributeError("module 'cupy' has no attribute '__version__'"), Facts(),
