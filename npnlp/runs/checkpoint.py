@@ -51,7 +51,7 @@ def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
     content = "\n".join("\t".join(row) for row in frame.itertuples(index=False))
     return {
         "data": hashlib.sha256(content.encode()).hexdigest(),
-        "vectorizer": dataset.get_vectorizer().to_serializable(),
+        "vectorizer": dataset.get_vectorizer().vocabularies(),
         **trainer.model.config.to_dict(),
         **{k: v for k, v in (asdict(config) | {"warm_up": config.rise}).items() if k not in free},
         **(ONE_CYCLE if config.schedule == "onecycle" else {}),
