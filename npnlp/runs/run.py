@@ -64,12 +64,16 @@ class Run:
         vectorizer_file: str = "vectorizer.json",
         ranks: Alone = ALONE,
     ) -> Run:
-        """A run that has not begun; ``shape`` are fields of :class:`ClassifierConfig`."""
+        """A run that has not begun; ``shape`` are fields of :class:`ClassifierConfig`.
+
+        A batch is no larger than the data.
+        """
         _check_names(model_file, vectorizer_file)
         dataset.set_letter_case(AS_WRITTEN)  # that of training
         model = make_classifier(dataset, shape, backend, config.seed)
         weights = dataset.class_weights(config.class_weights)
         splits = dataset.arrays("train"), dataset.arrays("val")
+        config = replace(config, batch_size=min(config.batch_size, len(splits[0])))
         trainer = Trainer(model, *splits, config, weights, ranks, examine)
         return cls(
             dataset,
