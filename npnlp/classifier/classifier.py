@@ -22,9 +22,10 @@ from npnlp.inference import can_predict, largest, make_predictor, predict_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.summary import one_line
-from npnlp.text import SplitArrays, SurnameVectorizer, clean_name
-from npnlp.text.encoding import clean_names, encode_names, encode_plain_names
+from npnlp.text import SplitArrays, SurnameVectorizer
+from npnlp.text.encoding import encode_names, encode_plain_names
 from npnlp.text.given import as_texts
+from npnlp.text.letter_case import LETTER_CASES
 
 KIND = "npnlp classifier"
 #: From this many names on it pays to prepare the model for many.
@@ -119,8 +120,8 @@ class Classifier:
 
     def unknown_characters(self, surname: str) -> str:
         """The characters of a name that training has never seen; all of them look alike to it."""
-        (surname,) = as_texts("surname", [surname])
-        return "".join(c for c in clean_name(surname) if c not in self.vectorizer.char_vocab)
+        (read,) = self.vectorizer.as_read(as_texts("surname", [surname]))
+        return "".join(c for c in read if c not in self.vectorizer.char_vocab)
 
     @in_one_blas_thread
     @QUIET
@@ -200,18 +201,18 @@ class Classifier:
         """All tokens, one name after another, and the length of each."""
         vocab = self.vectorizer.char_vocab
         if len(surnames) >= MANY:
-            encoded = encode_plain_names(surnames, vocab)
+            encoded = encode_plain_names(LETTER_CASES[self.vectorizer.letter_case](surnames), vocab)
             if encoded is not None:
                 return encoded
-        cleaned = clean_names(surnames)
-        if not all(cleaned):
-            place = cleaned.index("") + 1
+        read = self.vectorizer.as_read(surnames)
+        if not all(read):
+            place = read.index("") + 1
             raise InputError(f"name {place} is empty; give at least one character")
-        if len(cleaned) == 1:
-            inside = map(vocab.lookup_token, cleaned[0])
+        if len(read) == 1:
+            inside = map(vocab.lookup_token, read[0])
             tokens = np.array([vocab.begin_seq_index, *inside, vocab.end_seq_index])
             return tokens, np.array([len(tokens)])
-        return encode_names(cleaned, vocab)
+        return encode_names(read, vocab)
 
     @in_one_blas_thread
     def packed_probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from npnlp.cli.options import add_save_dir
 from npnlp.errors import InputError
 from npnlp.exchange import LAYOUTS, write_state_dict
 from npnlp.optional import needs
+from npnlp.text.letter_case import AS_WRITTEN
 
 #: The file of each format, in the folder of the run.
 FILES = {"pytorch": "state_dict.safetensors", "onnx": "model.onnx"}
@@ -53,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         write_state_dict(classifier, output, options.layout)
         hint = "in PyTorch: model.load_state_dict(safetensors.torch.load_file(FILE))"
+    if classifier.vectorizer.letter_case != AS_WRITTEN:
+        hint += f"; names are put into {classifier.vectorizer.letter_case} case before"
     print(f"{output}: {output.stat().st_size:,} bytes; {hint}")
     return 0
 

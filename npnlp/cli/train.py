@@ -214,8 +214,8 @@ def _start(training: Run, options: argparse.Namespace, say: Callable[[str], None
                 f"{training.model_file}: that model is {saved.model.config}, this one "
                 f"{trainer.model.config}; give the same options and the same table"
             )
-        ours = training.dataset.get_vectorizer().to_serializable()
-        if saved.vectorizer.to_serializable() != ours:
+        ours = training.dataset.get_vectorizer().vocabularies()
+        if saved.vectorizer.vocabularies() != ours:
             raise InputError(
                 f"{training.vectorizer_file}: not the vocabularies that {training.model_file} was "
                 "trained with; restore them, or train without --reload-from-files"

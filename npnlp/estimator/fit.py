@@ -13,6 +13,7 @@ from npnlp.backend import Random, get_backend
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.checks import require_fraction
 from npnlp.classifier.building import make_classifier, model_settings
+from npnlp.classifier.reading import choose_reading
 from npnlp.diagnosis.finding import examine
 from npnlp.errors import InputError, require_known
 from npnlp.estimator.given import plain, seed_of
@@ -24,6 +25,7 @@ from npnlp.text import (
     SurnameVectorizer,
     Vocabulary,
 )
+from npnlp.text.letter_case import Seen
 from npnlp.training.applicable import require_applicable
 from npnlp.training.config import TrainingConfig
 from npnlp.training.recipes import RECIPES
@@ -67,6 +69,7 @@ def fit_model(
                 f"watched {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}"
             )
     trainer.finish()
+    choose_reading(dataset, model, "val" if held.any() else "train")
     return Fitted(model, dataset.get_vectorizer(), list(trainer.progress.history))
 
 
@@ -149,4 +152,6 @@ def _dataset(
         if not out:
             characters.add_many(name)
     classes = Vocabulary({label: place for place, label in enumerate(labels)})
-    return SurnameDataset(frame, SurnameVectorizer(characters, classes))
+    vectorizer = SurnameVectorizer(characters, classes)
+    vectorizer.seen = Seen.of(name for name, out in zip(names, held, strict=True) if not out)
+    return SurnameDataset(frame, vectorizer)

@@ -31,6 +31,14 @@ from npnlp.text import own_table_path, read_table
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What happens to the letters of a name, by the letter case that val chose.
+READ_IN = {
+    "as written": "names are read as they are written: another letter case is another name",
+    "title": "names in capitals or in lower case are read in title case, others as written",
+    "lower": "names are read in lower case",
+    "upper": "names are read in capitals",
+}
+
 
 def write_card(
     path: str | Path,
@@ -47,13 +55,14 @@ def model_card(
 ) -> str:
     """The card of a finished run as Markdown; ``evaluations`` are those of ``run.evaluate()``."""
     config = run.trainer.model.config
+    letter_case = run.dataset.get_vectorizer().letter_case
     on_test = outcomes(run.trainer.model, run.dataset.arrays("test"))
     sections = {
         "classes": f"{config.num_classes}",
         "model_name": escaped(run.model_file.name),
         "model_file": json.dumps(run.model_file.name, ensure_ascii=False),
         "not_for": NOT_FOR,
-        "model": _pairs(_model(config, str(run.trainer.model.dtype))),
+        "model": _pairs(_model(config, str(run.trainer.model.dtype), letter_case)),
         "data": _pairs(_data(run)),
         "balance": _balance(run),
         "licence": LICENCES[is_own_table(run.dataset.surname_df)],
@@ -78,7 +87,7 @@ def _pairs(rows: Iterable[tuple[str, Any]]) -> str:
     return markdown_table(["property", "value"], [[k, escaped(str(value))] for k, value in rows])
 
 
-def _model(config: ClassifierConfig, dtype: str) -> list[tuple[str, str]]:
+def _model(config: ClassifierConfig, dtype: str, letter_case: str) -> list[tuple[str, str]]:
     options = [f"{name} {value}" for name, value in config.cell_options.items()]
     if config.cell == "transformer":
         options.append(f"{config.num_heads} heads")
@@ -103,6 +112,7 @@ def _model(config: ClassifierConfig, dtype: str) -> list[tuple[str, str]]:
         ("architecture", " → ".join(layers)),
         ("parameters", f"{config.parameter_count:,} numbers, {dtype}"),
         ("input", "a surname, letter by letter, in Unicode's composed form (NFC)"),
+        ("letter case", READ_IN[letter_case]),
         ("output", f"a probability for each of {config.num_classes} nationalities"),
     ]
 

@@ -51,7 +51,7 @@ def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
     content = "\n".join("\t".join(row) for row in frame.itertuples(index=False))
     return {
         "data": hashlib.sha256(content.encode()).hexdigest(),
-        "vectorizer": dataset.get_vectorizer().to_serializable(),
+        "vectorizer": dataset.get_vectorizer().vocabularies(),
         **trainer.model.config.to_dict(),
         **{k: v for k, v in (asdict(config) | {"warm_up": config.rise}).items() if k not in free},
         **(ONE_CYCLE if config.schedule == "onecycle" else {}),
@@ -79,6 +79,9 @@ def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]
         raise InputError(f"{path}: damaged checkpoint: settings are {short(saved)}")
     if saved.get("schedule") == "onecycle" and not ONE_CYCLE.keys() <= saved.keys():
         saved = saved | {"schedule": "cosine"}
+    size, now = saved.get("batch_size"), settings["batch_size"]
+    if type(size) is int and size > now >= len(trainer.train):
+        saved = saved | {"batch_size": now}  # from before a batch was no larger than the data
     for name, value in settings.items():
         before = saved.get(name, DEFAULTS.get(name))
         if (list(before) if isinstance(before, tuple) else before) != value:

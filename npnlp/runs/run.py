@@ -11,6 +11,7 @@ from npnlp.backend import Backend
 from npnlp.classifier.building import make_classifier
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.evaluation import Evaluation, evaluate
+from npnlp.classifier.reading import choose_reading
 from npnlp.diagnosis.finding import examine, named
 from npnlp.diagnosis.replay import write_replay
 from npnlp.errors import DivergenceError, InputError
@@ -20,6 +21,7 @@ from npnlp.runs.bars import progress_bars
 from npnlp.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
 from npnlp.text import SPLITS, SurnameDataset
 from npnlp.text.audit import audit
+from npnlp.text.letter_case import AS_WRITTEN
 from npnlp.training.config import TrainingConfig
 from npnlp.training.interrupt import Interrupted, interruptible
 from npnlp.training.ranks import ALONE, Alone
@@ -62,11 +64,16 @@ class Run:
         vectorizer_file: str = "vectorizer.json",
         ranks: Alone = ALONE,
     ) -> Run:
-        """A run that has not begun; ``shape`` are fields of :class:`ClassifierConfig`."""
+        """A run that has not begun; ``shape`` are fields of :class:`ClassifierConfig`.
+
+        A batch is no larger than the data.
+        """
         _check_names(model_file, vectorizer_file)
+        dataset.set_letter_case(AS_WRITTEN)  # that of training
         model = make_classifier(dataset, shape, backend, config.seed)
         weights = dataset.class_weights(config.class_weights)
         splits = dataset.arrays("train"), dataset.arrays("val")
+        config = replace(config, batch_size=min(config.batch_size, len(splits[0])))
         trainer = Trainer(model, *splits, config, weights, ranks, examine)
         return cls(
             dataset,
@@ -131,8 +138,10 @@ class Run:
             except DivergenceError as error:
                 raise self._keep_step(error) from error
             trainer.finish()
+            choose_reading(self.dataset, trainer.model, "val")
             self.lock.require()
             self.classifier.save(self.model_file)
+            self.dataset.save_vectorizer(self.vectorizer_file)
 
     def _train(self, bars: bool, save: Callable[[bool], None]) -> None:
         trainer = self.trainer

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: A class with fewer different names is too small to be learned, or measured.
+FEW = 5
+
+
 def audit(frame: pd.DataFrame) -> dict[str, Any]:
     """The counts, from a frame with a ``split`` column; names are compared letter by letter.
 
@@ -28,6 +32,11 @@ def audit(frame: pd.DataFrame) -> dict[str, Any]:
             split: int((frame["split"] == split).sum()) for split in ("train", "val", "test")
         },
         "classes": int(frame["nationality"].nunique()),
+        "classes_with_few_names": {
+            label: count
+            for label, count in frame.groupby("nationality")["surname"].nunique().items()
+            if count < FEW
+        },
         "duplicate_rows": int(frame.duplicated(["nationality", "surname"]).sum()),
         "test_names_in_train": int(test["surname"].isin(set(train["surname"])).sum()),
         "test_names_in_train_same_nationality": sum(pair in train_pairs for pair in test_pairs),
@@ -45,9 +54,16 @@ def audit_lines(found: dict[str, Any]) -> list[str]:
     splits = ", ".join(f"{count:,} {split}" for split, count in found["rows_by_split"].items())
     unknown = found["characters_unknown_to_train"]
     named = f" ({' '.join(unknown)})" if 0 < len(unknown) <= 20 else ""
+    few = found["classes_with_few_names"]
+    shown = ", ".join([*map(str, list(few)[:10]), *["..."] * (len(few) > 10)])
     return [
         f"rows                     {found['rows']:,} ({splits})",
         f"nationalities            {found['classes']}",
+        *(
+            [f"with fewer than {FEW} names  {len(few)}: {shown}; too few to learn or to measure"]
+            if few
+            else []
+        ),
         f"duplicate rows           {found['duplicate_rows']:,}",
         f"test names also in train {found['test_names_in_train']:,} "
         f"({found['test_names_in_train_same_nationality']:,} with the same nationality)",

@@ -1,19 +1,24 @@
 """Dividing a table into train, val and test: 70, 15 and 15 per cent.
 
 The split of a row depends on its content and on the seed, not on its place: sorting the file
-changes nothing.
+changes nothing. Where nationalities are too small for val and test to get any rows so, both get
+15 per cent of all rows, at least one, and train keeps one row of each nationality.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
 
 from npnlp.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Unit = TypeVar("Unit", int, str)
 
 FRACTIONS = {"train": 0.70, "val": 0.15, "test": 0.15}
 SPLIT_BY = ("column", "nationality", "name")
@@ -29,7 +34,8 @@ def with_split(
     nearly the same proportions for each nationality. None means the column where there is one, else
     ``"nationality"``.
 
-    Raises :class:`InputError` where a split ends up empty, or a nationality is absent from train.
+    Raises :class:`InputError` where a split ends up empty, or a nationality is absent from train,
+    naming the column where the table has one, else the rows that it lacks.
     """
     if by is None:
         by = "column" if "split" in frame else "nationality"
@@ -46,6 +52,8 @@ def with_split(
         result = frame.assign(split=_by_name(frame, seed))
     else:
         raise InputError(f"split-by {by!r} is not known; choose one of {', '.join(SPLIT_BY)}")
+    if by != "column":
+        _check_divided(result, source)
     _check(result, source)
     return result
 
@@ -62,6 +70,11 @@ def _by_nationality(frame: pd.DataFrame, seed: int) -> list[str]:
         held = round(FRACTIONS["val"] * len(ranked))
         for rank, (_, place) in enumerate(sorted(ranked)[: 2 * held]):
             splits[place] = "val" if rank < held else "test"
+    if "val" not in splits:
+        groups = [[place for _, place in sorted(ranked)] for ranked in rows.values()]
+        keys = {place: key for ranked in rows.values() for key, place in ranked}
+        for place, split in _held_of_few(groups, keys).items():
+            splits[place] = split
     return splits
 
 
@@ -83,11 +96,38 @@ def _by_name(frame: pd.DataFrame, seed: int) -> list[str]:
             split = max(lacking, key=lambda split: lacking[split])
             chosen[name] = split
             lacking[split] -= labels[name].total()
+    if not {"val", "test"} <= set(chosen.values()):
+        keys = {name: _hash(seed, name) for name in labels}
+        ordered = [sorted(group, key=keys.__getitem__) for group in groups.values()]
+        chosen = dict.fromkeys(labels, "train") | _held_of_few(ordered, keys)
     return [chosen[name] for name in names]
+
+
+def _held_of_few(groups: Sequence[Sequence[Unit]], keys: Mapping[Unit, str]) -> dict[Unit, str]:
+    """Which rows, or names, are val and which are test, where each group is too small by itself.
+
+    ``groups`` are those of a nationality each, in order of their ``keys``. Each has one held out
+    before another has two, and keeps one.
+    """
+    rounds = (group[turn] for turn in range(max(map(len, groups)) - 1)
+              for group in sorted(groups, key=lambda group: keys[group[0]])
+              if turn < len(group) - 1)  # fmt: skip
+    wanted = max(1, round(FRACTIONS["val"] * sum(map(len, groups))))
+    held = list(islice(rounds, 2 * wanted))
+    return {unit: ("val", "test")[place % 2] for place, unit in enumerate(held)}
 
 
 def _hash(seed: int, *parts: str) -> str:
     return hashlib.blake2b("\0".join((str(seed), *parts)).encode(), digest_size=16).hexdigest()
+
+
+def _check_divided(frame: pd.DataFrame, source: str) -> None:
+    if not set(FRACTIONS) <= set(frame["split"]):
+        raise InputError(
+            f"{source}: {len(frame)} rows of {frame['nationality'].nunique()} nationalities are "
+            "too few to divide into train, val and test; add rows, so that two nationalities have "
+            "two names or one has three, or a column split"
+        )
 
 
 def _check(frame: pd.DataFrame, source: str) -> None:

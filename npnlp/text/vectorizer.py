@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.errors import InputError
+from npnlp.errors import InputError, require_known
 from npnlp.files.plain_json import parse_json, require_version
 from npnlp.text.content import read_bytes
 from npnlp.text.encoding import clean_name, clean_names, encode_names
 from npnlp.text.given import as_texts
+from npnlp.text.letter_case import AS_WRITTEN, LETTER_CASES, Seen
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 
 if TYPE_CHECKING:
@@ -38,7 +39,14 @@ def require_text(frame: pd.DataFrame, columns: Iterable[str]) -> None:
 
 
 class SurnameVectorizer:
-    """The vocabularies of characters and of nationalities, and the encoding of names."""
+    """The vocabularies of characters and of nationalities, and the encoding of names.
+
+    ``letter_case``, one of :data:`npnlp.text.letter_case.LETTER_CASES`, is the one that names are
+    read in; ``seen`` says what the names of training look like, where that is known.
+    """
+
+    letter_case: str = AS_WRITTEN
+    seen: Seen | None = None
 
     def __init__(self, char_vocab: SequenceVocabulary, nationality_vocab: Vocabulary) -> None:
         self.char_vocab = char_vocab
@@ -49,16 +57,20 @@ class SurnameVectorizer:
         name = type(self).__name__
         return f"<{name} of {characters} characters and {nationalities} nationalities>"
 
+    def as_read(self, surnames: Iterable[str]) -> list[str]:
+        """Names as the model reads them: clean, and in its letter case."""
+        return LETTER_CASES[self.letter_case](clean_names(surnames))
+
     def vectorize(self, surname: str, vector_length: int = -1) -> tuple[NDArray[np.int64], int]:
         """The tokens of ``<BEGIN>``, each character and ``<END>``, and their number.
 
         The vector is padded with ``mask_index`` to ``vector_length``. An unknown character becomes
         ``unk_index``.
         """
-        vocab = self.char_vocab
+        vocab, (read,) = self.char_vocab, self.as_read([surname])
         indices = [
             vocab.begin_seq_index,
-            *map(vocab.lookup_token, clean_name(surname)),
+            *map(vocab.lookup_token, read),
             vocab.end_seq_index,
         ]
         vector = np.full(max(vector_length, len(indices)), vocab.mask_index, dtype=np.int64)
@@ -69,8 +81,8 @@ class SurnameVectorizer:
         self, surnames: Iterable[str]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The tokens of all names, one name after another, and the length of each."""
-        cleaned = clean_names(as_texts("surnames", surnames))
-        tokens, lengths = encode_names(cleaned, self.char_vocab)
+        read = self.as_read(as_texts("surnames", surnames))
+        tokens, lengths = encode_names(read, self.char_vocab)
         return tokens.astype(np.int64), lengths.astype(np.int64)
 
     @classmethod
@@ -81,17 +93,29 @@ class SurnameVectorizer:
         """
         require_text(surname_df, ("surname", "nationality"))
         char_vocab, nationality_vocab = SequenceVocabulary(), Vocabulary()
-        for surname in surname_df["surname"]:
-            char_vocab.add_many(clean_name(surname))
+        names = [clean_name(surname) for surname in surname_df["surname"]]
+        for name in names:
+            char_vocab.add_many(name)
         nationality_vocab.add_many(surname_df["nationality"])
-        return cls(char_vocab, nationality_vocab)
+        made = cls(char_vocab, nationality_vocab)
+        made.seen = Seen.of(names)
+        return made
 
-    def to_serializable(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+    def vocabularies(self) -> dict[str, Any]:
+        """Both as plain values, as the notebook's ``vectorizer.json`` has them."""
         return {
             "char_vocab": self.char_vocab.to_serializable(),
             "nationality_vocab": self.nationality_vocab.to_serializable(),
         }
+
+    def to_serializable(self) -> dict[str, Any]:
+        """As plain values, for JSON: the vocabularies, and the rest where it is there."""
+        contents = self.vocabularies()
+        if self.letter_case != AS_WRITTEN:
+            contents["letter_case"] = self.letter_case
+        if self.seen is not None:
+            contents["seen"] = self.seen.to_serializable()
+        return contents
 
     @classmethod
     def from_serializable(cls, contents: Mapping[str, Any]) -> Self:
@@ -107,7 +131,12 @@ class SurnameVectorizer:
                 vocabularies[name] = kind.from_serializable(contents[name])
             except InputError as error:
                 raise InputError(f"{name}: {error}") from error
-        return cls(**vocabularies)
+        made = cls(**vocabularies)
+        made.letter_case = contents.get("letter_case", AS_WRITTEN)
+        require_known("letter_case", made.letter_case, LETTER_CASES)
+        if "seen" in contents:
+            made.seen = Seen.from_serializable(contents["seen"])
+        return made
 
 
 def read_vectorizer(path: str | Path) -> SurnameVectorizer:

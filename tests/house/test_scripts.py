@@ -26,6 +26,7 @@ WRITES = {
     "surnames.py": ("model.safetensors", "history.csv", "learning_curves.png"),
     "book_protocol.py": ("book_protocol.csv", "book_protocol_runs.csv", "book_protocol.png"),
     "class_weights.py": ("class_weights.csv", "class_weights.png"),
+    "letter_case.py": ("letter_case.csv",),
     "compare_models.py": (
         "models.csv", "summary.csv", "by_nationality.csv", "compare_models.png",
     ),
@@ -62,6 +63,7 @@ TABLE_OPTION = {
     "surnames.py": "--surname-csv",
     "book_protocol.py": "--surname-csv",
     "class_weights.py": "--surname-csv",
+    "letter_case.py": "--surname-csv",
     "compare_models.py": "--surname-csv",
     "recipe_ablation.py": "--surname-csv",
     "own_table.py": "--reference",

@@ -101,7 +101,7 @@ def test_special_tokens_may_have_other_names() -> None:
 
 def test_serialized_layout_is_that_of_the_book() -> None:
     contents = serialized()
-    assert set(contents) == {"char_vocab", "nationality_vocab"}
+    assert set(contents) == {"char_vocab", "nationality_vocab", "seen"}  # the last is optional
     assert set(contents["char_vocab"]) == {
         "token_to_idx", "unk_token", "mask_token", "begin_seq_token", "end_seq_token",
     }  # fmt: skip
