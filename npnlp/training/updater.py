@@ -99,12 +99,13 @@ class Updater:
 
     def rate_of(self, step: int) -> float:
         """The learning rate of the step that ``step`` others have gone before."""
-        config, steps = self.config, self.batches_per_epoch * self.config.num_epochs
+        config = self.config
+        if not config.by_step:
+            return self.optimizer.learning_rate
+        steps = self.batches_per_epoch * config.num_epochs
         if config.schedule == "onecycle":
             return config.learning_rate * one_cycle(step, steps, config.rise)
-        if config.schedule == "cosine":
-            return config.learning_rate * cosine(step / steps, config.rise)
-        return self.optimizer.learning_rate
+        return config.learning_rate * cosine(step / steps, config.rise)
 
     def _in_doubt(self, loss: Array, norm: Array) -> bool:
         """Whether a number of the step to be taken may not be finite.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,8 @@ class TunedPasses:
         u = self._project(x, cell.scaled(weights.w_ih), bias)  # (1)
         shape = (u.shape[-2], cell.hidden_size)
         arrays = u, *(self.xp.empty(shape, dtype=u.dtype) for _ in cell.arrays[1:])
-        with np.errstate(over="ignore"):  # of e^-a in a closed gate
+        # In a closed gate e^-a may be infinite.
+        with np.errstate(over="ignore") if cell.gates > 1 else nullcontext():
             self._run(arrays, weights, initial, steps)  # (2), (3)
         return arrays
 
