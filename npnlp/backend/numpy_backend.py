@@ -166,6 +166,7 @@ def _sum_by_product(values: Array, segments: Array, size: int) -> Array:
     return out
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _apart(one_hot: Array, values: Array, segments: Array) -> Array:
     """``one_hot values``, where a number that is not finite stays in its own segment.
 
