@@ -25,6 +25,8 @@ BATCH, SIZE = 64, 64
 #: The smallest array that a step could make, a row a sequence, has 16 KiB. What is left are the
 #: objects that say which part of an array a step works on; all of a step together are below this.
 BOUND = 2048
+#: Of each step the least of so many runs counts: other threads of a test process take memory, too.
+RUNS = 3
 
 KINDS = {
     "elman": lambda **options: Elman(SIZE, SIZE, **options),
@@ -89,10 +91,13 @@ def test_no_array_is_made_inside_the_loop(kind: Callable[..., Recurrent]) -> Non
     passes(kind(random=Random(0, "layer")))  # what is made once is made here
     layer = kind(random=Random(0, "layer"), backend=WithCell(cell))
     with traced():
-        passes(layer)
+        for _ in range(RUNS):
+            passes(layer)
     for name, peaks in found.items():
-        assert len(peaks) == 119
-        assert max(peaks) < BOUND, name
+        assert len(peaks) == 120 * RUNS - 1
+        # From one run to the next lies what is made around the loop.
+        of_steps = np.append(peaks, BOUND).reshape(RUNS, 120)[:, :-1]
+        assert of_steps.min(axis=0).max() < BOUND, name
 
 
 def test_an_array_made_inside_the_loop_would_be_found() -> None:
