@@ -82,6 +82,16 @@ def test_a_run_survives_its_surroundings(tmp_path: Path) -> None:
     assert set(CJK) <= set(files["confusion_matrix.csv"].decode().replace("\n", ",").split(","))
 
 
+def test_who_plots_in_the_same_process_keeps_the_backend() -> None:
+    """The environment names it, and Matplotlib looks there at its first import."""
+    asks = "import os, npnlp.plots as p, matplotlib as m; print(m.get_backend(), os.environ[%r])"
+    done = subprocess.run(
+        [command()[0], "-c", asks % "MPLBACKEND"], env=environment(MPLBACKEND="svg"),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("svg svg\n", "")
+
+
 def test_where_matplotlib_cannot_be_imported_all_else_is_written(copied: Path) -> None:
     (copied / "matplotlibrc").write_bytes(NOT_TEXT)
     done = npnlp("gradient-flow", "--save-dir", "run", "--surname-csv", "small.csv", cwd=copied)
