@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import PercentFormatter
 from tqdm import tqdm
 
 from npnlp import plots
@@ -30,6 +29,7 @@ from npnlp.backend import Random
 from npnlp.classifier.batches import batches
 from npnlp.classifier.evaluation import evaluate
 from npnlp.cli.script import add_table, guarded, script_parser
+from npnlp.drawing import PercentFormatter
 from npnlp.files import write_csv
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import ClassifierConfig, SurnameClassifier

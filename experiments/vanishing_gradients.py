@@ -14,14 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from tqdm import tqdm
 
 from npnlp.backend import Random
 from npnlp.classifier.flow import write_flow
 from npnlp.cli.script import add_table, guarded, script_parser
+from npnlp.drawing import Axes, Figure, MaxNLocator
 from npnlp.files import write_csv, write_json, write_table
 from npnlp.gradients.flow import COLUMNS
 from npnlp.lab import findings

@@ -1,62 +1,31 @@
 """Pictures of a run, drawn from its CSV files.
 
 The colours are those of Okabe and Ito, which colour-blind readers can tell apart; the sizes are
-those of a slide.
+those of a slide. :mod:`npnlp.drawing` sees to it that they look the same everywhere.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from npnlp.files import write_atomic
+from npnlp.drawing import Axes, Figure, MaxNLocator, PercentFormatter
+from npnlp.drawing import picture as picture
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000",
 )  # fmt: skip
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 STYLES: Any = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
-DPI = 120
-STYLE: Any = {
-    "font.size": 14,
-    "axes.titlesize": 16,
-    "axes.labelsize": 15,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "lines.linewidth": 2.5,
-    "legend.frameon": False,
-}
-
-
-@contextmanager
-def picture(path: str | Path, width: float = 12, height: float = 6.75) -> Iterator[Figure]:
-    """A figure in the project's style, saved to ``path`` at the end."""
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
-        # Characters that the font lacks are drawn as boxes; the CSV has the text.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-        canvas = FigureCanvasAgg(figure)
-        yield figure
-        # No date and no version in the file: the same data gives the same bytes. Figure.savefig
-        # would draw everything twice.
-        content = io.BytesIO()
-        canvas.print_png(content, metadata={"Software": None})  # type: ignore[no-untyped-call]
-        write_atomic(path, content.getvalue())
+#: A class's name is drawn up to this length.
+LONGEST_NAME = 24
+#: Inches of the side of a confusion matrix: a picture of a thousand classes would not fit memory.
+LARGEST = 60.0
 
 
 def learning_curves(history_csv: str | Path, path: str | Path) -> None:
@@ -114,12 +83,11 @@ def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
     unsorted = table[1:, 1:].astype(np.int64)
     ranks = np.argsort(-unsorted.sum(axis=1), kind="stable")
     counts = unsorted[ranks][:, ranks]
-    # Matplotlib takes text between dollar signs for mathematics.
-    order = [name.replace("$", r"\$") for name in table[1:, 0][ranks]]
+    order = [_shown(name) for name in table[1:, 0][ranks]]
     totals = counts.sum(axis=1)
     share = counts / np.maximum(totals, 1)[:, None]
-    size = max(7.0, 0.62 * len(order) + 3)
-    with picture(path, width=size + 1.5, height=size) as figure:
+    size = min(max(7.0, 0.62 * len(order) + 3), LARGEST)
+    with picture(path, width=size + 1.5, height=size, texts=order) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False)
         image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
@@ -140,6 +108,13 @@ def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
         )
         share_of_row = PercentFormatter(xmax=1)
         figure.colorbar(image, ax=axes, label="share of the row", format=share_of_row, shrink=0.8)
+
+
+def _shown(name: str) -> str:
+    """A class's name as it is drawn: on one line, and not long."""
+    text = "".join(letter if letter.isprintable() else " " for letter in name)
+    text = text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+    return text.replace("$", r"\$")  # Matplotlib takes text between two of them for mathematics
 
 
 SCORE_NAMES = {
@@ -276,7 +251,7 @@ def _flow_heat_map(figure: Figure, axes: Axes, flow: pd.DataFrame) -> None:
 
 
 def draw_run(save_dir: Path) -> list[Path]:
-    """Draw every picture of a training run from its CSV files; returns their paths."""
+    """Draw every picture of a training run from its CSV files; returns the paths."""
     history = save_dir / "history.csv"
     drawn = [save_dir / f"{name}.png" for name in
              ("learning_curves", "gradient_norms", "confusion_matrix")]  # fmt: skip
@@ -287,7 +262,7 @@ def draw_run(save_dir: Path) -> list[Path]:
     if len(pd.read_csv(flow)):  # it is empty where the flow was not recorded
         drawn.append(save_dir / "gradient_flow.png")
         gradient_flow(flow, drawn[-1])
-    return drawn
+    return [path for path in drawn if path.exists()]
 
 
 def _whole_numbers(axes: Axes) -> None:

@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
-from matplotlib.patches import Rectangle
 
 from npnlp import plots
+from npnlp.drawing import Axes, Rectangle
 
 #: Orange is slower than PyTorch, purple faster; the two stay apart for colour-blind readers.
 COLOURS = "PuOr"
@@ -54,8 +52,8 @@ def _panel(axes: Axes, seen: pd.DataFrame, batches: list[int], columns: list[lis
         place = batches.index(square["B"]), columns.index([square["T"], square["H"]])
         ratios[place] = square["ratio"]
     axes.grid(visible=False)
-    ends = Normalize(-np.log2(ENDS), np.log2(ENDS))
-    image = axes.imshow(np.log2(ratios), cmap=COLOURS, norm=ends, aspect="auto")
+    end = np.log2(ENDS)
+    image = axes.imshow(np.log2(ratios), cmap=COLOURS, vmin=-end, vmax=end, aspect="auto")
     for row, column in np.argwhere(np.isfinite(ratios)).tolist():
         ratio = ratios[row, column]
         dark = abs(np.log2(ratio)) > 0.6 * np.log2(ENDS)

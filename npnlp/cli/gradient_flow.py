@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from npnlp.cli.options import (
     add_surname_csv,
     saved_classifier,
 )
+from npnlp.cli.script import loaded_plots
 from npnlp.errors import InputError
 from npnlp.files import write_csv
 from npnlp.gradients.flow import GradientFlow
@@ -41,9 +43,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from npnlp.plots import flow_by_part as draw_parts  # Matplotlib takes a while to import
-    from npnlp.plots import gradient_flow as draw
-
     classifier = saved_classifier(options)
     csv = options.surname_csv or own_table_path()
     frame = with_split(read_table(csv), source=str(csv))
@@ -59,11 +58,14 @@ def run(options: argparse.Namespace) -> int:
         _print_table(name, flow)
     path = options.save_dir / "gradient_flow_model.csv"
     write_flow(path, flow_rows(flows, layers, epoch=0), layers)
-    draw(path, path.with_suffix(".png"))
     parts = options.save_dir / "flow_by_part_model.csv"
     write_csv(parts, rows)
-    draw_parts(parts, parts.with_suffix(".png"))
-    print(f"wrote {path} and {parts}, and a .png of each")
+    print(f"wrote {path} and {parts}")
+    if plots := loaded_plots("npnlp gradient-flow"):
+        plots.gradient_flow(path, path.with_suffix(".png"))
+        plots.flow_by_part(parts, parts.with_suffix(".png"))
+        drawn = [str(at.with_suffix(".png")) for at in (path, parts)]
+        print("\n".join(f"wrote {at}" for at in drawn if Path(at).exists()))
     return 0
 
 

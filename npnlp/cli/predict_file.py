@@ -80,7 +80,10 @@ def predict_parts(
 
 @contextlib.contextmanager
 def opened_for(target: str) -> Iterator[Write]:
-    """A function that writes text: to a file that appears at the end, or at once to "-"."""
+    """A function that writes text: to a file that appears at the end, or at once to "-".
+
+    Both get the same bytes, UTF-8; only a terminal gets what it can show.
+    """
     if target != "-":
         try:
             with replacing(target) as write:
@@ -88,7 +91,8 @@ def opened_for(target: str) -> Iterator[Write]:
         except OSError as error:
             raise OSError(error.errno, error.strerror, error.filename or target) from error
     elif sys.stdout is not None:
-        yield sys.stdout.write
+        binary = None if sys.stdout.isatty() else getattr(sys.stdout, "buffer", None)
+        yield (lambda text: binary.write(text.encode())) if binary else sys.stdout.write
     else:
         raise InputError("standard output is closed; give a file with --output")
 

@@ -9,8 +9,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
 from npnlp.backend.threads import one_blas_thread
 from npnlp.cli.failure import (
@@ -73,9 +75,38 @@ def imports_of(*packages: str) -> Iterator[None]:
         sys.exit(BAD_INPUT)
 
 
-def leave_output() -> None:
-    """Let standard output go nowhere, once its reader has closed it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def loaded_plots(prefix: str) -> ModuleType | None:
+    """``npnlp.plots``, which takes a while; None, and a line, where Matplotlib does not load."""
+    fix = "matplotlib, or mend its settings (matplotlibrc)"
+    try:
+        with needs(f"{prefix}: no picture is drawn", "matplotlib", fix=fix):
+            return import_module("npnlp.plots")
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return None
+
+
+def leave_output(stream: Any = None) -> None:
+    """Let a stream, by default standard output, go nowhere, once its reader has closed it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
+
+
+class StandardError:
+    """Standard error, which may be closed, or lose its reader: the work does not depend on it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream or io.StringIO()
+
+    def write(self, text: str) -> int:
+        """Write ``text``, if anybody takes it."""
+        try:
+            self._stream.write(text)
+        except OSError:
+            leave_output(self._stream)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def ending() -> None:
@@ -94,6 +125,11 @@ def guarded(prefix: str, call: Callable[[], int]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show is escaped
+    with contextlib.redirect_stderr(StandardError(sys.stderr)):
+        return _guarded(prefix, call)
+
+
+def _guarded(prefix: str, call: Callable[[], int]) -> int:
     try:
         with one_blas_thread():
             status = call()

@@ -16,7 +16,7 @@ from npnlp.classifier.evaluation import Evaluation
 from npnlp.cli.failure import DONE, INTERRUPTED
 from npnlp.cli.options import add_backend, add_save_dir, add_surname_csv
 from npnlp.cli.ranks import add_distributed, joined
-from npnlp.cli.script import ending, leave_output
+from npnlp.cli.script import ending, leave_output, loaded_plots
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.errors import InputError
 from npnlp.runs.checkpoint import align
@@ -228,11 +228,8 @@ def _start(training: Run, options: argparse.Namespace, say: Callable[[str], None
 
 
 def _finish(training: Run, say: Callable[..., None]) -> None:
-    from npnlp.plots import draw_run  # Matplotlib takes a while to import: only when needed
-
     evaluations = training.evaluate()
     write_report(training, evaluations)
-    pictures = draw_run(training.save_dir)
     progress = training.trainer.progress
     why = "no better validation loss" if progress.stopped_early else "all done"
     say(f"\nTrained {len(progress.history)} epochs ({why}); best: epoch {progress.best_epoch + 1}")
@@ -248,6 +245,8 @@ def _finish(training: Run, say: Callable[..., None]) -> None:
     names = ("metrics.json", "history.csv", "gradient_flow.csv", "confusion_matrix.csv",
              "MODEL_CARD.md")  # fmt: skip
     tables = [training.save_dir / name for name in names]
+    plots = loaded_plots("npnlp train")
+    pictures = plots.draw_run(training.save_dir) if plots else []  # last: all else is there
     for path in (*written, *tables, *pictures):
         say(f"wrote {path}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import io
 import os
 import re
 import secrets
@@ -169,11 +168,19 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file, atomically; a float keeps every digit."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    lines = _Lines()
+    # With both ends of a line in its own, the writer quotes a field that has either of them.
+    writer = csv.writer(lines, lineterminator="\r\n")
     writer.writerow(header)
     writer.writerows([[float(v) if isinstance(v, float) else v for v in row] for row in rows])
-    write_atomic(path, text.getvalue())
+    write_atomic(path, "".join(lines))
+
+
+class _Lines(list[str]):
+    """The lines of a ``csv.writer``, each with a single end."""
+
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -126,6 +126,31 @@ def test_what_backends_says_of_it(folder: Path) -> None:
         assert "built for another NumPy" in line
 
 
+@pytest.mark.parametrize(
+    "script", ["against_pytorch.py", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+        "cells_against_pytorch.py", "inference.py"))],
+)  # fmt: skip
+def test_a_script_that_needs_pytorch_says_so_in_a_line(script: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / script, "--quick", "--out", folder / "out"],
+        capture_output=True, text=True, timeout=900, check=False, cwd=folder,
+        env=environment(WAY="noisy", **search(folder)),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    refusal(done.stderr, f"{script}: torch is installed but cannot be imported (ImportError: ABI)")
+
+
+@pytest.mark.slow
+def test_a_script_that_can_do_without_pytorch_goes_on(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "sequence_lengths.py", "--quick", "--out", "out"],
+        capture_output=True, text=True, timeout=900, check=False, cwd=folder,
+        env=environment(WAY="system", **search(folder)),
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "is left out: PyTorch: torch is installed but cannot be imported (OSError" in done.stdout
+
+
 def test_a_failing_import_of_our_own_is_not_hidden() -> None:
     with pytest.raises(ImportError, match="ours"), needs("this", "torch"):
         raise ImportError("ours", name="npnlp.exchange.torch_model")

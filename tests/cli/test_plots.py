@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib.font_manager import fontManager
 
 from npnlp.files import write_csv
 from npnlp.plots import (
@@ -19,8 +24,9 @@ from npnlp.plots import (
     gradient_flow,
     gradient_norms,
     learning_curves,
+    picture,
 )
-from tests.support.tables import finished_run
+from tests.support.tables import finished_run, refusal
 
 Draw = Callable[[Path, Path], None]
 PICTURES: dict[str, tuple[Draw, str]] = {
@@ -115,7 +121,10 @@ def matrix_of(folder: Path, labels: list[str]) -> Path:
     return draw("confusion_matrix", folder)
 
 
-@pytest.mark.parametrize("count", [2, 18, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "count",
+    [2, 18, pytest.param(40, marks=pytest.mark.slow), pytest.param(900, marks=pytest.mark.slow)],
+)
 def test_a_confusion_matrix_of_any_size_is_drawn(tmp_path: Path, count: int) -> None:
     check_picture(matrix_of(tmp_path, [f"class {i}" for i in range(count)]))
 
@@ -130,11 +139,79 @@ def test_a_class_without_rows_is_drawn(tables: Path) -> None:
 @pytest.mark.parametrize(
     "labels",
     [["1", "2", "3"], ["NaN", "NA", "x"], ["$a_b_c$", "$", "%"], ["_a", "b", "c"],
-     ["True", "False", "x"], ["2.50", "1e3", "x"]],
-    ids=" ".join,
+     ["True", "False", "x"], ["2.50", "1e3", "x"], ["a\rb", "a\nb", 'a\t"b'],
+     ["x" * 999, "y", "z"]],
+    ids=lambda labels: ascii(" ".join(labels)[:20]),
 )  # fmt: skip
 def test_any_label_is_drawn(tmp_path: Path, labels: list[str]) -> None:
     check_picture(matrix_of(tmp_path, labels))
+
+
+def test_a_user_s_settings_change_no_picture(finished: Path, tables: Path) -> None:
+    theirs: Any = {"text.usetex": True, "font.family": "No Such Font", "axes.facecolor": "red",
+              "figure.dpi": 17, "image.cmap": "gray", "lines.marker": "x"}  # fmt: skip
+    with mpl.rc_context(theirs):
+        for name in PICTURES:
+            drawn = draw(name, tables).read_bytes()
+            assert drawn == (finished / f"{name}.png").read_bytes(), name
+
+
+def test_what_cannot_be_drawn_is_a_line_and_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wrong.png"
+    path.write_bytes(b"from before")
+    with picture(path) as figure:
+        figure.suptitle(r"$\no{such$")
+    refusal(capsys.readouterr().err, path, "is not drawn (ValueError: ")
+    assert not path.exists()
+    with picture(path) as figure:
+        figure.suptitle("well", usetex=True, color="none of them")
+    refusal(capsys.readouterr().err, path, "is not drawn (ValueError: ", "none of them")
+    with pytest.raises(OSError, match="its folder is not there"), picture(tmp_path / "no" / "it"):
+        pass  # a disk that fails is none of Matplotlib's
+
+
+def test_a_font_that_has_the_letters_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = ["가나", "다라", "x"]
+    without = matrix_of(tmp_path, labels).read_bytes()
+    note = capsys.readouterr().err
+    if not note:
+        pytest.skip("a font of this machine has them")
+    refusal(note, "note: no font here has 4 of the characters in ", "(가나다라); frames")
+    known = list(fontManager.ttflist)
+    try:
+        fontManager.addfont(font_of(tmp_path / "some.ttf", "가나다라"))
+        fontManager.ttflist.insert(
+            0, replace(fontManager.ttflist[-1], name="Gone", fname="gone.ttf")
+        )
+        assert matrix_of(tmp_path, labels).read_bytes() != without
+    finally:
+        fontManager.ttflist[:] = known
+    assert capsys.readouterr().err == ""
+
+
+def font_of(path: Path, letters: str) -> Path:
+    """A font with a square for each letter."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for point in ((0, 800), (800, 800), (800, 0)):
+        pen.lineTo(point)
+    pen.closePath()
+    names = [".notdef", *(f"u{ord(letter):04X}" for letter in letters)]
+    font = FontBuilder(1000)
+    font.setupGlyphOrder(names)
+    font.setupCharacterMap({ord(letter): f"u{ord(letter):04X}" for letter in letters})
+    font.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    font.setupHorizontalMetrics(dict.fromkeys(names, (900, 0)))
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "Some", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(path)
+    return path
 
 
 def test_the_style_stays_inside(tables: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -170,6 +171,16 @@ def test_numpys_numbers_are_written_as_numbers(tmp_path: Path, kind: type[np.num
 def test_columns_are_those_of_the_first_row(tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", [{"b": 1, "a": 2}, {"a": 3, "b": 4}])
     assert (tmp_path / "t.csv").read_text() == "b,a\n1,2\n4,3\n"
+
+
+def test_a_csv_quotes_either_end_of_a_line_and_nothing_more(tmp_path: Path) -> None:
+    fields = ["a\rb", "a\nb", "a\r\nb", "\r", "a b", "\u2028", "\x85", 'a"b', "a,b"]
+    write_csv(tmp_path / "t.csv", [{name: name for name in fields}])
+    content = (tmp_path / "t.csv").read_bytes().decode()
+    assert content.startswith('"a\rb","a\nb","a\r\nb","\r",a b,\u2028,\x85,"a""b","a,b"\n')
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [fields, fields]
+    assert pd.read_csv(tmp_path / "t.csv").iloc[0].tolist() == fields
 
 
 def test_a_csv_with_a_cell_missing_leaves_the_old_file(tmp_path: Path) -> None:
