@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from npnlp.classifier.classifier import Prediction
 from npnlp.cli.options import add_backend, add_save_dir, saved_classifier
@@ -37,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input", "-i", metavar="FILE",
         help="names from a file, one a line, or a CSV with a column surname; - is standard input "
-        "(default: none)",
+        "(default: names as arguments)",
     )  # fmt: skip
     parser.add_argument(
         "--output", "-o", metavar="FILE",
@@ -59,6 +60,9 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     if bool(options.names) == (options.input is not None):
         options.parser.error("give names, or a file of names with --input, and not both")
+    for name in options.names:
+        if ("." in name or "/" in name) and Path(name).is_file():
+            options.parser.error(f"{name} is a file; the names in it are given with --input {name}")
     classifier, blank = saved_classifier(options), options.not_finite == "blank"
     if options.input is None and options.output is None:
         predictions = classifier.predict(_names(options.names), options.top_k, blank=blank)
