@@ -149,26 +149,28 @@ def score_marks(
         axes.legend()
 
 
-def gradient_flow(flow_csv: str | Path, path: str | Path) -> None:
+def gradient_flow(flow_csv: str | Path, path: str | Path, *, saved: bool = False) -> None:
     """The gradient that reaches each lag, with the bound, from ``gradient_flow.csv``.
 
-    Beside it a heat map over epochs and lags; or, of a single epoch, the norm of each lag's part of
-    the gradient of ``W_hh``. Of several layers, the left picture compares them, and the right one
-    shows the last layer.
+    Beside it a heat map over epochs and lags; or, of a single epoch, the fraction of the gradient
+    of ``W_hh`` that is each lag's. ``saved`` says that it is of a saved model, and of no epoch. Of
+    several layers, the left picture compares them, and the right one shows the last layer.
     """
     flow = pd.read_csv(flow_csv)
     layers = list(dict.fromkeys(flow["layer"]))
     last = flow[flow["layer"] == layers[-1]]
     of_layer = "" if len(layers) == 1 else f", {layers[-1]}"
     several = flow["epoch"].nunique() > 1
-    panels = 2 if several or last["weight_hh_share"].notna().any() else 1  # attention has no W_hh
+    panels = (
+        2 if several or last["weight_hh_fraction"].notna().any() else 1
+    )  # attention has no W_hh
     with picture(path, width=15) as figure:
         left, *others = figure.subplots(1, panels, squeeze=False)[0]
         if len(layers) > 1:
             final = flow[flow["epoch"] == flow["epoch"].max()]
             _lines_by_lag(left, final, "layer", "hidden_grad_mean")
         else:
-            _flow_by_lag(left, flow)
+            _flow_by_lag(left, flow, saved)
         left.set_yscale("log", nonpositive="mask")
         left.set(xlabel="lag: steps back from the last character", ylabel="norm of dL/dh",
                  title="Gradient that reaches each step")  # fmt: skip
@@ -178,8 +180,8 @@ def gradient_flow(flow_csv: str | Path, path: str | Path) -> None:
             _flow_heat_map(figure, others[0], last)
             others[0].set_title(f"The same over training{of_layer}")
         elif others:
-            others[0].bar(last["lag"], last["weight_hh_share"], color=BLUE)
-            others[0].set(xlabel="lag (steps back)", ylabel="norm of the lag's share of dL/dW_hh",
+            others[0].bar(last["lag"], last["weight_hh_fraction"], color=BLUE)
+            others[0].set(xlabel="lag (steps back)", ylabel="norm of the lag's part, of their sum",
                           title=f"Shares of dL/dW_hh{of_layer}")  # fmt: skip
             _whole_numbers(others[0])
 
@@ -194,18 +196,18 @@ def _lines_by_lag(
                   label=name)  # fmt: skip
 
 
-def _flow_by_lag(axes: Axes, flow: pd.DataFrame) -> None:
+def _flow_by_lag(axes: Axes, flow: pd.DataFrame, saved: bool) -> None:
     """The first and the last epoch of a single layer, the last with quartiles and bound."""
     epochs = sorted({int(flow["epoch"].min()), int(flow["epoch"].max())})
     for epoch, colour, style in zip(epochs, (SKY, BLUE), ("--", "-"), strict=False):
-        rows = flow[flow["epoch"] == epoch]
+        rows, when = flow[flow["epoch"] == epoch], "" if saved else f", epoch {epoch + 1}"
         axes.plot(rows["lag"], rows["hidden_grad_mean"], color=colour, linestyle=style,
-                  label=f"mean, epoch {epoch + 1}")  # fmt: skip
+                  label=f"mean{when}")  # fmt: skip
     low, high = rows["hidden_grad_q25"], rows["hidden_grad_q75"]
     axes.fill_between(rows["lag"], low, high, color=BLUE, alpha=0.2, label="quartiles")
     if rows["bound"].notna().any():
         axes.plot(rows["lag"], rows["bound"], color=VERMILION, linestyle=":",
-                  label=f"chain-rule bound, epoch {epoch + 1}")  # fmt: skip
+                  label=f"chain-rule bound{when}")  # fmt: skip
 
 
 def flow_by_part(parts_csv: str | Path, path: str | Path) -> None:

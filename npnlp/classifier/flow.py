@@ -22,6 +22,10 @@ from npnlp.text import SplitArrays
 
 #: Columns of recorded flow: the epoch, the number of the layer, then :data:`COLUMNS`.
 WIDTH = 2 + len(COLUMNS)
+#: Columns of ``gradient_flow.csv`` with the right names, after the others: ``saturation`` is the
+#: mean slope, which falls while units saturate, and ``weight_hh_share`` a norm. The fraction is
+#: that norm over the sum of all lags' norms.
+RIGHT = ("mean_slope", "weight_hh_grad_norm", "weight_hh_fraction")
 
 
 def flow_layers(model: SurnameClassifier) -> list[str]:
@@ -97,13 +101,25 @@ def flow_and_parts(
         for name in layers
         for row in join(parts[name]).rows()
     ]
+    for row in rows if recurrent else []:
+        row["weight_hh_grad_norm"] = row["weight_hh_share"]  # the right name beside the old one
     return {name: merge(of_layer) for name, of_layer in flows.items()}, rows
 
 
 def write_flow(path: str | Path, flow: NDArray[np.float64], layers: Sequence[str]) -> None:
-    """Write ``gradient_flow.csv`` from rows of :data:`WIDTH`."""
-    rows = [
-        [int(epoch), layers[int(number)], int(lag), *rest]
-        for epoch, number, lag, *rest in flow.tolist()
-    ]
-    write_table(path, ["epoch", "layer", *COLUMNS], rows)
+    """Write ``gradient_flow.csv`` from rows of :data:`WIDTH`, and :data:`RIGHT` beside them."""
+    norm, slope = 2 + COLUMNS.index("weight_hh_share"), 2 + COLUMNS.index("saturation")
+    totals: dict[tuple[float, float], float] = {}
+    for row in flow.tolist():
+        totals[row[0], row[1]] = totals.get((row[0], row[1]), 0.0) + row[norm]
+    rows = []
+    for row in flow.tolist():
+        epoch, number, lag, *rest = row
+        right = [row[slope], row[norm], fraction_of(row[norm], totals[epoch, number])]
+        rows.append([int(epoch), layers[int(number)], int(lag), *rest, *right])
+    write_table(path, ["epoch", "layer", *COLUMNS, *RIGHT], rows)
+
+
+def fraction_of(part: float, total: float) -> float:
+    """``part / total``; 0 where there is nothing to share."""
+    return part / total if total else 0.0

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from npnlp.classifier.classifier import Classifier
-from npnlp.cli.options import add_save_dir
+from npnlp.cli.options import add_save_dir, load_saved
 from npnlp.errors import InputError
 from npnlp.exchange import LAYOUTS, write_state_dict
 from npnlp.optional import needs
@@ -29,8 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=tuple(FILES), default="pytorch", help="what to write")
     parser.add_argument(
         "--layout", choices=LAYOUTS, default="pytorch",
+        type=lambda name: "notebook" if name == "seed" else name,
         help="names of the tensors of a state dict: those of nn.RNN, nn.GRU, nn.LSTM and "
-        "nn.TransformerEncoder, or those of the seed's class around nn.RNNCell",
+        "nn.TransformerEncoder, or those of the notebook's class around nn.RNNCell",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="FILE",
@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     source = options.save_dir / options.model_state_file
-    classifier = Classifier.load(source)
+    classifier = load_saved(source)
     output = options.output or options.save_dir / FILES[options.format]
     _check_output(output, source, options.format)
     if options.format == "onnx":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from npnlp.errors import DeviceError, DivergenceError, InputError
+from npnlp.files.nearest import no_such_file
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 #: How the launchers of Open MPI, MPICH and MVAPICH tell a process its rank and their number.
@@ -30,6 +31,8 @@ def failure_of(error: BaseException) -> tuple[str, int] | None:
         return f"not enough memory: {error}; choose smaller sizes", BAD_INPUT
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
+        if isinstance(error, FileNotFoundError) and error.filename:
+            return f"{where}{no_such_file(os.fsdecode(error.filename))}", BAD_INPUT
         return f"{where}{error.strerror or error}", BAD_INPUT
     return None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from npnlp.classifier.building import make_criterion
-from npnlp.classifier.flow import flow_and_parts, flow_layers, flow_rows, write_flow
+from npnlp.classifier.flow import flow_and_parts, flow_layers, flow_rows, fraction_of, write_flow
 from npnlp.cli.options import (
     add_backend,
     add_save_dir,
@@ -18,7 +18,7 @@ from npnlp.cli.options import (
 from npnlp.cli.script import loaded_plots
 from npnlp.errors import InputError
 from npnlp.files import write_csv
-from npnlp.gradients.flow import GradientFlow
+from npnlp.gradients.flow import COLUMNS, GradientFlow
 from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
 from npnlp.text.splits import with_split
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     write_csv(parts, rows)
     print(f"wrote {path} and {parts}")
     if plots := loaded_plots("npnlp gradient-flow"):
-        plots.gradient_flow(path, path.with_suffix(".png"))
+        plots.gradient_flow(path, path.with_suffix(".png"), saved=True)
         plots.flow_by_part(parts, parts.with_suffix(".png"))
         drawn = [str(at.with_suffix(".png")) for at in (path, parts)]
         print("\n".join(f"wrote {at}" for at in drawn if Path(at).exists()))
@@ -78,6 +78,7 @@ def _print_table(name: str, flow: GradientFlow) -> None:
         print(f"{name}: attention, which has no W_hh")
     print(f"{'lag':>4}{'|dL/dh| mean':>14}{'quartiles':>32}{'share of dW_hh':>16}"
           f"{'mean phi':>10}{'bound':>10}")  # fmt: skip
-    for lag, mean, q25, q50, q75, share, saturation, _, _, bound in table:
-        print(f"{lag:>4.0f}{mean:>14.2e}{q25:>12.1e}{q50:>10.1e}{q75:>10.1e}{share:>16.2e}"
-              f"{saturation:>10.3f}{bound:>10.1e}")  # fmt: skip
+    total = float(table[:, COLUMNS.index("weight_hh_share")].sum())
+    for lag, mean, q25, q50, q75, norm, slope, _, _, bound in table:
+        print(f"{lag:>4.0f}{mean:>14.2e}{q25:>12.1e}{q50:>10.1e}{q75:>10.1e}"
+              f"{fraction_of(norm, total):>16.2e}{slope:>10.3f}{bound:>10.1e}")  # fmt: skip

@@ -21,8 +21,8 @@ MODEL, VECTORIZER = "model.safetensors", "vectorizer.json"
 HELP = "take over a PyTorch state dict"
 DESCRIPTION = (
     "Take over a state dict that safetensors.torch.save_file wrote: of a model with emb, an "
-    "encoder (nn.RNN, nn.GRU, nn.LSTM or the seed's class around nn.RNNCell, below any one name), "
-    "fc1 and fc2. What its names and shapes do not say, options say."
+    "encoder (nn.RNN, nn.GRU, nn.LSTM or the notebook's class around nn.RNNCell, below any one "
+    "name), fc1 and fc2. What its names and shapes do not say, options say."
 )
 
 
@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help="the state dict, as safetensors")
     parser.add_argument(
         "--save-dir", type=Path, required=True, metavar="DIR",
-        help="where the model goes, a folder without one (default: none, it has to be given)",
+        help="where the model goes, a folder without one; has to be given",
     )  # fmt: skip
     add_choices(parser)
 
@@ -43,7 +43,7 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--vectorizer-file", type=Path, metavar="FILE",
-        help="its vocabularies, in the layout of vectorizer.json (default: none)",
+        help="its vocabularies, in the layout of vectorizer.json (default: the file's own)",
     )  # fmt: skip
     group.add_argument("--nonlinearity", choices=NONLINEARITIES,
                        help="of an Elman cell (default: tanh)")  # fmt: skip

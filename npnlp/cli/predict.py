@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 from npnlp.classifier.classifier import Prediction
 from npnlp.cli.options import add_backend, add_save_dir, saved_classifier
@@ -39,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input", "-i", metavar="FILE",
         help="names from a file, one a line, or a CSV with a column surname; - is standard input "
-        "(default: none)",
+        "(default: names as arguments)",
     )  # fmt: skip
     parser.add_argument(
         "--output", "-o", metavar="FILE",
@@ -65,6 +66,9 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     if bool(options.names) == (options.input is not None):
         options.parser.error("give names, or a file of names with --input, and not both")
+    for name in options.names:
+        if ("." in name or "/" in name) and Path(name).is_file():
+            options.parser.error(f"{name} is a file; the names in it are given with --input {name}")
     classifier, blank = saved_classifier(options), options.not_finite == "blank"
     if options.input is None and options.output is None:
         names, exact = _names(options.names), options.exact

@@ -25,15 +25,42 @@ from npnlp.cli.failure import (
 )
 from npnlp.cli.options import Formatter
 from npnlp.errors import InputError
+from npnlp.files.nearest import did_you_mean
 from npnlp.optional import needs
 from npnlp.text import own_table_path
 
+#: The option for a table.
+TABLE = "--surname-csv"
 #: What a process is that has nothing to do but the command.
 PROGRAMS = ("npnlp", "npnlp.exe", "surnames.py")
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong with the arguments in one line."""
+    """Says what is wrong with the arguments in one line, and what was probably meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Leave with status 2 where something is not known: a subcommand speaks for itself."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown)}")
+        return found, unknown
+
+    def _meant(self, unknown: list[str]) -> str:
+        """The nearest option, or the option for a file that is there."""
+        options = [name for name in self._option_string_actions if name.startswith("--")]
+        for word in unknown:
+            if word.startswith("--"):
+                return did_you_mean(word.partition("=")[0].replace("_", "-"), options)
+            if TABLE in options and Path(word).is_file():
+                return f"; a table is given with {TABLE} {word}"
+        return ""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            meant = did_you_mean(str(value), map(str, action.choices or ()))
+            raise argparse.ArgumentError(action, f"{error.message}{meant}") from error
 
     def error(self, message: str) -> NoReturn:
         """Print ``message`` and leave with status 2; of several processes, the first does."""
@@ -42,7 +69,7 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
 
 
-def add_table(parser: argparse.ArgumentParser, option: str = "--surname-csv") -> None:
+def add_table(parser: argparse.ArgumentParser, option: str = TABLE) -> None:
     """The option that names a table of surnames; NPNLP_SURNAMES_CSV, or else the project's own."""
     parser.add_argument(
         option, type=Path, metavar="FILE",

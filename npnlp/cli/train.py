@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--recipe",
         choices=list(RECIPES),
-        help="settings that go together, printed in full; other options given go before them",
+        help="settings that go together, printed in full; options given beside it override them",
     )
     model = parser.add_argument_group("model")
     add_model(model)
@@ -66,8 +66,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true",
         help="continue the run in the folder where it stopped, or start it")  # fmt: skip
     add("--threads", type=_count_or_auto, metavar="N",
-        help="of matrix products, or auto: one, or all where a measurement finds them worth it; "
-        "they decide the last bits (default: 1, or what OPENBLAS_NUM_THREADS says)")  # fmt: skip
+        help="number of threads of matrix products, or auto: one, or all where a measurement "
+        "finds them worth it; they decide the last bits (default: 1, or what "
+        "OPENBLAS_NUM_THREADS says)")  # fmt: skip
     add_distributed(parser)
     add("--quick", action="store_true", help="two epochs, unless --num-epochs is given")
     add("--quiet", action="store_true", help="print nothing on standard output, show no bars")

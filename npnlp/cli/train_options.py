@@ -24,20 +24,20 @@ def norm_or_none(text: str) -> float | None:
 def add_model(group: Any) -> None:
     """Those that decide the model."""
     add = group.add_argument
-    add("--cell", choices=MODEL_CELLS, default="elman", help="what reads the characters")
-    add("--num-layers", type=int, default=1, metavar="N", help="one on top of the other")
+    add("--cell", choices=MODEL_CELLS, default="elman", help="the encoder's cell")
+    add("--num-layers", type=int, default=1, metavar="N", help="number of stacked layers")
     add(
         "--bidirectional",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="read from both ends",
+        help="encode in both directions",
     )
     add("--pooling", default="last", metavar="NAME",
-        help="what is made of the states: last, mean, max or attention (a mean with learned "
+        help="pooling of the states: last, mean, max or attention (a mean with learned "
         "weights); or several, as in max+mean")  # fmt: skip
     add("--char-embedding-size", type=int, default=100, metavar="D",
-        help="size of a character's embedding")  # fmt: skip
-    add("--rnn-hidden-size", type=int, default=64, metavar="H", help="size of a hidden state")
+        help="embedding size of the characters")  # fmt: skip
+    add("--rnn-hidden-size", type=int, default=64, metavar="H", help="hidden size")
     add("--dropout", type=float, default=0.5, metavar="P",
         help="fraction of units dropped before each linear layer")  # fmt: skip
     add("--rnn-dropout", type=float, default=0.0, metavar="P",
@@ -47,15 +47,13 @@ def add_model(group: Any) -> None:
     add("--embedding-dropout", type=float, default=0.0, metavar="P",
         help="fraction of the embedding dropped, the same for all steps of a name")  # fmt: skip
     add("--char-dropout", type=float, default=0.0, metavar="P",
-        help="fraction of characters that training makes unknown")  # fmt: skip
+        help="fraction of characters replaced by <UNK> in training")  # fmt: skip
     add("--hidden-layer", action=argparse.BooleanOptionalAction, default=True,
         help="a linear layer and ReLU before the last linear layer")  # fmt: skip
     add("--ngram-orders", type=int, nargs="*", default=[], metavar="N",
-        help="lengths of the n-grams in a bag beside the encoder (default: none)")  # fmt: skip
-    add("--ngram-size", type=int, default=64, metavar="F", help="size of an n-gram's embedding")
-    add(
-        "--ngram-dropout", type=float, default=0.5, metavar="P", help="fraction of n-grams left out"
-    )
+        help="lengths of n-grams in a bag beside the encoder (default: no n-grams)")  # fmt: skip
+    add("--ngram-size", type=int, default=64, metavar="F", help="embedding size of the n-grams")
+    add("--ngram-dropout", type=float, default=0.5, metavar="P", help="fraction of n-grams dropped")
     add("--nonlinearity", choices=NONLINEARITIES, default="tanh", help="of the Elman cell")
     add(
         "--reset",
@@ -71,23 +69,41 @@ def add_model(group: Any) -> None:
 def add_training(group: Any) -> None:
     """Those that decide the course of the training."""
     add = group.add_argument
-    add("--num-epochs", type=int, default=DEFAULTS.num_epochs, metavar="N", help="at most")
+    add(
+        "--num-epochs",
+        type=int,
+        default=DEFAULTS.num_epochs,
+        metavar="N",
+        help="maximum number of epochs",
+    )
     add("--learning-rate", type=float, default=DEFAULTS.learning_rate, metavar="ETA",
-        help="at first; halved after two epochs without a better validation loss")  # fmt: skip
-    add("--batch-size", type=int, default=DEFAULTS.batch_size, metavar="B", help="names a step")
-    add("--seed", type=int, default=DEFAULTS.seed, help="of weights, shuffles and dropout")
+        help="initial learning rate, halved after two epochs without a better validation "
+        "loss")  # fmt: skip
+    add(
+        "--batch-size",
+        type=int,
+        default=DEFAULTS.batch_size,
+        metavar="B",
+        help="batch size, in names; at most all of train",
+    )
+    add(
+        "--seed",
+        type=int,
+        default=DEFAULTS.seed,
+        help="random seed of weights, shuffles and dropout",
+    )
     add("--early-stopping-criteria", type=int, default=DEFAULTS.early_stopping_criteria,
         metavar="N", help="stop after N epochs without a new best validation loss")  # fmt: skip
     add("--class-weights", choices=CLASS_WEIGHTS, default=DEFAULTS.class_weights,
         help="weight of a class in the loss: inverse 1/n, balanced n_all/(C n), or none; the "
         "loss is a weighted mean, to which inverse and balanced are the same")  # fmt: skip
-    add("--optimizer", choices=OPTIMIZERS, default=DEFAULTS.optimizer, help="how weights change")
-    add("--momentum", type=float, default=DEFAULTS.momentum, help="of sgd")
+    add("--optimizer", choices=OPTIMIZERS, default=DEFAULTS.optimizer, help="the optimizer")
+    add("--momentum", type=float, default=DEFAULTS.momentum, help="momentum of sgd")
     add("--gradient-flow", action=argparse.BooleanOptionalAction, default=DEFAULTS.gradient_flow,
         help="record how much gradient reaches each step, on one batch an epoch")  # fmt: skip
     add("--clip-norm", type=norm_or_none, metavar="NORM",
-        help="clip the gradient to this norm, or none (default: none)")  # fmt: skip
-    add("--beta2", type=float, default=DEFAULTS.beta2, help="of adam")
+        help="clip the gradient to this norm, or none (default: not clipped)")  # fmt: skip
+    add("--beta2", type=float, default=DEFAULTS.beta2, help="beta2 of adam")
     add("--weight-decay", type=float, default=DEFAULTS.weight_decay, metavar="DECAY",
         help="of adam: weights, biases aside, shrink by ETA times this at every step")  # fmt: skip
     add("--schedule", choices=SCHEDULES, default=DEFAULTS.schedule,

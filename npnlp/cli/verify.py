@@ -8,10 +8,11 @@ from pathlib import Path
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.import_ import add_choices, choices_of
-from npnlp.cli.options import add_surname_csv
+from npnlp.cli.options import add_surname_csv, load_saved
 from npnlp.errors import InputError
 from npnlp.exchange import read_state_dict
 from npnlp.exchange.differences import BOUNDS, Difference, Names, from_onnx, from_torch
+from npnlp.files.nearest import no_such_file
 from npnlp.optional import needs
 from npnlp.text import own_table_path, read_table
 
@@ -47,9 +48,9 @@ def run(options: argparse.Namespace) -> int:
     csv = options.surname_csv or own_table_path()
     if path.suffix.lower() == ".onnx":
         if not path.is_file():
-            raise InputError(f"{path}: no such file")
+            raise InputError(f"{path}: {no_such_file(path)}")
         folder = path.parent if options.save_dir is None else options.save_dir
-        classifier = Classifier.load(folder / options.model_state_file)
+        classifier = load_saved(folder / options.model_state_file)
         with needs("a comparison with ONNX", "onnxruntime"):
             from npnlp.exchange.onnx_run import VERSION as PEER
         names = _names(csv, classifier, options.names)

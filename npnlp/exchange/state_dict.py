@@ -17,7 +17,7 @@ from npnlp.classifier.classifier import KIND as CLASSIFIER
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.weights import checked_weights, require_room
 from npnlp.errors import InputError, short
-from npnlp.exchange.layouts import State, from_layout, require_seed, to_layout
+from npnlp.exchange.layouts import State, from_layout, require_notebook, to_layout
 from npnlp.exchange.shapes import config_from_shapes
 from npnlp.files.tensors import read_tensors, require_kind, save_tensors
 from npnlp.models import ClassifierConfig, SurnameClassifier
@@ -127,8 +127,8 @@ def _config(
         if CELL_OF.get(name, fields["cell"]) != fields["cell"]:
             raise InputError(f"{name} is for {CELL_OF[name]}, and this is {fields['cell']}")
     fields |= choices.given()
-    if layout == "seed":
-        require_seed(fields)
+    if layout == "notebook":
+        require_notebook(fields)
     vocabulary = vectorizer.char_vocab
     _require_sizes(fields, vectorizer, source)
     fields |= {"padding_idx": vocabulary.mask_index, "unk_idx": vocabulary.unk_index}

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError, short
+from npnlp.files.nearest import no_such_file
 from npnlp.files.plain_json import parse_json
 
 #: The most bytes of a header: those of vocabularies of a million characters.
@@ -47,7 +48,8 @@ def read_tensor_file(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[st
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+        what = "a folder, not a file" if path.is_dir() else no_such_file(path)
+        raise InputError(f"{path}: {what}")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

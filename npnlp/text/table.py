@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npnlp.errors import InputError, short
+from npnlp.files.nearest import no_such_file
 from npnlp.text.content import read_bytes
 from npnlp.text.encoding import clean_name
 
@@ -48,7 +49,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
         content = read_bytes(path, LARGEST_TABLE)
     except InputError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            raise InputError(f"{path}: no such file; give a CSV with --surname-csv") from error
+            raise InputError(
+                f"{path}: {no_such_file(path)}; give a CSV with --surname-csv"
+            ) from error
         raise
     _require_text(path, content)
     # Decoded line by line: the text of the whole file would take four bytes a character.

@@ -275,13 +275,16 @@ def test_help_says_what_every_option_is_and_its_default(name: str, capsys: Captu
     assert printed.err == ""
     for action in subparsers()[name]._actions:
         assert action.help, action.option_strings
-        if not action.option_strings or action.nargs == 0:
+        if not action.option_strings or action.nargs == 0 or action.required:
             continue
         assert action.option_strings[0] in text
         after = text.split(f"{action.option_strings[0]} ", 2)[-1]
         assert "(default: " in after, action.option_strings
-        if action.default is not None:
+        if action.default is not None and action.default != []:
             assert f"(default: {action.default})" in text, action.option_strings
+    assert "(default: none) (default" not in text
+    assert "(default: [])" not in text
+    assert " seed's " not in text
 
 
 def test_help_of_the_command_lists_the_commands(capsys: Capture) -> None:

@@ -82,11 +82,11 @@ SEED_NAMES = [
 
 def test_the_seeds_names_both_ways(tmp_path: Path) -> None:
     classifier = made()
-    write_state_dict(classifier, tmp_path / "seed.safetensors", "seed")
+    write_state_dict(classifier, tmp_path / "seed.safetensors", "notebook")
     with safetensors.safe_open(tmp_path / "seed.safetensors", framework="numpy") as file:
         assert sorted(file.keys()) == sorted(SEED_NAMES)
         theirs = {name: file.get_tensor(name) for name in SEED_NAMES}
-    assert from_layout(theirs)[1] == "seed"
+    assert from_layout(theirs)[1] == "notebook"
     same_bits(classifier, read_state_dict(tmp_path / "seed.safetensors"))
     path = bare(tmp_path / "bare.safetensors", theirs)
     same_bits(classifier, read_state_dict(path, vectorizer_file(tmp_path)))
@@ -102,8 +102,8 @@ def test_the_seeds_class_has_no_place_for_another_model(
     fields: dict[str, Any], tmp_path: Path
 ) -> None:
     classifier, path = made(**fields), tmp_path / "seed.safetensors"
-    with pytest.raises(InputError, match=f"layout seed has no place for {next(iter(fields))}"):
-        write_state_dict(classifier, path, "seed")
+    with pytest.raises(InputError, match=f"layout notebook has no place for {next(iter(fields))}"):
+        write_state_dict(classifier, path, "notebook")
     assert not path.exists()
 
 

@@ -164,7 +164,7 @@ def test_the_seeds_own_class_both_ways(tmp_path: Path) -> None:
     assert taken.model.config == classifier.model.config
     assert difference("logits", own_pass(taken.model, MANY)[0], logits_of(theirs, MANY)).passed
 
-    write_state_dict(classifier, tmp_path / "back.safetensors", "seed")
+    write_state_dict(classifier, tmp_path / "back.safetensors", "notebook")
     theirs.load_state_dict(load_file(tmp_path / "back.safetensors"), strict=True)
     assert difference("logits", own_pass(classifier.model, MANY)[0], logits_of(theirs, MANY)).passed
 

@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
+from npnlp import plots
 from npnlp.backend import Backend, Random, get_backend
 from npnlp.classifier import batches
-from npnlp.classifier.flow import flow_of, flow_rows, write_flow
+from npnlp.classifier.flow import RIGHT, flow_of, flow_rows, write_flow
 from npnlp.gradients.flow import COLUMNS, GradientFlow, gradient_flow, merge, spectral_radius
 from npnlp.lab.starts import STARTS, flow_on_random, layer_at
 from npnlp.layers import Elman, Packing, SoftmaxCrossEntropy
@@ -291,7 +293,7 @@ def run_folder(finished: Path, tmp_path: Path) -> Path:
 
 def test_a_training_run_stays_below_the_bound(finished: Path) -> None:
     recorded = pd.read_csv(finished / "gradient_flow.csv")
-    assert list(recorded) == ["epoch", "layer", *COLUMNS]
+    assert list(recorded) == ["epoch", "layer", *COLUMNS, *RIGHT]
     assert list(recorded["epoch"].unique()) == [0, 1, 2]
     assert (recorded["hidden_grad_mean"] > 0).all()
     assert (recorded["hidden_grad_mean"] <= recorded["bound"]).all()
@@ -342,6 +344,30 @@ def test_the_table_is_written_with_epoch_and_layer(tmp_path: Path) -> None:
     assert set(read["epoch"]) == {7}
     assert set(read["layer"]) == {"rnn.l0_reverse"}
     assert_close(read[list(COLUMNS)].to_numpy(), flow.table(), 1e-15)
+    assert (read["mean_slope"] == read["saturation"]).all()
+    assert (read["weight_hh_grad_norm"] == read["weight_hh_share"]).all()
+    assert_close(
+        read["weight_hh_fraction"], read["weight_hh_share"] / read["weight_hh_share"].sum()
+    )
+
+
+def test_fractions_add_up_to_one_in_each_layer_and_epoch(finished: Path) -> None:
+    recorded = pd.read_csv(finished / "gradient_flow.csv")
+    totals = recorded.groupby(["epoch", "layer"])["weight_hh_fraction"].sum()
+    assert_close(totals.to_numpy(), np.ones(len(totals)))
+    assert recorded["weight_hh_fraction"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_the_picture_of_a_saved_model_is_of_no_epoch(finished: Path, saved: bool) -> None:
+    recorded = pd.read_csv(finished / "gradient_flow.csv")
+    axes = Figure().add_subplot()
+    plots._flow_by_lag(axes, recorded[recorded["epoch"] == 0], saved)
+    labels = [str(label) for label in axes.get_legend_handles_labels()[1]]
+    assert any("epoch 1" in label for label in labels) == (not saved)
+    assert {label.removesuffix(", epoch 1") for label in labels} == {
+        "mean", "quartiles", "chain-rule bound",
+    }  # fmt: skip
 
 
 def test_the_command_writes_a_table_and_a_picture(
@@ -350,13 +376,14 @@ def test_the_command_writes_a_table_and_a_picture(
     table = finished.parent / "small.csv"
     assert tables.run_main("gradient-flow", "--save-dir", run_folder, "--surname-csv", table) == 0
     written = pd.read_csv(run_folder / "gradient_flow_model.csv")
-    assert list(written) == ["epoch", "layer", *COLUMNS]
+    assert list(written) == ["epoch", "layer", *COLUMNS, *RIGHT]
     assert list(written["lag"]) == list(range(len(written)))
     assert len(written) > 3
     assert (written["hidden_grad_mean"] <= written["bound"]).all()
     picture = (run_folder / "gradient_flow_model.png").read_bytes()
     assert picture.startswith(b"\x89PNG\r\n\x1a\n")
     printed = capsys.readouterr().out
+    assert f"{written['weight_hh_fraction'][0]:.2e}" in printed
     assert printed.startswith("9 test rows")
     assert f"{written['sigma_max'][0]:.3f}" in printed
     train = run_folder / "train"

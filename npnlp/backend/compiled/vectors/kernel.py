@@ -57,7 +57,7 @@ def distinct(function: Callable[P, R], *made_of: Any) -> Callable[P, R]:
 
 
 class Notice(event.Listener):  # type: ignore[misc]
-    """Prints once, on a terminal, that functions of ``compiled/`` are being compiled."""
+    """Prints once, on a terminal or in a notebook, that functions are being compiled."""
 
     def __init__(self) -> None:
         self.said = False
@@ -65,8 +65,10 @@ class Notice(event.Listener):  # type: ignore[misc]
     def on_start(self, event: Any) -> None:
         """Called by Numba before it compiles, not before it loads from its cache."""
         module = event.data["dispatcher"].py_func.__module__
-        if not self.said and module.startswith(COMPILED) and sys.stderr.isatty():
-            print("compiling for this machine, once: some seconds", file=sys.stderr, flush=True)
+        seen = sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
+        if not self.said and module.startswith(COMPILED) and seen:
+            said = "npnlp: Numba compiles for this machine, once; it takes up to a minute"
+            print(said, file=sys.stderr, flush=True)
             self.said = True
 
     def on_end(self, event: Any) -> None:
