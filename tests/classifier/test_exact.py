@@ -60,10 +60,12 @@ def differing(classifier: Classifier) -> int:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_name_has_the_same_bits_in_any_list(name: str, backend: str) -> None:
+    if backend == "numba":
+        pytest.importorskip("numba", reason="Numba is not installed")
     assert differing(made(name, backend)) == 0
 
 
-@pytest.mark.parametrize("kernels", ["Haswell", "Prescott", "SkylakeX"])
+@pytest.mark.parametrize("kernels", ["Haswell", "Prescott"])
 def test_with_other_blas_kernels_too(kernels: str) -> None:
     code = (
         "from tests.classifier.test_exact import *\n"

@@ -64,6 +64,8 @@ def folder(tmp_path: Path) -> Path:
     """A model, something that is called an ONNX file, and every package, broken by $WAY."""
     made().save(tmp_path / "model.safetensors")
     (tmp_path / "model.onnx").write_bytes(b"whatever")
+    (tmp_path / "site" / "scipy").mkdir(parents=True)  # with Numba; there, and of no use
+    (tmp_path / "site" / "scipy" / "__init__.py").write_text("")
     for package in NEEDED:
         (tmp_path / "site" / package).mkdir(parents=True)
         chosen = "{way: source for way, (source, _) in %r.items()}" % WAYS  # noqa: UP031
