@@ -29,7 +29,8 @@ from npnlp.text import SurnameDataset, SurnameVectorizer
 KIND = "npnlp state dict"
 #: The first bytes of a file by ``torch.save``: an archive, or a pickle.
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (*TORCH_SUFFIXES, ".pkl", ".pickle")
 #: The cell that a choice is for.
 CELL_OF = {"nonlinearity": "elman", "reset": "gru", "num_heads": "transformer"}
 
@@ -119,15 +120,18 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _of_pickle(path: Path) -> State:
-    """The state dict in it, read by PyTorch as weights only."""
+    """The state dict in it, read by PyTorch as weights only; by its name a file asks for that."""
+    refusal = (
+        f"{path}: a PyTorch pickle, which can run any code when it is read; where you trust it, "
+        "convert it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
+        "'model.safetensors')"
+    )
+    if path.suffix.lower() not in TORCH_SUFFIXES:
+        raise InputError(refusal)
     try:
         from npnlp.exchange.torch_model import weights_of
     except Exception as error:  # PyTorch is missing, or broken
-        raise InputError(
-            f"{path}: a PyTorch pickle, which can run any code when it is read; where you trust "
-            "it, convert it: safetensors.torch.save_file(torch.load(FILE, weights_only=True), "
-            "'model.safetensors')"
-        ) from error
+        raise InputError(refusal) from error
     try:
         return weights_of(path)
     except InputError as error:
