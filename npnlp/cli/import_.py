@@ -20,15 +20,20 @@ MODEL, VECTORIZER = "model.safetensors", "vectorizer.json"
 
 HELP = "take over a PyTorch state dict"
 DESCRIPTION = (
-    "Take over a state dict that safetensors.torch.save_file wrote: of a model with emb, an "
-    "encoder (nn.RNN, nn.GRU, nn.LSTM or the notebook's class around nn.RNNCell, below any one "
-    "name), fc1 and fc2. What its names and shapes do not say, options say."
+    "Take over a state dict that safetensors.torch.save_file or torch.save wrote: of a model with "
+    "emb, an encoder (nn.RNN, nn.GRU, nn.LSTM or the notebook's class around nn.RNNCell, below any "
+    "one name), fc1 and fc2. What its names and shapes do not say, options say."
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="the state dict, as safetensors")
+    parser.add_argument(
+        "file",
+        type=Path,
+        metavar="FILE",
+        help="the state dict: a .safetensors, or a .pt or .pth where PyTorch is installed",
+    )
     parser.add_argument(
         "--save-dir", type=Path, required=True, metavar="DIR",
         help="where the model goes, a folder without one; has to be given",
@@ -64,7 +69,8 @@ def choices_of(options: argparse.Namespace) -> Choices:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    classifier = read_state_dict(options.file, options.vectorizer_file, choices_of(options))
+    said: list[str] = []
+    classifier = read_state_dict(options.file, options.vectorizer_file, choices_of(options), said)
     model, vectorizer = options.save_dir / MODEL, options.save_dir / VECTORIZER
     for path, taken in ((model, None), (vectorizer, options.vectorizer_file)):
         if path.exists() and (taken is None or path.resolve() != taken.resolve()):
@@ -74,6 +80,8 @@ def run(options: argparse.Namespace) -> int:
     write_atomic(vectorizer, contents + "\n")
     classifier.save(model)
     print(f"{model}: {described(classifier)}")
+    if said:
+        print(f"{options.file}: read {', '.join(said)}")
     return 0
 
 

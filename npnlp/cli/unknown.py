@@ -36,11 +36,14 @@ class Unlike:
         if self._seen is None or sum(map(len, odd.values())) <= RARE * len(sample):
             return
         found = self._seen.unlike(distinct)
-        what_of = {name: what for what in reversed(found) for name in found[what]}
-        for row, name in zip(part.rows, part.names, strict=True):
-            if name in what_of:
-                self._counts[what_of[name]] += 1
-                self._first = self._first or f"{shown(name)} in row {row}"
+        for what, names in found.items():
+            once = part.names is distinct
+            self._counts[what] += (
+                len(names) if once else sum(map(set(names).__contains__, part.names))
+            )
+        if not self._first:
+            place = min(part.names.index(names[0]) for names in found.values())
+            self._first = f"{shown(part.names[place])} in row {part.rows[place]}"
 
     def note(self) -> None:
         """Print one line where there was any."""

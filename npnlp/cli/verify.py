@@ -56,7 +56,10 @@ def run(options: argparse.Namespace) -> int:
         names = _names(csv, classifier, options.names)
         found = from_onnx(classifier, path, names)
     else:
-        classifier = read_state_dict(path, options.vectorizer_file, choices_of(options))
+        said: list[str] = []
+        classifier = read_state_dict(path, options.vectorizer_file, choices_of(options), said)
+        if said:
+            print(f"{path}: read {', '.join(said)}")
         with needs("a comparison with PyTorch", "torch"):
             from npnlp.exchange.torch_model import VERSION as PEER
         names = _names(csv, classifier, options.names)

@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,43 @@ from torch import nn
 from torch.nn.functional import cross_entropy, dropout
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from npnlp.errors import InputError
+from npnlp.errors import InputError, short
 from npnlp.layers.attention.transformer import MAX_POSITIONS
 from npnlp.models import ClassifierConfig
 from npnlp.models.characters import SPECIAL_TOKENS
 
 VERSION = f"PyTorch {torch.__version__}"
+
+
+#: Before this version, reading weights only could be made to run code (CVE-2025-32434).
+SAFE = (2, 6)
+#: Under which key a checkpoint has its state dict.
+NESTED = ("state_dict", "model_state_dict")
+
+
+def weights_of(path: Path) -> dict[str, NDArray[Any]]:
+    """The state dict that ``torch.save`` wrote, also as an entry of :data:`NESTED`.
+
+    Raises :class:`InputError` for another content, and for a PyTorch that does not read safely.
+    """
+    save = "save model.state_dict() with safetensors.torch.save_file"
+    if tuple(map(int, torch.__version__.split(".")[:2])) < SAFE:
+        raise InputError(f"a pickle, which PyTorch reads safely from version 2.6 on; {save}")
+    try:
+        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged file makes PyTorch raise
+        why = short(" ".join(str(error).split()), 80)
+        raise InputError(f"a pickle that is not weights only (PyTorch: {why}); {save}") from error
+    if isinstance(found, Mapping):
+        found = next((found[name] for name in NESTED if name in found), found)
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout is torch.strided
+        for name, value in found.items()
+    ):
+        raise InputError(f"a pickle of something else than tensors by name; {save}")
+    plain = {n: v.float() if v.dtype is torch.bfloat16 else v for n, v in found.items()}
+    return {name: value.detach().numpy().copy() for name, value in plain.items()}
 
 
 def torch_pass(

@@ -14,12 +14,12 @@ from npnlp.text.encoding import clean_name
 AS_WRITTEN = "as written"
 
 
-def _titled(name: str) -> str:
+def _titled(text: str) -> str:
     """A capital at the beginning and after each character that is no letter; NFC.
 
     The small letter of İ is Python's ``i`` and a combining dot, which no table has: the dot goes.
     """
-    titled = name.title()
+    titled = text.title()
     if titled.isascii():
         return titled
     return unicodedata.normalize("NFC", titled.replace("i\u0307", "i"))
@@ -28,14 +28,17 @@ def _titled(name: str) -> str:
 def _title(names: list[str]) -> list[str]:
     """Names in one case only in title case; others, such as McMahan, as they are."""
     places = range(len(names))
-    odd = [
-        each for case in (str.isupper, str.islower) for each in compress(places, map(case, names))
-    ]
-    if odd:
-        names = names.copy()
-        for place in odd:
-            names[place] = _titled(names[place])
-    return names
+    odd = [*compress(places, map(str.isupper, names)), *compress(places, map(str.islower, names))]
+    if not odd:
+        return names
+    # All at once: a line end is no letter, and composes with none.
+    titled = _titled("\n".join([names[place] for place in odd])).split("\n")
+    if len(titled) != len(odd):  # names with line ends
+        titled = [_titled(names[place]) for place in odd]
+    read = names.copy()
+    for place, name in zip(odd, titled, strict=True):
+        read[place] = name
+    return read
 
 
 def _all(change: Callable[[str], str]) -> Callable[[list[str]], list[str]]:
@@ -114,14 +117,15 @@ class Seen:
         return cls(max(map(len, listed), default=0), *shares)
 
     def unlike(self, names: list[str]) -> dict[str, list[str]]:
-        """Those of ``names`` that are unlike the ones of training, by what they are."""
+        """Those of ``names`` that are unlike the ones of training, by what they are, in order."""
         found: dict[str, list[str]] = {}
         for (kind, holds), share in zip(KINDS.items(), self._shares(), strict=True):
             if share < RARE:
                 found[f"in {kind}"] = [n for n in filter(holds, names) if len(n.strip()) > 1]
         most = LONGER * self.longest
         if max(map(len, names), default=0) > most:
-            longer = [name for name in names if len(clean_name(name)) > most]
+            noted = {name for those in found.values() for name in those}
+            longer = [n for n in names if len(clean_name(n)) > most and n not in noted]
             found[f"longer than {most} characters"] = longer
         return {what: those for what, those in found.items() if those}
 

@@ -13,6 +13,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
 from npnlp.exchange import Choices, read_state_dict, write_state_dict
 from npnlp.exchange.differences import Names
@@ -203,3 +204,86 @@ def test_a_package_that_is_not_installed_is_named_with_its_remedy(
     assert run_main(*(word.replace("DIR", str(tmp_path)) for word in command)) == 2
     refusal(capsys.readouterr().err, f"npnlp {command[0]}:", package, f"pip install {package}")
     assert tree(tmp_path) == before
+
+
+WRAPPED = {
+    "module.": ("module.{}", "without the prefix 'module.'"),
+    "_orig_mod.": ("_orig_mod.{}", "without the prefix '_orig_mod.'"),
+    "model.": ("model.{}", "without the prefix 'model.'"),
+    "a class of one's own": ("net.inner.{}", "without the prefix 'net.inner.'"),
+    "DDP of a compiled model": ("module._orig_mod.{}", "without the prefix 'module._orig_mod.'"),
+    "every part compiled": ("{}", "without '_orig_mod' in names such as"),
+}
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+@pytest.mark.parametrize("counted", [False, True])
+def test_what_wrappers_put_into_names_is_left_out_and_said(
+    case: str, counted: bool, tmp_path: Path
+) -> None:
+    pattern, words = WRAPPED[case]
+    state = {pattern.format(n): v for n, v in made(cell="gru").model.state_dict().items()}
+    if pattern == "{}":
+        state = {n.replace(".", "._orig_mod.", 1): v for n, v in state.items()}
+    if counted:
+        state["n_averaged"] = np.array(7)
+    path = bare(tmp_path / "wrapped.safetensors", state)
+    said: list[str] = []
+    back = read_state_dict(path, vectorizer_file(tmp_path), said=said)
+    same_bits(back, made(cell="gru"))
+    assert words in ", ".join(said)
+    assert ("without the counter n_averaged" in said) == counted
+
+
+@pytest.mark.parametrize("encoder", ["rnn._orig_mod.", "gru._orig_mod.", "gru.module."])
+def test_a_wrapped_encoder_is_understood(encoder: str, tmp_path: Path) -> None:
+    state = made(cell="gru").model.state_dict()
+    named = {name.replace("rnn.", encoder): value for name, value in state.items()}
+    path = bare(tmp_path / "encoder.safetensors", named)
+    said: list[str] = []
+    same_bits(read_state_dict(path, vectorizer_file(tmp_path), said=said), made(cell="gru"))
+    assert encoder.split(".")[1] in said[0]
+
+
+def test_the_command_says_how_names_were_read(tmp_path: Path) -> None:
+    state = {f"module.{name}": value for name, value in made().model.state_dict().items()}
+    path = bare(tmp_path / "ddp.safetensors", state | {"n_averaged": np.array(7)})
+    done = npnlp("import", path, "--save-dir", tmp_path / "new", "--vectorizer-file",
+                 vectorizer_file(tmp_path))  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert f"{path}: read without the counter n_averaged, without the prefix 'module.'" in (
+        done.stdout.decode()
+    )
+    same_bits(Classifier.load(tmp_path / "new" / "model.safetensors"), made())
+
+
+def test_a_refusal_lists_the_names_that_are_there(tmp_path: Path) -> None:
+    state = made().model.state_dict()
+    theirs = {name.replace("fc2", "head"): value for name, value in state.items()}
+    path = bare(tmp_path / "theirs.safetensors", theirs)
+    with pytest.raises(InputError, match=r"'fc2.weight' is missing.* there are .*head.weight"):
+        read_state_dict(path, vectorizer_file(tmp_path))
+    path = bare(tmp_path / "more.safetensors", {**state, "more.weight": state["fc2.bias"]})
+    with pytest.raises(InputError, match=r"'more.weight' does not belong.* there are .*emb.weight"):
+        read_state_dict(path, vectorizer_file(tmp_path))
+    twice = bare(tmp_path / "twice.safetensors", {**state, "fc1.module.bias": state["fc1.bias"]})
+    with pytest.raises(InputError, match=r"'fc1.bias' is there twice"):
+        read_state_dict(twice, vectorizer_file(tmp_path))
+
+
+@pytest.mark.parametrize("cause", [None, "half an install"], ids=["missing", "broken"])
+def test_without_pytorch_a_pickle_is_refused_with_the_way_to_convert_it(
+    cause: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ``torch`` on the path that is not there, or that raises, is asked for first."""
+    for name in [n for n in sys.modules if n.split(".")[0] == "torch"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "npnlp.exchange.torch_model", raising=False)
+    if cause is None:
+        monkeypatch.setitem(sys.modules, "torch", None)
+    else:
+        (tmp_path / "torch.py").write_text(f"raise AttributeError({cause!r})\n", "utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "model.pt").write_bytes(b"PK\x03\x04data.pkl")
+    with pytest.raises(InputError, match=r"model.pt: a PyTorch pickle.*convert it.*weights_only"):
+        read_state_dict(tmp_path / "model.pt", vectorizer_file(tmp_path))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
 from npnlp.exchange import Choices, read_state_dict, write_state_dict
 from npnlp.exchange.differences import BOUNDS, Names, difference, from_torch, own_pass
@@ -212,12 +213,64 @@ def test_training_with_what_pytorch_does_not_have_is_refused() -> None:
         module.train()(tokens, lengths)
 
 
-def test_a_pickle_is_refused_and_not_read(tmp_path: Path) -> None:
-    torch.save(made().model.state_dict(), tmp_path / "model.pth")
-    (tmp_path / "renamed.safetensors").write_bytes((tmp_path / "model.pth").read_bytes())
-    for name in ("model.pth", "renamed.safetensors"):
-        with pytest.raises(InputError, match=r"pickle.*save_file"):
-            read_state_dict(tmp_path / name, vectorizer_file(tmp_path))
+def torch_state() -> dict[str, Any]:
+    return {name: torch.tensor(value) for name, value in made().model.state_dict().items()}
+
+
+@pytest.mark.parametrize("nested", [(), ("state_dict",), ("model_state_dict",)])
+@pytest.mark.parametrize("prefix", ["", "module.", "model._orig_mod."])
+def test_a_pickle_of_weights_is_read(tmp_path: Path, nested: tuple[str, ...], prefix: str) -> None:
+    content: Any = {prefix + name: value for name, value in torch_state().items()}
+    for key in nested:
+        content = {"epoch": 3, "optimizer": {"lr": 0.1, "steps": [1, 2]}, key: content}
+    torch.save(content, tmp_path / "model.pth")
+    said: list[str] = []
+    taken = read_state_dict(tmp_path / "model.pth", vectorizer_file(tmp_path), said=said)
+    same_bits(taken, made())
+    assert said == ([f"without the prefix {prefix!r} of all tensors"] if prefix else [])
+
+
+@pytest.mark.parametrize("name", ["renamed.safetensors", "model.pkl"])
+def test_a_pickle_by_another_name_is_refused_and_not_read(tmp_path: Path, name: str) -> None:
+    torch.save(torch_state(), tmp_path / name)
+    with pytest.raises(InputError, match=r"pickle.*save_file"):
+        read_state_dict(tmp_path / name, vectorizer_file(tmp_path))
+
+
+def test_an_averaged_model_is_read_from_the_real_wrapper(tmp_path: Path) -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(torch_model(made().model.config))
+    averaged.module.load_state_dict(torch_state())
+    torch.save(averaged.state_dict(), tmp_path / "swa.pt")
+    vectorizer = vectorizer_file(tmp_path)
+    done = npnlp("import", tmp_path / "swa.pt", "--save-dir", tmp_path / "new",
+                 "--vectorizer-file", vectorizer)  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (
+        "swa.pt: read without the counter n_averaged, without the prefix 'module.' of all tensors"
+    ) in done.stdout.decode()
+    same_bits(Classifier.load(tmp_path / "new" / "model.safetensors"), made())
+
+
+def test_half_precision_and_strides_are_read(tmp_path: Path) -> None:
+    halved = {name: value.to(torch.bfloat16) for name, value in torch_state().items()}
+    halved["emb.weight"] = halved["emb.weight"].T.contiguous().T
+    torch.save(halved, tmp_path / "half.pt")
+    taken = read_state_dict(tmp_path / "half.pt", vectorizer_file(tmp_path)).model.state_dict()
+    for name, value in taken.items():
+        np.testing.assert_array_equal(value, halved[name].float().numpy())
+
+
+@pytest.mark.parametrize("content", ["module", "list", "number", "deep", "damaged"])
+def test_a_pickle_of_anything_else_is_refused_and_not_run(tmp_path: Path, content: str) -> None:
+    path, state = tmp_path / "other.pt", torch_state()
+    others: dict[str, Any] = {"module": torch_model(made().model.config), "list": [state],
+                              "number": 3, "deep": {"a": {"b": state}},
+                              "damaged": state}  # fmt: skip
+    torch.save(others[content], path)
+    if content == "damaged":
+        path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"other.pt: a pickle .*state_dict\(\)"):
+        read_state_dict(path, vectorizer_file(tmp_path))
 
 
 def test_verify_prints_every_difference_and_its_bound(tmp_path: Path) -> None:

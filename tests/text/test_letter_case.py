@@ -43,6 +43,10 @@ def test_names_in_one_case_are_put_into_title_case_and_others_left() -> None:
         assert vectorizer("title").as_read([name]) == [read]
 
 
+def test_a_name_with_a_line_end_stays_one() -> None:
+    assert LETTER_CASES["title"](["NAKA\nMOTO", "WAN"]) == ["Naka\nMoto", "Wan"]
+
+
 def test_a_list_that_is_read_stays_as_it_was() -> None:
     names = ["NAKAMOTO", "Wan"]
     assert LETTER_CASES["title"](names) == ["Nakamoto", "Wan"]
