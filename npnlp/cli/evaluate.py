@@ -10,6 +10,7 @@ from npnlp.cli.options import (
     add_backend,
     add_save_dir,
     add_surname_csv,
+    columns_of,
     saved_classifier,
 )
 from npnlp.cli.train import metrics_table
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     classifier = saved_classifier(options)
     csv = options.surname_csv or own_table_path()
-    frame = read_table(csv)
+    frame = read_table(csv, columns_of(options))
     if options.split_by:
         frame = with_split(frame, options.split_by, source=str(csv))
     elif "split" not in frame:

@@ -12,6 +12,7 @@ from npnlp.cli.options import (
     add_backend,
     add_save_dir,
     add_surname_csv,
+    columns_of,
     saved_classifier,
 )
 from npnlp.errors import InputError
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
 
     classifier = saved_classifier(options)
     csv = options.surname_csv or own_table_path()
-    frame = with_split(read_table(csv), source=str(csv))
+    frame = with_split(read_table(csv, columns_of(options)), source=str(csv))
     require_known_nationalities(frame, classifier.vectorizer, str(csv))
     split = SurnameDataset(frame, classifier.vectorizer).arrays(options.split)
     if not len(split):

@@ -14,7 +14,7 @@ from npnlp.classifier.building import model_settings
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.evaluation import Evaluation
 from npnlp.cli.failure import DONE, INTERRUPTED
-from npnlp.cli.options import add_backend, add_save_dir, add_surname_csv
+from npnlp.cli.options import add_backend, add_save_dir, add_surname_csv, columns_of
 from npnlp.cli.ranks import add_distributed, joined
 from npnlp.cli.script import ending, leave_output
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
@@ -195,9 +195,10 @@ def _dataset(options: argparse.Namespace) -> SurnameDataset:
     vectorizer_file = options.save_dir / options.vectorizer_file
     if options.reload_from_files:
         return SurnameDataset.load_dataset_and_load_vectorizer(
-            csv, vectorizer_file, options.split_by
+            csv, vectorizer_file, options.split_by, columns_of(options)
         )
-    return SurnameDataset.load_dataset_and_make_vectorizer(csv, options.split_by)
+    columns = columns_of(options)
+    return SurnameDataset.load_dataset_and_make_vectorizer(csv, options.split_by, columns)
 
 
 def _shape(options: argparse.Namespace) -> dict[str, Any]:

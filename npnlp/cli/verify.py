@@ -8,11 +8,12 @@ from pathlib import Path
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.import_ import add_choices, choices_of
-from npnlp.cli.options import add_surname_csv
+from npnlp.cli.options import add_surname_csv, columns_of
 from npnlp.errors import InputError
 from npnlp.exchange import needs, read_state_dict
 from npnlp.exchange.differences import BOUNDS, Difference, Names, from_onnx, from_torch
 from npnlp.text import own_table_path, read_table
+from npnlp.text.columns import Columns
 
 HELP = "compare a model with PyTorch or onnxruntime"
 DESCRIPTION = (
@@ -51,13 +52,13 @@ def run(options: argparse.Namespace) -> int:
         classifier = Classifier.load(folder / options.model_state_file)
         with needs("a comparison with ONNX"):
             from npnlp.exchange.onnx_run import VERSION as PEER
-        names = _names(csv, classifier, options.names)
+        names = _names(csv, columns_of(options), classifier, options.names)
         found = from_onnx(classifier, path, names)
     else:
         classifier = read_state_dict(path, options.vectorizer_file, choices_of(options))
         with needs("a comparison with PyTorch"):
             from npnlp.exchange.torch_model import VERSION as PEER
-        names = _names(csv, classifier, options.names)
+        names = _names(csv, columns_of(options), classifier, options.names)
         found = from_torch(classifier.model, names)
     print(f"{path}: largest differences from {PEER} on {len(names.lengths)} names of {csv}\n")
     print("\n".join(table(found)))
@@ -87,9 +88,9 @@ def table(found: Sequence[Difference]) -> list[str]:
     ]
 
 
-def _names(csv: Path, classifier: Classifier, count: int) -> Names:
+def _names(csv: Path, columns: Columns, classifier: Classifier, count: int) -> Names:
     try:
-        return Names.of(read_table(csv), classifier.vectorizer, count)
+        return Names.of(read_table(csv, columns), classifier.vectorizer, count)
     except InputError as error:
         if str(csv) in str(error):
             raise

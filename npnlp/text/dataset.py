@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from npnlp.errors import InputError
 from npnlp.files import write_atomic
 from npnlp.summary import summarized
+from npnlp.text.columns import ANY, Columns
 from npnlp.text.splits import with_split
 from npnlp.text.table import SPLITS, read_table
 from npnlp.text.vectorizer import SurnameVectorizer, read_vectorizer, require_text
@@ -70,22 +71,26 @@ class SurnameDataset:
 
     @classmethod
     def load_dataset_and_make_vectorizer(
-        cls, surname_csv: str | Path, split_by: str | None = None
+        cls, surname_csv: str | Path, split_by: str | None = None, columns: Columns = ANY
     ) -> Self:
         """Read a CSV, and make the vocabularies of its train split."""
-        frame = with_split(read_table(surname_csv), split_by, source=str(surname_csv))
+        frame = with_split(read_table(surname_csv, columns), split_by, source=str(surname_csv))
         return cls(frame, SurnameVectorizer.from_dataframe(frame[frame["split"] == "train"]))
 
     @classmethod
     def load_dataset_and_load_vectorizer(
-        cls, surname_csv: str | Path, vectorizer_filepath: str | Path, split_by: str | None = None
+        cls,
+        surname_csv: str | Path,
+        vectorizer_filepath: str | Path,
+        split_by: str | None = None,
+        columns: Columns = ANY,
     ) -> Self:
         """Read a CSV, with saved vocabularies.
 
         Raises :class:`InputError` where the CSV holds a nationality that they do not.
         """
         vectorizer = cls.load_vectorizer_only(vectorizer_filepath)
-        frame = with_split(read_table(surname_csv), split_by, source=str(surname_csv))
+        frame = with_split(read_table(surname_csv, columns), split_by, source=str(surname_csv))
         require_known_nationalities(frame, vectorizer, str(surname_csv))
         return cls(frame, vectorizer)
 
