@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ NAMES = {
     "split": (("split",),),
 }
 OPTIONS = {"surname": "--column", "nationality": "--label-column", "split": "--split-column"}
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 #: What a spreadsheet writes above the header to say what its delimiter is.
 SEP = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n|\r|\n)', re.IGNORECASE)
 
@@ -70,28 +70,24 @@ def find_layout(
     above = f"sep={said[1]}\n" if said else ""
     body = text[said.end() :] if said else text
     known = given.delimiter or (said[1] if said else DELIMITERS)
-    headers = [_header(body, delimiter) for delimiter in known]
-    if not any(fields for fields, _ in headers):
-        raise InputError(
-            "row 1: not valid CSV" if body.strip()
-            else "the file is empty; its first row has to name the columns"
-        )  # fmt: skip
-    best: InputError | None = None
-    most_first = sorted(zip(known, headers, strict=True), key=lambda each: -len(each[1][0]))
-    for delimiter, (fields, lines) in most_first:
+    most, wrong = 0, InputError("row 1: not valid CSV")
+    if not body.strip():
+        wrong = InputError("the file is empty; its first row has to name the columns")
+    for delimiter in known:
+        fields, lines = _header(body, delimiter)
         try:
             places = _places(fields, needed, optional, given)
+            return Layout(above, lines + bool(said), delimiter, tuple(fields), places)
         except InputError as error:
-            best = best or error
-            continue
-        return Layout(above, lines + bool(said), delimiter, tuple(fields), places)
-    assert best is not None
-    raise best
+            if len(fields) > most:
+                most, wrong = len(fields), error
+    raise wrong
 
 
 def _header(body: str, delimiter: str) -> tuple[list[str], int]:
     """The fields of the first record that is not empty, and the line that it ends on."""
-    reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True)
+    lines = (line[0] for line in LINE.finditer(body))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         for fields in filter(None, reader):
             return [field.strip() for field in fields], reader.line_num
@@ -109,7 +105,9 @@ def _places(
     }
     if len(set(places.values())) < len(places):
         raise InputError("two of the options --column, --label-column and --split-column name one")
-    free = [field if n not in places.values() else "" for n, field in enumerate(header)]
+    free = header
+    if places:
+        free = ["" if n in places.values() else field for n, field in enumerate(header)]
     for role in roles:
         if role in places:
             continue

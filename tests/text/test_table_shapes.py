@@ -70,8 +70,12 @@ def made(
 ) -> str:
     """A table with a line ``sep=``, other columns, all quotes and blank rows in one of several."""
     text = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if number % 2 else csv.QUOTE_MINIMAL
-    writer = csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=quoting)
+    writer = csv.writer(
+        text,
+        delimiter=delimiter,
+        lineterminator=end,
+        quoting=csv.QUOTE_ALL if number % 2 else csv.QUOTE_MINIMAL,
+    )
     if number % 5 == 0:
         text.write(f"sep={delimiter}{end}")
     order = list(itertools.permutations(range(3)))[number % 6]
