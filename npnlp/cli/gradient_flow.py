@@ -10,6 +10,7 @@ from npnlp.classifier.building import make_criterion
 from npnlp.classifier.flow import flow_and_parts, flow_layers, flow_rows, write_flow
 from npnlp.cli.options import (
     add_backend,
+    add_pictures,
     add_save_dir,
     add_surname_csv,
     columns_of,
@@ -37,14 +38,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_save_dir(parser)
     add_surname_csv(parser)
     parser.add_argument("--split", choices=SPLITS, default="test", help="which rows")
+    add_pictures(parser)
     add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    from npnlp.plots import flow_by_part as draw_parts  # Matplotlib takes a while to import
-    from npnlp.plots import gradient_flow as draw
-
     classifier = saved_classifier(options)
     csv = options.surname_csv or own_table_path()
     frame = with_split(read_table(csv, columns_of(options)), source=str(csv))
@@ -60,11 +59,16 @@ def run(options: argparse.Namespace) -> int:
         _print_table(name, flow)
     path = options.save_dir / "gradient_flow_model.csv"
     write_flow(path, flow_rows(flows, layers, epoch=0), layers)
-    draw(path, path.with_suffix(".png"))
     parts = options.save_dir / "flow_by_part_model.csv"
     write_csv(parts, rows)
-    draw_parts(parts, parts.with_suffix(".png"))
-    print(f"wrote {path} and {parts}, and a .png of each")
+    drawn = ""
+    if options.pictures:
+        from npnlp.plots import flow_by_part, gradient_flow  # Matplotlib takes a while to import
+
+        gradient_flow(path, path.with_suffix(".png"))
+        flow_by_part(parts, parts.with_suffix(".png"))
+        drawn = ", and a .png of each"
+    print(f"wrote {path} and {parts}{drawn}")
     return 0
 
 

@@ -81,6 +81,13 @@ def columns_of(options: argparse.Namespace) -> Columns:
     return Columns(*names, options.delimiter)
 
 
+def add_pictures(parser: argparse._ActionsContainer) -> None:
+    """``--no-pictures``."""
+    parser.add_argument(
+        "--no-pictures", dest="pictures", action="store_false", help="draw no pictures"
+    )
+
+
 def saved_classifier(options: argparse.Namespace) -> Classifier:
     """The model in the folder of the run, on the backend that was asked for."""
     path = options.save_dir / options.model_state_file

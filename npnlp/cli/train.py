@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from npnlp.backend import get_backend
@@ -14,7 +15,13 @@ from npnlp.classifier.building import model_settings
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.evaluation import Evaluation
 from npnlp.cli.failure import DONE, INTERRUPTED
-from npnlp.cli.options import add_backend, add_save_dir, add_surname_csv, columns_of
+from npnlp.cli.options import (
+    add_backend,
+    add_pictures,
+    add_save_dir,
+    add_surname_csv,
+    columns_of,
+)
 from npnlp.cli.ranks import add_distributed, joined
 from npnlp.cli.script import ending, leave_output
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
@@ -24,6 +31,7 @@ from npnlp.runs.report import write_report
 from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
+from npnlp.text.labels import NATIONALITIES
 from npnlp.text.splits import SPLIT_BY
 from npnlp.training.applicable import require_applicable
 from npnlp.training.config import TrainingConfig
@@ -70,6 +78,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "they decide the last bits (default: 1, or what OPENBLAS_NUM_THREADS says)")  # fmt: skip
     add_distributed(parser)
     add("--quick", action="store_true", help="two epochs, unless --num-epochs is given")
+    add_pictures(parser)
     add("--quiet", action="store_true", help="print nothing on standard output, show no bars")
 
 
@@ -120,7 +129,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
                     training.follow()
                     return DONE
                 training.train(bars=not options.quiet)
-            _finish(training, say)
+            _finish(training, options, say)
     except KeyboardInterrupt as stop:
         if ranks.size > 1 and not isinstance(stop, Interrupted):
             raise  # ends all ranks
@@ -228,12 +237,14 @@ def _start(training: Run, options: argparse.Namespace, say: Callable[[str], None
         say(f"Resuming: {trainer.progress.epoch} epochs done")
 
 
-def _finish(training: Run, say: Callable[..., None]) -> None:
-    from npnlp.plots import draw_run  # Matplotlib takes a while to import: only when needed
-
+def _finish(training: Run, options: argparse.Namespace, say: Callable[..., None]) -> None:
     evaluations = training.evaluate()
     write_report(training, evaluations)
-    pictures = draw_run(training.save_dir)
+    pictures: list[Path] = []
+    if options.pictures:
+        from npnlp.plots import draw_run  # Matplotlib takes a while to import: only when needed
+
+        pictures = draw_run(training.save_dir)
     progress = training.trainer.progress
     why = "no better validation loss" if progress.stopped_early else "all done"
     say(f"\nTrained {len(progress.history)} epochs ({why}); best: epoch {progress.best_epoch + 1}")
@@ -241,9 +252,11 @@ def _finish(training: Run, say: Callable[..., None]) -> None:
     for line in metrics_table(evaluations):
         say(line)
     say()
-    for prediction in training.classifier.predict(SAMPLES, top_k=3):
+    samples = _samples(training)
+    predictions = training.classifier.predict(list(samples), top_k=3)
+    for prediction, of_table in zip(predictions, samples.values(), strict=True):
         top = ", ".join(f"{name} {probability:.2f}" for name, probability in prediction.top)
-        say(f"{prediction.surname:<10} {top}")
+        say(f"{prediction.surname:<10} {top}{of_table}")
     say()
     written = [training.model_file, training.checkpoint_file, training.vectorizer_file]
     names = ("metrics.json", "history.csv", "gradient_flow.csv", "confusion_matrix.csv",
@@ -251,6 +264,16 @@ def _finish(training: Run, say: Callable[..., None]) -> None:
     tables = [training.save_dir / name for name in names]
     for path in (*written, *tables, *pictures):
         say(f"wrote {path}")
+
+
+def _samples(training: Run) -> dict[str, str]:
+    """The book's names, for a model of its nationalities; else test names, with what they are."""
+    if {*NATIONALITIES} == {*training.dataset.get_vectorizer().nationality_vocab.tokens}:
+        return dict.fromkeys(SAMPLES, "")
+    rows = training.dataset.frames["test"].drop_duplicates("surname")
+    rows = rows.iloc[:: -(-len(rows) // len(SAMPLES))]
+    labels = (f" (in the table: {label})" for label in rows["nationality"])
+    return dict(zip(rows["surname"], labels, strict=True))
 
 
 def metrics_table(evaluations: dict[str, Evaluation]) -> list[str]:

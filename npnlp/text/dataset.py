@@ -14,6 +14,7 @@ from npnlp.errors import InputError
 from npnlp.files import write_atomic
 from npnlp.summary import summarized
 from npnlp.text.columns import ANY, Columns
+from npnlp.text.labels import column_of_labels
 from npnlp.text.splits import with_split
 from npnlp.text.table import SPLITS, read_table
 from npnlp.text.vectorizer import SurnameVectorizer, read_vectorizer, require_text
@@ -159,9 +160,9 @@ def require_known_nationalities(
     frame: pd.DataFrame, vectorizer: SurnameVectorizer, source: str
 ) -> None:
     """Raise :class:`InputError` naming the first row whose nationality the vectorizer lacks."""
-    known = vectorizer.nationality_vocab
+    known, column = vectorizer.nationality_vocab, column_of_labels(frame)
     for nationality, row in zip(frame["nationality"], frame["row"], strict=True):
         if nationality not in known:
             raise InputError(
-                f"{source}: row {row}, column nationality: {nationality!r} is unknown to the model"
+                f"{source}: row {row}, column {column}: {nationality!r} is unknown to the model"
             )
