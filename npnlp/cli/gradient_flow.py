@@ -8,20 +8,18 @@ import numpy as np
 
 from npnlp.classifier.building import make_criterion
 from npnlp.classifier.flow import flow_and_parts, flow_layers, flow_rows, write_flow
+from npnlp.cli.measured import ALL, RULE, add_split_by, measured
 from npnlp.cli.options import (
     add_backend,
     add_pictures,
     add_save_dir,
     add_surname_csv,
-    columns_of,
     saved_classifier,
 )
 from npnlp.errors import InputError
 from npnlp.files import write_csv
 from npnlp.gradients.flow import GradientFlow
-from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
-from npnlp.text.dataset import require_known_nationalities
-from npnlp.text.splits import with_split
+from npnlp.text import SPLITS, own_table_path
 
 HELP = "show how much gradient reaches each step"
 DESCRIPTION = (
@@ -29,7 +27,7 @@ DESCRIPTION = (
     "from the last character) how much gradient arrives, where the gradient of W_hh comes from, "
     "and the bound of the chain rule. Writes gradient_flow_model.csv and, by gate or by attention "
     "head, flow_by_part_model.csv, each with a picture, into the folder of the run; training "
-    "wrote gradient_flow.csv as it went along."
+    f"wrote gradient_flow.csv as it went along. {RULE}"
 )
 
 
@@ -37,7 +35,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_save_dir(parser)
     add_surname_csv(parser)
-    parser.add_argument("--split", choices=SPLITS, default="test", help="which rows")
+    add_split_by(parser)
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        help="which rows (default: test, or all of a table that is not divided)",
+    )
     add_pictures(parser)
     add_backend(parser)
 
@@ -45,16 +48,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     classifier = saved_classifier(options)
-    csv = options.surname_csv or own_table_path()
-    frame = with_split(read_table(csv, columns_of(options)), source=str(csv))
-    require_known_nationalities(frame, classifier.vectorizer, str(csv))
-    split = SurnameDataset(frame, classifier.vectorizer).arrays(options.split)
+    source = options.surname_csv or own_table_path()
+    dataset, splits, said = measured(classifier, options)
+    name = options.split or (ALL if ALL in splits else "test")
+    if name not in splits:
+        raise InputError(
+            f"{source}: {said}; leave out --split, or say how to divide it with --split-by"
+        )
+    split = dataset.arrays(splits[name])
     if not len(split):
-        raise InputError(f"{csv}: column split: no rows with {options.split!r}; choose another")
+        raise InputError(f"{source}: column split: no rows with {name!r}; choose another")
     model = classifier.model
     layers = flow_layers(model)
     flows, rows = flow_and_parts(model, split, make_criterion(model))
-    print(f"{len(split):,} {options.split} rows")
+    print(f"{len(split):,} {name} rows; {said}")
     for name, flow in flows.items():
         _print_table(name, flow)
     path = options.save_dir / "gradient_flow_model.csv"

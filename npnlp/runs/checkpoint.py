@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from npnlp.errors import InputError, short
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.models import ClassifierConfig
 from npnlp.runs.checkpoint_state import plain_state, require_state, with_history
 from npnlp.text import SurnameDataset
+from npnlp.text.provenance import TableNote, name_codes
 from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
 from npnlp.version import __version__
@@ -31,6 +33,9 @@ FREE = ("num_epochs", "warm_up")
 ONE_CYCLE = {"one_cycle": "OneCycleLR"}
 #: What decides the data, by a hash or as it is; the other settings are fields of the two configs.
 DATA = ("data", "vectorizer")
+#: What a checkpoint tells beside them, which nothing is compared with: the table, and a tensor of
+#: codes of the names in train. The model file, which is passed on, has no trace of names.
+TABLE, NAMES = "table", "train_names"
 #: A checkpoint from before a setting was there went on as its default does.
 DEFAULTS = {
     field.name: field.default
@@ -48,6 +53,7 @@ def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
     config = trainer.config
     free = () if config.by_step else FREE
     frame = dataset.surname_df[["nationality", "surname", "split"]]
+    table, train = dataset.table, dataset.frames["train"]
     content = "\n".join("\t".join(row) for row in frame.itertuples(index=False))
     return {
         "data": hashlib.sha256(content.encode()).hexdigest(),
@@ -55,6 +61,8 @@ def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
         **trainer.model.config.to_dict(),
         **{k: v for k, v in (asdict(config) | {"warm_up": config.rise}).items() if k not in free},
         **(ONE_CYCLE if config.schedule == "onecycle" else {}),
+        TABLE: None if table is None else asdict(table),
+        NAMES: name_codes(train["surname"]),
     }
 
 
@@ -63,7 +71,25 @@ def save_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]
     if not trainer.progress.computed_on:
         note_machine(trainer, epoch=0, batch=0)
     tensors, state = plain_state(trainer)
-    save_tensors(path, KIND, tensors, {"state": state, "settings": settings})
+    plain = {name: value for name, value in settings.items() if name != NAMES}
+    tensors = {**tensors, NAMES: settings[NAMES]}
+    save_tensors(path, KIND, tensors, {"state": state, "settings": plain})
+
+
+def trained_names(path: str | Path, table: TableNote) -> NDArray[np.uint64] | None:
+    """The codes of the names in train (:func:`npnlp.text.provenance.name_codes`).
+
+    None where there is no checkpoint of a run on ``table``.
+    """
+    try:
+        tensors, values = load_tensors(path, KIND)
+    except (InputError, OSError):
+        return None
+    codes = tensors.get(NAMES)
+    of_run = values["settings"].get(TABLE) if isinstance(values.get("settings"), dict) else None
+    if codes is None or codes.dtype != np.uint64 or codes.ndim != 1 or of_run != asdict(table):
+        return None
+    return codes
 
 
 def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]) -> None:
@@ -74,12 +100,15 @@ def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]
     checkpoint had other settings, naming the first.
     """
     tensors, values = load_tensors(path, KIND)
+    tensors.pop(NAMES, None)
     saved = values.get("settings")
     if not isinstance(saved, dict):
         raise InputError(f"{path}: damaged checkpoint: settings are {short(saved)}")
     if saved.get("schedule") == "onecycle" and not ONE_CYCLE.keys() <= saved.keys():
         saved = saved | {"schedule": "cosine"}
     for name, value in settings.items():
+        if name in (TABLE, NAMES):
+            continue
         before = saved.get(name, DEFAULTS.get(name))
         if (list(before) if isinstance(before, tuple) else before) != value:
             raise InputError(f"{path}: {_difference(name, before, value)}")

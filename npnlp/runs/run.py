@@ -91,7 +91,7 @@ class Run:
     @property
     def classifier(self) -> Classifier:
         """The model with the vectorizer it belongs to."""
-        return Classifier(self.trainer.model, self.dataset.get_vectorizer())
+        return Classifier(self.trainer.model, self.dataset.get_vectorizer(), self.dataset.table)
 
     def resume(self) -> bool:
         """Continue from the last checkpoint; False where there is none."""

@@ -15,6 +15,7 @@ from npnlp.files import write_atomic
 from npnlp.summary import summarized
 from npnlp.text.columns import ANY, Columns
 from npnlp.text.labels import column_of_labels
+from npnlp.text.provenance import TableNote
 from npnlp.text.splits import with_split
 from npnlp.text.table import SPLITS, read_table
 from npnlp.text.vectorizer import SurnameVectorizer, read_vectorizer, require_text
@@ -62,6 +63,8 @@ class SurnameDataset:
         self.surname_df = surname_df
         self._vectorizer = vectorizer
         self._arrays: dict[str, SplitArrays] = {}
+        #: What is known of the file that it was read from.
+        self.table: TableNote | None = None
         self.frames = {split: surname_df[surname_df["split"] == split] for split in SPLITS}
         self._max_length = int(surname_df["surname"].str.len().max()) + 2
         self.set_split("train")
@@ -75,8 +78,12 @@ class SurnameDataset:
         cls, surname_csv: str | Path, split_by: str | None = None, columns: Columns = ANY
     ) -> Self:
         """Read a CSV, and make the vocabularies of its train split."""
-        frame = with_split(read_table(surname_csv, columns), split_by, source=str(surname_csv))
-        return cls(frame, SurnameVectorizer.from_dataframe(frame[frame["split"] == "train"]))
+        read = read_table(surname_csv, columns)
+        frame = with_split(read, split_by, source=str(surname_csv))
+        train = frame[frame["split"] == "train"]
+        dataset = cls(frame, SurnameVectorizer.from_dataframe(train))
+        dataset.table = TableNote.of(read, split_by)
+        return dataset
 
     @classmethod
     def load_dataset_and_load_vectorizer(
@@ -91,9 +98,12 @@ class SurnameDataset:
         Raises :class:`InputError` where the CSV holds a nationality that they do not.
         """
         vectorizer = cls.load_vectorizer_only(vectorizer_filepath)
-        frame = with_split(read_table(surname_csv, columns), split_by, source=str(surname_csv))
+        read = read_table(surname_csv, columns)
+        frame = with_split(read, split_by, source=str(surname_csv))
         require_known_nationalities(frame, vectorizer, str(surname_csv))
-        return cls(frame, vectorizer)
+        dataset = cls(frame, vectorizer)
+        dataset.table = TableNote.of(read, split_by)
+        return dataset
 
     @staticmethod
     def load_vectorizer_only(vectorizer_filepath: str | Path) -> SurnameVectorizer:

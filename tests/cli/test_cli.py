@@ -213,9 +213,10 @@ def test_evaluate_prints_the_same_as_a_table(finished: Path, capsys: Capture) ->
     table = finished.parent / "small.csv"
     assert run_main("evaluate", "--save-dir", finished, "--surname-csv", table) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "Rows: the table that the model was trained on, divided by column as then"
     metrics = read_json(finished / "metrics.json")
     for line, split, rows in zip(
-        lines[1:], ("train", "val", "test"), ("42", "9", "9"), strict=True
+        lines[2:], ("train", "val", "test"), ("42", "9", "9"), strict=True
     ):
         assert line.split()[:2] == [split, rows]
         assert f"{metrics[split]['macro_f1']:.4f}" in line
