@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
+from os.path import samestat
+from pathlib import Path
 
 from npnlp.classifier.classifier import Classifier, Prediction
 from npnlp.cli.options import add_backend, add_column, add_save_dir, saved_classifier
@@ -60,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command."""
     if bool(options.names) == (options.input is not None):
         options.parser.error("give names, or a file of names with --input, and not both")
+    _require_other_output(options)
     columns = Columns(surname=options.column, delimiter=options.delimiter)
     if columns != ANY and options.input is None:
         raise InputError("--column and --delimiter are those of a table; give one with --input")
@@ -81,6 +86,25 @@ def run(options: argparse.Namespace) -> int:
             part = Names(names, range(1, len(names) + 1), 0, None, blanks)
             predict_parts(classifier, NameFile("names", iter([part])), write, answers)
     return 0
+
+
+def _require_other_output(options: argparse.Namespace) -> None:
+    """Raise :class:`InputError` where the output would replace what is read."""
+    if options.output in (None, "-") or not Path(options.output).is_file():
+        return
+    output = Path(options.output).stat()
+    files = {"the model": options.save_dir / options.model_state_file}
+    if options.input not in (None, "-"):
+        files["the input"] = Path(options.input)
+    found = [
+        what for what, path in files.items() if path.exists() and samestat(path.stat(), output)
+    ]
+    if "-" in (options.input, *options.names) and sys.stdin is not None:
+        with contextlib.suppress(OSError):  # one that is no file
+            if samestat(os.fstat(sys.stdin.fileno()), output):
+                found.append("the input")
+    if found:
+        raise InputError(f"output {options.output} is {found[0]}, too; choose another")
 
 
 def _predictions(classifier: Classifier, options: argparse.Namespace) -> list[Prediction]:

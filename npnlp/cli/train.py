@@ -28,7 +28,7 @@ from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.errors import InputError
 from npnlp.runs.checkpoint import align
 from npnlp.runs.report import write_report
-from npnlp.runs.run import Run
+from npnlp.runs.run import Run, require_elsewhere
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
 from npnlp.text.labels import NATIONALITIES
@@ -73,6 +73,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="start from the vocabularies and weights in the folder of the run")  # fmt: skip
     add("--resume", action="store_true",
         help="continue the run in the folder where it stopped, or start it")  # fmt: skip
+    add("--overwrite", action="store_true",
+        help="replace the model of another run in the folder, and what was made of it")  # fmt: skip
     add("--threads", type=_count_or_auto, metavar="N",
         help="of matrix products, or auto: one, or all where a measurement finds them worth it; "
         "they decide the last bits (default: 1, or what OPENBLAS_NUM_THREADS says)")  # fmt: skip
@@ -201,6 +203,7 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 def _dataset(options: argparse.Namespace) -> SurnameDataset:
     csv = options.surname_csv or own_table_path()
+    require_elsewhere(csv, options.save_dir, options.model_state_file, options.vectorizer_file)
     vectorizer_file = options.save_dir / options.vectorizer_file
     if options.reload_from_files:
         return SurnameDataset.load_dataset_and_load_vectorizer(
@@ -233,8 +236,19 @@ def _start(training: Run, options: argparse.Namespace, say: Callable[[str], None
         trainer.model.load_state_dict(saved.model.state_dict())
         trainer.begin_from_here()
         say(f"Weights: from {training.model_file}")
-    if options.resume and training.resume():
+    resumed = options.resume and training.resume()
+    if resumed:
         say(f"Resuming: {trainer.progress.epoch} epochs done")
+        if trainer.progress.stopped_early:
+            say(
+                f"It stopped early, after {trainer.stopper.bad_epochs} epochs that were not "
+                "better; a larger --early-stopping-criteria lets it go on"
+            )
+    elif options.overwrite and trainer.ranks.first:
+        for path in training.remove_derived():
+            say(f"removed {path}, which was made of the model before")
+    elif not (options.overwrite or options.reload_from_files):
+        training.require_room()
 
 
 def _finish(training: Run, options: argparse.Namespace, say: Callable[..., None]) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -28,7 +29,7 @@ from npnlp.version import __version__
 KIND = "npnlp checkpoint"
 #: Settings that may differ at a resume: they say when to stop, not which way to go. With a schedule
 #: that ends with the run, none may.
-FREE = ("num_epochs", "warm_up")
+FREE = ("num_epochs", "warm_up", "early_stopping_criteria")
 #: Beside the schedule "onecycle": without it, that was the one which is called "cosine" now.
 ONE_CYCLE = {"one_cycle": "OneCycleLR"}
 #: What decides the data, by a hash or as it is; the other settings are fields of the two configs.
@@ -51,7 +52,6 @@ def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
     ``data`` is the SHA-256 of the rows in their order, whatever file they are in.
     """
     config = trainer.config
-    free = () if config.by_step else FREE
     frame = dataset.surname_df[["nationality", "surname", "split"]]
     table, train = dataset.table, dataset.frames["train"]
     content = "\n".join("\t".join(row) for row in frame.itertuples(index=False))
@@ -59,7 +59,8 @@ def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
         "data": hashlib.sha256(content.encode()).hexdigest(),
         "vectorizer": dataset.get_vectorizer().to_serializable(),
         **trainer.model.config.to_dict(),
-        **{k: v for k, v in (asdict(config) | {"warm_up": config.rise}).items() if k not in free},
+        **asdict(config),
+        "warm_up": config.rise,
         **(ONE_CYCLE if config.schedule == "onecycle" else {}),
         TABLE: None if table is None else asdict(table),
         NAMES: name_codes(train["surname"]),
@@ -101,17 +102,14 @@ def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]
     """
     tensors, values = load_tensors(path, KIND)
     tensors.pop(NAMES, None)
-    saved = values.get("settings")
-    if not isinstance(saved, dict):
-        raise InputError(f"{path}: damaged checkpoint: settings are {short(saved)}")
-    if saved.get("schedule") == "onecycle" and not ONE_CYCLE.keys() <= saved.keys():
-        saved = saved | {"schedule": "cosine"}
-    for name, value in settings.items():
-        if name in (TABLE, NAMES):
-            continue
-        before = saved.get(name, DEFAULTS.get(name))
-        if (list(before) if isinstance(before, tuple) else before) != value:
-            raise InputError(f"{path}: {_difference(name, before, value)}")
+    free = () if trainer.config.by_step else FREE
+    other = _first_other(path, values, settings, (TABLE, NAMES, *free))
+    if other is not None:
+        hint = "--surname-csv" if other.name in DATA else "settings"
+        raise InputError(
+            f"{path}: that run had {other}; resume with the same {hint}, or choose another "
+            "--save-dir"
+        )
     try:
         tensors, state = with_history(tensors, values.get("state"))
         require_state(trainer, tensors, state)
@@ -141,13 +139,40 @@ def note_machine(trainer: Trainer, epoch: int, batch: int) -> None:
         noted.append(place | now)
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
-    if name in DATA:
-        return (
-            f"that run had other data ({name} differs); resume with the same --surname-csv, or "
-            "choose another --save-dir"
-        )
-    return (
-        f"that run had {name} {short(before)}, this one {short(now)}; resume with the same "
-        "settings, or choose another --save-dir"
-    )
+class Other(NamedTuple):
+    """A setting that another run had, and this one has."""
+
+    name: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        """As what a message says that run had."""
+        if self.name in DATA:
+            return f"other data ({self.name} differs)"
+        return f"{self.name} {short(self.before)}, this one {short(self.now)}"
+
+
+def other_setting(path: str | Path, settings: dict[str, Any]) -> Other | None:
+    """The first setting, of those that ``path`` tells of, that its run had another of.
+
+    Raises :class:`InputError` where it cannot be read, as :func:`load_checkpoint` does.
+    """
+    _, values = load_tensors(path, KIND)
+    untold = [n for n in (*FREE, TABLE, NAMES) if n not in values.get("settings", ())]
+    return _first_other(path, values, settings, (TABLE, NAMES, *untold))
+
+
+def _first_other(
+    path: str | Path, values: dict[str, Any], settings: dict[str, Any], but: Collection[str]
+) -> Other | None:
+    saved = values.get("settings")
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: damaged checkpoint: settings are {short(saved)}")
+    if saved.get("schedule") == "onecycle" and not ONE_CYCLE.keys() <= saved.keys():
+        saved = saved | {"schedule": "cosine"}
+    for name, now in settings.items():
+        before = saved.get(name, DEFAULTS.get(name))
+        if name not in but and (list(before) if isinstance(before, tuple) else before) != now:
+            return Other(name, before, now)
+    return None

@@ -182,7 +182,7 @@ def test_another_process_and_another_hash_seed_give_the_same_run(
 def test_running_again_in_the_same_folder_starts_anew(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert train_small(folder, "--seed", "6", epochs=2) == 0
-    assert train_small(folder) == 0
+    assert train_small(folder, "--overwrite") == 0
     check_same_run(finished, folder)
     assert set(tree(folder)) == FILES
 
