@@ -14,7 +14,7 @@ from npnlp.cli.options import (
     add_surname_csv,
     saved_classifier,
 )
-from npnlp.cli.train import metrics_table
+from npnlp.cli.outcome import metrics_table
 from npnlp.errors import InputError
 from npnlp.files.plain_json import to_json
 from npnlp.text import own_table_path

@@ -13,7 +13,6 @@ from npnlp.backend import get_backend
 from npnlp.backend.threads import blas_threads, measured_threads
 from npnlp.classifier.building import model_settings
 from npnlp.classifier.classifier import Classifier
-from npnlp.classifier.evaluation import Evaluation
 from npnlp.cli.failure import DONE, INTERRUPTED
 from npnlp.cli.options import (
     add_backend,
@@ -22,6 +21,7 @@ from npnlp.cli.options import (
     add_surname_csv,
     columns_of,
 )
+from npnlp.cli.outcome import metrics_table, samples_of
 from npnlp.cli.ranks import add_distributed, joined
 from npnlp.cli.script import ending, leave_output
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
@@ -31,7 +31,6 @@ from npnlp.runs.report import write_report
 from npnlp.runs.run import Run, require_elsewhere
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
-from npnlp.text.labels import NATIONALITIES
 from npnlp.text.splits import SPLIT_BY
 from npnlp.training.applicable import require_applicable
 from npnlp.training.config import TrainingConfig
@@ -39,7 +38,6 @@ from npnlp.training.interrupt import Interrupted
 from npnlp.training.ranks import Alone
 from npnlp.training.recipes import RECIPES
 
-SAMPLES = ("McMahan", "Nakamoto", "Wan", "Cho")
 QUICK = {"num_epochs": 2}
 
 
@@ -266,7 +264,7 @@ def _finish(training: Run, options: argparse.Namespace, say: Callable[..., None]
     for line in metrics_table(evaluations):
         say(line)
     say()
-    samples = _samples(training)
+    samples = samples_of(training)
     predictions = training.classifier.predict(list(samples), top_k=3)
     for prediction, of_table in zip(predictions, samples.values(), strict=True):
         top = ", ".join(f"{name} {probability:.2f}" for name, probability in prediction.top)
@@ -278,26 +276,3 @@ def _finish(training: Run, options: argparse.Namespace, say: Callable[..., None]
     tables = [training.save_dir / name for name in names]
     for path in (*written, *tables, *pictures):
         say(f"wrote {path}")
-
-
-def _samples(training: Run) -> dict[str, str]:
-    """The book's names, for a model of its nationalities; else test names, with what they are."""
-    if {*NATIONALITIES} == {*training.dataset.get_vectorizer().nationality_vocab.tokens}:
-        return dict.fromkeys(SAMPLES, "")
-    rows = training.dataset.frames["test"].drop_duplicates("surname")
-    rows = rows.iloc[:: -(-len(rows) // len(SAMPLES))]
-    labels = (f" (in the table: {label})" for label in rows["nationality"])
-    return dict(zip(rows["surname"], labels, strict=True))
-
-
-def metrics_table(evaluations: dict[str, Evaluation]) -> list[str]:
-    """Loss and scores of each split as lines; every row counts, dropout is off."""
-    columns = ("rows", "loss", "accuracy", "balanced", "macro F1")
-    lines = ["{:<6} {:>6} {:>8} {:>9} {:>9} {:>9}".format("split", *columns)]
-    for split, found in evaluations.items():
-        m = found.metrics
-        lines.append(
-            f"{split:<6} {found.confusion.sum():>6} {m['loss']:>8.4f} {m['accuracy']:>9.4f} "
-            f"{m['balanced_accuracy']:>9.4f} {m['macro_f1']:>9.4f}"
-        )
-    return lines
