@@ -116,9 +116,10 @@ def _places(
             places[role] = place
         elif role in needed:
             found = plain(", ".join(header)[:80]) or "nothing"
+            also = ", or what stands between its fields with --delimiter" * (len(header) == 1)
             raise InputError(
-                f"row 1: column {role!r} is missing; found: {found}; say which one with "
-                f"{OPTIONS[role]}"
+                f"row 1: column {role!r} is missing; found: {found}; the first row names the "
+                f"columns: say which one it is with {OPTIONS[role]}{also}"
             )
     return places
 

@@ -143,9 +143,11 @@ class SurnameDataset:
         """A split as integers, computed once."""
         if split not in self._arrays:
             frame = self.frames[split]
-            tokens, lengths = self._vectorizer.vectorize_many(frame["surname"])
+            tokens, lengths = self._vectorizer.vectorize_many(frame["surname"].tolist())
             lookup = self._vectorizer.nationality_vocab.lookup_token
-            targets = np.array([lookup(name) for name in frame["nationality"]], dtype=np.int64)
+            targets = np.array(
+                [lookup(name) for name in frame["nationality"].tolist()], dtype=np.int64
+            )
             starts = np.cumsum(lengths) - lengths
             self._arrays[split] = SplitArrays(tokens, starts, lengths, targets)
         return self._arrays[split]

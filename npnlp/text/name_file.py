@@ -152,7 +152,7 @@ def _of_table(texts: Iterator[_Text], source: str, layout: Layout) -> Iterator[N
         if len(ends) == len(lines):
             records = lines if plain else [line.rstrip("\r\n") for line in lines]
         else:
-            begins = [0, *ends[:-1]]
+            begins = [0, *ends][:-1]
             records = ["".join(lines[a:b]).strip("\r\n") for a, b in zip(begins, ends, strict=True)]
         yield Names(names, [row + end for end in ends], size, records)
         lines, row, size = lines[used:], row + used, 0

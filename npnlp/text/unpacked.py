@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import os
-import select
 import stat
 import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from npnlp.errors import InputError
+from npnlp.errors import InputError, short
 
 #: The byte-order mark of UTF-8, and those of UTF-16.
 MARK = b"\xef\xbb\xbf"
@@ -70,6 +68,8 @@ def _is_live(file: Any) -> bool:
 
 
 def _has_more(file: Any) -> bool:
+    import select
+
     try:
         return bool(select.select([file], [], [], SILENCE)[0])
     except (OSError, ValueError):  # Windows asks sockets only
@@ -77,6 +77,8 @@ def _has_more(file: Any) -> bool:
 
 
 def _of_gzip(file: Any, source: str, size: int) -> Iterator[bytes]:
+    import gzip  # only where it is needed: a prediction starts cold
+
     try:
         with gzip.GzipFile(fileobj=file) as inside:
             yield from unpacked(inside, source, size)  # type: ignore[arg-type]
@@ -112,5 +114,6 @@ def _of_parquet(file: Any, source: str) -> Iterator[bytes]:
             options.include_header = False
         if options.include_header:
             yield ",".join(f'"{name}"' for name in table.schema_arrow.names).encode() + b"\n"
-    except (OSError, ValueError) as error:  # those of Arrow are kinds of these two
-        raise InputError(f"{source}: cannot be read as Parquet: {error}") from error
+    except (OSError, ValueError, NotImplementedError) as error:  # Arrow's are kinds of these
+        what = short(" ".join(str(error).split()), 200)
+        raise InputError(f"{source}: cannot be read as Parquet: {what}") from error

@@ -126,8 +126,9 @@ def test_a_model_of_an_earlier_version_takes_the_column(
     assert set(json.loads(capsys.readouterr().out)) == {"all"}
 
 
-def test_the_command_says_it(run: Path) -> None:
-    done = npnlp("evaluate", "--save-dir", run, "--surname-csv", run.parent / "again.csv")
+def test_the_command_says_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    run = finished_run(tmp_path_factory)
+    done = npnlp("evaluate", "--save-dir", run, "--surname-csv", run.parent / "small.csv")
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().splitlines()
     assert lines[0].startswith("Rows: the table that the model was trained on, divided by ")

@@ -143,6 +143,7 @@ BAD: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "an empty CSV": ("n.csv", b"", ("empty",)),
     "too many fields": ("n.csv", b"surname\nRamini\nRam,ini\n", ("row 3", "2 fields", "1 col")),
     "an open quote": ("n.csv", b'surname\nRamini\n"Vamov\n', ("row 3", "not valid CSV")),
+    "an open quote at once": ("n.csv", b'surname,x\n"Vamov\n', ("row 2", "not valid CSV")),
     "an open quote, later": ("n.csv", b'surname,x\n"a\nb",1\n"Vamov\n', ("row 4", "valid CSV")),
     "Latin-1 in a CSV": ("n.csv", b"surname\nRamini\nLef\xe8vre\n", ("row 3", "UTF-8")),
 }  # fmt: skip

@@ -16,7 +16,6 @@ from tests.support.tables import (
     csv_text,
     finished_run,
     frame_of,
-    npnlp,
     run_main,
     small_rows,
     train_small,
@@ -47,18 +46,17 @@ def test_labels_of_another_kind_are_classes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("labels", [("f", "m", "x"), ("Label one", "Label two", "Label three")])
 def test_a_table_of_other_labels_speaks_of_no_nationalities(
-    tmp_path: Path, labels: tuple[str, ...]
+    tmp_path: Path, labels: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = small_rows(labels)
     table, folder = tmp_path / "people.csv", tmp_path / "run"
     table.write_text(csv_text(rows).replace("nationality", "label", 1), encoding="utf-8")
-    done = npnlp("train", "--surname-csv", table, "--save-dir", folder, "--num-epochs", "1",
-                 "--no-pictures", *SMALL)  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert run_main("train", "--surname-csv", table, "--save-dir", folder, "--num-epochs", "1",
+                    "--no-pictures", *SMALL) == 0  # fmt: skip
     assert {path.name for path in folder.iterdir()} == {
         name for name in FILES if not name.endswith(".png")
     }
-    printed = done.stdout.decode()
+    printed = capsys.readouterr().out
     for text in (printed, (folder / "MODEL_CARD.md").read_text(encoding="utf-8"),
                  (folder / "confusion_matrix.csv").read_text(encoding="utf-8")):  # fmt: skip
         assert "nationalit" not in text.lower()

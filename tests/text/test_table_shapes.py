@@ -11,6 +11,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ from npnlp.text.columns import Columns
 from npnlp.text.name_file import ON_EMPTY, read_names
 from tests.support.tables import (
     CLASSES,
+    ROOT,
     SMALL,
     command,
     environment,
@@ -117,6 +119,7 @@ def test_tables_of_many_shapes_are_one_table(tmp_path: Path) -> None:
     [("Label,Country,Surname", ("'Label', 'Country'", "--label-column")),
      ("nationality,Last Name,Family Name", ("'Last Name', 'Family Name'", "--column")),
      ("nationality,SURNAME,Surname", ("'SURNAME'", "twice")),
+     ("surname|nationality", ("'nationality'", "--delimiter")),
      ("land,surname", ("'nationality'", "land, surname", "--label-column"))],
 )  # fmt: skip
 def test_what_may_mean_two_columns_is_refused(
@@ -178,6 +181,16 @@ def test_parquet_is_read_as_a_table(finished: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="Parquet"):
         read_table(path)
+
+
+def test_parquet_without_its_reader_says_what_to_install(tmp_path: Path) -> None:
+    """In a process that has no pyarrow, or none that works."""
+    (tmp_path / "pyarrow.py").write_text("raise OSError('broken')")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and so on")
+    done = npnlp("train", "--surname-csv", tmp_path / "t.parquet", "--save-dir", tmp_path / "run",
+                 PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, b"")
+    refusal(done.stderr.decode(), "t.parquet", "pyarrow (broken)", "CSV")
 
 
 def test_texts_are_not_kept_in_arrow(tmp_path: Path) -> None:
@@ -336,3 +349,29 @@ def test_training_takes_such_a_table(tmp_path: Path) -> None:
     assert read_json(tmp_path / "run" / "metrics.json")["data"]["rows"] == 60
     assert run_main("evaluate", *data, "--json") == 0
     assert run_main("gradient-flow", *data) == 0
+
+
+def test_damaged_files_are_refused_in_a_line_and_never_more(tmp_path: Path) -> None:
+    """Bytes changed, cut and put in at random, in every packing: read, or refused by name."""
+    random, path = Random(0), tmp_path / "f"
+    marks = [b'"', b";", b"\n", b"\r", b"\0", b"\xff\xfe", b"\x1f\x8b", b"\t", b"sep=;\n"]
+    texts = [made(ROWS, HEADERS[n], delimiter, "\r\n", n) for n, delimiter in enumerate(DELIMITERS)]
+    contents = [packed(text, encoding) for text in texts for encoding in ENCODINGS]
+    refusals: list[str] = []
+    for content in contents * 20:
+        damaged = bytearray(content)
+        for _ in range(random.randint(0, 1)):
+            place = random.randrange(len(damaged))
+            end = place + random.randint(0, 5)
+            damaged[place:end] = random.choice([b"", bytes([random.randrange(256)]), *marks])
+        path.write_bytes(damaged[: random.choice([None, None, len(content) // 2])])
+        for read in (
+            lambda: read_table(path),
+            lambda: list(read_names(io.BytesIO(path.read_bytes()), str(path)).parts),
+        ):
+            try:
+                read()
+            except InputError as error:
+                refusals.append(str(error))
+    assert 100 < len(refusals) < 500
+    assert all(text.startswith(f"{path}: ") and "\n" not in text for text in refusals)
