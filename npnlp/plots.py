@@ -80,6 +80,7 @@ def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
     they are taken by position, since a class may have any name.
     """
     table = pd.read_csv(matrix_csv, header=None, dtype=str, keep_default_na=False).to_numpy()
+    label = table[0, 0].removeprefix("true ")
     unsorted = table[1:, 1:].astype(np.int64)
     ranks = np.argsort(-unsorted.sum(axis=1), kind="stable")
     counts = unsorted[ranks][:, ranks]
@@ -102,8 +103,8 @@ def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
                 color="black" if value > 0.5 else "white",
             )  # fmt: skip
         axes.set(
-            xlabel="predicted nationality",
-            ylabel="true nationality (test rows)",
+            xlabel=f"predicted {label}",
+            ylabel=f"true {label} (test rows)",
             title="Where the test names go, in % of each row",
         )
         share_of_row = PercentFormatter(xmax=1)

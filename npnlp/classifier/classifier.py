@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ from npnlp.text import SplitArrays, SurnameVectorizer
 from npnlp.text.encoding import encode_names, encode_plain_names
 from npnlp.text.given import as_texts
 from npnlp.text.letter_case import LETTER_CASES
+from npnlp.text.provenance import TableNote
 
 KIND = "npnlp classifier"
 #: From this many names on it pays to prepare the model for many.
@@ -78,24 +79,32 @@ class Prediction:
 
 
 class Classifier:
-    """A trained model and its vectorizer.
+    """A trained model, its vectorizer and, where that is known, a note on its table.
 
     ``Classifier.load("model.safetensors").predict(["Nakamoto"])[0].nationality``
     """
 
-    def __init__(self, model: SurnameClassifier, vectorizer: SurnameVectorizer) -> None:
+    def __init__(
+        self,
+        model: SurnameClassifier,
+        vectorizer: SurnameVectorizer,
+        table: TableNote | None = None,
+    ) -> None:
         self.model = model
         self.vectorizer = vectorizer
+        self.table = table
 
     def __repr__(self) -> str:
         return one_line(type(self).__name__, [repr(self.model), repr(self.vectorizer)])
 
     def save(self, path: str | Path) -> None:
-        """Write weights, configuration and vocabularies."""
+        """Write weights, configuration and vocabularies, and the hash of the table."""
         values = {
             "config": self.model.config.to_dict(),
             "vectorizer": self.vectorizer.to_serializable(),
         }
+        if self.table is not None:
+            values["table"] = asdict(self.table)
         save_tensors(path, KIND, self.model.state_dict(), values)
 
     @classmethod
@@ -105,6 +114,7 @@ class Classifier:
         try:
             config = ClassifierConfig.from_dict(values["config"])
             vectorizer = SurnameVectorizer.from_serializable(values["vectorizer"])
+            table = TableNote.from_dict(values.get("table"))
             sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
             if sizes != (config.num_embeddings, config.num_classes):
                 raise InputError(f"vocabularies of {sizes} for a configuration of {config}")
@@ -116,7 +126,7 @@ class Classifier:
             raise InputError(f"{path}: metadata lacks {error}") from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        return cls(model, vectorizer)
+        return cls(model, vectorizer, table)
 
     def unknown_characters(self, surname: str) -> str:
         """The characters of a name that training has never seen; all of them look alike to it."""

@@ -9,8 +9,10 @@ import numpy as np
 
 from npnlp.classifier.building import make_criterion
 from npnlp.classifier.flow import flow_and_parts, flow_layers, flow_rows, fraction_of, write_flow
+from npnlp.cli.measured import ALL, RULE, add_split_by, measured
 from npnlp.cli.options import (
     add_backend,
+    add_pictures,
     add_save_dir,
     add_surname_csv,
     saved_classifier,
@@ -19,9 +21,7 @@ from npnlp.cli.script import loaded_plots
 from npnlp.errors import InputError
 from npnlp.files import write_csv
 from npnlp.gradients.flow import COLUMNS, GradientFlow
-from npnlp.text import SPLITS, SurnameDataset, own_table_path, read_table
-from npnlp.text.dataset import require_known_nationalities
-from npnlp.text.splits import with_split
+from npnlp.text import SPLITS, own_table_path
 
 HELP = "show how much gradient reaches each step"
 DESCRIPTION = (
@@ -29,7 +29,7 @@ DESCRIPTION = (
     "from the last character) how much gradient arrives, where the gradient of W_hh comes from, "
     "and the bound of the chain rule. Writes gradient_flow_model.csv and, by gate or by attention "
     "head, flow_by_part_model.csv, each with a picture, into the folder of the run; training "
-    "wrote gradient_flow.csv as it went along."
+    f"wrote gradient_flow.csv as it went along. {RULE}"
 )
 
 
@@ -37,23 +37,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     add_save_dir(parser)
     add_surname_csv(parser)
-    parser.add_argument("--split", choices=SPLITS, default="test", help="which rows")
+    add_split_by(parser)
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        help="which rows (default: test, or all of a table that is not divided)",
+    )
+    add_pictures(parser)
     add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     classifier = saved_classifier(options)
-    csv = options.surname_csv or own_table_path()
-    frame = with_split(read_table(csv), source=str(csv))
-    require_known_nationalities(frame, classifier.vectorizer, str(csv))
-    split = SurnameDataset(frame, classifier.vectorizer).arrays(options.split)
+    source = options.surname_csv or own_table_path()
+    dataset, splits, said = measured(classifier, options)
+    name = options.split or (ALL if ALL in splits else "test")
+    if name not in splits:
+        raise InputError(
+            f"{source}: {said}; leave out --split, or say how to divide it with --split-by"
+        )
+    split = dataset.arrays(splits[name])
     if not len(split):
-        raise InputError(f"{csv}: column split: no rows with {options.split!r}; choose another")
+        raise InputError(f"{source}: column split: no rows with {name!r}; choose another")
     model = classifier.model
     layers = flow_layers(model)
     flows, rows = flow_and_parts(model, split, make_criterion(model))
-    print(f"{len(split):,} {options.split} rows")
+    print(f"{len(split):,} {name} rows; {said}")
     for name, flow in flows.items():
         _print_table(name, flow)
     path = options.save_dir / "gradient_flow_model.csv"
@@ -61,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     parts = options.save_dir / "flow_by_part_model.csv"
     write_csv(parts, rows)
     print(f"wrote {path} and {parts}")
-    if plots := loaded_plots("npnlp gradient-flow"):
+    if options.pictures and (plots := loaded_plots("npnlp gradient-flow")):
         plots.gradient_flow(path, path.with_suffix(".png"), saved=True)
         plots.flow_by_part(parts, parts.with_suffix(".png"))
         drawn = [str(at.with_suffix(".png")) for at in (path, parts)]

@@ -9,6 +9,7 @@ from npnlp.backend import BACKEND_NAMES, Backend, get_backend
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
 from npnlp.files.nearest import no_such_file
+from npnlp.text.columns import Columns
 
 #: The folder of a run, where no other is given.
 RUN = Path("runs/surnames")
@@ -47,12 +48,51 @@ def add_save_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def add_surname_csv(parser: argparse._ActionsContainer) -> None:
-    """``--surname-csv``."""
+    """``--surname-csv``, and what its columns are called."""
     parser.add_argument(
         "--surname-csv", type=Path, metavar="FILE",
-        help="a CSV with nationality, surname and optionally split (default: the table that "
-        "comes with npnlp)",
+        help="a table (CSV, TSV, Parquet; plain or in gzip) with nationality, surname and "
+        "optionally split (default: the table that comes with npnlp)",
     )  # fmt: skip
+    add_column(parser)
+    parser.add_argument(
+        "--label-column", metavar="NAME",
+        help="the column of labels (default: nationality, or else label, country or class)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split-column", metavar="NAME",
+        help="the column that says train, val or test (default: split, if there)",
+    )  # fmt: skip
+
+
+def add_column(parser: argparse._ActionsContainer) -> None:
+    """``--column`` and ``--delimiter``, of a table with names."""
+    parser.add_argument(
+        "--column", metavar="NAME",
+        help="the column of names (default: surname, or else last name, family name or name)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--delimiter", type=_delimiter, metavar="CHARACTER",
+        help="between the fields of a table, such as ; or tab (default: comma, semicolon or tab, "
+        "by its header)",
+    )  # fmt: skip
+
+
+def _delimiter(text: str) -> str:
+    return "\t" if text in ("tab", "\\t") else text
+
+
+def columns_of(options: argparse.Namespace) -> Columns:
+    """The columns that the options name."""
+    names = (options.column, options.label_column, options.split_column)
+    return Columns(*names, options.delimiter)
+
+
+def add_pictures(parser: argparse._ActionsContainer) -> None:
+    """``--no-pictures``."""
+    parser.add_argument(
+        "--no-pictures", dest="pictures", action="store_false", help="draw no pictures"
+    )
 
 
 def saved_classifier(options: argparse.Namespace) -> Classifier:

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
-from functools import partial
+from os.path import samestat
 from pathlib import Path
 
-from npnlp.classifier.classifier import Prediction
-from npnlp.cli.options import add_backend, add_save_dir, saved_classifier
-from npnlp.cli.predict_file import (
-    csv_header,
-    csv_lines,
-    described,
-    json_lines,
-    opened_for,
-    predict_file,
-    predict_parts,
-)
+from npnlp.classifier.classifier import Classifier, Prediction
+from npnlp.cli.options import add_backend, add_column, add_save_dir, saved_classifier
+from npnlp.cli.predict_file import Answers, described, opened_for, predict_file, predict_parts
 from npnlp.cli.unknown import note_blank, note_unknown
 from npnlp.errors import InputError
 from npnlp.files.plain_json import to_json
-from npnlp.text.name_file import Names, read_names
+from npnlp.text.columns import ANY, Columns
+from npnlp.text.name_file import ON_EMPTY, NameFile, Names, read_names
 
 HELP = "predict the nationality of names"
 DESCRIPTION = (
     "Predict the nationality of names with a saved model. Names that are arguments make a table; "
-    "a file of any length (--input) makes a CSV with a row a name, in order."
+    "a file of any length (--input) makes a CSV with a row a name, in order. Of a table (CSV, TSV, "
+    "Parquet; plain or in gzip) all columns are kept, and the prediction comes behind them."
 )
 
 
@@ -39,9 +35,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--input", "-i", metavar="FILE",
-        help="names from a file, one a line, or a CSV with a column surname; - is standard input "
+        help="names from a file, one a line, or a table with a column surname; - is standard input "
         "(default: names as arguments)",
     )  # fmt: skip
+    add_column(parser)
     parser.add_argument(
         "--output", "-o", metavar="FILE",
         help="a CSV of predictions, or with --json an object a line; there is a file at the end or "
@@ -53,6 +50,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--not-finite", choices=("error", "blank"), default="error",
         help="a name for which the model's numbers are not finite ends the command, or its fields "
         "are empty (null in JSON)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--on-empty", choices=ON_EMPTY, default="error",
+        help="a blank name above the last one ends the command, has no row, or has one with empty "
+        "fields (null in JSON)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
@@ -69,26 +71,55 @@ def run(options: argparse.Namespace) -> int:
     for name in options.names:
         if ("." in name or "/" in name) and Path(name).is_file():
             options.parser.error(f"{name} is a file; the names in it are given with --input {name}")
+    _require_other_output(options)
+    columns = Columns(surname=options.column, delimiter=options.delimiter)
+    if columns != ANY and options.input is None:
+        raise InputError("--column and --delimiter are those of a table; give one with --input")
     classifier, blank = saved_classifier(options), options.not_finite == "blank"
     if options.input is None and options.output is None:
-        names, exact = _names(options.names), options.exact
-        predictions = classifier.predict(names, options.top_k, exact=exact, blank=blank)
-        _show(predictions, options.json, exact=exact)
-        note_blank([n for n, prediction in enumerate(predictions, 1) if not prediction.top])
+        predictions = _predictions(classifier, options)
+        _show(predictions, options.json, exact=options.exact)
+        without = [n for n, p in enumerate(predictions, 1) if not p.top and p.surname.strip()]
+        note_blank(without)
         note_unknown(classifier, predictions)
         return 0
-    header = csv_header(classifier, options.top_k)
+    answers = Answers(options.top_k, options.json, blank, options.exact)
     with opened_for(options.output or "-") as write:
-        lines = partial(json_lines if options.json else csv_lines, exact=options.exact)
-        if not options.json:
-            write(header)
         if options.input is not None:
-            predict_file(classifier, options.input, write, options.top_k, lines, blank)
+            predict_file(classifier, options.input, write, answers, columns, options.on_empty)
         else:
-            names = _names(options.names)
-            part = Names(names, range(1, len(names) + 1), 0)
-            predict_parts(classifier, [part], "names", write, options.top_k, lines, blank)
+            names = _names(options.names, options.on_empty)
+            blanks = not all(map(str.strip, names))
+            part = Names(names, range(1, len(names) + 1), 0, None, blanks)
+            predict_parts(classifier, NameFile("names", iter([part])), write, answers)
     return 0
+
+
+def _require_other_output(options: argparse.Namespace) -> None:
+    """Raise :class:`InputError` where the output would replace what is read."""
+    if options.output in (None, "-") or not Path(options.output).is_file():
+        return
+    output = Path(options.output).stat()
+    files = {"the model": options.save_dir / options.model_state_file}
+    if options.input not in (None, "-"):
+        files["the input"] = Path(options.input)
+    found = [
+        what for what, path in files.items() if path.exists() and samestat(path.stat(), output)
+    ]
+    if "-" in (options.input, *options.names) and sys.stdin is not None:
+        with contextlib.suppress(OSError):  # one that is no file
+            if samestat(os.fstat(sys.stdin.fileno()), output):
+                found.append("the input")
+    if found:
+        raise InputError(f"output {options.output} is {found[0]}, too; choose another")
+
+
+def _predictions(classifier: Classifier, options: argparse.Namespace) -> list[Prediction]:
+    """Those of names that are arguments; with ``--on-empty blank``, blank ones have none."""
+    names, blank = _names(options.names, options.on_empty), options.not_finite == "blank"
+    full = [name for name in names if name.strip()]
+    made = iter(classifier.predict(full, options.top_k, exact=options.exact, blank=blank))
+    return [next(made) if name.strip() else Prediction(name, ()) for name in names]
 
 
 def _show(predictions: Sequence[Prediction], as_json: bool, *, exact: bool) -> None:
@@ -100,16 +131,22 @@ def _show(predictions: Sequence[Prediction], as_json: bool, *, exact: bool) -> N
         print("\n".join(_table(predictions)))
 
 
-def _names(given: Sequence[str]) -> list[str]:
+def _names(given: Sequence[str], on_empty: str) -> list[str]:
     names: list[str] = []
     for name in given:
         if name != "-":
             _require_text(name)
-            names.append(name)
+            if not name.strip() and on_empty == "error":
+                raise InputError(
+                    f"name {len(names) + 1} is empty; give at least one character, or choose "
+                    "--on-empty skip or blank"
+                )
+            if name.strip() or on_empty == "blank":
+                names.append(name)
             continue
         if sys.stdin is None:
             raise InputError("standard input is closed; give names as arguments")
-        for part in read_names(sys.stdin.buffer, "standard input"):
+        for part in read_names(sys.stdin.buffer, "standard input", ANY, on_empty).parts:
             names += part.names
     return names
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import re
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from npnlp.checks import require_whole
 from npnlp.classifier.classifier import NOT_FINITE, Classifier, Prediction, not_finite
@@ -18,25 +21,33 @@ from npnlp.cli.unknown import Unknown, note_blank
 from npnlp.errors import InputError, short
 from npnlp.files import replacing
 from npnlp.text import clean_name
+from npnlp.text.columns import Columns, Layout, folded
 from npnlp.text.encoding import each_once
-from npnlp.text.name_file import Names, read_names
-
-#: What a field of a CSV is quoted for.
-SPECIAL = re.compile(r'[",\r\n]')
+from npnlp.text.name_file import NameFile, Names, read_names
 
 Write = Callable[[str], Any]
-#: A line of output for each name, and the names for which the model's numbers are not finite.
-Lines = Callable[[Classifier, list[str], int], tuple[list[str], list[str]]]
+
+
+class Answers(NamedTuple):
+    """How many classes a prediction shows, as JSON or CSV; whether it may be left empty.
+
+    ``exact`` is that of :meth:`Classifier.predict`.
+    """
+
+    top_k: int = 1
+    as_json: bool = False
+    blank: bool = False
+    exact: bool = False
 
 
 def predict_file(
-    classifier: Classifier, source: str, write: Write, top_k: int, lines: Lines,
-    blank: bool,
+    classifier: Classifier, source: str, write: Write, answers: Answers, columns: Columns,
+    on_empty: str,
 ) -> None:  # fmt: skip
     """Predict all names of the file ``source`` ("-" is standard input), with a progress bar.
 
     Raises :class:`InputError` naming file, row and column of what cannot be read, or predicted;
-    with ``blank`` a prediction that is not finite is left empty.
+    with ``answers.blank`` a prediction that is not finite is left empty.
     """
     with contextlib.ExitStack() as opened:
         if source != "-":
@@ -46,33 +57,52 @@ def predict_file(
         else:
             raise InputError("standard input is closed; give a file")
         name = "standard input" if source == "-" else source
-        advance = opened.enter_context(_progress(file))
-        parts = _seen(read_names(file, name), advance)
-        predict_parts(classifier, parts, name, write, top_k, lines, blank)
+        names = read_names(file, name, columns, on_empty)
+        advance = opened.enter_context(_progress(file, name))
+        parts = _seen(names.parts, advance)
+        predict_parts(classifier, replace(names, parts=parts), write, answers)
 
 
-def predict_parts(
-    classifier: Classifier, parts: Iterable[Names], source: str, write: Write, top_k: int,
-    lines: Lines, blank: bool,
-) -> None:  # fmt: skip
-    """Predict names part by part; a note says which characters of them the model has never seen."""
+def predict_parts(classifier: Classifier, file: NameFile, write: Write, answers: Answers) -> None:
+    """Predict names part by part; a note says which characters of them the model has never seen.
+
+    Of a table every column is kept, and the prediction comes behind them.
+    """
     unknown, empty = Unknown(classifier), array("q")
-    for part in parts:
+    delimiter = file.layout.delimiter if file.layout else ","
+    if not answers.as_json:
+        write(csv_header(classifier, file.layout, answers.top_k))
+    for part in file.parts:
         names = each_once(part.names)  # what occurs again is not predicted again
+        if part.blanks:
+            names = [name for name in names if name.strip()]
+        heads: Sequence[str] = [""] * len(part.names)
+        if not answers.as_json:
+            heads = quoted(part.names, ",") if part.records is None else part.records
+        each = len(names) == len(part.names)
+        starts = heads if each else [""] * len(names)
         try:
-            made, without = lines(classifier, names, top_k)
+            made, without = predicted(classifier, names, starts, answers, delimiter)
         except InputError:
-            _raise_with_row(part, source)
+            _raise_with_row(part, file.source)
             raise
         if without:
             concerned = set(without)
             rows = [r for r, name in zip(part.rows, part.names, strict=True) if name in concerned]
-            if not blank:
-                raise InputError(f"{source}: row {rows[0]}: {short(without[0])} has {NOT_FINITE}")
+            if not answers.blank:
+                raise InputError(
+                    f"{file.source}: row {rows[0]}: {short(without[0])} has {NOT_FINITE}"
+                )
             empty.extend(rows)
         unknown.see(part, names)
-        if len(names) < len(part.names):
-            made = list(map(dict(zip(names, made, strict=True)).__getitem__, part.names))
+        if not each:
+            found = dict(zip(names, made, strict=True))
+            for name in part.names if part.blanks else ():
+                if name not in found:
+                    found[name] = no_prediction(name, classifier, answers, delimiter)
+            made = list(map(str.__add__, heads, map(found.__getitem__, part.names)))
+        if answers.as_json and file.layout is not None and len(file.layout.fields) > 1:
+            made = with_columns(made, part.records or (), file.layout)
         write("".join(made))
     unknown.note()
     note_blank(empty)
@@ -91,50 +121,75 @@ def opened_for(target: str) -> Iterator[Write]:
         except OSError as error:
             raise OSError(error.errno, error.strerror, error.filename or target) from error
     elif sys.stdout is not None:
-        binary = None if sys.stdout.isatty() else getattr(sys.stdout, "buffer", None)
-        yield (lambda text: binary.write(text.encode())) if binary else sys.stdout.write
+        yield _write_at_once
     else:
         raise InputError("standard output is closed; give a file with --output")
 
 
-def csv_header(classifier: Classifier, top_k: int) -> str:
-    """The columns of :func:`csv_lines`."""
+def _write_at_once(text: str) -> None:
+    """Whoever waits at the other end of a pipe gets what there is, in UTF-8."""
+    stream = sys.stdout
+    binary = None if stream.isatty() else getattr(stream, "buffer", None)
+    if binary is None:
+        stream.write(text)
+    else:
+        binary.write(text.encode())
+    stream.flush()
+
+
+def csv_header(classifier: Classifier, layout: Layout | None, top_k: int) -> str:
+    """The columns of a table and those of :func:`predicted`.
+
+    A table that has a column of the same name gets ``predicted_nationality`` and so on.
+    """
     require_whole("top_k", top_k)
+    above, fields, delimiter = "", ["surname"], ","
+    if layout is not None:
+        above, fields, delimiter = layout.above, [*layout.fields], layout.delimiter
     count = min(top_k, len(classifier.vectorizer.nationality_vocab))
     ends = ["", *(f"_{place}" for place in range(2, count + 1))]
-    return ",".join(["surname", *(f"nationality{end},probability{end}" for end in ends)]) + "\n"
+    added = [name + end for end in ends for name in ("nationality", "probability")]
+    if not {*map(folded, fields)}.isdisjoint(map(folded, added)):
+        added = [f"predicted_{name}" for name in added]
+    return above + delimiter.join([*quoted(fields, delimiter), *added]) + "\n"
 
 
-def csv_lines(
-    classifier: Classifier, names: list[str], top_k: int, *, exact: bool = False
+def predicted(
+    classifier: Classifier, names: list[str], heads: Sequence[str], answers: Answers, delimiter: str
 ) -> tuple[list[str], list[str]]:
-    """A row a name: the name, then nationalities and probabilities, the most probable first."""
-    classes, best = classifier.best(names, top_k, exact=exact)
-    labels = _fields(classifier.vectorizer.nationality_vocab.tokens)
-    rows, left = _fields(names), classes.shape[1]
+    """A line for each name; the names for which the model's numbers are not finite.
+
+    Of a CSV, behind the name's part of ``heads``, nationalities and probabilities, the most
+    probable first; of JSON, the object that ``--json`` lists, in ASCII, so that every terminal can
+    show it.
+    """
+    exact = answers.exact
+    if answers.as_json:
+        found = classifier.predict(names, answers.top_k, exact=exact, blank=True)
+        without = [prediction.surname for prediction in found if not prediction.top]
+        return [_json(prediction, exact=exact) for prediction in found], without
+    classes, best = classifier.best(names, answers.top_k, exact=exact)
+    labels = quoted(classifier.vectorizer.nationality_vocab.tokens, delimiter)
+    starts = [f"{delimiter}{label}{delimiter}" for label in labels]
+    rows, left = list(heads), classes.shape[1]
     for of_place, probabilities in zip(classes.T.tolist(), best.T.tolist(), strict=True):
         left -= 1
         end = "" if left else "\n"
         rows = [
-            f"{row},{labels[c]},{probability:.6f}{end}"
+            f"{row}{starts[c]}{probability:.6f}{end}"
             for row, c, probability in zip(rows, of_place, probabilities, strict=True)
         ]
     bad = not_finite(best)
     for place in bad:
-        rows[place] = _fields([names[place]])[0] + 2 * classes.shape[1] * "," + "\n"
+        rows[place] = heads[place] + no_prediction("", classifier, answers, delimiter)
     return rows, [names[place] for place in bad]
 
 
-def json_lines(
-    classifier: Classifier, names: list[str], top_k: int, *, exact: bool = False
-) -> tuple[list[str], list[str]]:
-    """An object a name, as ``--json`` lists them; ASCII, so that every terminal can show it."""
-    found = classifier.predict(names, top_k, exact=exact, blank=True)
-    made = [
-        json.dumps(described(prediction, exact=exact), allow_nan=False) + "\n"
-        for prediction in found
-    ]
-    return made, [prediction.surname for prediction in found if not prediction.top]
+def no_prediction(name: str, classifier: Classifier, answers: Answers, delimiter: str) -> str:
+    """What stands in the place of a prediction that there is not."""
+    if answers.as_json:
+        return _json(Prediction(name, ()), exact=True)
+    return 2 * min(answers.top_k, len(classifier.vectorizer.nationality_vocab)) * delimiter + "\n"
 
 
 def described(prediction: Prediction, *, exact: bool) -> dict[str, Any]:
@@ -145,11 +200,27 @@ def described(prediction: Prediction, *, exact: bool) -> dict[str, Any]:
     return prediction.to_dict()
 
 
-def _fields(texts: list[str]) -> list[str]:
+def _json(prediction: Prediction, *, exact: bool) -> str:
+    return json.dumps(described(prediction, exact=exact), allow_nan=False) + "\n"
+
+
+def with_columns(made: list[str], records: Sequence[str], layout: Layout) -> list[str]:
+    """Objects of :func:`predicted` with the fields of the table as ``columns``."""
+    lines = []
+    for text, record in zip(made, records, strict=True):
+        held = io.StringIO(record, newline="")
+        (fields,) = csv.reader(held, delimiter=layout.delimiter, strict=True)
+        columns = json.dumps(dict(zip(layout.fields, fields, strict=True)))
+        lines.append(f'{text.rstrip()[:-1]}, "columns": {columns}}}\n')
+    return lines
+
+
+def quoted(texts: Sequence[str], delimiter: str) -> Sequence[str]:
     """Texts as fields of a CSV."""
-    if SPECIAL.search("".join(texts)) is None:
+    special = re.compile(f'["\r\n{re.escape(delimiter)}]')
+    if special.search("".join(texts)) is None:
         return texts
-    return ['"' + t.replace('"', '""') + '"' if SPECIAL.search(t) else t for t in texts]
+    return ['"' + t.replace('"', '""') + '"' if special.search(t) else t for t in texts]
 
 
 def _raise_with_row(part: Names, source: str) -> None:
@@ -170,13 +241,14 @@ def _seen(parts: Iterable[Names], advance: Callable[[int], Any]) -> Iterator[Nam
 
 
 @contextlib.contextmanager
-def _progress(file: BinaryIO) -> Iterator[Callable[[int], Any]]:
+def _progress(file: BinaryIO, name: str) -> Iterator[Callable[[int], Any]]:
     """A function that is told how many bytes are done, and shows it on a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield lambda size: None
         return
     from tqdm import tqdm  # only where somebody sees it: importing it takes as long as NumPy
 
-    total = os.fstat(file.fileno()).st_size or None  # a pipe has none
+    packed = name.lower().endswith((".gz", ".parquet"))
+    total = None if packed else os.fstat(file.fileno()).st_size or None  # a pipe has none
     with tqdm(desc="predicted", total=total, unit="B", unit_scale=True) as bar:
         yield bar.update

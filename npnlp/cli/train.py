@@ -12,16 +12,22 @@ from npnlp.backend import get_backend
 from npnlp.backend.threads import blas_threads, measured_threads
 from npnlp.classifier.building import model_settings
 from npnlp.classifier.classifier import Classifier
-from npnlp.classifier.evaluation import Evaluation
 from npnlp.cli.failure import DONE, INTERRUPTED
-from npnlp.cli.options import add_backend, add_save_dir, add_surname_csv
+from npnlp.cli.options import (
+    add_backend,
+    add_pictures,
+    add_save_dir,
+    add_surname_csv,
+    columns_of,
+)
+from npnlp.cli.outcome import metrics_table, samples_of
 from npnlp.cli.ranks import add_distributed, joined
 from npnlp.cli.script import ending, leave_output, loaded_plots
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.errors import InputError
 from npnlp.runs.checkpoint import align
 from npnlp.runs.report import write_report
-from npnlp.runs.run import Run
+from npnlp.runs.run import Run, require_elsewhere
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
 from npnlp.text.splits import SPLIT_BY
@@ -31,7 +37,6 @@ from npnlp.training.interrupt import Interrupted
 from npnlp.training.ranks import Alone
 from npnlp.training.recipes import RECIPES
 
-SAMPLES = ("McMahan", "Nakamoto", "Wan", "Cho")
 QUICK = {"num_epochs": 2}
 
 
@@ -65,12 +70,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="start from the vocabularies and weights in the folder of the run")  # fmt: skip
     add("--resume", action="store_true",
         help="continue the run in the folder where it stopped, or start it")  # fmt: skip
+    add("--overwrite", action="store_true",
+        help="replace the model of another run in the folder, and what was made of it")  # fmt: skip
     add("--threads", type=_count_or_auto, metavar="N",
         help="number of threads of matrix products, or auto: one, or all where a measurement "
         "finds them worth it; they decide the last bits (default: 1, or what "
         "OPENBLAS_NUM_THREADS says)")  # fmt: skip
     add_distributed(parser)
     add("--quick", action="store_true", help="two epochs, unless --num-epochs is given")
+    add_pictures(parser)
     add("--quiet", action="store_true", help="print nothing on standard output, show no bars")
 
 
@@ -121,7 +129,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
                     training.follow()
                     return DONE
                 training.train(bars=not options.quiet)
-            _finish(training, say)
+            _finish(training, options, say)
     except KeyboardInterrupt as stop:
         if ranks.size > 1 and not isinstance(stop, Interrupted):
             raise  # ends all ranks
@@ -193,12 +201,14 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 def _dataset(options: argparse.Namespace) -> SurnameDataset:
     csv = options.surname_csv or own_table_path()
+    require_elsewhere(csv, options.save_dir, options.model_state_file, options.vectorizer_file)
     vectorizer_file = options.save_dir / options.vectorizer_file
     if options.reload_from_files:
         return SurnameDataset.load_dataset_and_load_vectorizer(
-            csv, vectorizer_file, options.split_by
+            csv, vectorizer_file, options.split_by, columns_of(options)
         )
-    return SurnameDataset.load_dataset_and_make_vectorizer(csv, options.split_by)
+    columns = columns_of(options)
+    return SurnameDataset.load_dataset_and_make_vectorizer(csv, options.split_by, columns)
 
 
 def _shape(options: argparse.Namespace) -> dict[str, Any]:
@@ -224,11 +234,22 @@ def _start(training: Run, options: argparse.Namespace, say: Callable[[str], None
         trainer.model.load_state_dict(saved.model.state_dict())
         trainer.begin_from_here()
         say(f"Weights: from {training.model_file}")
-    if options.resume and training.resume():
+    resumed = options.resume and training.resume()
+    if resumed:
         say(f"Resuming: {trainer.progress.epoch} epochs done")
+        if trainer.progress.stopped_early:
+            say(
+                f"It stopped early, after {trainer.stopper.bad_epochs} epochs that were not "
+                "better; a larger --early-stopping-criteria lets it go on"
+            )
+    elif options.overwrite and trainer.ranks.first:
+        for path in training.remove_derived():
+            say(f"removed {path}, which was made of the model before")
+    elif not (options.overwrite or options.reload_from_files):
+        training.require_room()
 
 
-def _finish(training: Run, say: Callable[..., None]) -> None:
+def _finish(training: Run, options: argparse.Namespace, say: Callable[..., None]) -> None:
     evaluations = training.evaluate()
     write_report(training, evaluations)
     progress = training.trainer.progress
@@ -238,28 +259,17 @@ def _finish(training: Run, say: Callable[..., None]) -> None:
     for line in metrics_table(evaluations):
         say(line)
     say()
-    for prediction in training.classifier.predict(SAMPLES, top_k=3):
+    samples = samples_of(training)
+    predictions = training.classifier.predict(list(samples), top_k=3)
+    for prediction, of_table in zip(predictions, samples.values(), strict=True):
         top = ", ".join(f"{name} {probability:.2f}" for name, probability in prediction.top)
-        say(f"{prediction.surname:<10} {top}")
+        say(f"{prediction.surname:<10} {top}{of_table}")
     say()
     written = [training.model_file, training.checkpoint_file, training.vectorizer_file]
     names = ("metrics.json", "history.csv", "gradient_flow.csv", "confusion_matrix.csv",
              "MODEL_CARD.md")  # fmt: skip
     tables = [training.save_dir / name for name in names]
-    plots = loaded_plots("npnlp train")
+    plots = loaded_plots("npnlp train") if options.pictures else None
     pictures = plots.draw_run(training.save_dir) if plots else []  # last: all else is there
     for path in (*written, *tables, *pictures):
         say(f"wrote {path}")
-
-
-def metrics_table(evaluations: dict[str, Evaluation]) -> list[str]:
-    """Loss and scores of each split as lines; every row counts, dropout is off."""
-    columns = ("rows", "loss", "accuracy", "balanced", "macro F1")
-    lines = ["{:<6} {:>6} {:>8} {:>9} {:>9} {:>9}".format("split", *columns)]
-    for split, found in evaluations.items():
-        m = found.metrics
-        lines.append(
-            f"{split:<6} {found.confusion.sum():>6} {m['loss']:>8.4f} {m['accuracy']:>9.4f} "
-            f"{m['balanced_accuracy']:>9.4f} {m['macro_f1']:>9.4f}"
-        )
-    return lines

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.import_ import add_choices, choices_of
-from npnlp.cli.options import add_surname_csv, load_saved
+from npnlp.cli.options import add_surname_csv, columns_of, load_saved
 from npnlp.errors import InputError
 from npnlp.exchange import read_state_dict
 from npnlp.exchange.differences import BOUNDS, Difference, Names, from_onnx, from_torch
 from npnlp.files.nearest import no_such_file
 from npnlp.optional import needs
 from npnlp.text import own_table_path, read_table
+from npnlp.text.columns import Columns
 
 HELP = "compare a model with PyTorch or onnxruntime"
 DESCRIPTION = (
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         classifier = load_saved(folder / options.model_state_file)
         with needs("a comparison with ONNX", "onnxruntime"):
             from npnlp.exchange.onnx_run import VERSION as PEER
-        names = _names(csv, classifier, options.names)
+        names = _names(csv, columns_of(options), classifier, options.names)
         found = from_onnx(classifier, path, names)
     else:
         said: list[str] = []
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
             print(f"{path}: read {', '.join(said)}")
         with needs("a comparison with PyTorch", "torch"):
             from npnlp.exchange.torch_model import VERSION as PEER
-        names = _names(csv, classifier, options.names)
+        names = _names(csv, columns_of(options), classifier, options.names)
         found = from_torch(classifier.model, names)
     print(f"{path}: largest differences from {PEER} on {len(names.lengths)} names of {csv}\n")
     print("\n".join(table(found)))
@@ -92,9 +93,9 @@ def table(found: Sequence[Difference]) -> list[str]:
     ]
 
 
-def _names(csv: Path, classifier: Classifier, count: int) -> Names:
+def _names(csv: Path, columns: Columns, classifier: Classifier, count: int) -> Names:
     try:
-        return Names.of(read_table(csv), classifier.vectorizer, count)
+        return Names.of(read_table(csv, columns), classifier.vectorizer, count)
     except InputError as error:
         if str(csv) in str(error):
             raise

@@ -142,11 +142,12 @@ def _dataset(
     """The names as a table whose characters are those of its train rows."""
     import pandas as pd
 
-    frame = pd.DataFrame({
+    columns = {
         "surname": names,
         "nationality": [labels[target] for target in targets],
         "split": np.where(held, "val", "train"),
-    })  # fmt: skip
+    }
+    frame = pd.DataFrame(columns, dtype=object)  # not in Arrow, where walking is slow
     characters = SequenceVocabulary()
     for name, out in zip(names, held, strict=True):
         if not out:

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 from npnlp.classifier.evaluation import Evaluation
@@ -23,10 +24,11 @@ from npnlp.runs.card_figures import (
     seen,
     train_rows,
 )
-from npnlp.runs.card_text import LICENCES, NOT_FOR, TEMPLATE
+from npnlp.runs.card_text import LICENCES, NOT_FOR, TELLS_NOT, TEMPLATE
 from npnlp.runs.checkpoint import settings_of
 from npnlp.runs.run import Run
 from npnlp.text import own_table_path, read_table
+from npnlp.text.labels import PLURAL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,11 +60,13 @@ def model_card(
     letter_case = run.dataset.get_vectorizer().letter_case
     on_test = outcomes(run.trainer.model, run.dataset.arrays("test"))
     sections = {
+        **_words(run),
         "classes": f"{config.num_classes}",
         "model_name": escaped(run.model_file.name),
         "model_file": json.dumps(run.model_file.name, ensure_ascii=False),
-        "not_for": NOT_FOR,
-        "model": _pairs(_model(config, str(run.trainer.model.dtype), letter_case)),
+        "not_for": Template(NOT_FOR).substitute(_words(run)),
+        "tells_not": TELLS_NOT[run.audit["label"]],
+        "model": _pairs(_model(config, str(run.trainer.model.dtype), letter_case, _words(run))),
         "data": _pairs(_data(run)),
         "balance": _balance(run),
         "licence": LICENCES[is_own_table(run.dataset.surname_df)],
@@ -87,7 +91,22 @@ def _pairs(rows: Iterable[tuple[str, Any]]) -> str:
     return markdown_table(["property", "value"], [[k, escaped(str(value))] for k, value in rows])
 
 
-def _model(config: ClassifierConfig, dtype: str, letter_case: str) -> list[tuple[str, str]]:
+def _words(run: Run) -> dict[str, str]:
+    """What the table holds, and an example of it."""
+    label = run.audit["label"]
+    surnames = label == "nationality"
+    return {
+        "label": label,
+        "labels": PLURAL[label],
+        "name": "surname" if surnames else "name",
+        "example": '"Nakamoto"' if surnames else '"A name"',
+        "guessed": "origin" if surnames else "class",
+    }
+
+
+def _model(
+    config: ClassifierConfig, dtype: str, letter_case: str, words: dict[str, str]
+) -> list[tuple[str, str]]:
     options = [f"{name} {value}" for name, value in config.cell_options.items()]
     if config.cell == "transformer":
         options.append(f"{config.num_heads} heads")
@@ -111,24 +130,24 @@ def _model(config: ClassifierConfig, dtype: str, letter_case: str) -> list[tuple
     return [
         ("architecture", " → ".join(layers)),
         ("parameters", f"{config.parameter_count:,} numbers, {dtype}"),
-        ("input", "a surname, letter by letter, in Unicode's composed form (NFC)"),
+        ("input", f"a {words['name']}, letter by letter, in Unicode's composed form (NFC)"),
         ("letter case", READ_IN[letter_case]),
-        ("output", f"a probability for each of {config.num_classes} nationalities"),
+        ("output", f"a probability for each of {config.num_classes} {words['labels']}"),
     ]
 
 
 def _data(run: Run) -> list[tuple[str, str]]:
-    found = run.audit
+    found, words = run.audit, _words(run)
     splits = ", ".join(f"{count:,} {split}" for split, count in found["rows_by_split"].items())
     return [
         ("rows", f"{found['rows']:,} ({splits})"),
-        ("nationalities", f"{found['classes']}"),
+        (words["labels"], f"{found['classes']}"),
         ("duplicate rows", f"{found['duplicate_rows']:,}"),
-        ("names with several nationalities", f"{found['names_with_several_nationalities']:,}"),
+        (f"names with several {words['labels']}", f"{found['names_with_several_nationalities']:,}"),
         (
             "test rows whose name stands in train too",
             f"{found['test_names_in_train']:,}, of them "
-            f"{found['test_names_in_train_same_nationality']:,} with the same nationality",
+            f"{found['test_names_in_train_same_nationality']:,} with the same {words['label']}",
         ),
         (
             "different characters",
@@ -146,7 +165,7 @@ def _balance(run: Run) -> str:
     most, least = max(sizes, key=lambda n: sizes[n]), min(sizes, key=lambda n: sizes[n])
     fraction = sizes[most] / sum(sizes.values())
     return (
-        f"The largest nationality of train, {escaped(most)}, has {sizes[most]:,} rows "
+        f"The largest {run.audit['label']} of train, {escaped(most)}, has {sizes[most]:,} rows "
         f"({fraction:.1%}), the smallest, {escaped(least)}, {sizes[least]:,}: "
         f"{sizes[most] / sizes[least]:.1f} times as many. Always answering "
         f"{escaped(run.audit['majority_nationality'])} would be right on "

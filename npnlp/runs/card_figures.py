@@ -17,6 +17,7 @@ from npnlp.classifier.inspection import (
 )
 from npnlp.files import markdown_table
 from npnlp.runs.run import Run
+from npnlp.text.labels import PLURAL
 
 #: Fewer test rows than this say little about a class.
 FEW = 30
@@ -69,12 +70,13 @@ def by_nationality(run: Run, evaluations: Mapping[str, Evaluation]) -> str:
             worst = f"{names[found.confused_with[0]]} ({found.confused_with[1]:,})"
         figures = (_figure(value) for value in (found.precision, found.recall, found.f1))
         rows.append([name, f"{in_train:,}", f"{found.rows:,}", *figures, worst])
-    header = ["nationality", "train rows", "test rows", "precision", "recall", "F1",
+    label = run.audit["label"]
+    header = [label, "train rows", "test rows", "precision", "recall", "F1",
               "most often taken for (rows)"]  # fmt: skip
     few = sum(found.rows < FEW for found in scores)
     return (
         f"{markdown_table(header, rows)}\n\n{NOTHING}: nothing to count. Of {len(names)} "
-        f"nationalities, {few} have fewer than {FEW} test rows; their figures are uncertain."
+        f"{PLURAL[label]}, {few} have fewer than {FEW} test rows; their figures are uncertain."
     )
 
 

@@ -2,19 +2,28 @@
 
 from string import Template
 
-NOT_FOR = """\
+#: By what the labels are called: what a name does not tell.
+TELLS_NOT = {
+    "nationality": """\
 - **A surname does not tell a person's nationality, ethnicity, origin, religion or language.**
   People marry, move, are adopted and change their names. The model answers which nationality's
-  names of its table a text resembles, and nothing about whoever bears it.
+  names of its table a text resembles, and nothing about whoever bears it.""",
+    "class": """\
+- **A name does not tell a person's sex, origin, religion, language or anything else about them.**
+  The model answers which class's names of its table a text resembles, and nothing about whoever
+  bears it.""",
+}
+
+NOT_FOR = """\
 - Do not use it, alone or as one input of several, for any decision about people: not in hiring,
   credit, housing, insurance, policing, border control, medicine, education, advertising or
-  moderation, and not to sort, count or profile people by a guessed origin.
+  moderation, and not to sort, count or profile people by a guessed $guessed.
 - Its classes are those of its table and no others. A name from elsewhere, a word or a slip of the
   keyboard gets one of them too, and may get a high probability: it cannot answer "none".
 - Figures are averages over rows of a table, where each row counts once however many people bear
   the name; they say nothing about a single name, and its frequencies are not those of a population.
-- Errors do not fall on all alike, and nationalities with few rows fare worse as a rule: see the
-  table by nationality."""
+- Errors do not fall on all alike, and $labels with few rows fare worse as a rule: see the
+  table by $label."""
 
 #: By whether the table is the one that comes with npnlp.
 LICENCES = {
@@ -30,15 +39,16 @@ LICENCES = {
 }
 
 TEMPLATE = Template("""\
-# Model card: a surname classifier
+# Model card: a $name classifier
 
-`npnlp` wrote this card when training ended. The model reads a surname and gives a probability to
-each of $classes nationalities; all figures are those of the weights in $model_name, dropout off,
+`npnlp` wrote this card when training ended. The model reads a $name and gives a probability to
+each of $classes $labels; all figures are those of the weights in $model_name, dropout off,
 every row counted. It is for learning how recurrent networks read text, for teaching it, and for
 comparing methods on this task.
 
 ## What it must not be used for
 
+$tells_not
 $not_for
 
 ## Model
@@ -64,7 +74,7 @@ chose nothing by test.
 
 $results
 
-### By nationality, on test
+### By $label, on test
 
 $by_nationality
 
@@ -85,7 +95,7 @@ $calibration
 from npnlp import Classifier
 
 classifier = Classifier.load($model_file)
-print(classifier.predict(["Nakamoto"], top_k=3))
+print(classifier.predict([$example], top_k=3))
 ```
 
 Nothing in the file is executed.

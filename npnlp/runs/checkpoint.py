@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from npnlp.errors import InputError, short
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.models import ClassifierConfig
 from npnlp.runs.checkpoint_state import plain_state, require_state, with_history
 from npnlp.text import SurnameDataset
+from npnlp.text.provenance import TableNote, name_codes
 from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
 from npnlp.version import __version__
@@ -26,11 +29,14 @@ from npnlp.version import __version__
 KIND = "npnlp checkpoint"
 #: Settings that may differ at a resume: they say when to stop, not which way to go. With a schedule
 #: that ends with the run, none may.
-FREE = ("num_epochs", "warm_up")
+FREE = ("num_epochs", "warm_up", "early_stopping_criteria")
 #: Beside the schedule "onecycle": without it, that was the one which is called "cosine" now.
 ONE_CYCLE = {"one_cycle": "OneCycleLR"}
 #: What decides the data, by a hash or as it is; the other settings are fields of the two configs.
 DATA = ("data", "vectorizer")
+#: What a checkpoint tells beside them, which nothing is compared with: the table, and a tensor of
+#: codes of the names in train. The model file, which is passed on, has no trace of names.
+TABLE, NAMES = "table", "train_names"
 #: A checkpoint from before a setting was there went on as its default does.
 DEFAULTS = {
     field.name: field.default
@@ -46,15 +52,18 @@ def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
     ``data`` is the SHA-256 of the rows in their order, whatever file they are in.
     """
     config = trainer.config
-    free = () if config.by_step else FREE
     frame = dataset.surname_df[["nationality", "surname", "split"]]
+    table, train = dataset.table, dataset.frames["train"]
     content = "\n".join("\t".join(row) for row in frame.itertuples(index=False))
     return {
         "data": hashlib.sha256(content.encode()).hexdigest(),
         "vectorizer": dataset.get_vectorizer().vocabularies(),
         **trainer.model.config.to_dict(),
-        **{k: v for k, v in (asdict(config) | {"warm_up": config.rise}).items() if k not in free},
+        **asdict(config),
+        "warm_up": config.rise,
         **(ONE_CYCLE if config.schedule == "onecycle" else {}),
+        TABLE: None if table is None else asdict(table),
+        NAMES: name_codes(train["surname"]),
     }
 
 
@@ -63,7 +72,25 @@ def save_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]
     if not trainer.progress.computed_on:
         note_machine(trainer, epoch=0, batch=0)
     tensors, state = plain_state(trainer)
-    save_tensors(path, KIND, tensors, {"state": state, "settings": settings})
+    plain = {name: value for name, value in settings.items() if name != NAMES}
+    tensors = {**tensors, NAMES: settings[NAMES]}
+    save_tensors(path, KIND, tensors, {"state": state, "settings": plain})
+
+
+def trained_names(path: str | Path, table: TableNote) -> NDArray[np.uint64] | None:
+    """The codes of the names in train (:func:`npnlp.text.provenance.name_codes`).
+
+    None where there is no checkpoint of a run on ``table``.
+    """
+    try:
+        tensors, values = load_tensors(path, KIND)
+    except (InputError, OSError):
+        return None
+    codes = tensors.get(NAMES)
+    of_run = values["settings"].get(TABLE) if isinstance(values.get("settings"), dict) else None
+    if codes is None or codes.dtype != np.uint64 or codes.ndim != 1 or of_run != asdict(table):
+        return None
+    return codes
 
 
 def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]) -> None:
@@ -74,18 +101,15 @@ def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]
     checkpoint had other settings, naming the first.
     """
     tensors, values = load_tensors(path, KIND)
-    saved = values.get("settings")
-    if not isinstance(saved, dict):
-        raise InputError(f"{path}: damaged checkpoint: settings are {short(saved)}")
-    if saved.get("schedule") == "onecycle" and not ONE_CYCLE.keys() <= saved.keys():
-        saved = saved | {"schedule": "cosine"}
-    size, now = saved.get("batch_size"), settings["batch_size"]
-    if type(size) is int and size > now >= len(trainer.train):
-        saved = saved | {"batch_size": now}  # from before a batch was no larger than the data
-    for name, value in settings.items():
-        before = saved.get(name, DEFAULTS.get(name))
-        if (list(before) if isinstance(before, tuple) else before) != value:
-            raise InputError(f"{path}: {_difference(name, before, value)}")
+    tensors.pop(NAMES, None)
+    free = () if trainer.config.by_step else FREE
+    other = _first_other(path, values, settings, (TABLE, NAMES, *free))
+    if other is not None:
+        hint = "--surname-csv" if other.name in DATA else "settings"
+        raise InputError(
+            f"{path}: that run had {other}; resume with the same {hint}, or choose another "
+            "--save-dir"
+        )
     try:
         tensors, state = with_history(tensors, values.get("state"))
         require_state(trainer, tensors, state)
@@ -115,13 +139,43 @@ def note_machine(trainer: Trainer, epoch: int, batch: int) -> None:
         noted.append(place | now)
 
 
-def _difference(name: str, before: Any, now: Any) -> str:
-    if name in DATA:
-        return (
-            f"that run had other data ({name} differs); resume with the same --surname-csv, or "
-            "choose another --save-dir"
-        )
-    return (
-        f"that run had {name} {short(before)}, this one {short(now)}; resume with the same "
-        "settings, or choose another --save-dir"
-    )
+class Other(NamedTuple):
+    """A setting that another run had, and this one has."""
+
+    name: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        """As what a message says that run had."""
+        if self.name in DATA:
+            return f"other data ({self.name} differs)"
+        return f"{self.name} {short(self.before)}, this one {short(self.now)}"
+
+
+def other_setting(path: str | Path, settings: dict[str, Any]) -> Other | None:
+    """The first setting, of those that ``path`` tells of, that its run had another of.
+
+    Raises :class:`InputError` where it cannot be read, as :func:`load_checkpoint` does.
+    """
+    _, values = load_tensors(path, KIND)
+    untold = [n for n in (*FREE, TABLE, NAMES) if n not in values.get("settings", ())]
+    return _first_other(path, values, settings, (TABLE, NAMES, *untold))
+
+
+def _first_other(
+    path: str | Path, values: dict[str, Any], settings: dict[str, Any], but: Collection[str]
+) -> Other | None:
+    saved = values.get("settings")
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: damaged checkpoint: settings are {short(saved)}")
+    if saved.get("schedule") == "onecycle" and not ONE_CYCLE.keys() <= saved.keys():
+        saved = saved | {"schedule": "cosine"}
+    size, now = saved.get("batch_size"), settings["batch_size"]
+    if type(size) is int and size > now >= len(settings[NAMES]):
+        saved = saved | {"batch_size": now}  # from before a batch was no larger than the data
+    for name, now in settings.items():
+        before = saved.get(name, DEFAULTS.get(name))
+        if name not in but and (list(before) if isinstance(before, tuple) else before) != now:
+            return Other(name, before, now)
+    return None

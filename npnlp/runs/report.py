@@ -40,7 +40,9 @@ def write_report(run: Run, evaluations: Mapping[str, Evaluation]) -> None:
         names = run.dataset.get_vectorizer().nationality_vocab.tokens
         counts = evaluations["test"].confusion.tolist()
         rows = [[true, *row] for true, row in zip(names, counts, strict=True)]
-        write_table(run.save_dir / "confusion_matrix.csv", ["true nationality", *names], rows)
+        write_table(
+            run.save_dir / "confusion_matrix.csv", [f"true {run.audit['label']}", *names], rows
+        )
 
 
 def _write_metrics(

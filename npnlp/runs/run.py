@@ -18,7 +18,7 @@ from npnlp.errors import DivergenceError, InputError
 from npnlp.files.folder_lock import NAME as LOCK_FILE
 from npnlp.files.folder_lock import FolderLock
 from npnlp.runs.bars import progress_bars
-from npnlp.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
+from npnlp.runs.checkpoint import load_checkpoint, other_setting, save_checkpoint, settings_of
 from npnlp.text import SPLITS, SurnameDataset
 from npnlp.text.audit import audit
 from npnlp.text.letter_case import AS_WRITTEN
@@ -37,6 +37,11 @@ FILES = (
     "MODEL_CARD.md",
     LOCK_FILE,
 )
+#: What other commands make of a model, in its folder.
+DERIVED = (
+    "state_dict.safetensors", "model.onnx", "gradient_flow_model.csv", "gradient_flow_model.png",
+    "flow_by_part_model.csv", "flow_by_part_model.png",
+)  # fmt: skip
 PICTURES = ("learning_curves", "gradient_norms", "gradient_flow", "confusion_matrix")
 
 
@@ -98,7 +103,7 @@ class Run:
     @property
     def classifier(self) -> Classifier:
         """The model with the vectorizer it belongs to."""
-        return Classifier(self.trainer.model, self.dataset.get_vectorizer())
+        return Classifier(self.trainer.model, self.dataset.get_vectorizer(), self.dataset.table)
 
     def resume(self) -> bool:
         """Continue from the last checkpoint; False where there is none."""
@@ -107,6 +112,34 @@ class Run:
         settings = settings_of(self.trainer, self.dataset)
         load_checkpoint(self.checkpoint_file, self.trainer, settings)
         return True
+
+    def require_room(self) -> None:
+        """Raise :class:`InputError` where the folder holds a model of another run.
+
+        The same run, which would come to the same model, may be trained again.
+        """
+        if not self.model_file.exists():
+            return
+        try:
+            settings = settings_of(self.trainer, self.dataset)
+            other = other_setting(self.checkpoint_file, settings)
+            if other is None:
+                return
+            what = f"of a run that had {other}"
+        except (InputError, OSError):
+            what = f"whose settings are not known, without its {self.checkpoint_file.name}"
+        raise InputError(
+            f"{self.model_file}: a model is there, {what}; choose another --save-dir, or replace "
+            "it with --overwrite"
+        )
+
+    def remove_derived(self) -> list[Path]:
+        """Remove what was drawn, measured or exported from the model there; the paths."""
+        names = [*DERIVED, *(f"{name}.png" for name in PICTURES)]
+        found = [path for name in names if (path := self.save_dir / name).is_file()]
+        for path in found:
+            path.unlink()
+        return found
 
     def train(self, bars: bool = False) -> None:
         """Train to the end, saving after every epoch and wherever it is interrupted.
@@ -186,6 +219,13 @@ class Run:
             split: evaluate(trainer.model, self.dataset.arrays(split), trainer.criterion)
             for split in SPLITS
         }
+
+
+def require_elsewhere(table: Path, save_dir: Path, model_file: str, vectorizer_file: str) -> None:
+    """Raise :class:`InputError` where a run in ``save_dir`` would replace its own table."""
+    names = {model_file, vectorizer_file, *FILES, *(f"{name}.png" for name in PICTURES)}
+    if table.name in names and table.resolve().parent == save_dir.resolve():
+        raise InputError(f"{table}: the run would replace this table; choose another --save-dir")
 
 
 def _check_names(model_file: str, vectorizer_file: str) -> None:

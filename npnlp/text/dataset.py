@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from npnlp.errors import InputError
 from npnlp.files import write_atomic
 from npnlp.summary import summarized
+from npnlp.text.columns import ANY, Columns
+from npnlp.text.labels import column_of_labels
+from npnlp.text.provenance import TableNote
 from npnlp.text.splits import with_split
 from npnlp.text.table import SPLITS, read_table
 from npnlp.text.vectorizer import SurnameVectorizer, read_vectorizer, require_text
@@ -60,6 +63,8 @@ class SurnameDataset:
         self.surname_df = surname_df
         self._vectorizer = vectorizer
         self._arrays: dict[str, SplitArrays] = {}
+        #: What is known of the file that it was read from.
+        self.table: TableNote | None = None
         self.frames = {split: surname_df[surname_df["split"] == split] for split in SPLITS}
         self._max_length = int(surname_df["surname"].str.len().max()) + 2
         self.set_split("train")
@@ -70,24 +75,35 @@ class SurnameDataset:
 
     @classmethod
     def load_dataset_and_make_vectorizer(
-        cls, surname_csv: str | Path, split_by: str | None = None
+        cls, surname_csv: str | Path, split_by: str | None = None, columns: Columns = ANY
     ) -> Self:
         """Read a CSV, and make the vocabularies of its train split."""
-        frame = with_split(read_table(surname_csv), split_by, source=str(surname_csv))
-        return cls(frame, SurnameVectorizer.from_dataframe(frame[frame["split"] == "train"]))
+        read = read_table(surname_csv, columns)
+        frame = with_split(read, split_by, source=str(surname_csv))
+        train = frame[frame["split"] == "train"]
+        dataset = cls(frame, SurnameVectorizer.from_dataframe(train))
+        dataset.table = TableNote.of(read, split_by)
+        return dataset
 
     @classmethod
     def load_dataset_and_load_vectorizer(
-        cls, surname_csv: str | Path, vectorizer_filepath: str | Path, split_by: str | None = None
+        cls,
+        surname_csv: str | Path,
+        vectorizer_filepath: str | Path,
+        split_by: str | None = None,
+        columns: Columns = ANY,
     ) -> Self:
         """Read a CSV, with saved vocabularies.
 
         Raises :class:`InputError` where the CSV holds a nationality that they do not.
         """
         vectorizer = cls.load_vectorizer_only(vectorizer_filepath)
-        frame = with_split(read_table(surname_csv), split_by, source=str(surname_csv))
+        read = read_table(surname_csv, columns)
+        frame = with_split(read, split_by, source=str(surname_csv))
         require_known_nationalities(frame, vectorizer, str(surname_csv))
-        return cls(frame, vectorizer)
+        dataset = cls(frame, vectorizer)
+        dataset.table = TableNote.of(read, split_by)
+        return dataset
 
     @staticmethod
     def load_vectorizer_only(vectorizer_filepath: str | Path) -> SurnameVectorizer:
@@ -132,9 +148,11 @@ class SurnameDataset:
         """A split as integers, computed once."""
         if split not in self._arrays:
             frame = self.frames[split]
-            tokens, lengths = self._vectorizer.vectorize_many(frame["surname"])
+            tokens, lengths = self._vectorizer.vectorize_many(frame["surname"].tolist())
             lookup = self._vectorizer.nationality_vocab.lookup_token
-            targets = np.array([lookup(name) for name in frame["nationality"]], dtype=np.int64)
+            targets = np.array(
+                [lookup(name) for name in frame["nationality"].tolist()], dtype=np.int64
+            )
             starts = np.cumsum(lengths) - lengths
             self._arrays[split] = SplitArrays(tokens, starts, lengths, targets)
         return self._arrays[split]
@@ -159,9 +177,9 @@ def require_known_nationalities(
     frame: pd.DataFrame, vectorizer: SurnameVectorizer, source: str
 ) -> None:
     """Raise :class:`InputError` naming the first row whose nationality the vectorizer lacks."""
-    known = vectorizer.nationality_vocab
+    known, column = vectorizer.nationality_vocab, column_of_labels(frame)
     for nationality, row in zip(frame["nationality"], frame["row"], strict=True):
         if nationality not in known:
             raise InputError(
-                f"{source}: row {row}, column nationality: {nationality!r} is unknown to the model"
+                f"{source}: row {row}, column {column}: {nationality!r} is unknown to the model"
             )

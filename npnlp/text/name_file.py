@@ -1,36 +1,53 @@
-"""Reading the names of a file of any size, part by part: one name a line, or a column of a CSV."""
+"""Reading the names of a file of any size, part by part: a name a line, or a column of a table."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import BinaryIO, NamedTuple
 
 from npnlp.errors import InputError
 from npnlp.summary import summarized
-from npnlp.text.table import wrong_width
+from npnlp.text.columns import ANY, Columns, Layout, find_layout, wrong_width
+from npnlp.text.columns import plain as printable
+from npnlp.text.unpacked import unpacked
 
 #: Bytes that are read at once, some 2^18 names. In larger parts more names share their beginnings,
 #: but their states no longer fit into the processor's cache.
 PART = 5 * 2**19
 #: A name has at most this many characters: a file without line ends is no list of names.
 LONGEST = 2**16
-#: A part of a CSV has at most this many records.
-RECORDS = 2**18
-COLUMN = "surname"
-#: The byte-order mark of UTF-8.
-MARK = b"\xef\xbb\xbf"
+#: What is done with a blank name: the end, no row, or a row without a prediction.
+ON_EMPTY = ("error", "skip", "blank")
+#: What files are called that have to be tables.
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
 
 @summarized
 class Names(NamedTuple):
-    """Names as the file has them, in its order; the ``row`` of each; how many bytes they were."""
+    """Names as the file has them, in its order; the ``row`` of each; how many bytes they were.
+
+    ``records`` are the lines of a table that the names are from, without line ends. Where a name is
+    blank, ``blanks`` is true.
+    """
 
     names: list[str]
     rows: Sequence[int]
     size: int
+    records: Sequence[str] | None = None
+    blanks: bool = False
+
+
+@dataclass(frozen=True)
+class NameFile:
+    """The names of a file, and the layout of the table that it is, if it is one."""
+
+    source: str
+    parts: Iterator[Names]
+    layout: Layout | None = None
 
 
 class _Text(NamedTuple):
@@ -41,34 +58,36 @@ class _Text(NamedTuple):
     row: int
 
 
-def read_names(file: BinaryIO, source: str) -> Iterator[Names]:
+def read_names(
+    file: BinaryIO, source: str, columns: Columns = ANY, on_empty: str = "error"
+) -> NameFile:
     """The names of ``file``, which messages call ``source``.
 
-    UTF-8 with or without a byte-order mark. Where the first row names a column ``surname`` the file
-    is read as a CSV, which a file named ``*.csv`` has to be; else every line is a name. Memory does
-    not grow with the file. Raises :class:`InputError` naming the row (and column) of what is not
-    UTF-8, not CSV, empty, or too long.
+    Text in UTF-8, or packed as :func:`npnlp.text.unpacked.unpacked` says. Where the first row names
+    a column of names (:data:`npnlp.text.columns.NAMES`) the file is read as a table, which one of
+    :data:`TABLES`, and one whose column or delimiter is given, has to be; else every line is a
+    name. Blank lines at the end, and rows of a table that hold nothing there, are none; for blank
+    names above them see :data:`ON_EMPTY`. Memory does not grow with the file. Raises
+    :class:`InputError` naming the row (and column) of what is no text, not CSV, blank, or too long.
     """
     texts = _texts(file, source)
     first = next(texts, _Text("", 0, 1))
     texts = chain([first], texts)
-    header = _header(first.text)
-    if COLUMN in header:
-        yield from _of_csv(texts, source, header)
-    elif source.lower().endswith(".csv"):
-        found = ", ".join(header)[:80] or "nothing"
-        raise InputError(
-            f"{source}: row 1: column {COLUMN!r} is missing; found: {found}; name it, or give a "
-            "file that is no .csv, with one name a line"
-        )
-    else:
-        yield from _of_lines(texts, source)
+    layout = None
+    try:
+        layout = find_layout(first.text, ("surname",), (), columns)
+    except InputError as error:
+        if columns != ANY or source.lower().endswith(TABLES):
+            hint = "" if columns != ANY else "; or give a file that is no table, one name a line"
+            raise InputError(f"{source}: {error}{hint}") from error
+    read = _of_lines(texts, source) if layout is None else _of_table(texts, source, layout)
+    return NameFile(source, _without_blanks(read, source, on_empty, layout), layout)
 
 
 def _texts(file: BinaryIO, source: str) -> Iterator[_Text]:
     """The file in parts that end where lines end."""
-    rest, row = file.read(len(MARK)).removeprefix(MARK), 1
-    while part := file.read(PART):
+    rest, row = b"", 1
+    for part in unpacked(file, source, PART):
         rest += part
         end = rest.rfind(b"\n") + 1 or rest.rfind(b"\r", 0, -1) + 1
         lines, rest = rest[:end], rest[end:]
@@ -82,7 +101,7 @@ def _texts(file: BinaryIO, source: str) -> Iterator[_Text]:
 
 
 def _line_ends(content: bytes) -> int:
-    return content.count(b"\n") or content.count(b"\r")
+    return content.count(b"\n") + content.count(b"\r") - content.count(b"\r\n")
 
 
 def _decoded(content: bytes, source: str, row: int) -> _Text:
@@ -96,17 +115,10 @@ def _decoded(content: bytes, source: str, row: int) -> _Text:
         ) from error
     if "\0" in text:
         place = row + _line_ends(content[: content.index(0)])
-        raise InputError(f"{source}: row {place}: not a text file; save it as UTF-8")
+        raise InputError(
+            f"{source}: row {place}: not a text file, or UTF-16 without its mark; save it as UTF-8"
+        )
     return _Text(text, len(content), row)
-
-
-def _header(text: str) -> list[str]:
-    """The fields of the first row; none where it is no CSV."""
-    try:
-        fields = next(csv.reader(io.StringIO(text, newline=""), strict=True), [])
-    except csv.Error:
-        return []
-    return [field.strip() for field in fields]
 
 
 def _of_lines(texts: Iterator[_Text], source: str) -> Iterator[Names]:
@@ -115,54 +127,99 @@ def _of_lines(texts: Iterator[_Text], source: str) -> Iterator[Names]:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         # Not str.splitlines(), which also splits at characters that a name may contain (U+2028).
         names = text.removesuffix("\n").split("\n") if text else []
-        if not all(map(str.strip, names)):
-            empty = row + [bool(name.strip()) for name in names].index(False)
-            raise InputError(f"{source}: row {empty}: empty; give one name a line")
-        if max(map(len, names), default=0) > LONGEST:
-            raise _too_long(source, row + [len(name) > LONGEST for name in names].index(True))
         yield Names(names, range(row, row + len(names)), size)
 
 
-def _of_csv(texts: Iterator[_Text], source: str, header: list[str]) -> Iterator[Names]:
-    if header.count(COLUMN) > 1:
-        raise InputError(f"{source}: row 1: column {COLUMN!r} stands there twice; keep one")
-    column, width = header.index(COLUMN), len(header)
-    sizes: list[int] = []  # of the texts that the names at hand were read from
+def _of_table(texts: Iterator[_Text], source: str, layout: Layout) -> Iterator[Names]:
+    """Of each text the records that are complete there; what is not begins the next text."""
+    lines: list[str] = []
+    row, above, size = 0, layout.lines, 0  # row: how many lines stand above these
+    error: csv.Error | None = None
+    for text in texts:
+        # Without quotes a record is a line, whose end is not needed.
+        plain = not (lines or '"' in text.text or "\r" in text.text)
+        if plain:
+            lines = text.text.removesuffix("\n").split("\n")
+        else:
+            lines += io.StringIO(text.text, newline="").readlines()
+        size += text.size
+        lines, row, above = lines[above:], row + above, 0
+        names, ends, error, goes_on = _parsed(lines, row, source, layout)
+        used = ends[-1] if ends else 0
+        if error and not goes_on:
+            row += used
+            break
+        if len(ends) == len(lines):
+            records = lines if plain else [line.rstrip("\r\n") for line in lines]
+        else:
+            begins = [0, *ends][:-1]
+            records = ["".join(lines[a:b]).strip("\r\n") for a, b in zip(begins, ends, strict=True)]
+        yield Names(names, [row + end for end in ends], size, records)
+        lines, row, size = lines[used:], row + used, 0
+    if error:
+        raise InputError(f"{source}: row {row + 1}: not valid CSV: {error}") from error
 
-    def lines() -> Iterator[str]:
-        for text in texts:
-            sizes.append(text.size)
-            yield from io.StringIO(text.text, newline="")
 
-    reader = csv.reader(lines(), strict=True)
-    next(reader)
+def _parsed(
+    lines: list[str], above: int, source: str, layout: Layout
+) -> tuple[list[str], list[int], csv.Error | None, bool]:
+    """The names of some lines, down to a damaged record, and the line that each one's record ends
+    on; what is wrong with that record, and whether it may go on below the lines.
+    """
+    reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
     names: list[str] = []
-    rows: list[int] = []
-    row = reader.line_num  # the line that a record ends on
+    ends: list[int] = []
+    place, width = layout.places["surname"], len(layout.fields)
     try:
         for fields in reader:
-            row = reader.line_num
-            if not fields:
-                continue  # an empty line
-            if len(fields) != width:
-                raise wrong_width(source, row, len(fields), width)
-            name = fields[column]
-            if not name.strip():
-                raise InputError(
-                    f"{source}: row {row}, column {COLUMN}: empty; fill it or drop the row"
-                )
-            if len(name) > LONGEST:
-                raise _too_long(source, row)
-            names.append(name)
-            rows.append(row)
-            if len(names) == RECORDS:
-                yield Names(names, rows, sum(sizes))
-                names, rows = [], []
-                sizes.clear()
+            if len(fields) == width:
+                names.append(fields[place])
+                ends.append(reader.line_num)
+            elif fields:  # not an empty line
+                row = above + reader.line_num
+                raise wrong_width(source, row, len(fields), width, layout.delimiter)
     except csv.Error as error:
-        raise InputError(f"{source}: row {row + 1}: not valid CSV: {error}") from error
-    if names:
-        yield Names(names, rows, sum(sizes))
+        return names, ends, error, reader.line_num == len(lines)
+    return names, ends, None, False
+
+
+def _without_blanks(
+    parts: Iterator[Names], source: str, on_empty: str, layout: Layout | None
+) -> Iterator[Names]:
+    """The parts, blank names treated as ``on_empty`` says, and none too long.
+
+    Blank ones are held back until one that is not follows: at the end of the file they are none.
+    """
+    held: list[tuple[str, int, str]] = []
+    for part in parts:
+        if max(map(len, part.names), default=0) > LONGEST:
+            raise _too_long(source, part.rows[[len(n) > LONGEST for n in part.names].index(True)])
+        if not held and all(map(str.strip, part.names)):
+            yield part
+            continue
+        whole = [*held, *zip(part.names, part.rows, part.records or part.names, strict=True)]
+        end = len(whole)
+        while end and _holds_nothing(whole[end - 1][2], layout):
+            end -= 1
+        whole, held = whole[:end], whole[end:]
+        blank = [row for name, row, _ in whole if not name.strip()]
+        if blank and on_empty == "error":
+            column = (
+                f", column {printable(layout.fields[layout.places['surname']])}" if layout else ""
+            )
+            raise InputError(
+                f"{source}: row {blank[0]}{column}: empty; fill it, or choose --on-empty skip or "
+                "blank"
+            )
+        if on_empty == "skip":
+            whole, blank = [each for each in whole if each[0].strip()], []
+        records = [record for _, _, record in whole] if layout else None
+        names, rows = [name for name, _, _ in whole], [row for _, row, _ in whole]
+        yield Names(names, rows, part.size, records, bool(blank))
+
+
+def _holds_nothing(record: str, layout: Layout | None) -> bool:
+    return not record.replace(layout.delimiter if layout else "", "").strip('" \t').strip()
 
 
 def _too_long(source: str, row: int) -> InputError:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from npnlp.errors import InputError
+from npnlp.text.labels import column_of_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,17 +135,18 @@ def _check(frame: pd.DataFrame, source: str) -> None:
     for split in FRACTIONS:
         if not (frame["split"] == split).any():
             raise InputError(f"{source}: column split: no rows with {split!r}; add some")
+    column = column_of_labels(frame)
     train = set(frame.loc[frame["split"] == "train", "nationality"])
     absent = frame[~frame["nationality"].isin(train)]
     if len(absent):
         first = absent.iloc[0]
-        where = f"row {first['row']}, column nationality: " if "row" in frame else ""
+        where = f"row {first['row']}, column {column}: " if "row" in frame else ""
         raise InputError(
             f"{source}: {where}{first['nationality']!r} never occurs in train, so it cannot be "
             "learned; add rows of it to train, or drop it"
         )
     if len(train) < 2:
         raise InputError(
-            f"{source}: column nationality: only one, {next(iter(train))!r}; a classifier needs "
+            f"{source}: column {column}: only one, {next(iter(train))!r}; a classifier needs "
             "at least two"
         )

@@ -31,7 +31,8 @@ def require_text(frame: pd.DataFrame, columns: Iterable[str]) -> None:
     for name in columns:
         if name not in frame:
             raise InputError(f"column {name!r} is missing; the frame has {list(frame)}")
-        for row, value in frame[name].items():
+        # As a list: of columns in Arrow, walking over the column itself is slow.
+        for row, value in zip(frame.index, frame[name].tolist(), strict=True):
             if not isinstance(value, str) or not value.strip():
                 raise InputError(
                     f"column {name}, row {row!r}: {value!r} is no text; fill it or drop the row"
@@ -93,10 +94,10 @@ class SurnameVectorizer:
         """
         require_text(surname_df, ("surname", "nationality"))
         char_vocab, nationality_vocab = SequenceVocabulary(), Vocabulary()
-        names = [clean_name(surname) for surname in surname_df["surname"]]
+        names = [clean_name(surname) for surname in surname_df["surname"].tolist()]
         for name in names:
             char_vocab.add_many(name)
-        nationality_vocab.add_many(surname_df["nationality"])
+        nationality_vocab.add_many(surname_df["nationality"].tolist())
         made = cls(char_vocab, nationality_vocab)
         made.seen = Seen.of(names)
         return made

@@ -199,5 +199,8 @@ class Trainer(Updater):
         self.log[...] = self.model.backend.asarray(tensors["log"])
         self.flow = tensors["flow"]
         self.schedule = ReduceLROnPlateau(**values["schedule"])
-        self.stopper = EarlyStopping(**values["stopper"])
+        patience = self.config.early_stopping_criteria
+        self.stopper = EarlyStopping(**values["stopper"] | {"patience": patience})
         self.progress = Progress(**values["progress"])
+        # With more patience than it had, a run that has stopped goes on.
+        self.progress.stopped_early &= self.stopper.stop

@@ -91,7 +91,7 @@ def test_evaluating_needs_no_split_and_no_train_rows(
     path.write_text("surname,nationality\nRossi,Italian\nBianchi,Italian\n", encoding="utf-8")
     options = ("--save-dir", finished, "--surname-csv", path)
     assert run_main("evaluate", *options, "--json") == 0
-    assert set(json.loads(capsys.readouterr().out)) == {"test"}
+    assert set(json.loads(capsys.readouterr().out)) == {"all"}
     status = run_main("evaluate", *options, "--class-weights", "inverse")
     check_refused(capsys, "evaluate", status, path, "no train rows")
 

@@ -104,7 +104,7 @@ def test_scores_by_nationality_are_those_counted_by_hand(mixed: tuple[Run, str])
     found = guesses(run)
     pairs = Counter((label, answer) for _, label, answer, _ in found)
     assert sum(label != answer for _, label, answer, _ in found) > 1, "this case has to err"
-    rows = table(card, "### By nationality, on test")
+    rows = table(card, "### By class, on test")
     assert [row[0] for row in rows] == list(ODD)
     for label, in_train, in_test, precision, recall, f1, worst in rows:
         train = run.dataset.frames["train"]["nationality"]
@@ -124,7 +124,7 @@ def test_scores_by_nationality_are_those_counted_by_hand(mixed: tuple[Run, str])
 
 
 def test_a_class_without_test_rows_has_no_recall(mixed: tuple[Run, str]) -> None:
-    row = table(mixed[1], "### By nationality, on test")[2]
+    row = table(mixed[1], "### By class, on test")[2]
     assert row[0] == ODD[2]
     assert (row[2], row[4], row[6]) == ("0", "–", "–")
 
@@ -163,10 +163,10 @@ def test_the_audit_and_the_settings_are_there(mixed: tuple[Run, str]) -> None:
     run, card = mixed
     data = properties(card, "## Data")
     assert data["rows"] == "61 (43 train, 9 val, 9 test)"
-    assert data["names with several nationalities"] == "2"
+    assert data["names with several classes"] == "2"
     assert data["duplicate rows"] == "2"
     seen = "test rows whose name stands in train too"
-    assert data[seen] == "3, of them 1 with the same nationality"
+    assert data[seen] == "3, of them 1 with the same class"
     assert len(data["SHA-256 of the rows in their order"]) == 64
     training = properties(card, "## Training")
     assert training["learning rate"] == "0.02"
@@ -196,7 +196,7 @@ def test_the_architecture_is_named(tmp_path: Path, shape: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("word", [
-    "must not be used for", "does not tell a person's nationality", "hiring", "credit", "policing",
+    "must not be used for", "does not tell a person's sex", "hiring", "credit", "policing",
     "border control", "medicine", "averages over rows", 'cannot answer "none"', "unknown to npnlp",
 ])  # fmt: skip
 def test_what_it_is_not_for_is_said(mixed: tuple[Run, str], word: str) -> None:
@@ -208,7 +208,7 @@ def test_the_lines_that_load_it_do(mixed: tuple[Run, str], monkeypatch: Any, cap
     code = card.split("```python\n")[1].split("```")[0]
     monkeypatch.chdir(run.save_dir)
     exec(code)
-    assert capsys.readouterr().out.startswith("[Prediction(surname='Nakamoto'")
+    assert capsys.readouterr().out.startswith("[Prediction(surname='A name'")
     assert Classifier.load(run.model_file).predict(["Nakamoto"])
 
 

@@ -218,7 +218,7 @@ def test_a_second_run_in_the_same_folder_is_refused_with_the_first_ones_process(
     finally:
         first.kill()
         first.communicate(timeout=900)
-    assert train_small(tmp_path / "run") == 0, "the lock ends with the process"
+    assert train_small(tmp_path / "run", "--overwrite") == 0, "the lock ends with the process"
     assert set(tree(tmp_path / "run")) == FILES
 
 

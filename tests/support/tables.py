@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import subprocess
@@ -115,7 +116,7 @@ BAD_TABLES: dict[str, Bad] = {
     "empty file": Bad(b"", ("empty",)),
     "only a byte-order mark": Bad(b"\xef\xbb\xbf", ("empty",)),
     "header alone": Bad(HEADER.encode(), ("no rows",)),
-    "column missing": Bad(b"nationality,split,name\nItalian,train,Rossi\n", ("row 1", "'surname'")),
+    "column missing": Bad(b"nationality,split,nom\nItalian,train,Rossi\n", ("row 1", "'surname'")),
     "other column missing": Bad(b"split,surname\ntrain,Rossi\n", ("row 1", "'nationality'")),
     "column twice": Bad(
         b"nationality,split,surname,surname\nItalian,train,Rossi,Verdi\n",
@@ -130,7 +131,7 @@ BAD_TABLES: dict[str, Bad] = {
         f"{HEADER}{GOOD},train,Verdi\n".encode(), ("row 3", "column nationality")
     ),
     "unknown split": Bad(
-        f"{HEADER}{GOOD}Italian,dev,Verdi\n".encode(), ("row 3", "column split", "'dev'")
+        f"{HEADER}{GOOD}Italian,third,Verdi\n".encode(), ("row 3", "column split", "'third'")
     ),
     "empty split": Bad(f"{HEADER}{GOOD}Italian,,Verdi\n".encode(), ("row 3", "column split")),
     "too many fields": Bad(
@@ -141,7 +142,10 @@ BAD_TABLES: dict[str, Bad] = {
         f"{HEADER}{GOOD}French,train,Lef\u00e8vre\n".encode("latin-1"),
         ("row 3", "column surname", "UTF-8"),
     ),
-    "UTF-16": Bad(f"{HEADER}{GOOD}".encode("utf-16"), ("row 1", "UTF-8")),
+    "half of UTF-16": Bad(f"{HEADER}{GOOD}".encode("utf-16")[:-1], ("UTF-16",)),
+    "UTF-16 without its mark": Bad(f"{HEADER}{GOOD}".encode("utf-16-le"), ("row 1", "UTF-16")),
+    "half of a gzip": Bad(gzip.compress(f"{HEADER}{GOOD}".encode())[:-9], ("gzip",)),
+    "a spreadsheet": Bad(b"PK\x03\x04" + bytes(40), ("spreadsheet", "CSV")),
     "NUL byte": Bad(f"{HEADER}{GOOD}Italian,train,Ver\0di\n".encode(), ("row 3",)),
     "unclosed quote": Bad(f'{HEADER}{GOOD}Italian,train,"Verdi\n'.encode(), ("not valid CSV",)),
     "letters after a quote": Bad(

@@ -173,11 +173,23 @@ def test_more_epochs_do_not_revive_a_run_that_stopped_early(tmp_path: Path) -> N
     assert len(pd.read_csv(tmp_path / "run" / "history.csv")) == epochs
 
 
+def test_more_patience_lets_a_run_that_stopped_early_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the bit as if it had been that patient from the beginning."""
+    rate, patience = ("--learning-rate", "0.4"), "--early-stopping-criteria"
+    assert train_small(tmp_path / "run", *rate, patience, "1", epochs=30) == 0
+    epochs = len(pd.read_csv(tmp_path / "run" / "history.csv"))
+    assert train_small(tmp_path / "run", *rate, patience, "4", "--resume", epochs=30) == 0
+    assert train_small(tmp_path / "whole", *rate, patience, "4", epochs=30) == 0
+    assert epochs < len(pd.read_csv(tmp_path / "run" / "history.csv")) < 30
+    check_same_run(tmp_path / "whole", tmp_path / "run")
+
+
 OTHERS = {
     "learning_rate": ("--learning-rate", "0.01"),
     "seed": ("--seed", "6"),
     "batch_size": ("--batch-size", "15"),
-    "early_stopping_criteria": ("--early-stopping-criteria", "4"),
     "class_weights": ("--class-weights", "inverse"),
     "optimizer": ("--optimizer", "sgd"),
     "clip_norm": ("--clip-norm", "1"),

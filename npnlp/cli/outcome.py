@@ -1,0 +1,32 @@
+"""What came of a training, for a terminal: scores, and names that the model is tried on."""
+
+from __future__ import annotations
+
+from npnlp.classifier.evaluation import Evaluation
+from npnlp.runs.run import Run
+from npnlp.text.labels import NATIONALITIES
+
+SAMPLES = ("McMahan", "Nakamoto", "Wan", "Cho")
+
+
+def samples_of(training: Run) -> dict[str, str]:
+    """The book's names, for a model of its nationalities; else test names, with what they are."""
+    if {*NATIONALITIES} == {*training.dataset.get_vectorizer().nationality_vocab.tokens}:
+        return dict.fromkeys(SAMPLES, "")
+    rows = training.dataset.frames["test"].drop_duplicates("surname")
+    rows = rows.iloc[:: -(-len(rows) // len(SAMPLES))]
+    labels = (f" (in the table: {label})" for label in rows["nationality"])
+    return dict(zip(rows["surname"], labels, strict=True))
+
+
+def metrics_table(evaluations: dict[str, Evaluation]) -> list[str]:
+    """Loss and scores of each split as lines; every row counts, dropout is off."""
+    columns = ("rows", "loss", "accuracy", "balanced", "macro F1")
+    lines = ["{:<6} {:>6} {:>8} {:>9} {:>9} {:>9}".format("split", *columns)]
+    for split, found in evaluations.items():
+        m = found.metrics
+        lines.append(
+            f"{split:<6} {found.confusion.sum():>6} {m['loss']:>8.4f} {m['accuracy']:>9.4f} "
+            f"{m['balanced_accuracy']:>9.4f} {m['macro_f1']:>9.4f}"
+        )
+    return lines
