@@ -103,7 +103,7 @@ def load_checkpoint(path: str | Path, trainer: Trainer, settings: dict[str, Any]
     tensors, values = load_tensors(path, KIND)
     tensors.pop(NAMES, None)
     free = () if trainer.config.by_step else FREE
-    other = _first_other(path, values, settings, (TABLE, NAMES, *free))
+    other = _first_other(path, values, settings, (TABLE, NAMES, *free), len(trainer.train))
     if other is not None:
         hint = "--surname-csv" if other.name in DATA else "settings"
         raise InputError(
@@ -153,26 +153,29 @@ class Other(NamedTuple):
         return f"{self.name} {short(self.before)}, this one {short(self.now)}"
 
 
-def other_setting(path: str | Path, settings: dict[str, Any]) -> Other | None:
+def other_setting(path: str | Path, settings: dict[str, Any], rows: int) -> Other | None:
     """The first setting, of those that ``path`` tells of, that its run had another of.
+
+    ``rows`` is how many are trained on.
 
     Raises :class:`InputError` where it cannot be read, as :func:`load_checkpoint` does.
     """
     _, values = load_tensors(path, KIND)
     untold = [n for n in (*FREE, TABLE, NAMES) if n not in values.get("settings", ())]
-    return _first_other(path, values, settings, (TABLE, NAMES, *untold))
+    return _first_other(path, values, settings, (TABLE, NAMES, *untold), rows)
 
 
 def _first_other(
-    path: str | Path, values: dict[str, Any], settings: dict[str, Any], but: Collection[str]
-) -> Other | None:
+    path: str | Path, values: dict[str, Any], settings: dict[str, Any], but: Collection[str],
+    rows: int,
+) -> Other | None:  # fmt: skip
     saved = values.get("settings")
     if not isinstance(saved, dict):
         raise InputError(f"{path}: damaged checkpoint: settings are {short(saved)}")
     if saved.get("schedule") == "onecycle" and not ONE_CYCLE.keys() <= saved.keys():
         saved = saved | {"schedule": "cosine"}
     size, now = saved.get("batch_size"), settings["batch_size"]
-    if type(size) is int and size > now >= len(settings[NAMES]):
+    if type(size) is int and size > now >= rows:
         saved = saved | {"batch_size": now}  # from before a batch was no larger than the data
     for name, now in settings.items():
         before = saved.get(name, DEFAULTS.get(name))

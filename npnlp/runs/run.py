@@ -122,7 +122,7 @@ class Run:
             return
         try:
             settings = settings_of(self.trainer, self.dataset)
-            other = other_setting(self.checkpoint_file, settings)
+            other = other_setting(self.checkpoint_file, settings, len(self.trainer.train))
             if other is None:
                 return
             what = f"of a run that had {other}"

@@ -83,7 +83,8 @@ def test_files_evaluation_and_exports_keep_the_letter_case(
     assert "read in title case" in (folder / "MODEL_CARD.md").read_text("utf-8")
     rows = [(label, split, name.upper()) for label, split, name in small_rows()]
     table = write_table(tmp_path / "capitals.csv", rows)
-    assert run_main("evaluate", "--save-dir", folder, "--surname-csv", table, "--json") == 0
+    of_column = ("--surname-csv", table, "--split-by", "column", "--json")
+    assert run_main("evaluate", "--save-dir", folder, *of_column) == 0
     measured = json.loads(capsys.readouterr().out)
     metrics = read_json(folder / "metrics.json")
     assert measured == {split: metrics[split] for split in ("train", "val", "test")}
