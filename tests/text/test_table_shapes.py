@@ -184,8 +184,8 @@ def test_parquet_is_read_as_a_table(finished: Path, tmp_path: Path) -> None:
 
 
 def test_parquet_without_its_reader_says_what_to_install(tmp_path: Path) -> None:
-    """In a process that has no pyarrow, or none that works."""
-    (tmp_path / "pyarrow.py").write_text("raise OSError('broken')")
+    """In a process whose pyarrow does not work, which pandas does without."""
+    (tmp_path / "pyarrow.py").write_text("raise ImportError('broken')")
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and so on")
     done = npnlp("train", "--surname-csv", tmp_path / "t.parquet", "--save-dir", tmp_path / "run",
                  PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")  # fmt: skip
