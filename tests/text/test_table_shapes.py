@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from threading import Timer
 from typing import Any
 
 import pandas as pd
@@ -184,8 +185,8 @@ def test_parquet_is_read_as_a_table(finished: Path, tmp_path: Path) -> None:
 
 
 def test_parquet_without_its_reader_says_what_to_install(tmp_path: Path) -> None:
-    """In a process that has no pyarrow, or none that works."""
-    (tmp_path / "pyarrow.py").write_text("raise OSError('broken')")
+    """In a process whose pyarrow does not work, which pandas does without."""
+    (tmp_path / "pyarrow.py").write_text("raise ImportError('broken')")
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and so on")
     done = npnlp("train", "--surname-csv", tmp_path / "t.parquet", "--save-dir", tmp_path / "run",
                  PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")  # fmt: skip
@@ -324,6 +325,8 @@ def test_a_pipe_is_answered_line_by_line(finished: Path, table: bool) -> None:
         command("predict", "--save-dir", finished, "-i", "-"), env=environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
+    watchdog = Timer(60, process.kill)  # without an answer there would be no end
+    watchdog.start()
     assert process.stdin is not None
     assert process.stdout is not None
     if table:
@@ -337,6 +340,7 @@ def test_a_pipe_is_answered_line_by_line(finished: Path, table: bool) -> None:
     assert process.stdout.read() == b""
     process.stdout.close()
     assert process.wait(timeout=900) == 0
+    watchdog.cancel()
 
 
 def test_training_takes_such_a_table(tmp_path: Path) -> None:

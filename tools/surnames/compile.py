@@ -220,7 +220,7 @@ def read_lines(path: Path) -> list[str]:
     """Read a list with one entry a line; '#' starts a remark."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8").split("\n")
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
