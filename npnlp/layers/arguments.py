@@ -20,8 +20,9 @@ INT64 = np.dtype(np.int64)
 #: Types of indices; uint64 is none, since NumPy does not look up with it.
 WHOLE = {np.dtype(kind) for kind in ("i1", "i2", "i4", "i8", "u1", "u2", "u4")}
 FLOATS = {np.dtype(kind) for kind in ("f2", "f4", "f8", "g", "F", "D", "G")}
-#: Subclasses of NumPy's array on which operators mean something else.
-STRANGE = {np.matrix, np.ma.MaskedArray}
+#: Subclasses of NumPy's array on which operators mean something else, by name: to import
+#: ``numpy.ma`` takes a fifth of what the command does at its start.
+STRANGE = {"matrix", "MaskedArray"}
 
 Kind = TypeVar("Kind")
 
@@ -34,7 +35,7 @@ def require_array(
     Not ``exact``, any type of real or complex numbers will do; complex numbers may be real.
     """
     found = getattr(array, "dtype", None)
-    of_type = type(array) not in STRANGE and not isinstance(array, np.generic)
+    of_type = type(array).__name__ not in STRANGE and not isinstance(array, np.generic)
     fits = of_type and isinstance(found, np.dtype) and _fits(array.shape, shape)
     if fits and (found == dtype or (found in FLOATS and (not exact or dtype.kind == "c"))):
         return
@@ -60,7 +61,7 @@ def require_indices(name: str, indices: Any, rows: int | None, size: int, backen
 def require_whole_numbers(name: str, array: Any, shape: Shape) -> None:
     """Raise :class:`InputError` unless ``array`` holds whole numbers, and has this shape."""
     found = getattr(array, "dtype", None)
-    if found == INT64 and type(array) not in STRANGE and _fits(array.shape, shape):
+    if found == INT64 and type(array).__name__ not in STRANGE and _fits(array.shape, shape):
         return
     wanted = f"whole numbers (int64) of shape {_shown(shape)}"
     _require_type(name, array, wanted)
@@ -138,7 +139,7 @@ def _require_type(name: str, array: Any, wanted: str) -> None:
     if not isinstance(getattr(array, "dtype", None), np.dtype) or isinstance(array, np.generic):
         remedy = f"a NumPy array of {wanted}" if not hasattr(array, "shape") else wanted
         raise InputError(f"{name} is {_found(array)}; it has to be {remedy}")
-    if type(array) in STRANGE:
+    if type(array).__name__ in STRANGE:
         raise InputError(
             f"{name} is a {type(array).__name__}; it has to be a plain array: use np.asarray"
         )
