@@ -353,5 +353,6 @@ def test_somebody_who_looks_on_is_told_once_that_it_compiles(tmp_path: Path) -> 
         said.append(text.decode())
         os.close(ours)
         os.close(theirs)
-    assert said[0].splitlines() == ["compiling for this machine, once: some seconds", "end"]
+    told = "npnlp: Numba compiles for this machine, once; it takes up to a minute"
+    assert said[0].splitlines() == [told, "end"]
     assert said[1].splitlines() == ["end"]
