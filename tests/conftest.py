@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +35,6 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         return get_backend(request.param)
     except DeviceError as error:
         pytest.skip(str(error))
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of a test's many cases on a backend that is not installed, one is left, to say so."""
-    missing = {name for name in ("numba", "cupy") if find_spec(name) is None}
-    kept, left_out, seen = [], [], set()
-    for item in items:
-        name = getattr(getattr(item, "callspec", None), "params", {}).get("backend")
-        case = item.nodeid.partition("[")[0], name
-        repeated = isinstance(name, str) and name in missing and case in seen
-        seen.add(case)
-        (left_out if repeated else kept).append(item)
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = kept
 
 
 @pytest.fixture(params=["float64", "float32"])
