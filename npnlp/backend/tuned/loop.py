@@ -186,7 +186,8 @@ class TunedPasses:
         carried, batch = arrays[self._states[-1]], len(steps.lengths)
         before: Array = self.xp.empty_like(carried)
         before[:batch] = 0 if initial is None else initial[-1]
-        before[batch:] = carried.take(steps.previous_rows, axis=0)
+        # All rows are there: to clip them spares the copy that NumPy makes where it may raise.
+        carried.take(steps.previous_rows, axis=0, out=before[batch:], mode="clip")
         return before
 
     def _add_recurrent_grads(
