@@ -69,23 +69,10 @@ def predict_parts(classifier: Classifier, file: NameFile, write: Write, answers:
     Of a table every column is kept, and the prediction comes behind them.
     """
     unknown, empty = Unknown(classifier), array("q")
-    delimiter = file.layout.delimiter if file.layout else ","
     if not answers.as_json:
         write(csv_header(classifier, file.layout, answers.top_k))
     for part in file.parts:
-        names = each_once(part.names)  # what occurs again is not predicted again
-        if part.blanks:
-            names = [name for name in names if name.strip()]
-        heads: Sequence[str] = [""] * len(part.names)
-        if not answers.as_json:
-            heads = quoted(part.names, ",") if part.records is None else part.records
-        each = len(names) == len(part.names)
-        starts = heads if each else [""] * len(names)
-        try:
-            made, without = predicted(classifier, names, starts, answers, delimiter)
-        except InputError:
-            _raise_with_row(part, file.source)
-            raise
+        made, names, without = _of_part(classifier, part, file, answers)
         if without:
             concerned = set(without)
             rows = [r for r, name in zip(part.rows, part.names, strict=True) if name in concerned]
@@ -95,17 +82,39 @@ def predict_parts(classifier: Classifier, file: NameFile, write: Write, answers:
                 )
             empty.extend(rows)
         unknown.see(part, names)
-        if not each:
-            found = dict(zip(names, made, strict=True))
-            for name in part.names if part.blanks else ():
-                if name not in found:
-                    found[name] = no_prediction(name, classifier, answers, delimiter)
-            made = list(map(str.__add__, heads, map(found.__getitem__, part.names)))
-        if answers.as_json and file.layout is not None and len(file.layout.fields) > 1:
-            made = with_columns(made, part.records or (), file.layout)
         write("".join(made))
+        del part, made, names, without  # before the next part is read
     unknown.note()
     note_blank(empty)
+
+
+def _of_part(
+    classifier: Classifier, part: Names, file: NameFile, answers: Answers
+) -> tuple[Sequence[str], list[str], list[str]]:
+    """The lines for all names of a part, the different names, and those without a prediction."""
+    names = each_once(part.names)  # what occurs again is not predicted again
+    if part.blanks:
+        names = [name for name in names if name.strip()]
+    delimiter = file.layout.delimiter if file.layout else ","
+    heads: Sequence[str] = [""] * len(part.names)
+    if not answers.as_json:
+        heads = quoted(part.names, ",") if part.records is None else part.records
+    each = len(names) == len(part.names)
+    starts = heads if each else [""] * len(names)
+    try:
+        made, without = predicted(classifier, names, starts, answers, delimiter)
+    except InputError:
+        _raise_with_row(part, file.source)
+        raise
+    if not each:
+        found = dict(zip(names, made, strict=True))
+        for name in part.names if part.blanks else ():
+            if name not in found:
+                found[name] = no_prediction(name, classifier, answers, delimiter)
+        made = list(map(str.__add__, heads, map(found.__getitem__, part.names)))
+    if answers.as_json and file.layout is not None and len(file.layout.fields) > 1:
+        made = with_columns(made, part.records or (), file.layout)
+    return made, names, without
 
 
 @contextlib.contextmanager
@@ -236,8 +245,10 @@ def _raise_with_row(part: Names, source: str) -> None:
 
 def _seen(parts: Iterable[Names], advance: Callable[[int], Any]) -> Iterator[Names]:
     for part in parts:
+        size = part.size
         yield part
-        advance(part.size)
+        del part  # before the next one is read
+        advance(size)
 
 
 @contextlib.contextmanager

@@ -128,6 +128,7 @@ def _of_lines(texts: Iterator[_Text], source: str) -> Iterator[Names]:
         # Not str.splitlines(), which also splits at characters that a name may contain (U+2028).
         names = text.removesuffix("\n").split("\n") if text else []
         yield Names(names, range(row, row + len(names)), size)
+        del names, text  # before the next text is read
 
 
 def _of_table(texts: Iterator[_Text], source: str, layout: Layout) -> Iterator[Names]:
@@ -144,7 +145,10 @@ def _of_table(texts: Iterator[_Text], source: str, layout: Layout) -> Iterator[N
             lines += io.StringIO(text.text, newline="").readlines()
         size += text.size
         lines, row, above = lines[above:], row + above, 0
-        names, ends, error, goes_on = _parsed(lines, row, source, layout)
+        ends: Sequence[int] = range(1, len(lines) + 1)
+        names, error, goes_on = lines, None, False
+        if not plain or layout.delimiter in text.text or len(layout.fields) > 1 or "" in lines:
+            names, ends, error, goes_on = _parsed(lines, row, source, layout)
         used = ends[-1] if ends else 0
         if error and not goes_on:
             row += used
@@ -154,8 +158,12 @@ def _of_table(texts: Iterator[_Text], source: str, layout: Layout) -> Iterator[N
         else:
             begins = [0, *ends][:-1]
             records = ["".join(lines[a:b]).strip("\r\n") for a, b in zip(begins, ends, strict=True)]
-        yield Names(names, [row + end for end in ends], size, records)
+        rows = range(row + 1, row + used + 1)  # where each record is a line
+        yield Names(
+            names, rows if len(rows) == len(ends) else [row + n for n in ends], size, records
+        )
         lines, row, size = lines[used:], row + used, 0
+        del names, ends, rows, records, text  # before the next text is read
     if error:
         raise InputError(f"{source}: row {row + 1}: not valid CSV: {error}") from error
 
@@ -196,6 +204,7 @@ def _without_blanks(
             raise _too_long(source, part.rows[[len(n) > LONGEST for n in part.names].index(True)])
         if not held and all(map(str.strip, part.names)):
             yield part
+            del part  # before the next one is read
             continue
         whole = [*held, *zip(part.names, part.rows, part.records or part.names, strict=True)]
         end = len(whole)
