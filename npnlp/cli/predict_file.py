@@ -96,13 +96,13 @@ def _of_part(
     if part.blanks:
         names = [name for name in names if name.strip()]
     delimiter = file.layout.delimiter if file.layout else ","
-    heads: Sequence[str] = [""] * len(part.names)
-    if not answers.as_json:
-        heads = quoted(part.names, ",") if part.records is None else part.records
     each = len(names) == len(part.names)
-    starts = heads if each else [""] * len(names)
+    behind = part.records is not None and not answers.as_json  # of a record, which may be another
+    heads = part.records if behind and part.records and each else [""] * len(names)
+    if part.records is None and not answers.as_json:
+        heads = quoted(names, ",")
     try:
-        made, without = predicted(classifier, names, starts, answers, delimiter)
+        made, without = predicted(classifier, names, heads, answers, delimiter)
     except InputError:
         _raise_with_row(part, file.source)
         raise
@@ -110,8 +110,11 @@ def _of_part(
         found = dict(zip(names, made, strict=True))
         for name in part.names if part.blanks else ():
             if name not in found:
-                found[name] = no_prediction(name, classifier, answers, delimiter)
-        made = list(map(str.__add__, heads, map(found.__getitem__, part.names)))
+                head = "" if behind or answers.as_json else quoted([name], ",")[0]
+                found[name] = head + no_prediction(name, classifier, answers, delimiter)
+        made = list(map(found.__getitem__, part.names))
+        if behind:
+            made = list(map(str.__add__, part.records or (), made))
     if answers.as_json and file.layout is not None and len(file.layout.fields) > 1:
         made = with_columns(made, part.records or (), file.layout)
     return made, names, without
