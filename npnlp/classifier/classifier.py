@@ -219,8 +219,7 @@ class Classifier:
             place = read.index("") + 1
             raise InputError(f"name {place} is empty; give at least one character")
         if len(read) == 1:
-            inside = map(vocab.lookup_token, read[0])
-            tokens = np.array([vocab.begin_seq_index, *inside, vocab.end_seq_index])
+            tokens = np.array(self.vectorizer.tokens_of(read[0]))
             return tokens, np.array([len(tokens)])
         return encode_names(read, vocab)
 

@@ -110,10 +110,11 @@ def write_flow(path: str | Path, flow: NDArray[np.float64], layers: Sequence[str
     """Write ``gradient_flow.csv`` from rows of :data:`WIDTH`, and :data:`RIGHT` beside them."""
     norm, slope = 2 + COLUMNS.index("weight_hh_share"), 2 + COLUMNS.index("saturation")
     totals: dict[tuple[float, float], float] = {}
-    for row in flow.tolist():
+    given = flow.tolist()
+    for row in given:
         totals[row[0], row[1]] = totals.get((row[0], row[1]), 0.0) + row[norm]
     rows = []
-    for row in flow.tolist():
+    for row in given:
         epoch, number, lag, *rest = row
         right = [row[slope], row[norm], fraction_of(row[norm], totals[epoch, number])]
         rows.append([int(epoch), layers[int(number)], int(lag), *rest, *right])

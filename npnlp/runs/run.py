@@ -43,6 +43,7 @@ DERIVED = (
     "flow_by_part_model.csv", "flow_by_part_model.png",
 )  # fmt: skip
 PICTURES = ("learning_curves", "gradient_norms", "gradient_flow", "confusion_matrix")
+DRAWN = tuple(f"{name}.png" for name in PICTURES)
 
 
 @dataclass
@@ -135,8 +136,7 @@ class Run:
 
     def remove_derived(self) -> list[Path]:
         """Remove what was drawn, measured or exported from the model there; the paths."""
-        names = [*DERIVED, *(f"{name}.png" for name in PICTURES)]
-        found = [path for name in names if (path := self.save_dir / name).is_file()]
+        found = [path for name in (*DERIVED, *DRAWN) if (path := self.save_dir / name).is_file()]
         for path in found:
             path.unlink()
         return found
@@ -223,14 +223,14 @@ class Run:
 
 def require_elsewhere(table: Path, save_dir: Path, model_file: str, vectorizer_file: str) -> None:
     """Raise :class:`InputError` where a run in ``save_dir`` would replace its own table."""
-    names = {model_file, vectorizer_file, *FILES, *(f"{name}.png" for name in PICTURES)}
-    if table.name in names and table.resolve().parent == save_dir.resolve():
+    written = table.name in (model_file, vectorizer_file, *FILES, *DRAWN)
+    if written and table.resolve().parent == save_dir.resolve():
         raise InputError(f"{table}: the run would replace this table; choose another --save-dir")
 
 
 def _check_names(model_file: str, vectorizer_file: str) -> None:
     """Raise :class:`InputError` for names that are no plain file names, or taken."""
-    taken = {*FILES, *(f"{name}.png" for name in PICTURES)}
+    taken = {*FILES, *DRAWN}
     for option, name in (("model", model_file), ("vectorizer", vectorizer_file)):
         if not name or Path(name).name != name:
             raise InputError(f"{option} file {name!r}: has to be a plain file name, no path")

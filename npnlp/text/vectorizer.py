@@ -62,19 +62,20 @@ class SurnameVectorizer:
         """Names as the model reads them: clean, and in its letter case."""
         return LETTER_CASES[self.letter_case](clean_names(surnames))
 
+    def tokens_of(self, read: str) -> list[int]:
+        """The tokens of a name that :meth:`as_read` gave."""
+        vocab = self.char_vocab
+        return [vocab.begin_seq_index, *map(vocab.lookup_token, read), vocab.end_seq_index]
+
     def vectorize(self, surname: str, vector_length: int = -1) -> tuple[NDArray[np.int64], int]:
         """The tokens of ``<BEGIN>``, each character and ``<END>``, and their number.
 
         The vector is padded with ``mask_index`` to ``vector_length``. An unknown character becomes
         ``unk_index``.
         """
-        vocab, (read,) = self.char_vocab, self.as_read([surname])
-        indices = [
-            vocab.begin_seq_index,
-            *map(vocab.lookup_token, read),
-            vocab.end_seq_index,
-        ]
-        vector = np.full(max(vector_length, len(indices)), vocab.mask_index, dtype=np.int64)
+        indices = self.tokens_of(*self.as_read([surname]))
+        length, mask = max(vector_length, len(indices)), self.char_vocab.mask_index
+        vector = np.full(length, mask, dtype=np.int64)
         vector[: len(indices)] = indices
         return vector, len(indices)
 

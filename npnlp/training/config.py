@@ -13,6 +13,7 @@ from npnlp.checks import (
 )
 from npnlp.errors import InputError, require_known
 from npnlp.text.dataset import CLASS_WEIGHTS
+from npnlp.training.applicable import require_applicable
 from npnlp.training.optimizers import OPTIMIZERS
 from npnlp.training.schedule import SCHEDULES, WARM_UP
 
@@ -72,10 +73,8 @@ class TrainingConfig:
         require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("schedule", self.schedule, SCHEDULES)
         require_known("class_weights", self.class_weights, CLASS_WEIGHTS)
-        if self.optimizer == "adam" and self.momentum:
-            raise InputError(f"momentum is {self.momentum}, but adam has none; use optimizer sgd")
-        if self.optimizer != "adam" and self.weight_decay:
-            raise InputError(f"weight_decay is {self.weight_decay}; only adam has it")
+        of_one = {name: getattr(self, name) for name in ("momentum", "weight_decay")}
+        require_applicable(of_one, vars(self))
         others = self.merge_repeats or self.logit_adjustment or self.consistency
         if others and self.class_weights != "none":
             raise InputError(

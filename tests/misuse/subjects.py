@@ -308,16 +308,19 @@ def of_tokens(draw: Draw, v: int, n: int) -> tuple[dict[str, Values], dict[str, 
     return values, {"tokens": len(used), "vocabulary": v}
 
 
-def characters(draw: Draw) -> Subject:
+def reads_tokens(
+    draw: Draw, made: Callable[..., Any], outputs: Callable[[Any], Any] = lambda y: y
+) -> Subject:
+    """A layer of a configuration that takes tokens, and perhaps their vocabulary."""
     (lengths, _, n), config = packed(draw), config_of(draw)
     values, below = of_tokens(draw, config.num_embeddings, n)
 
     def call(layer: Any, v: dict[str, Any], packing: Any) -> Any:
-        x, cache = layer.forward(v["tokens"], v.get("vocabulary"), packing=packing)
-        return x.table, cache
+        y, cache = layer.forward(v["tokens"], vocabulary=v.get("vocabulary"), packing=packing)
+        return outputs(y), cache
 
     return Subject(
-        lambda o: CharacterEmbedding(config, **o),
+        lambda o: made(config, **o),
         call,
         values,
         below,
@@ -325,6 +328,10 @@ def characters(draw: Draw) -> Subject:
         free=frozenset({"vocabulary"}),
         also_right=frozenset({"vocabulary is None"}),
     )
+
+
+def characters(draw: Draw) -> Subject:
+    return reads_tokens(draw, CharacterEmbedding, lambda x: x.table)
 
 
 def encoder(draw: Draw) -> Subject:
@@ -346,21 +353,7 @@ def encoder(draw: Draw) -> Subject:
 
 
 def classifier(draw: Draw) -> Subject:
-    (lengths, _, n), config = packed(draw), config_of(draw)
-    values, below = of_tokens(draw, config.num_embeddings, n)
-
-    def call(layer: Any, v: dict[str, Any], packing: Any) -> Any:
-        return layer.forward(v["tokens"], vocabulary=v.get("vocabulary"), packing=packing)
-
-    return Subject(
-        lambda o: SurnameClassifier(config, **o),
-        call,
-        values,
-        below,
-        lengths,
-        free=frozenset({"vocabulary"}),
-        also_right=frozenset({"vocabulary is None"}),
-    )
+    return reads_tokens(draw, SurnameClassifier)
 
 
 def sequence_model(draw: Draw) -> Subject:
