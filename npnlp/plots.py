@@ -111,6 +111,25 @@ def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
         figure.colorbar(image, ax=axes, label="share of the row", format=share_of_row, shrink=0.8)
 
 
+def reliability(reliability_csv: str | Path, path: str | Path) -> None:
+    """How often answers are right against how probable they are, from ``reliability.csv``."""
+    table = pd.read_csv(reliability_csv)
+    looks = {0: ("before calibration", ORANGE, "s", "--"), 1: ("as saved", BLUE, "o", "-")}
+    with picture(path) as figure:
+        axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        axes.plot([0, 1], [0, 1], color=BLACK, linewidth=1, linestyle=":", label="as it should be")
+        for calibrated, rows in table.groupby("calibrated"):
+            label, colour, marker, style = looks[int(str(calibrated))]
+            axes.plot(rows["confidence"], rows["accuracy"], color=colour, marker=marker,
+                      linestyle=style, label=label)  # fmt: skip
+        middle, width = (rows["low"] + rows["high"]) / 2, rows["high"] - rows["low"]
+        counts.bar(middle, rows["rows"], 0.9 * width, color=BLUE)
+        axes.set(ylabel="share of right answers", xlim=(0, 1), ylim=(0, 1),
+                 title="Are the probabilities right? Test names")  # fmt: skip
+        counts.set(xlabel="probability of the answer", ylabel="names")
+        axes.legend(loc="upper left")
+
+
 def _shown(name: str) -> str:
     """A class's name as it is drawn: on one line, and not long."""
     text = "".join(letter if letter.isprintable() else " " for letter in name)
@@ -261,6 +280,9 @@ def draw_run(save_dir: Path) -> list[Path]:
     learning_curves(history, drawn[0])
     gradient_norms(history, drawn[1])
     confusion_matrix(save_dir / "confusion_matrix.csv", drawn[2])
+    if (save_dir / "reliability.csv").exists():
+        drawn.append(save_dir / "reliability.png")
+        reliability(save_dir / "reliability.csv", drawn[-1])
     flow = save_dir / "gradient_flow.csv"
     if len(pd.read_csv(flow)):  # it is empty where the flow was not recorded
         drawn.append(save_dir / "gradient_flow.png")

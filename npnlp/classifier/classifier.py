@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,15 +14,23 @@ from npnlp.backend import Backend, get_backend
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.checks import require_whole
 from npnlp.classifier.batches import EVALUATION_BATCH, by_length
+from npnlp.classifier.calibration import PREFIX, Calibration
+from npnlp.classifier.decision import ALL, LITTLE, UNREAD, Decided, Decision
+from npnlp.classifier.prediction import (
+    Prediction,
+    most_probable,
+    not_finite,
+    require_finite,
+)
 from npnlp.classifier.weights import checked_weights, require_room
-from npnlp.errors import InputError, short
+from npnlp.errors import InputError
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.inference import can_predict, largest, make_predictor, predict_one
 from npnlp.layers import softmax
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.summary import one_line
 from npnlp.text import SplitArrays, SurnameVectorizer
-from npnlp.text.encoding import encode_names, encode_plain_names
+from npnlp.text.encoding import characters_of, encode_names, encode_plain_names
 from npnlp.text.given import as_texts
 from npnlp.text.letter_case import LETTER_CASES
 from npnlp.text.provenance import TableNote
@@ -33,53 +40,14 @@ KIND = "npnlp classifier"
 MANY = 256
 #: A number that is not finite is found in the result; NumPy's warnings would say no more.
 QUIET = np.errstate(over="ignore", invalid="ignore")
-#: What is wrong with a name of which the model makes no finite number.
-NOT_FINITE = "probabilities that are not finite; leave it out, or use another model"
 #: Sequences longer than this have few prefixes in common with others: they go in packed batches.
 LONGEST = 64
 #: The most steps of a batch of long sequences, so that memory does not grow with their length.
 MOST_ROWS = 2**17
 
 
-@dataclass(frozen=True, repr=False)
-class Prediction:
-    """The most probable nationalities of a name, best first, as (nationality, probability).
-
-    ``top`` is empty where there is no prediction: see :meth:`Classifier.predict`.
-    """
-
-    surname: str
-    top: tuple[tuple[str, float], ...]
-
-    def __repr__(self) -> str:
-        best = "top=()"
-        if self.top:
-            best = f"nationality={short(self.nationality)}, probability={self.probability:.3f}"
-        return f"{type(self).__name__}(surname={short(self.surname)}, {best})"
-
-    @property
-    def nationality(self) -> str:
-        """The most probable one."""
-        return self.top[0][0]
-
-    @property
-    def probability(self) -> float:
-        """Its probability."""
-        return self.top[0][1]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
-        nationality, probability = self.top[0] if self.top else (None, None)
-        return {
-            "surname": self.surname,
-            "nationality": nationality,
-            "probability": probability,
-            "top": [{"nationality": name, "probability": p} for name, p in self.top],
-        }
-
-
 class Classifier:
-    """A trained model, its vectorizer and, where that is known, a note on its table.
+    """A trained model, its vectorizer and, where they are known, its table and its calibration.
 
     ``Classifier.load("model.safetensors").predict(["Nakamoto"])[0].nationality``
     """
@@ -89,23 +57,31 @@ class Classifier:
         model: SurnameClassifier,
         vectorizer: SurnameVectorizer,
         table: TableNote | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.model = model
         self.vectorizer = vectorizer
         self.table = table
+        self.calibration = calibration
 
     def __repr__(self) -> str:
         return one_line(type(self).__name__, [repr(self.model), repr(self.vectorizer)])
 
     def save(self, path: str | Path) -> None:
-        """Write weights, configuration and vocabularies, and the hash of the table."""
-        values = {
-            "config": self.model.config.to_dict(),
-            "vectorizer": self.vectorizer.to_serializable(),
-        }
+        """Write weights, configuration, vocabularies, the hash of the table and the calibration."""
+        tensors, values = (
+            self.model.state_dict(),
+            {
+                "config": self.model.config.to_dict(),
+                "vectorizer": self.vectorizer.to_serializable(),
+            },
+        )
         if self.table is not None:
             values["table"] = asdict(self.table)
-        save_tensors(path, KIND, self.model.state_dict(), values)
+        if self.calibration is not None:
+            tensors |= self.calibration.tensors()
+            values["calibration"] = {"temperature": self.calibration.temperature}
+        save_tensors(path, KIND, tensors, values)
 
     @classmethod
     def load(cls, path: str | Path, backend: Backend | None = None) -> Self:
@@ -118,6 +94,8 @@ class Classifier:
             sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
             if sizes != (config.num_embeddings, config.num_classes):
                 raise InputError(f"vocabularies of {sizes} for a configuration of {config}")
+            held = {name: state.pop(name) for name in list(state) if name.startswith(PREFIX)}
+            calibration = Calibration.of_file(values.get("calibration"), held, sizes[1])
             state = checked_weights(state)
             require_room(config, state)
             model = SurnameClassifier(config, backend=backend or get_backend("numpy"))
@@ -126,7 +104,7 @@ class Classifier:
             raise InputError(f"{path}: metadata lacks {error}") from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        return cls(model, vectorizer, table)
+        return cls(model, vectorizer, table, calibration)
 
     def unknown_characters(self, surname: str) -> str:
         """The characters of a name that training has never seen; all of them look alike to it."""
@@ -169,8 +147,7 @@ class Classifier:
         tokens, lengths = self._encode(surnames)
         if top_k > 1 or exact:
             probabilities = (self._alone if exact else self._probabilities)(tokens, lengths)
-            classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-            return classes, np.take_along_axis(probabilities, classes, axis=1)
+            return most_probable(probabilities, top_k)
         if len(lengths) >= MANY and can_predict(self.model) and lengths.max() <= LONGEST:
             best, probability = make_predictor(self.model).best(tokens, lengths)
         else:
@@ -237,18 +214,62 @@ class Classifier:
             out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
         return out
 
+    def decided(
+        self,
+        surnames: Iterable[Any],
+        top_k: int = 1,
+        decision: Decision = ALL,
+        *,
+        exact: bool = False,
+    ) -> Decided:
+        """:meth:`best`, with the reasons of names that get no answer, and sets where asked for.
+
+        Raises :class:`InputError` as :meth:`best`, and where the model has no rows held out, which
+        a precision and sets are found by.
+        """
+        texts, sets = as_texts("surnames", surnames), None
+        if decision.sets is None:
+            classes, best = self._best(texts, top_k, exact)
+        else:
+            every = self.probabilities(texts, exact=exact)
+            classes, best = most_probable(every, top_k)
+            sets = decision.sets_of(every, self.calibration)
+        little = np.flatnonzero(best[:, 0] < decision.least(self.calibration))
+        reasons = dict.fromkeys(little.tolist(), LITTLE)
+        for place in self.unread(texts) if decision.unread else ():
+            reasons[place] = UNREAD
+            if sets:
+                sets[place] = []
+        return Decided(classes, best, reasons, sets)
+
+    def unread(self, surnames: list[str]) -> list[int]:
+        """The places of names of which no character is known to the model."""
+        known = self.vectorizer.char_vocab
+        if all(character in known for character in characters_of(surnames)):
+            return []
+        letters = frozenset(known.tokens)
+        doubtful = [n for n, name in enumerate(surnames) if letters.isdisjoint(name)]
+        read = self.vectorizer.as_read(surnames[n] for n in doubtful)
+        return [n for n, name in zip(doubtful, read, strict=True) if letters.isdisjoint(name)]
+
     def predict(
-        self, surnames: Iterable[Any], top_k: int = 1, *, exact: bool = False, blank: bool = False
+        self,
+        surnames: Iterable[Any],
+        top_k: int = 1,
+        *,
+        exact: bool = False,
+        blank: bool = False,
+        decision: Decision = ALL,
     ) -> list[Prediction]:
         """The ``top_k`` most probable nationalities of each name; see :meth:`probabilities`.
 
-        With ``blank``, a name whose probabilities are not finite has an empty ``top``. Raises
-        :class:`InputError` for a name that is empty or no text, without ``blank`` for one whose
-        probabilities are not finite, and for a ``top_k`` below 1; one above the number of classes
-        gives them all.
+        Every name gets an answer, unless ``decision`` says what an answer takes. With ``blank``, a
+        name whose probabilities are not finite has an empty ``top``. Raises :class:`InputError` for
+        a name that is empty or no text, without ``blank`` for one whose probabilities are not
+        finite, and for a ``top_k`` below 1; one above the number of classes gives them all.
         """
         texts, names = as_texts("surnames", surnames), self.vectorizer.nationality_vocab.tokens
-        classes, probabilities = self._best(texts, top_k, exact)
+        classes, probabilities, reasons, sets = self.decided(texts, top_k, decision, exact=exact)
         bad = not_finite(probabilities)
         if bad and not blank:
             require_finite(probabilities, texts)
@@ -258,20 +279,10 @@ class Classifier:
                 texts, classes.tolist(), probabilities.tolist(), strict=True
             )
         ]
+        for place, reason in reasons.items():
+            found[place] = Prediction(texts[place], (), reason)
         for place in bad:
             found[place] = Prediction(texts[place], ())
+        for place, members in enumerate(sets or ()):
+            found[place] = replace(found[place], labels=tuple(names[c] for c in members))
         return found
-
-
-def require_finite(probabilities: NDArray[Any], surnames: Sequence[str]) -> None:
-    """Raise :class:`InputError`, naming the first row of ``(n, k)`` that is not finite."""
-    for place in not_finite(probabilities):
-        raise InputError(f"name {place + 1}, {short(surnames[place])}, has {NOT_FINITE}")
-
-
-def not_finite(probabilities: NDArray[Any]) -> list[int]:
-    """The rows of ``(n, k)`` that hold a number that is not finite."""
-    if math.isfinite(np.vdot(probabilities, probabilities)):  # the quickest question
-        return []
-    places: list[int] = np.flatnonzero(~np.isfinite(probabilities).all(axis=1)).tolist()
-    return places

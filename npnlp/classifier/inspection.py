@@ -4,38 +4,66 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.classifier.batches import by_length
-from npnlp.layers import softmax
+from npnlp.layers.soft_loss import log_softmax
 from npnlp.models import SurnameClassifier
 from npnlp.summary import summarized
 from npnlp.text import SplitArrays
+
+#: Bins of the expected calibration error.
+BINS = 15
 
 
 @summarized
 @dataclass(frozen=True)
 class Outcomes:
-    """For each row of a split, whether its prediction is right, and with what probability."""
+    """For each row of a split, whether its prediction is right, and how probable things were.
+
+    ``confidence`` is the probability of the answer, ``log_truth`` the logarithm of that of the
+    row's class, ``brier`` the sum over the classes of ``(p - 1[true])^2``.
+    """
 
     right: NDArray[np.bool_]
     confidence: NDArray[np.float64]
+    log_truth: NDArray[np.float64]
+    brier: NDArray[np.float64]
 
 
 @in_one_blas_thread
-def outcomes(model: SurnameClassifier, split: SplitArrays) -> Outcomes:
-    """Every row of a split, dropout off, in the batches of :func:`evaluate`: the same logits."""
-    backend = model.backend
-    right = np.empty(len(split), dtype=bool)
-    confidence = np.empty(len(split))
-    for batch in by_length(split, backend):
+def logits_of(model: SurnameClassifier, split: SplitArrays) -> NDArray[Any]:
+    """The logits ``(n, C)`` of every row, dropout off, in the batches of :func:`evaluate`."""
+    out = np.empty((len(split), model.config.num_classes), dtype=model.dtype)
+    for batch in by_length(split, model.backend):
         logits, _ = model.forward(**batch.inputs)
-        right[batch.rows] = backend.to_numpy(logits.argmax(axis=1) == batch.targets)
-        confidence[batch.rows] = backend.to_numpy(softmax(logits, backend.xp).max(axis=1))
-    return Outcomes(right, confidence)
+        out[batch.rows] = model.backend.to_numpy(logits)
+    return out
+
+
+def outcomes(model: SurnameClassifier, split: SplitArrays, factor: float = 1.0) -> Outcomes:
+    """Every row of a split, dropout off, the logits times ``factor``."""
+    logits, rows = logits_of(model, split), np.arange(len(split))
+    log_p = log_softmax(factor * logits.astype(np.float64), np)
+    p = np.exp(log_p)
+    log_truth = log_p[rows, split.targets]
+    brier = (p * p).sum(axis=1) - 2 * np.exp(log_truth) + 1
+    return Outcomes(logits.argmax(axis=1) == split.targets, p.max(axis=1), log_truth, brier)
+
+
+def probability_scores(found: Outcomes) -> dict[str, float]:
+    """How good the probabilities are, by the names of ``metrics.json``; lower is better."""
+    bins = reliability(found, BINS)
+    return {
+        "log_loss": float(-found.log_truth.mean()),
+        "brier": float(found.brier.mean()),
+        "calibration_error": expected_calibration_error(bins),
+        "calibration_error_by_chance": error_by_chance(found),
+    }
 
 
 @dataclass(frozen=True)
@@ -84,6 +112,19 @@ class Bin:
     accuracy: float
 
 
+#: The columns of ``reliability.csv``.
+RELIABILITY = ("calibrated", "low", "high", "rows", "confidence", "accuracy")
+
+
+def reliability_rows(before: Outcomes, after: Outcomes) -> list[list[float]]:
+    """The rows of ``reliability.csv``: the bins before calibration, and those after it."""
+    return [
+        [calibrated, each.low, each.high, each.rows, each.confidence, each.accuracy]
+        for calibrated, found in enumerate((before, after))
+        for each in reliability(found, BINS)
+    ]
+
+
 def reliability(found: Outcomes, bins: int = 10) -> list[Bin]:
     """The rows by confidence, in ``bins`` of equal width; those without rows are left out."""
     place = np.clip(np.ceil(found.confidence * bins).astype(int) - 1, 0, bins - 1)
@@ -108,6 +149,18 @@ def expected_calibration_error(bins: list[Bin]) -> float:
     """
     rows = sum(each.rows for each in bins)
     return sum(each.rows * abs(each.accuracy - each.confidence) for each in bins) / rows
+
+
+def error_by_chance(found: Outcomes, bins: int = BINS) -> float:
+    """The expected calibration error of as many rows, were each right as often as it is sure.
+
+    The number of right answers in a bin has the variance ``v = sum c (1 - c)``; a normal number
+    with it is ``sqrt(2 v / pi)`` from its mean on average.
+    """
+    c = found.confidence
+    place = np.clip(np.ceil(c * bins).astype(int) - 1, 0, bins - 1)
+    variance = np.bincount(place, c * (1 - c), bins)
+    return float(np.sqrt(2 * variance / np.pi).sum() / len(c))
 
 
 def wilson_interval(fraction: float, rows: int, z: float = 1.96) -> tuple[float, float]:

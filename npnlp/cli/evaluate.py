@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from npnlp.classifier.building import make_criterion
 from npnlp.classifier.evaluation import evaluate
+from npnlp.classifier.inspection import (
+    RELIABILITY,
+    outcomes,
+    probability_scores,
+    reliability_rows,
+)
 from npnlp.cli.measured import ALL, RULE, add_split_by, measured
 from npnlp.cli.options import (
     add_backend,
@@ -14,8 +21,10 @@ from npnlp.cli.options import (
     add_surname_csv,
     saved_classifier,
 )
-from npnlp.cli.outcome import metrics_table
+from npnlp.cli.outcome import metrics_table, probability_table
+from npnlp.cli.script import loaded_plots
 from npnlp.errors import InputError
+from npnlp.files import write_table
 from npnlp.files.plain_json import to_json
 from npnlp.text import own_table_path
 from npnlp.text.dataset import CLASS_WEIGHTS
@@ -34,6 +43,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class-weights", choices=CLASS_WEIGHTS, default="none",
                         help="of the loss, from the table's train split")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--reliability", type=Path, metavar="FILE",
+                        help="draw how often answers are right against how probable they are (PNG; "
+                        "the numbers go into a CSV beside it), of the last split")  # fmt: skip
     add_backend(parser)
 
 
@@ -54,11 +66,23 @@ def run(options: argparse.Namespace) -> int:
         for name, split in splits.items()
         if len(dataset.arrays(split))
     }
+    calibration = classifier.calibration
+    temperature = 1.0 if calibration is None else calibration.temperature
+    after = {name: outcomes(model, dataset.arrays(splits[name])) for name in found}
+    before = {name: outcomes(model, dataset.arrays(splits[name]), temperature) for name in found}
     if options.json:
-        print(to_json({split: result.metrics for split, result in found.items()}, indent=2))
+        scores = {name: found[name].metrics | probability_scores(after[name]) for name in found}
+        print(to_json(scores, indent=2))
         if ALL in found:
             print(f"npnlp evaluate: note: {said}", file=sys.stderr)
     else:
         print(f"Rows: {said}")
         print("\n".join(metrics_table(found)))
+        print("\n".join(probability_table(before, after, temperature)))
+    if options.reliability and found:
+        last = list(found)[-1]
+        table = options.reliability.with_suffix(".csv")
+        write_table(table, RELIABILITY, reliability_rows(before[last], after[last]))
+        if plots := loaded_plots("npnlp evaluate"):
+            plots.reliability(table, options.reliability)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from npnlp.classifier.evaluation import Evaluation
+from npnlp.classifier.inspection import Outcomes, probability_scores
 from npnlp.runs.run import Run
 from npnlp.text.labels import NATIONALITIES
 
@@ -29,4 +30,25 @@ def metrics_table(evaluations: dict[str, Evaluation]) -> list[str]:
             f"{split:<6} {found.confusion.sum():>6} {m['loss']:>8.4f} {m['accuracy']:>9.4f} "
             f"{m['balanced_accuracy']:>9.4f} {m['macro_f1']:>9.4f}"
         )
+    return lines
+
+
+def probability_table(
+    before: dict[str, Outcomes], after: dict[str, Outcomes], temperature: float
+) -> list[str]:
+    """How good the probabilities of each split are, and in brackets without the temperature."""
+    lines = [
+        "",
+        f"Probabilities at the temperature {temperature:.3f}, and in brackets without it; the last "
+        "column is what a calibrated model would show:",
+        "{:<6} {:>17} {:>17} {:>17} {:>9}".format(
+            "split", "log loss", "Brier", "calibration error", "by chance"
+        ),
+    ]
+    for split, found in after.items():
+        with_it, without = probability_scores(found), probability_scores(before[split])
+        names = ("log_loss", "brier", "calibration_error")
+        pairs = [f"{with_it[name]:.4f} ({without[name]:.4f})" for name in names]
+        by_chance = f"{with_it['calibration_error_by_chance']:.4f}"
+        lines.append("{:<6} {:>17} {:>17} {:>17} {:>9}".format(split, *pairs, by_chance))
     return lines

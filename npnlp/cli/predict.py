@@ -10,9 +10,13 @@ from collections.abc import Sequence
 from os.path import samestat
 from pathlib import Path
 
-from npnlp.classifier.classifier import Classifier, Prediction
+from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.decision import Decision
+from npnlp.classifier.prediction import Prediction
+from npnlp.cli.answers import Answers, described
+from npnlp.cli.decision_options import add_decision, decision_of
 from npnlp.cli.options import add_backend, add_column, add_save_dir, saved_classifier
-from npnlp.cli.predict_file import Answers, described, opened_for, predict_file, predict_parts
+from npnlp.cli.predict_file import opened_for, predict_file, predict_parts
 from npnlp.cli.unknown import note_blank, note_unknown
 from npnlp.errors import InputError
 from npnlp.files.plain_json import to_json
@@ -61,6 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--exact", action="store_true",
         help="each name alone: the same bits whatever names stand beside it; slower",
     )  # fmt: skip
+    add_decision(parser)
     add_backend(parser)
 
 
@@ -75,15 +80,20 @@ def run(options: argparse.Namespace) -> int:
     columns = Columns(surname=options.column, delimiter=options.delimiter)
     if columns != ANY and options.input is None:
         raise InputError("--column and --delimiter are those of a table; give one with --input")
+    decision = decision_of(options)
     classifier, blank = saved_classifier(options), options.not_finite == "blank"
+    decision.least(classifier.calibration)  # what cannot be found is said before anything is read
     if options.input is None and options.output is None:
-        predictions = _predictions(classifier, options)
+        predictions = _predictions(classifier, options, decision)
         _show(predictions, options.json, exact=options.exact)
-        without = [n for n, p in enumerate(predictions, 1) if not p.top and p.surname.strip()]
+        without = [
+            n for n, p in enumerate(predictions, 1)
+            if not p.top and not p.reason and p.surname.strip()
+        ]  # fmt: skip
         note_blank(without)
         note_unknown(classifier, predictions)
         return 0
-    answers = Answers(options.top_k, options.json, blank, options.exact)
+    answers = Answers(options.top_k, options.json, blank, options.exact, decision)
     with opened_for(options.output or "-") as write:
         if options.input is not None:
             predict_file(classifier, options.input, write, answers, columns, options.on_empty)
@@ -114,11 +124,15 @@ def _require_other_output(options: argparse.Namespace) -> None:
         raise InputError(f"output {options.output} is {found[0]}, too; choose another")
 
 
-def _predictions(classifier: Classifier, options: argparse.Namespace) -> list[Prediction]:
+def _predictions(
+    classifier: Classifier, options: argparse.Namespace, decision: Decision
+) -> list[Prediction]:
     """Those of names that are arguments; with ``--on-empty blank``, blank ones have none."""
     names, blank = _names(options.names, options.on_empty), options.not_finite == "blank"
     full = [name for name in names if name.strip()]
-    made = iter(classifier.predict(full, options.top_k, exact=options.exact, blank=blank))
+    made = iter(
+        classifier.predict(full, options.top_k, exact=options.exact, blank=blank, decision=decision)
+    )
     return [next(made) if name.strip() else Prediction(name, ()) for name in names]
 
 
@@ -164,5 +178,7 @@ def _table(predictions: Sequence[Prediction]) -> list[str]:
     return [
         f"{p.surname:<{min(width, 40)}}  "
         + "  ".join(f"{name} {probability:.3f}" for name, probability in p.top)
+        + (f"no answer: {p.reason}" if p.reason else "")
+        + ("" if p.labels is None else f"  {{{', '.join(p.labels)}}}")
         for p in predictions
     ]

@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
 import os
-import re
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
-from npnlp.checks import require_whole
-from npnlp.classifier.classifier import NOT_FINITE, Classifier, Prediction, not_finite
+from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.prediction import NOT_FINITE
+from npnlp.cli.answers import Answers, csv_header, no_prediction, predicted, quoted, with_columns
 from npnlp.cli.unknown import Unknown, note_blank
 from npnlp.errors import InputError, short
 from npnlp.files import replacing
 from npnlp.text import clean_name
-from npnlp.text.columns import Columns, Layout, folded
+from npnlp.text.columns import Columns
 from npnlp.text.encoding import each_once
 from npnlp.text.name_file import NameFile, Names, read_names
 
 Write = Callable[[str], Any]
-
-
-class Answers(NamedTuple):
-    """How many classes a prediction shows, as JSON or CSV; whether it may be left empty.
-
-    ``exact`` is that of :meth:`Classifier.predict`.
-    """
-
-    top_k: int = 1
-    as_json: bool = False
-    blank: bool = False
-    exact: bool = False
 
 
 def predict_file(
@@ -70,7 +55,7 @@ def predict_parts(classifier: Classifier, file: NameFile, write: Write, answers:
     """
     unknown, empty = Unknown(classifier), array("q")
     if not answers.as_json:
-        write(csv_header(classifier, file.layout, answers.top_k))
+        write(csv_header(classifier, file.layout, answers))
     for part in file.parts:
         made, names, without = _of_part(classifier, part, file, answers)
         if without:
@@ -147,92 +132,6 @@ def _write_at_once(text: str) -> None:
     else:
         binary.write(text.encode())
     stream.flush()
-
-
-def csv_header(classifier: Classifier, layout: Layout | None, top_k: int) -> str:
-    """The columns of a table and those of :func:`predicted`.
-
-    A table that has a column of the same name gets ``predicted_nationality`` and so on.
-    """
-    require_whole("top_k", top_k)
-    above, fields, delimiter = "", ["surname"], ","
-    if layout is not None:
-        above, fields, delimiter = layout.above, [*layout.fields], layout.delimiter
-    count = min(top_k, len(classifier.vectorizer.nationality_vocab))
-    ends = ["", *(f"_{place}" for place in range(2, count + 1))]
-    added = [name + end for end in ends for name in ("nationality", "probability")]
-    if not {*map(folded, fields)}.isdisjoint(map(folded, added)):
-        added = [f"predicted_{name}" for name in added]
-    return above + delimiter.join([*quoted(fields, delimiter), *added]) + "\n"
-
-
-def predicted(
-    classifier: Classifier, names: list[str], heads: Sequence[str], answers: Answers, delimiter: str
-) -> tuple[list[str], list[str]]:
-    """A line for each name; the names for which the model's numbers are not finite.
-
-    Of a CSV, behind the name's part of ``heads``, nationalities and probabilities, the most
-    probable first; of JSON, the object that ``--json`` lists, in ASCII, so that every terminal can
-    show it.
-    """
-    exact = answers.exact
-    if answers.as_json:
-        found = classifier.predict(names, answers.top_k, exact=exact, blank=True)
-        without = [prediction.surname for prediction in found if not prediction.top]
-        return [_json(prediction, exact=exact) for prediction in found], without
-    classes, best = classifier.best(names, answers.top_k, exact=exact)
-    labels = quoted(classifier.vectorizer.nationality_vocab.tokens, delimiter)
-    starts = [f"{delimiter}{label}{delimiter}" for label in labels]
-    rows, left = list(heads), classes.shape[1]
-    for of_place, probabilities in zip(classes.T.tolist(), best.T.tolist(), strict=True):
-        left -= 1
-        end = "" if left else "\n"
-        rows = [
-            f"{row}{starts[c]}{probability:.6f}{end}"
-            for row, c, probability in zip(rows, of_place, probabilities, strict=True)
-        ]
-    bad = not_finite(best)
-    for place in bad:
-        rows[place] = heads[place] + no_prediction("", classifier, answers, delimiter)
-    return rows, [names[place] for place in bad]
-
-
-def no_prediction(name: str, classifier: Classifier, answers: Answers, delimiter: str) -> str:
-    """What stands in the place of a prediction that there is not."""
-    if answers.as_json:
-        return _json(Prediction(name, ()), exact=True)
-    return 2 * min(answers.top_k, len(classifier.vectorizer.nationality_vocab)) * delimiter + "\n"
-
-
-def described(prediction: Prediction, *, exact: bool) -> dict[str, Any]:
-    """For JSON. But with ``exact``, digits that depend on the names beside it are left out."""
-    if not exact:
-        top = [(name, float(f"{probability:.6g}")) for name, probability in prediction.top]
-        prediction = Prediction(prediction.surname, tuple(top))
-    return prediction.to_dict()
-
-
-def _json(prediction: Prediction, *, exact: bool) -> str:
-    return json.dumps(described(prediction, exact=exact), allow_nan=False) + "\n"
-
-
-def with_columns(made: list[str], records: Sequence[str], layout: Layout) -> list[str]:
-    """Objects of :func:`predicted` with the fields of the table as ``columns``."""
-    lines = []
-    for text, record in zip(made, records, strict=True):
-        held = io.StringIO(record, newline="")
-        (fields,) = csv.reader(held, delimiter=layout.delimiter, strict=True)
-        columns = json.dumps(dict(zip(layout.fields, fields, strict=True)))
-        lines.append(f'{text.rstrip()[:-1]}, "columns": {columns}}}\n')
-    return lines
-
-
-def quoted(texts: Sequence[str], delimiter: str) -> Sequence[str]:
-    """Texts as fields of a CSV."""
-    special = re.compile(f'["\r\n{re.escape(delimiter)}]')
-    if special.search("".join(texts)) is None:
-        return texts
-    return ['"' + t.replace('"', '""') + '"' if special.search(t) else t for t in texts]
 
 
 def _raise_with_row(part: Names, source: str) -> None:

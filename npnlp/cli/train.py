@@ -267,7 +267,7 @@ def _finish(training: Run, options: argparse.Namespace, say: Callable[..., None]
     say()
     written = [training.model_file, training.checkpoint_file, training.vectorizer_file]
     names = ("metrics.json", "history.csv", "gradient_flow.csv", "confusion_matrix.csv",
-             "MODEL_CARD.md")  # fmt: skip
+             "reliability.csv", "MODEL_CARD.md")  # fmt: skip
     tables = [training.save_dir / name for name in names]
     plots = loaded_plots("npnlp train") if options.pictures else None
     pictures = plots.draw_run(training.save_dir) if plots else []  # last: all else is there

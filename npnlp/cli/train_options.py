@@ -141,3 +141,6 @@ def add_training(group: Any) -> None:
         metavar="TAU",
         help="after training, take TAU times the logarithm of those frequencies off the logits",
     )
+    add("--calibrate", action=argparse.BooleanOptionalAction, default=DEFAULTS.calibrate,
+        help="after training, give the model the temperature at which its probabilities suit the "
+        "validation split; answers stay the same")  # fmt: skip

@@ -7,7 +7,8 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from npnlp.classifier.classifier import Classifier, Prediction
+from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.prediction import Prediction
 from npnlp.cli.failure import one_line
 from npnlp.text.encoding import COMPOSED, SAMPLE, characters_of
 from npnlp.text.letter_case import AS_WRITTEN, RARE

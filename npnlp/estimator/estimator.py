@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import get_backend
-from npnlp.classifier.classifier import Classifier, require_finite
+from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.prediction import require_finite
 from npnlp.errors import DeviceError, InputError
 from npnlp.estimator.fit import fit_model
 from npnlp.estimator.given import (
@@ -47,17 +48,19 @@ class SurnameClassifierEstimator:
     - ``recipe``: a name of :data:`npnlp.training.recipes.RECIPES`;
     - ``class_weight``: "balanced", or a weight for each label, which multiplies ``sample_weight``;
       one that a dict leaves out is 1;
-    - ``validation_fraction``: the fraction of each class that is held out, to find the best epoch
-      and to stop early; with 0 all rows are trained on, and their own loss is watched;
+    - ``validation_fraction``: the fraction of each class that is held out, to find the best epoch,
+      to stop early and to ``calibrate`` the probabilities (False: leave them); with 0 all rows are
+      trained on, their own loss is watched, and nothing is calibrated;
     - ``backend``: ``"numpy"``, ``"cupy"``, ``"numba"`` or ``"auto"``;
     - ``random_state``: the seed of weights, shuffles, dropout and held-out rows: the same one gives
       the same bits. None draws a new one;
     - ``verbose``: above 0, a line an epoch.
 
     After ``fit``: ``classes_`` (sorted), ``n_features_in_`` (1), ``feature_names_in_`` (of a
-    table), ``n_iter_`` (epochs), ``history_`` (a row of ``history.csv`` for each), ``model_`` and
-    ``vectorizer_``. A fitted estimator can be pickled and copied; :meth:`save`
-    writes the file that :class:`Classifier` loads, in which nothing is executable.
+    table), ``n_iter_`` (epochs), ``history_`` (a row of ``history.csv`` for each), ``model_``,
+    ``calibration_`` (None without one) and ``vectorizer_``. A fitted estimator can be pickled and
+    copied; :meth:`save` writes the file that :class:`Classifier` loads, in which nothing is
+    executable.
     """
 
     recipe: str | None = None
@@ -81,6 +84,7 @@ class SurnameClassifierEstimator:
     optimizer: str | None = None
     momentum: float | None = None
     clip_norm: float | str | None = None
+    calibrate: bool | None = None
     class_weight: Any = None
     validation_fraction: float = 0.1
     backend: str = "numpy"
@@ -115,7 +119,7 @@ class SurnameClassifierEstimator:
         if (column := column_of(X)) is not None:
             self.feature_names_in_ = np.array([column], dtype=object)
         self.vectorizer_ = fitted.vectorizer
-        self.model_ = fitted.model
+        self.model_, self.calibration_ = fitted.model, fitted.calibration
         return self
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
@@ -150,7 +154,9 @@ class SurnameClassifierEstimator:
         """The fitted model with its vectorizer; its labels are the texts of ``classes_``."""
         if not hasattr(self, "model_"):
             raise _not_fitted(type(self).__name__)
-        return Classifier(self.model_, self.vectorizer_)
+        return Classifier(
+            self.model_, self.vectorizer_, calibration=getattr(self, "calibration_", None)
+        )
 
     def save(self, path: str | Path) -> None:
         """Write ``model.safetensors``, which :meth:`Classifier.load` reads."""

@@ -13,6 +13,7 @@ from npnlp.backend import Random, get_backend
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.checks import require_fraction
 from npnlp.classifier.building import make_classifier, model_settings
+from npnlp.classifier.calibration import Calibration, calibrate
 from npnlp.classifier.reading import choose_reading
 from npnlp.diagnosis.finding import examine
 from npnlp.errors import InputError, require_known
@@ -34,11 +35,15 @@ from npnlp.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model, the vectorizer it belongs to, and a row for each epoch that it took."""
+    """A trained model, the vectorizer it belongs to, and a row for each epoch that it took.
+
+    ``calibration`` is by the rows held out; None where there are none.
+    """
 
     model: SurnameClassifier
     vectorizer: SurnameVectorizer
     history: list[dict[str, float]]
+    calibration: Calibration | None = None
 
 
 @in_one_blas_thread
@@ -70,7 +75,10 @@ def fit_model(
             )
     trainer.finish()
     choose_reading(dataset, model, "val" if held.any() else "train")
-    return Fitted(model, dataset.get_vectorizer(), list(trainer.progress.history))
+    calibration = None
+    if config.calibrate and held.any():
+        calibration = calibrate(model, _weighted(dataset.arrays("val"), weights, held))
+    return Fitted(model, dataset.get_vectorizer(), list(trainer.progress.history), calibration)
 
 
 def _weighted(

@@ -71,8 +71,22 @@ def write_parts(path: str | Path, parts: Iterable[bytes | memoryview]) -> None:
             write(gathered)
 
 
+def _is_device(path: Path) -> bool:
+    """Whether ``path`` is a pipe, a terminal or another device, which must not be replaced.
+
+    ``/dev/stdout`` is one also where it leads to a file.
+    """
+    if path.absolute().is_relative_to("/dev"):
+        return path.exists()
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
 @contextlib.contextmanager
 def _replaced(path: Path) -> Iterator[Callable[[bytes | bytearray | memoryview], None]]:
+    if _is_device(path):
+        with _naming(path), path.open("ab", buffering=0) as device:
+            yield lambda data: _write_all(device.fileno(), data)
+        return
     temporary = path.with_name(f".npnlp-{secrets.token_hex(8)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 

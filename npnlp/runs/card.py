@@ -16,6 +16,7 @@ from npnlp.classifier.evaluation import Evaluation
 from npnlp.classifier.inspection import outcomes
 from npnlp.files import markdown_table, write_atomic
 from npnlp.models import ClassifierConfig
+from npnlp.runs.card_decisions import decisions
 from npnlp.runs.card_figures import (
     by_nationality,
     calibration,
@@ -58,7 +59,8 @@ def model_card(
     """The card of a finished run as Markdown; ``evaluations`` are those of ``run.evaluate()``."""
     config = run.trainer.model.config
     letter_case = run.dataset.get_vectorizer().letter_case
-    on_test = outcomes(run.trainer.model, run.dataset.arrays("test"))
+    model, test = run.trainer.model, run.dataset.arrays("test")
+    before, on_test = outcomes(model, test, run.temperature), outcomes(model, test)
     sections = {
         **_words(run),
         "classes": f"{config.num_classes}",
@@ -74,7 +76,8 @@ def model_card(
         "results": results(run, evaluations),
         "by_nationality": by_nationality(run, evaluations),
         "seen": seen(run, on_test),
-        "calibration": calibration(on_test),
+        "calibration": calibration(run, before, on_test),
+        "decisions": decisions(run),
         "environment": _pairs(environment.items()),
     }
     return TEMPLATE.substitute(sections)

@@ -9,9 +9,10 @@ import numpy as np
 
 from npnlp.classifier.evaluation import Evaluation
 from npnlp.classifier.inspection import (
+    BINS,
     Outcomes,
     by_class,
-    expected_calibration_error,
+    probability_scores,
     reliability,
     wilson_interval,
 )
@@ -91,9 +92,20 @@ def seen(run: Run, found: Outcomes) -> str:
     return markdown_table(["the name", "test rows", "accuracy"], rows)
 
 
-def calibration(found: Outcomes) -> str:
+def calibration(run: Run, before: Outcomes, found: Outcomes) -> str:
     """How far the probabilities of test rows agree with how often they are right."""
     bins = reliability(found)
+    scores = [probability_scores(each) for each in (before, found)]
+    kinds = {"log_loss": "log loss (nats)", "brier": "Brier score",
+             "calibration_error": "expected calibration error"}  # fmt: skip
+    compared = [[kind, *(_figure(each[name]) for each in scores)] for name, kind in kinds.items()]
+    chance = _figure(scores[1]["calibration_error_by_chance"])
+    temperature = "It has no temperature: nothing was calibrated."
+    if run.calibration is not None:
+        temperature = (
+            f"The logits are divided by {run.temperature:.4f}, the temperature that suits val "
+            "best; no answer changes."
+        )
     rows = [
         [f"{each.low:.1f} to {each.high:.1f}", f"{each.rows:,}", _figure(each.confidence),
          _figure(each.accuracy)]
@@ -102,7 +114,9 @@ def calibration(found: Outcomes) -> str:
     mean, accuracy = found.confidence.mean(), found.right.mean()
     return (
         f"On test, the model gives its answers a probability of {mean:.4f} on average, and "
-        f"{accuracy:.4f} of them are right. Expected calibration error, over ten bins of equal "
-        f"width: {expected_calibration_error(bins):.4f}.\n\n"
+        f"{accuracy:.4f} of them are right. {temperature}\n\n"
+        f"{markdown_table(['on test', 'before calibration', 'as saved'], compared)}\n\n"
+        f"Over {BINS} bins of equal width, a calibrated model would show an error of {chance} on "
+        f"as many rows, by chance alone.\n\n"
         f"{markdown_table(['probability', 'test rows', 'mean probability', 'accuracy'], rows)}"
     )

@@ -19,7 +19,8 @@ NOT_FOR = """\
   credit, housing, insurance, policing, border control, medicine, education, advertising or
   moderation, and not to sort, count or profile people by a guessed $guessed.
 - Its classes are those of its table and no others. A name from elsewhere, a word or a slip of the
-  keyboard gets one of them too, and may get a high probability: it cannot answer "none".
+  keyboard gets one of them too, and may get a high probability: by itself it cannot answer "none",
+  unless it is told when not to answer (below, "When to answer").
 - Figures are averages over rows of a table, where each row counts once however many people bear
   the name; they say nothing about a single name, and its frequencies are not those of a population.
 - Errors do not fall on all alike, and $labels with few rows fare worse as a rule: see the
@@ -88,6 +89,12 @@ what to expect of new ones.
 ### Are its probabilities to be believed?
 
 $calibration
+
+`reliability.png` draws it.
+
+### When to answer
+
+$decisions
 
 ## How to load it
 

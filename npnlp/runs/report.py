@@ -10,6 +10,12 @@ import numpy as np
 from npnlp.backend import Backend
 from npnlp.classifier.evaluation import Evaluation
 from npnlp.classifier.flow import write_flow
+from npnlp.classifier.inspection import (
+    RELIABILITY,
+    outcomes,
+    probability_scores,
+    reliability_rows,
+)
 from npnlp.files import write_json, write_table
 from npnlp.runs.card import write_card
 from npnlp.runs.run import Run
@@ -34,6 +40,9 @@ def write_report(run: Run, evaluations: Mapping[str, Evaluation]) -> None:
     with run.lock:
         run.lock.require()
         _write_metrics(run, evaluations, made_with)
+        model, test = run.trainer.model, run.dataset.arrays("test")
+        found = outcomes(model, test, run.temperature), outcomes(model, test)
+        write_table(run.save_dir / "reliability.csv", RELIABILITY, reliability_rows(*found))
         run.trainer.progress.history.write_csv(run.save_dir / "history.csv")
         write_flow(run.save_dir / "gradient_flow.csv", run.trainer.flow, run.trainer.flow_layers)
         write_card(run.save_dir / "MODEL_CARD.md", run, evaluations, made_with)
@@ -49,10 +58,15 @@ def _write_metrics(
     run: Run, evaluations: Mapping[str, Evaluation], made_with: dict[str, str]
 ) -> None:
     trainer, history = run.trainer, run.trainer.progress.history
+
+    def metrics(split: str) -> dict[str, float]:
+        found = outcomes(trainer.model, run.dataset.arrays(split))
+        return {**evaluations[split].metrics, **probability_scores(found)}
+
     write_json(
         run.save_dir / "metrics.json",
         {
-            **{split: found.metrics for split, found in evaluations.items()},
+            **{split: metrics(split) for split in evaluations},
             "timing": {
                 "train_names_per_second": float(
                     np.median([row["names_per_second"] for row in history])
@@ -62,6 +76,7 @@ def _write_metrics(
                 "best_epoch": trainer.progress.best_epoch,
             },
             "data": run.audit,
+            "temperature": run.temperature,
             "model": trainer.model.config.to_dict(),
             "training": vars(trainer.config),
             "environment": made_with,

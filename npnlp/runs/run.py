@@ -9,6 +9,7 @@ from typing import Any
 
 from npnlp.backend import Backend
 from npnlp.classifier.building import make_classifier
+from npnlp.classifier.calibration import Calibration, calibrate
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.evaluation import Evaluation, evaluate
 from npnlp.classifier.reading import choose_reading
@@ -34,6 +35,7 @@ FILES = (
     "history.csv",
     "gradient_flow.csv",
     "confusion_matrix.csv",
+    "reliability.csv",
     "MODEL_CARD.md",
     LOCK_FILE,
 )
@@ -42,7 +44,7 @@ DERIVED = (
     "state_dict.safetensors", "model.onnx", "gradient_flow_model.csv", "gradient_flow_model.png",
     "flow_by_part_model.csv", "flow_by_part_model.png",
 )  # fmt: skip
-PICTURES = ("learning_curves", "gradient_norms", "gradient_flow", "confusion_matrix")
+PICTURES = ("learning_curves", "gradient_norms", "gradient_flow", "confusion_matrix", "reliability")
 DRAWN = tuple(f"{name}.png" for name in PICTURES)
 
 
@@ -57,6 +59,7 @@ class Run:
     vectorizer_file: Path
     audit: dict[str, Any]
     lock: FolderLock
+    calibration: Calibration | None = None
 
     @classmethod
     def make(
@@ -103,8 +106,14 @@ class Run:
 
     @property
     def classifier(self) -> Classifier:
-        """The model with the vectorizer it belongs to."""
-        return Classifier(self.trainer.model, self.dataset.get_vectorizer(), self.dataset.table)
+        """The model with the vectorizer it belongs to, and its calibration once it is trained."""
+        vectorizer, table = self.dataset.get_vectorizer(), self.dataset.table
+        return Classifier(self.trainer.model, vectorizer, table, self.calibration)
+
+    @property
+    def temperature(self) -> float:
+        """That of the finished model; 1 without calibration."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
 
     def resume(self) -> bool:
         """Continue from the last checkpoint; False where there is none."""
@@ -172,6 +181,8 @@ class Run:
                 raise self._keep_step(error) from error
             trainer.finish()
             choose_reading(self.dataset, trainer.model, "val")
+            if trainer.config.calibrate:
+                self.calibration = calibrate(trainer.model, self.dataset.arrays("val"))
             self.lock.require()
             self.classifier.save(self.model_file)
             self.dataset.save_vectorizer(self.vectorizer_file)

@@ -30,7 +30,8 @@ class TrainingConfig:
     several times, with all its labels. ``label_smoothing``, ``logit_adjustment`` and
     ``consistency`` are the eps, tau and alpha of :mod:`npnlp.training.objective`. With
     ``prior_correction`` tau, ``tau log pi`` is taken off the logits once training is done, pi the
-    classes' frequencies (Menon et al., 2021, equation 9).
+    classes' frequencies (Menon et al., 2021, equation 9). With ``calibrate`` the finished model
+    gets a temperature: see :mod:`npnlp.classifier.calibration`.
     """
 
     num_epochs: int = 100
@@ -53,6 +54,7 @@ class TrainingConfig:
     logit_adjustment: float = 0.0
     consistency: float = 0.0
     prior_correction: float = 0.0
+    calibrate: bool = True
 
     def __post_init__(self) -> None:
         for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
@@ -68,7 +70,7 @@ class TrainingConfig:
         for name in ("momentum", "beta2", "label_smoothing"):
             require_fraction(name, getattr(self, name))
         require_whole("seed", self.seed, least=None)
-        for name in ("gradient_flow", "merge_repeats"):
+        for name in ("gradient_flow", "merge_repeats", "calibrate"):
             require_flag(name, getattr(self, name))
         require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("schedule", self.schedule, SCHEDULES)

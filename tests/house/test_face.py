@@ -19,7 +19,7 @@ import pytest
 
 import npnlp
 from npnlp.backend import Array
-from npnlp.classifier.classifier import Prediction
+from npnlp.classifier.prediction import Prediction
 from npnlp.gradients import GradientReport, check_gradients, jacobians
 from npnlp.gradients.heads import head_flow
 from npnlp.layers import (

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from npnlp.backend import Random
-from npnlp.classifier.classifier import Classifier, Prediction
+from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.prediction import Prediction
 from npnlp.errors import InputError
 from npnlp.estimator.estimator import SurnameClassifierEstimator
 from npnlp.files.plain_json import parse_json

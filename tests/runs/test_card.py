@@ -13,6 +13,7 @@ import pytest
 
 from npnlp import Classifier
 from npnlp.backend import get_backend
+from npnlp.classifier.decision import Decision
 from npnlp.classifier.inspection import (
     Outcomes,
     by_class,
@@ -144,19 +145,54 @@ def test_accuracy_on_seen_and_on_new_names(mixed: tuple[Run, str]) -> None:
 def test_calibration_is_that_counted_by_hand(mixed: tuple[Run, str]) -> None:
     run, card = mixed
     found = [(probability, label == answer) for _, label, answer, probability in guesses(run)]
-    text = " ".join(card.split("### Are its probabilities")[1].split())
-    mean, accuracy, error = (
-        float(value) for value in re.findall(r"(?:of|and|width:) (\d\.\d{4})", text)[:3]
-    )
+    section = card.split("### Are its probabilities")[1]
+    text = " ".join(section.split())
+    mean, accuracy = (float(value) for value in re.findall(r"(?:of|and) (\d\.\d{4})", text)[:2])
     assert mean == pytest.approx(np.mean([p for p, _ in found]), abs=1e-4)
     assert accuracy == pytest.approx(np.mean([right for _, right in found]), abs=1e-4)
     gaps = 0.0
-    for low in range(10):
-        rows = [(p, right) for p, right in found if low / 10 < p <= (low + 1) / 10]
+    for low in range(15):
+        rows = [(p, right) for p, right in found if low / 15 < p <= (low + 1) / 15]
         gaps += abs(sum(p for p, _ in rows) - sum(right for _, right in rows))
+    scores = dict(row[::2] for row in table(card, "### Are its probabilities to be believed?"))
+    error = float(scores["expected calibration error"])
     assert error == pytest.approx(gaps / len(found), abs=1e-4)
-    bins = table(card, "### Are its probabilities to be believed?")
+    bins = table(section, "by chance alone.\n")
     assert sum(int(row[1]) for row in bins) == len(found)
+    assert "nothing was calibrated" in text
+    assert "are refused for this model" in card
+
+
+def test_thresholds_and_sets_are_those_of_the_saved_model(tmp_path: Path) -> None:
+    rows = [
+        (label, split, f"{name}{chr(97 + n % 26)}{chr(97 + n // 26)}")
+        for label, name in zip(CLASSES, ("Ka", "Ka", "Ro"), strict=True)
+        for n in range(90)
+        for split in ("train", "val", "test")
+    ]
+    run, card = finished(tmp_path, rows, num_epochs=3)
+    assert run.calibration is not None
+    names = run.dataset.frames["test"]
+    classifier = Classifier.load(run.model_file)
+    p = classifier.probabilities(names["surname"])
+    labels = np.array(classifier.vectorizer.nationality_vocab.tokens)
+    right = labels[p.argmax(axis=1)] == names["nationality"]
+    asked, least, answered, of_them = table(card, "### When to answer")[0]
+    if answered != "–":
+        sure = p.max(axis=1) >= float(least) - 5e-5
+        assert float(answered) == pytest.approx(sure.mean(), abs=1e-3)
+        assert float(of_them) == pytest.approx(right[sure].mean(), abs=1e-3)
+    assert asked == "0.9"
+    section = card.split("### When to answer")[1].split("--sets", 1)[1]
+    level, covered, size, _ = cells(section.splitlines()[2])
+    found = classifier.predict(names["surname"], decision=Decision(sets=float(level)))
+    holds = [y in each.labels for y, each in zip(names["nationality"], found, strict=True)
+             if each.labels is not None]  # fmt: skip
+    assert float(covered) == pytest.approx(np.mean(holds), abs=1e-4)
+    assert float(size) == pytest.approx(
+        np.mean([len(each.labels or ()) for each in found]), abs=0.01
+    )
+    assert "the temperature that suits val best" in card
 
 
 def test_the_audit_and_the_settings_are_there(mixed: tuple[Run, str]) -> None:
@@ -273,7 +309,7 @@ def test_escaped_text_reads_as_it_is(text: str) -> None:
 
 def test_bins_are_closed_above_and_cover_all() -> None:
     confidence = np.array([0.0, 0.1, 0.5, 0.55, 1.0])
-    found = Outcomes(np.array([False, True, False, True, True]), confidence)
+    found = Outcomes(np.array([False, True, False, True, True]), confidence, confidence, confidence)
     bins = reliability(found)
     assert [(each.low, each.rows) for each in bins] == [(0, 2), (0.4, 1), (0.5, 1), (0.9, 1)]
     by_hand = (2 * abs(0.5 - 0.05) + 0.5 + 0.45 + 0) / 5

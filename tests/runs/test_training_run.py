@@ -42,6 +42,8 @@ from tests.support.tables import (
 )
 
 SCORES = {"loss", "accuracy", "balanced_accuracy", "macro_f1"}
+#: Beside them.
+OF_PROBABILITIES = {"log_loss", "brier", "calibration_error", "calibration_error_by_chance"}
 
 
 @pytest.fixture
@@ -62,7 +64,8 @@ def test_metrics_have_the_keys_of_the_contract(finished: Path) -> None:
     metrics = read_json(finished / "metrics.json")
     assert {"train", "val", "test", "timing", "data", "environment"} <= set(metrics)
     for split in SPLITS:
-        assert set(metrics[split]) == SCORES
+        assert set(metrics[split]) == SCORES | OF_PROBABILITIES
+        assert metrics[split]["log_loss"] == pytest.approx(metrics[split]["loss"], rel=1e-5)
         assert metrics[split]["loss"] > 0
         assert all(0 <= metrics[split][name] <= 1 for name in SCORES - {"loss"})
     assert metrics["timing"]["train_names_per_second"] > 0

@@ -47,11 +47,13 @@ FILES = {
     "history.csv",
     "gradient_flow.csv",
     "confusion_matrix.csv",
+    "reliability.csv",
     "MODEL_CARD.md",
     "learning_curves.png",
     "gradient_norms.png",
     "gradient_flow.png",
     "confusion_matrix.png",
+    "reliability.png",
 }
 #: Columns of history.csv that a clock fills.
 CLOCK = ["seconds", "names_per_second"]
