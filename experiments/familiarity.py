@@ -187,11 +187,11 @@ def main() -> int:
     parser = script_parser(__doc__, "out/familiarity")
     add_table(parser)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     others = OTHERS.read_text(encoding="utf-8").splitlines()
     count, rows = (100, []) if options.quick else (RANDOM, [])
     for recipe in tqdm(("default", "wide"), unit="model", disable=None):
         dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
+        options.out.mkdir(parents=True, exist_ok=True)
         classifier = trained(dataset, recipe, options.seed, 1 if options.quick else None,
                              options.out)  # fmt: skip
         held = {split: dataset.frames[split]["surname"].tolist() for split in ("val", "test")}

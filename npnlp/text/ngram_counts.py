@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.summary import summarized
 from npnlp.text.ngram_tree import (
     MOST_GROUPS,
     ORDER,
@@ -41,6 +42,7 @@ MOST_NGRAMS = 8000
 BLOCK = 2**20
 
 
+@summarized
 class Smoothed(NamedTuple):
     """The n-grams of one order: sorted ``keys``, with the group as first digit; (3); and (5)."""
 

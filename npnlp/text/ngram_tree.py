@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError
+from npnlp.summary import summarized
 
 Integers = NDArray[np.int64]
 AnyIntegers = NDArray[np.integer]
@@ -33,6 +34,7 @@ Q = np.exp2(-np.arange(ZERO + 1) / STEPS)
 Q[ZERO] = 0.0
 
 
+@summarized
 class Level(NamedTuple):
     """The n-grams of one order: ``children``, their number below each n-gram of the order before;
     ``tokens``, the last of each, which rise below each of the order before; ``codes`` of their q.
