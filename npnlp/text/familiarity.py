@@ -158,10 +158,11 @@ class Familiarity:
             group, key = group[parent], key[parent] * self.num_tokens + level.tokens
             known, row = np.unique(key, return_inverse=True)
             contexts, shorter = self._parts(n, known)
-            table = np.exp(rest.take(contexts, axis=0) + self.log_probabilities(shorter, n - 1))
-            table[row, group] += q.astype(np.float32)
+            lower = rest.take(contexts, axis=0) + self.log_probabilities(shorter, n - 1)
+            table = np.exp(lower, dtype=np.float64)
+            table[row, group] += q
             self._keys.append(known)
-            self._tables.append(np.vstack([np.log(table), uniform]))
+            self._tables.append(np.vstack([np.log(table), uniform]).astype(np.float32))
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """The tree, the size of the vocabulary and the threshold."""
