@@ -27,6 +27,7 @@ WRITES = {
     "book_protocol.py": ("book_protocol.csv", "book_protocol_runs.csv", "book_protocol.png"),
     "class_weights.py": ("class_weights.csv", "class_weights.png"),
     "letter_case.py": ("letter_case.csv",),
+    "pairs.py": ("pairs.csv",),
     "compare_models.py": (
         "models.csv", "summary.csv", "by_nationality.csv", "compare_models.png",
     ),
@@ -64,6 +65,7 @@ TABLE_OPTION = {
     "book_protocol.py": "--surname-csv",
     "class_weights.py": "--surname-csv",
     "letter_case.py": "--surname-csv",
+    "pairs.py": "--surname-csv",
     "compare_models.py": "--surname-csv",
     "recipe_ablation.py": "--surname-csv",
     "own_table.py": "--reference",
