@@ -141,3 +141,5 @@ def add_training(group: Any) -> None:
         metavar="TAU",
         help="after training, take TAU times the logarithm of those frequencies off the logits",
     )
+    add("--typing-errors", type=float, default=DEFAULTS.typing_errors, metavar="P",
+        help="in each epoch, the fraction of names that are given a typing error")  # fmt: skip

@@ -81,6 +81,7 @@ class SurnameClassifierEstimator:
     optimizer: str | None = None
     momentum: float | None = None
     clip_norm: float | str | None = None
+    typing_errors: float | None = None
     class_weight: Any = None
     validation_fraction: float = 0.1
     backend: str = "numpy"
