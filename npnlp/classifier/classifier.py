@@ -33,6 +33,7 @@ from npnlp.text import SplitArrays, SurnameVectorizer
 from npnlp.text.encoding import characters_of, encode_names, encode_plain_names
 from npnlp.text.given import as_texts
 from npnlp.text.letter_case import LETTER_CASES
+from npnlp.text.parts import Parts, in_parts
 from npnlp.text.provenance import TableNote
 
 KIND = "npnlp classifier"
@@ -108,7 +109,8 @@ class Classifier:
 
     def unknown_characters(self, surname: str) -> str:
         """The characters of a name that training has never seen; all of them look alike to it."""
-        (read,) = self.vectorizer.as_read(as_texts("surname", [surname]))
+        (text,) = as_texts("surname", [surname])
+        read = "".join(self.vectorizer.parts_as_read(text))
         return "".join(c for c in read if c not in self.vectorizer.char_vocab)
 
     @in_one_blas_thread
@@ -119,13 +121,13 @@ class Classifier:
         ``surnames`` is what :func:`npnlp.text.given.as_texts` takes: a list, an array, a Series, a
         table of one column.
         A single name, and many names, go a shorter way where the model allows it
-        (:func:`npnlp.inference.can_predict`): the same numbers, but for the order of sums.
+        (:func:`npnlp.inference.can_predict`): the same numbers, but for the order of sums. Where
+        ``vectorizer.split_at`` says so, a name is read in parts (:mod:`npnlp.text.parts`).
         Where the model overflows, as with ReLU on a very long name, they are NaN. With ``exact``
         each name is predicted alone, and has the same bits whatever others stand beside it. Raises
         :class:`InputError` for a name that is empty or no text.
         """
-        tokens, lengths = self._encode(as_texts("surnames", surnames))
-        return (self._alone if exact else self._probabilities)(tokens, lengths)
+        return self._read(as_texts("surnames", surnames), exact)
 
     def best(
         self, surnames: Iterable[Any], top_k: int = 1, *, exact: bool = False
@@ -144,15 +146,27 @@ class Classifier:
         self, surnames: list[str], top_k: int, exact: bool
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         require_whole("top_k", top_k)
-        tokens, lengths = self._encode(surnames)
         if top_k > 1 or exact:
-            probabilities = (self._alone if exact else self._probabilities)(tokens, lengths)
-            return most_probable(probabilities, top_k)
+            return most_probable(self._read(surnames, exact), top_k)
+        tokens, lengths = self._encode(surnames)
         if len(lengths) >= MANY and can_predict(self.model) and lengths.max() <= LONGEST:
             best, probability = make_predictor(self.model).best(tokens, lengths)
         else:
             best, probability = largest(self._probabilities(tokens, lengths))
+        if parts := in_parts(surnames, self.vectorizer.split_at):
+            best[parts.places], probability[parts.places] = largest(self._averaged(parts, exact))
         return best[:, None], probability[:, None]
+
+    def _read(self, surnames: list[str], exact: bool) -> NDArray[Any]:
+        """The probabilities of each name; one in parts is read whole first, which is simple."""
+        probabilities = (self._alone if exact else self._probabilities)(*self._encode(surnames))
+        if parts := in_parts(surnames, self.vectorizer.split_at):
+            probabilities[parts.places] = self._averaged(parts, exact)
+        return probabilities
+
+    def _averaged(self, parts: Parts, exact: bool) -> NDArray[Any]:
+        read = self._alone if exact else self._probabilities
+        return parts.averaged(read(*self._encode(parts.names)))
 
     def _alone(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
         """Each sequence by itself, and one that occurs again once."""

@@ -1,4 +1,4 @@
-"""The letter case that a trained model reads names in, chosen by the rows that it was held to."""
+"""How a trained model reads names, chosen by the rows that it was held to."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ from npnlp.classifier.classifier import Classifier
 from npnlp.models import SurnameClassifier
 from npnlp.text import SurnameDataset
 from npnlp.text.letter_case import AS_WRITTEN, choose_letter_case
+from npnlp.text.parts import AS_A_WHOLE, SplitAt, choose_split_at
 
 
 def choose_reading(dataset: SurnameDataset, model: SurnameClassifier, split: str) -> None:
-    """Let ``dataset`` read names in the letter case that ``split`` speaks for.
+    """Let ``dataset`` read names in the letter case, and in the parts, that ``split`` speaks for.
 
-    See :func:`npnlp.text.letter_case.choose_letter_case`.
+    See :func:`npnlp.text.letter_case.choose_letter_case` and
+    :func:`npnlp.text.parts.choose_split_at`.
     """
     dataset.set_letter_case(AS_WRITTEN)
     frame, vectorizer = dataset.frames[split], dataset.get_vectorizer()
-    classifier, labels = Classifier(model, vectorizer), vectorizer.nationality_vocab.tokens
+    classifier, tokens = Classifier(model, vectorizer), vectorizer.nationality_vocab.tokens
 
-    def predict(names: list[str]) -> list[str]:
-        return [labels[place] for place in classifier.best(names)[0][:, 0]]
+    def predict(names: list[str], split_at: SplitAt = AS_A_WHOLE) -> list[str]:
+        vectorizer.split_at = split_at
+        return [tokens[place] for place in classifier.best(names)[0][:, 0]]
 
-    names = vectorizer.as_read(frame["surname"])
-    dataset.set_letter_case(choose_letter_case(names, list(frame["nationality"]), predict))
+    names, labels = vectorizer.as_read(frame["surname"]), list(frame["nationality"])
+    dataset.set_letter_case(choose_letter_case(names, labels, predict))
+    vectorizer.split_at = choose_split_at(names, labels, predict)

@@ -56,6 +56,9 @@ def run(options: argparse.Namespace) -> int:
         hint = "in PyTorch: model.load_state_dict(safetensors.torch.load_file(FILE))"
     if classifier.vectorizer.letter_case != AS_WRITTEN:
         hint += f"; names are put into {classifier.vectorizer.letter_case} case before"
+    if classifier.vectorizer.split_at:
+        kinds = " and ".join(classifier.vectorizer.split_at)
+        hint += f"; names are split at {kinds} before, see docs/reading-names.md"
     print(f"{output}: {output.stat().st_size:,} bytes; {hint}")
     return 0
 

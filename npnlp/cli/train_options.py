@@ -144,3 +144,5 @@ def add_training(group: Any) -> None:
     add("--calibrate", action=argparse.BooleanOptionalAction, default=DEFAULTS.calibrate,
         help="after training, give the model the temperature at which its probabilities suit the "
         "validation split; answers stay the same")  # fmt: skip
+    add("--typing-errors", type=float, default=DEFAULTS.typing_errors, metavar="P",
+        help="in each epoch, the fraction of names that are given a typing error")  # fmt: skip

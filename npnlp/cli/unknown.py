@@ -72,7 +72,7 @@ class Unknown:
         """Look at a part, and ``distinct``, each of its names once."""
         self._unlike.see(part, distinct)
         names = _holding(self._doubtful(characters_of(distinct)), distinct)
-        read = self._vectorizer.as_read(names)
+        read = ["".join(self._vectorizer.parts_as_read(name)) for name in names]
         unknown = [c for c in characters_of(read) if c not in self._known]
         if not unknown:
             return

@@ -85,6 +85,7 @@ class SurnameClassifierEstimator:
     momentum: float | None = None
     clip_norm: float | str | None = None
     calibrate: bool | None = None
+    typing_errors: float | None = None
     class_weight: Any = None
     validation_fraction: float = 0.1
     backend: str = "numpy"

@@ -28,8 +28,9 @@ from npnlp.runs.card_figures import (
 from npnlp.runs.card_text import LICENCES, NOT_FOR, TELLS_NOT, TEMPLATE
 from npnlp.runs.checkpoint import settings_of
 from npnlp.runs.run import Run
-from npnlp.text import own_table_path, read_table
+from npnlp.text import SurnameVectorizer, own_table_path, read_table
 from npnlp.text.labels import PLURAL
+from npnlp.text.parts import SplitAt
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,14 @@ READ_IN = {
     "lower": "names are read in lower case",
     "upper": "names are read in capitals",
 }
+
+
+def _split_at(split_at: SplitAt) -> str:
+    """What happens to a name of several parts, by the separators that val chose."""
+    if not split_at:
+        return "names are read whole, pairs such as Garcia-Lopez too"
+    kinds = ", ".join(f"{kind} {way}" for kind, way in split_at.items())
+    return f"split at {kinds}, and the parts averaged; the figures are of names read whole"
 
 
 def write_card(
@@ -58,9 +67,9 @@ def model_card(
 ) -> str:
     """The card of a finished run as Markdown; ``evaluations`` are those of ``run.evaluate()``."""
     config = run.trainer.model.config
-    letter_case = run.dataset.get_vectorizer().letter_case
     model, test = run.trainer.model, run.dataset.arrays("test")
     before, on_test = outcomes(model, test, run.temperature), outcomes(model, test)
+    read = run.dataset.get_vectorizer()
     sections = {
         **_words(run),
         "classes": f"{config.num_classes}",
@@ -68,7 +77,7 @@ def model_card(
         "model_file": json.dumps(run.model_file.name, ensure_ascii=False),
         "not_for": Template(NOT_FOR).substitute(_words(run)),
         "tells_not": TELLS_NOT[run.audit["label"]],
-        "model": _pairs(_model(config, str(run.trainer.model.dtype), letter_case, _words(run))),
+        "model": _pairs(_model(config, str(run.trainer.model.dtype), read, _words(run))),
         "data": _pairs(_data(run)),
         "balance": _balance(run),
         "licence": LICENCES[is_own_table(run.dataset.surname_df)],
@@ -108,7 +117,7 @@ def _words(run: Run) -> dict[str, str]:
 
 
 def _model(
-    config: ClassifierConfig, dtype: str, letter_case: str, words: dict[str, str]
+    config: ClassifierConfig, dtype: str, read: SurnameVectorizer, words: dict[str, str]
 ) -> list[tuple[str, str]]:
     options = [f"{name} {value}" for name, value in config.cell_options.items()]
     if config.cell == "transformer":
@@ -134,7 +143,8 @@ def _model(
         ("architecture", " → ".join(layers)),
         ("parameters", f"{config.parameter_count:,} numbers, {dtype}"),
         ("input", f"a {words['name']}, letter by letter, in Unicode's composed form (NFC)"),
-        ("letter case", READ_IN[letter_case]),
+        ("letter case", READ_IN[read.letter_case]),
+        ("names of several parts", _split_at(read.split_at)),
         ("output", f"a probability for each of {config.num_classes} {words['labels']}"),
     ]
 

@@ -78,7 +78,8 @@ class Run:
         A batch is no larger than the data.
         """
         _check_names(model_file, vectorizer_file)
-        dataset.set_letter_case(AS_WRITTEN)  # that of training
+        dataset.set_letter_case(AS_WRITTEN)  # names are read so in training, and whole
+        dataset.get_vectorizer().split_at = {}
         model = make_classifier(dataset, shape, backend, config.seed)
         weights = dataset.class_weights(config.class_weights)
         splits = dataset.arrays("train"), dataset.arrays("val")

@@ -15,6 +15,7 @@ from npnlp.text.content import read_bytes
 from npnlp.text.encoding import clean_name, clean_names, encode_names
 from npnlp.text.given import as_texts
 from npnlp.text.letter_case import AS_WRITTEN, LETTER_CASES, Seen
+from npnlp.text.parts import AS_A_WHOLE, SplitAt, checked_split_at, parts_of
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ class SurnameVectorizer:
     """The vocabularies of characters and of nationalities, and the encoding of names.
 
     ``letter_case``, one of :data:`npnlp.text.letter_case.LETTER_CASES`, is the one that names are
-    read in; ``seen`` says what the names of training look like, where that is known.
+    read in; ``split_at``, see :mod:`npnlp.text.parts`, says where a :class:`Classifier`
+    splits them; ``seen`` says what the names of training look like, where that is known.
     """
 
     letter_case: str = AS_WRITTEN
+    split_at: SplitAt = AS_A_WHOLE
     seen: Seen | None = None
 
     def __init__(self, char_vocab: SequenceVocabulary, nationality_vocab: Vocabulary) -> None:
@@ -61,6 +64,10 @@ class SurnameVectorizer:
     def as_read(self, surnames: Iterable[str]) -> list[str]:
         """Names as the model reads them: clean, and in its letter case."""
         return LETTER_CASES[self.letter_case](clean_names(surnames))
+
+    def parts_as_read(self, surname: str) -> list[str]:
+        """The parts that a name is read in, as :meth:`as_read` gives each."""
+        return self.as_read(parts_of(surname, self.split_at))
 
     def tokens_of(self, read: str) -> list[int]:
         """The tokens of a name that :meth:`as_read` gave."""
@@ -115,6 +122,8 @@ class SurnameVectorizer:
         contents = self.vocabularies()
         if self.letter_case != AS_WRITTEN:
             contents["letter_case"] = self.letter_case
+        if self.split_at:
+            contents["split_at"] = dict(self.split_at)
         if self.seen is not None:
             contents["seen"] = self.seen.to_serializable()
         return contents
@@ -136,6 +145,7 @@ class SurnameVectorizer:
         made = cls(**vocabularies)
         made.letter_case = contents.get("letter_case", AS_WRITTEN)
         require_known("letter_case", made.letter_case, LETTER_CASES)
+        made.split_at = checked_split_at(contents.get("split_at", {}))
         if "seen" in contents:
             made.seen = Seen.from_serializable(contents["seen"])
         return made

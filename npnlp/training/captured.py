@@ -42,6 +42,8 @@ def obstacle(updater: Updater) -> str:
         return "several processes share every batch"
     if not isinstance(updater.optimizer, Adam):
         return "the optimizer is not adam"
+    if updater.config.typing_errors:
+        return "names have other typing errors in each epoch"
     if updater.config.soft:
         return "the objective has distributions as targets"
     if updater.train.weights is not None:

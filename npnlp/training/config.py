@@ -31,7 +31,8 @@ class TrainingConfig:
     ``consistency`` are the eps, tau and alpha of :mod:`npnlp.training.objective`. With
     ``prior_correction`` tau, ``tau log pi`` is taken off the logits once training is done, pi the
     classes' frequencies (Menon et al., 2021, equation 9). With ``calibrate`` the finished model
-    gets a temperature: see :mod:`npnlp.classifier.calibration`.
+    gets a temperature (:mod:`npnlp.classifier.calibration`). ``typing_errors`` is the fraction of
+    names that have one in each epoch (:mod:`npnlp.training.typing_errors`).
     """
 
     num_epochs: int = 100
@@ -55,6 +56,7 @@ class TrainingConfig:
     consistency: float = 0.0
     prior_correction: float = 0.0
     calibrate: bool = True
+    typing_errors: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
@@ -67,7 +69,7 @@ class TrainingConfig:
             require_not_negative(name, getattr(self, name))
         if self.warm_up is not None:
             require_fraction("warm_up", self.warm_up)
-        for name in ("momentum", "beta2", "label_smoothing"):
+        for name in ("momentum", "beta2", "label_smoothing", "typing_errors"):
             require_fraction(name, getattr(self, name))
         require_whole("seed", self.seed, least=None)
         for name in ("gradient_flow", "merge_repeats", "calibrate"):

@@ -27,6 +27,7 @@ from npnlp.training.ranks import ALONE, Alone
 from npnlp.training.recorder import means_of
 from npnlp.training.schedule import EarlyStopping, ReduceLROnPlateau
 from npnlp.training.step_record import Examine
+from npnlp.training.typing_errors import with_typing_errors
 from npnlp.training.updater import Updater
 
 
@@ -80,6 +81,7 @@ class Trainer(Updater):
         progress = self.progress
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said in one line
             order = self._order(self.random.child("shuffle").at(progress.epoch))
+            self.splits["train"] = self._with_errors()
             started = time.perf_counter()
             run = self._run_batches if self.captured is None else self.captured.run
             rows = run(order, on_batch)
@@ -94,13 +96,20 @@ class Trainer(Updater):
         """Train from batch ``progress.batch`` on; the number of rows that were trained on."""
         progress, size, rows = self.progress, self.config.batch_size, 0
         for batch in self.ranks.batches(
-            self.train, order, size, self.model.backend, progress.batch, self.probed_batch
+            self.splits["train"], order, size, self.model.backend, progress.batch, self.probed_batch
         ):
             self.step(batch)
             rows += len(batch.rows)
             progress.batch += 1
             on_batch()
         return rows
+
+    def _with_errors(self) -> SplitArrays:
+        """The rows of train as this epoch reads them."""
+        if not (fraction := self.config.typing_errors):
+            return self.train
+        random = self.random.child("typing errors").at(self.progress.epoch)
+        return with_typing_errors(self.train, fraction, random)
 
     def _order(self, random: Random) -> NDArray[np.int64]:
         """The order of the rows in an epoch."""

@@ -142,7 +142,7 @@ class Updater:
         names = [data.tokens[a:b] for a, b in zip(data.starts[rows], ends, strict=True)]
         places = rows
         if data.shares is not None:
-            places = np.flatnonzero(np.isin(self.given.starts, data.starts))[rows]
+            places = np.flatnonzero(np.isin(self.given.starts, self.train.starts))[rows]
         return Replay(
             weights=self.model.state_dict(),
             moments=self.optimizer.state_dict(),

@@ -28,6 +28,8 @@ WRITES = {
     "class_weights.py": ("class_weights.csv", "class_weights.png"),
     "letter_case.py": ("letter_case.csv",),
     "familiarity.py": ("familiarity.csv",),
+    "pairs.py": ("pairs.csv",),
+    "typing_errors.py": ("typing_errors.csv",),
     "compare_models.py": (
         "models.csv", "summary.csv", "by_nationality.csv", "compare_models.png",
     ),
@@ -66,6 +68,8 @@ TABLE_OPTION = {
     "class_weights.py": "--surname-csv",
     "letter_case.py": "--surname-csv",
     "familiarity.py": "--surname-csv",
+    "pairs.py": "--surname-csv",
+    "typing_errors.py": "--surname-csv",
     "compare_models.py": "--surname-csv",
     "recipe_ablation.py": "--surname-csv",
     "own_table.py": "--reference",

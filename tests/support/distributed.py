@@ -62,6 +62,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
                          "beta2", "schedule", "warm_up", "clip_norm", "prior_correction")
         } | {"bucket": 2},
     ),
+    "typing errors": ({}, {"typing_errors": 0.5}),
     "last batch smaller than the ranks": ({}, {"batch_size": 5}),
     "fewer rows than ranks": ({"cell": "gru"}, {"batch_size": 2, "gradient_flow": False}),
 }  # fmt: skip

@@ -115,8 +115,7 @@ def test_one_thread_is_what_it_takes_unasked(plain: dict[str, str], tmp_path: Pa
 def test_another_seed_would_be_seen(plain: dict[str, str], tmp_path: Path) -> None:
     """The comparisons above can fail."""
     other = train(tmp_path / "6" / "run", {}, "--seed", "6")
-    assert other["vectorizer.json"] == plain["vectorizer.json"]
-    for name in FILES - {"vectorizer.json"}:
+    for name in FILES - {"vectorizer.json"}:  # the same vocabularies, and perhaps another reading
         assert other[name] != plain[name], name
 
 
