@@ -15,7 +15,7 @@ from npnlp.backend import Backend, get_backend
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.checks import require_whole
 from npnlp.classifier.batches import EVALUATION_BATCH, by_length
-from npnlp.classifier.weights import checked_weights, require_room
+from npnlp.classifier.weights import checked_weights, narrowed, require_room
 from npnlp.errors import InputError, short
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.inference import can_predict, largest, make_predictor, predict_one
@@ -98,14 +98,17 @@ class Classifier:
         return one_line(type(self).__name__, [repr(self.model), repr(self.vectorizer)])
 
     def save(self, path: str | Path) -> None:
-        """Write weights, configuration and vocabularies, and the hash of the table."""
+        """Write weights, configuration and vocabularies, and the hash of the table.
+
+        Weights that all are numbers of float16 are written as such: half the file, the same bits.
+        """
         values = {
             "config": self.model.config.to_dict(),
             "vectorizer": self.vectorizer.to_serializable(),
         }
         if self.table is not None:
             values["table"] = asdict(self.table)
-        save_tensors(path, KIND, self.model.state_dict(), values)
+        save_tensors(path, KIND, narrowed(self.model.state_dict()), values)
 
     @classmethod
     def load(cls, path: str | Path, backend: Backend | None = None) -> Self:

@@ -17,6 +17,8 @@ from npnlp.training.applicable import require_applicable
 from npnlp.training.optimizers import OPTIMIZERS
 from npnlp.training.schedule import SCHEDULES, WARM_UP
 
+STORES = ("float32", "float16")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -30,7 +32,8 @@ class TrainingConfig:
     several times, with all its labels. ``label_smoothing``, ``logit_adjustment`` and
     ``consistency`` are the eps, tau and alpha of :mod:`npnlp.training.objective`. With
     ``prior_correction`` tau, ``tau log pi`` is taken off the logits once training is done, pi the
-    classes' frequencies (Menon et al., 2021, equation 9).
+    classes' frequencies (Menon et al., 2021, equation 9). With ``store`` "float16" the weights of
+    the trained model are rounded to it, before they are evaluated, and its file takes half.
     """
 
     num_epochs: int = 100
@@ -53,6 +56,7 @@ class TrainingConfig:
     logit_adjustment: float = 0.0
     consistency: float = 0.0
     prior_correction: float = 0.0
+    store: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
@@ -73,6 +77,7 @@ class TrainingConfig:
         require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("schedule", self.schedule, SCHEDULES)
         require_known("class_weights", self.class_weights, CLASS_WEIGHTS)
+        require_known("store", self.store, STORES)
         of_one = {name: getattr(self, name) for name in ("momentum", "weight_decay")}
         require_applicable(of_one, vars(self))
         others = self.merge_repeats or self.logit_adjustment or self.consistency
