@@ -33,7 +33,6 @@ RECIPES: dict[str, dict[str, Any]] = {
         "schedule": "cosine",
         "clip_norm": 1.0,
         "bucket": 16,
-        "gradient_flow": False,
         # Rare classes.
         "prior_correction": 0.3,
     },
