@@ -35,10 +35,10 @@ def with_half(row: Any, name: str) -> str:
     return f"{row[name]:.3f}" + ("" if math.isnan(half) else f" ± {half:.3f}")
 
 
-def recipe_options() -> str:
-    """The recipe in full, as options of the command."""
+def options_of(recipe: str) -> str:
+    """A recipe in full, as options of the command."""
     lines = []
-    for name, value in RECIPES[RECIPE].items():
+    for name, value in RECIPES[recipe].items():
         option = {"embedding_size": "char-embedding-size"}.get(name, name.replace("_", "-"))
         if isinstance(value, bool):
             lines.append(f"--{option}" if value else f"--no-{option}")
@@ -47,6 +47,16 @@ def recipe_options() -> str:
         else:
             lines.append(f"--{option} {value}")
     return "\n".join(["```text", *lines, "```"])
+
+
+def recipe_options() -> str:
+    """The options of the recipe that wins."""
+    return options_of(RECIPE)
+
+
+def light_options() -> str:
+    """The options of the recipe that takes a tenth of the time."""
+    return options_of("light")
 
 
 def recipe_scores() -> str:
@@ -102,7 +112,7 @@ def recipe_ablation() -> str:
     return markdown_table(header, rows)
 
 
-SECTIONS = (recipe_options, recipe_scores, recipe_nationalities, recipe_ablation)
+SECTIONS = (recipe_options, light_options, recipe_scores, recipe_nationalities, recipe_ablation)
 
 
 def main() -> None:

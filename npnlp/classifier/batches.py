@@ -93,13 +93,16 @@ def by_length(
     return batches(split, order, batch_size or EVALUATION_BATCH, backend)
 
 
-def ngrams_of(split: SplitArrays, orders: Sequence[int], num_tokens: int) -> NDArray[np.int64]:
-    """The keys of all n-grams of these orders that ``split`` holds, for a bag of them."""
+def ngrams_of(
+    split: SplitArrays, orders: Sequence[int], num_tokens: int, min_count: int = 1
+) -> NDArray[np.int64]:
+    """The keys of the n-grams of these orders in ``min_count`` rows or more, for a bag of them."""
     if not orders:
         return np.empty(0, dtype=np.int64)
     backend = get_backend("numpy")
     (every,) = batches(split, np.arange(len(split)), len(split), backend)
-    return known_ngrams(every.vocabulary.take(every.tokens), every.packing, orders, num_tokens)
+    tokens = every.vocabulary.take(every.tokens)
+    return known_ngrams(tokens, every.packing, orders, num_tokens, min_count)
 
 
 def _pack(split: SplitArrays, rows: NDArray[np.int64], backend: Backend) -> Iterator[Batch]:

@@ -41,7 +41,8 @@ def make_classifier(
     vectorizer = dataset.get_vectorizer()
     characters = vectorizer.char_vocab
     orders = settings.get("ngram_orders", ())
-    keys = ngrams_of(dataset.arrays("train"), orders, len(characters))
+    least = settings.get("ngram_min_count", 1)
+    keys = ngrams_of(dataset.arrays("train"), orders, len(characters), least)
     config = ClassifierConfig(
         num_embeddings=len(characters),
         num_classes=len(vectorizer.nationality_vocab),

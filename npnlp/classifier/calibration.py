@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.classifier.inspection import logits_of
+from npnlp.classifier.weights import rounded_to_half
 from npnlp.errors import InputError, short
 from npnlp.files.tensors import State
 from npnlp.layers import softmax
@@ -119,16 +120,21 @@ def fit_temperature(
     return float(1 / beta)
 
 
-def calibrate(model: SurnameClassifier, split: SplitArrays) -> Calibration | None:
+def calibrate(
+    model: SurnameClassifier, split: SplitArrays, *, half: bool = False
+) -> Calibration | None:
     """Give the model the temperature of ``split``, which it was not trained on.
 
-    None, and nothing changes, where there are fewer than 100 rows, or a logit is not finite.
+    With ``half`` its weights are numbers of float16, and stay so. None, and nothing changes, where
+    there are fewer than 100 rows, or a logit is not finite.
     """
     if len(split) < LEAST or not np.isfinite(logits := logits_of(model, split)).all():
         return None
     temperature = fit_temperature(logits, split.targets, split.weights)
     for value in model.fc2.parameters.values():
         value *= model.dtype.type(1 / temperature)
+        if half:
+            value[...] = rounded_to_half(value, model.backend.xp)
     return calibration_of(model, split, temperature)
 
 

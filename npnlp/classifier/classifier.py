@@ -22,7 +22,7 @@ from npnlp.classifier.prediction import (
     not_finite,
     require_finite,
 )
-from npnlp.classifier.weights import checked_weights, require_room
+from npnlp.classifier.weights import checked_weights, narrowed, require_room
 from npnlp.errors import InputError
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.inference import can_predict, largest, make_predictor, predict_one
@@ -69,14 +69,15 @@ class Classifier:
         return one_line(type(self).__name__, [repr(self.model), repr(self.vectorizer)])
 
     def save(self, path: str | Path) -> None:
-        """Write weights, configuration, vocabularies, the hash of the table and the calibration."""
-        tensors, values = (
-            self.model.state_dict(),
-            {
-                "config": self.model.config.to_dict(),
-                "vectorizer": self.vectorizer.to_serializable(),
-            },
-        )
+        """Write weights, configuration, vocabularies, the hash of the table and the calibration.
+
+        Weights that all are numbers of float16 are written as such: half the file, the same bits.
+        """
+        tensors = narrowed(self.model.state_dict())
+        values: dict[str, Any] = {
+            "config": self.model.config.to_dict(),
+            "vectorizer": self.vectorizer.to_serializable(),
+        }
         if self.table is not None:
             values["table"] = asdict(self.table)
         if self.calibration is not None:

@@ -9,7 +9,7 @@ from npnlp.layers.recurrent.cells import RESETS
 from npnlp.layers.recurrent.elman import NONLINEARITIES
 from npnlp.models import MODEL_CELLS
 from npnlp.text.dataset import CLASS_WEIGHTS
-from npnlp.training.config import TrainingConfig
+from npnlp.training.config import STORES, TrainingConfig
 from npnlp.training.optimizers import OPTIMIZERS
 from npnlp.training.schedule import SCHEDULES
 
@@ -54,6 +54,8 @@ def add_model(group: Any) -> None:
         help="lengths of n-grams in a bag beside the encoder (default: no n-grams)")  # fmt: skip
     add("--ngram-size", type=int, default=64, metavar="F", help="embedding size of the n-grams")
     add("--ngram-dropout", type=float, default=0.5, metavar="P", help="fraction of n-grams dropped")
+    add("--ngram-min-count", type=int, default=1, metavar="N",
+        help="leave out n-grams that fewer than N names of train contain")  # fmt: skip
     add("--nonlinearity", choices=NONLINEARITIES, default="tanh", help="of the Elman cell")
     add(
         "--reset",
@@ -146,3 +148,9 @@ def add_training(group: Any) -> None:
         "validation split; answers stay the same")  # fmt: skip
     add("--typing-errors", type=float, default=DEFAULTS.typing_errors, metavar="P",
         help="in each epoch, the fraction of names that are given a typing error")  # fmt: skip
+    add(
+        "--store",
+        choices=STORES,
+        default=DEFAULTS.store,
+        help="what the trained weights are rounded to, and stored as, in model.safetensors",
+    )

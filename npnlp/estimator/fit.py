@@ -77,7 +77,8 @@ def fit_model(
     choose_reading(dataset, model, "val" if held.any() else "train")
     calibration = None
     if config.calibrate and held.any():
-        calibration = calibrate(model, _weighted(dataset.arrays("val"), weights, held))
+        split, half = _weighted(dataset.arrays("val"), weights, held), config.store == "float16"
+        calibration = calibrate(model, split, half=half)
     return Fitted(model, dataset.get_vectorizer(), list(trainer.progress.history), calibration)
 
 

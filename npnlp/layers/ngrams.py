@@ -123,17 +123,23 @@ class NgramBag(Layer):
 
 
 def known_ngrams(
-    tokens: Array, packing: Packing, orders: Sequence[int], num_tokens: int
+    tokens: Array, packing: Packing, orders: Sequence[int], num_tokens: int, min_count: int = 1
 ) -> NDArray[Any]:
-    """The sorted keys of all different n-grams of a text, on the host.
+    """The sorted keys of the n-grams that ``min_count`` sequences or more contain, on the host.
 
     Raises :class:`InputError` where the keys of V tokens do not fit into 62 bits.
     """
     _require_orders(orders, num_tokens)
     require_rows(tokens, packing, "tokens")
     require_indices("tokens", tokens, packing.rows, num_tokens, packing.backend)
-    keys, _ = NgramBag.keys_of(tokens, packing, orders, num_tokens)
-    return np.unique(packing.backend.to_numpy(keys))
+    keys, rows = map(
+        packing.backend.to_numpy, NgramBag.keys_of(tokens, packing, orders, num_tokens)
+    )
+    known, places = np.unique(keys, return_inverse=True)
+    batch = len(packing.lengths)
+    contained = np.unique(places * batch + packing.sequences[rows])  # an n-gram and a sequence
+    counts = np.bincount(contained // batch, minlength=len(known))
+    return known[counts >= min_count]
 
 
 def _require_orders(orders: Sequence[int], num_tokens: int) -> None:

@@ -24,7 +24,8 @@ class ClassifierConfig(EncoderConfig):
     is H; the fields of the encoder are those of :class:`EncoderConfig`. ``hidden_layer`` says
     whether there is a linear layer with ReLU between the encoder and the last linear layer. With
     ``ngram_orders`` the model has a bag of n-grams beside the encoder: ``num_ngrams`` known n-grams
-    of these lengths, with ``ngram_size`` features each.
+    of these lengths, with ``ngram_size`` features each; those that fewer than ``ngram_min_count``
+    names of train contain are not among them.
 
     Dropout, in training only: ``dropout`` before each linear layer, ``embedding_dropout`` of the
     same features of all characters of a name, ``ngram_dropout`` of n-grams; ``char_dropout`` makes
@@ -45,6 +46,7 @@ class ClassifierConfig(EncoderConfig):
     num_ngrams: int = 0
     ngram_size: int = 64
     ngram_dropout: float = 0.5
+    ngram_min_count: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,6 +98,7 @@ class ClassifierConfig(EncoderConfig):
             )
         object.__setattr__(self, "ngram_orders", tuple(orders))  # JSON knows lists only
         require_whole("ngram_size", self.ngram_size)
+        require_whole("ngram_min_count", self.ngram_min_count)
         if orders:
             require_whole("num_ngrams", self.num_ngrams)
         elif type(self.num_ngrams) is not int or self.num_ngrams:

@@ -183,7 +183,8 @@ class Run:
             trainer.finish()
             choose_reading(self.dataset, trainer.model, "val")
             if trainer.config.calibrate:
-                self.calibration = calibrate(trainer.model, self.dataset.arrays("val"))
+                val, half = self.dataset.arrays("val"), trainer.config.store == "float16"
+                self.calibration = calibrate(trainer.model, val, half=half)
             self.lock.require()
             self.classifier.save(self.model_file)
             self.dataset.save_vectorizer(self.vectorizer_file)

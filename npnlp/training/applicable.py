@@ -25,6 +25,7 @@ RULES: dict[str, tuple[Callable[[Settings], bool], str]] = {
     ),
     "ngram_size": (lambda of: bool(of["ngram_orders"]), "there are no ngram_orders"),
     "ngram_dropout": (lambda of: bool(of["ngram_orders"]), "there are no ngram_orders"),
+    "ngram_min_count": (lambda of: bool(of["ngram_orders"]), "there are no ngram_orders"),
     "momentum": (lambda of: of["optimizer"] == "sgd", "adam has none; use optimizer sgd"),
     "beta2": (lambda of: of["optimizer"] == "adam", "only adam has it"),
     "weight_decay": (lambda of: of["optimizer"] == "adam", "only adam has it"),

@@ -17,6 +17,8 @@ from npnlp.training.applicable import require_applicable
 from npnlp.training.optimizers import OPTIMIZERS
 from npnlp.training.schedule import SCHEDULES, WARM_UP
 
+STORES = ("float32", "float16")
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
@@ -32,7 +34,9 @@ class TrainingConfig:
     ``prior_correction`` tau, ``tau log pi`` is taken off the logits once training is done, pi the
     classes' frequencies (Menon et al., 2021, equation 9). With ``calibrate`` the finished model
     gets a temperature (:mod:`npnlp.classifier.calibration`). ``typing_errors`` is the fraction of
-    names that have one in each epoch (:mod:`npnlp.training.typing_errors`).
+    names that have one in each epoch (:mod:`npnlp.training.typing_errors`). With ``store``
+    "float16" the weights of the trained model are rounded to it, before they are evaluated, and its
+    file takes half.
     """
 
     num_epochs: int = 100
@@ -57,6 +61,7 @@ class TrainingConfig:
     prior_correction: float = 0.0
     calibrate: bool = True
     typing_errors: float = 0.0
+    store: str = "float32"
 
     def __post_init__(self) -> None:
         for name in ("num_epochs", "batch_size", "early_stopping_criteria"):
@@ -77,6 +82,7 @@ class TrainingConfig:
         require_known("optimizer", self.optimizer, OPTIMIZERS)
         require_known("schedule", self.schedule, SCHEDULES)
         require_known("class_weights", self.class_weights, CLASS_WEIGHTS)
+        require_known("store", self.store, STORES)
         of_one = {name: getattr(self, name) for name in ("momentum", "weight_decay")}
         require_applicable(of_one, vars(self))
         others = self.merge_repeats or self.logit_adjustment or self.consistency

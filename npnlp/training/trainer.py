@@ -16,6 +16,7 @@ from npnlp.backend import Random
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.classifier.batches import bucketed, by_length
 from npnlp.classifier.evaluation import Evaluation, evaluation_of, partial_sums
+from npnlp.classifier.weights import rounded_to_half
 from npnlp.errors import DivergenceError, InputError
 from npnlp.files.tensors import below
 from npnlp.models import SurnameClassifier
@@ -176,12 +177,18 @@ class Trainer(Updater):
         self.stopper.best = self.evaluate(self.val).loss
 
     def finish(self) -> None:
-        """Give the model its best weights, and apply the ``prior_correction``, if any."""
+        """Give the model its best weights, apply the ``prior_correction``, if any, and ``store``.
+
+        Rounding comes last, so that what is evaluated is what the file holds.
+        """
         self.model.load_state_dict(self.best)
         if self.config.prior_correction:
             taken = self.config.prior_correction * self.log_prior
             bias = self.model.fc2.parameters["bias"]
             bias -= self.model.backend.asarray(taken, dtype=self.model.dtype)
+        if self.config.store == "float16":
+            values = self.model.flat.values
+            values[...] = rounded_to_half(values, self.model.backend.xp)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Everything that :meth:`load_state` needs: tensors, and plain values."""

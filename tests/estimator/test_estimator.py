@@ -193,7 +193,7 @@ LEFT_OUT = {
     "gradient_flow", "hidden_layer", "embedding_dropout", "char_dropout", "ngram_orders",
     "ngram_size", "ngram_dropout", "beta2", "weight_decay", "schedule", "warm_up", "bucket",
     "merge_repeats", "label_smoothing", "logit_adjustment", "consistency", "prior_correction",
-    "class_weights",
+    "class_weights", "ngram_min_count", "store",
 }  # fmt: skip
 OWN = {"recipe", "validation_fraction", "backend", "random_state", "verbose", "class_weight"}
 

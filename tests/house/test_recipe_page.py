@@ -7,6 +7,8 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from npnlp.cli import main
 from npnlp.training.recipes import RECIPES
 
@@ -22,7 +24,8 @@ def test_the_tables_say_what_the_recipe_and_the_results_say() -> None:
         assert filled in PAGE, f"run tools/recipe_tables.py: {name} has changed"
 
 
-def test_the_options_are_the_recipe(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_the_options_are_the_recipe(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The command understands them, and takes them for what the recipe says."""
     taken = {}
 
@@ -31,12 +34,11 @@ def test_the_options_are_the_recipe(monkeypatch: Any) -> None:
         return 0
 
     monkeypatch.setattr("npnlp.cli.train.run", note)
-    assert (
-        main(["train", *TABLES["recipe_options"]().replace("```text", "").strip("`").split()]) == 0
-    )
-    recipe = RECIPES[TABLES["RECIPE"]]
+    options = TABLES["options_of"](name).replace("```text", "").strip("`").split()
+    assert main(["train", *options]) == 0
+    recipe = RECIPES[name]
     dest = {"embedding_size": "char_embedding_size"}
-    assert {name: taken[dest.get(name, name)] for name in recipe} == recipe
+    assert {key: taken[dest.get(key, key)] for key in recipe} == recipe
 
 
 def test_every_link_picture_and_script_is_there() -> None:

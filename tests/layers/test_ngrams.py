@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -81,6 +82,20 @@ def test_the_known_ngrams_are_those_of_the_text(orders: tuple[int, ...], backend
     assert isinstance(keys, np.ndarray)
     assert keys.dtype == np.int64
     assert keys.tolist() == sorted(expected)
+
+
+@each_order
+@pytest.mark.parametrize("least", [1, 2, 3, 4])
+def test_an_ngram_is_counted_once_a_name(
+    orders: tuple[int, ...], least: int, backend: Backend
+) -> None:
+    names = [*NAMES, NAMES[0], NAMES[0] * 2]
+    tokens, packing = packed(names, backend)
+    in_names = Counter(
+        key_of(gram) for name in names for gram in {tuple(g) for g in grams_of(name, orders)}
+    )
+    expected = sorted(key for key, count in in_names.items() if count >= least)
+    assert known_ngrams(tokens, packing, orders, V, least).tolist() == expected
 
 
 def test_no_two_ngrams_have_the_same_key() -> None:

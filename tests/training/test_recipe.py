@@ -106,10 +106,11 @@ def test_the_recipe_arrives_whole(finished: Path) -> None:
 
 
 def test_a_recipe_names_options_that_are_there() -> None:
-    assert set(RECIPES) == {"wide"}
-    config = TrainingConfig(**{k: v for k, v in WIDE.items() if k in TRAINING})
-    assert config.soft
-    assert config.schedule == "cosine"
+    assert set(RECIPES) == {"light", "wide"}
+    for recipe in RECIPES.values():
+        config = TrainingConfig(**{k: v for k, v in recipe.items() if k in TRAINING})
+        assert config.soft
+        assert config.schedule == "cosine"
 
 
 def test_the_file_alone_predicts(finished: Path, tmp_path: Path) -> None:
@@ -266,7 +267,7 @@ EACH_PART: list[dict[str, Any]] = [
     {"consistency": 0.0}, {"prior_correction": 0.0}, {"hidden_layer": True},
     {"ngram_orders": [1, 2]}, {"ngram_dropout": 0.1}, {"char_dropout": 0.5},
     {"embedding_dropout": 0.0}, {"pooling": "last"}, {"bidirectional": False},
-    {"clip_norm": 0.01},
+    {"clip_norm": 0.01}, {"ngram_min_count": 3},
 ]  # fmt: skip
 
 
@@ -297,7 +298,8 @@ BAD_OPTIONS = [
     ("--consistency", "nan"), ("--prior-correction", "-1"), ("--prior-correction", "much"),
     ("--ngram-orders", "0"), ("--ngram-orders", "-1"), ("--ngram-orders", "9"),
     ("--ngram-orders", "1", "0"), ("--ngram-orders", "1000"), ("--ngram-orders", "x"),
-    ("--ngram-size", "0"), ("--ngram-dropout", "1"),
+    ("--ngram-size", "0"), ("--ngram-dropout", "1"), ("--ngram-min-count", "0"),
+    ("--store", "float8"),
     ("--ngram-dropout", "nan"), ("--char-dropout", "1"), ("--char-dropout", "-0.1"),
     ("--embedding-dropout", "2"), ("--rnn-dropout", "1"), ("--num-layers", "0"),
     ("--num-heads", "0"), ("--pooling", "sum"), ("--pooling", "max+max"), ("--reset", "never"),
