@@ -68,7 +68,7 @@ class Calibration:
 
     @classmethod
     def of_file(cls, values: Any, tensors: Mapping[str, NDArray[Any]], classes: int) -> Self | None:
-        """From a file's plain values and :meth:`tensors`; None where it has none.
+        """From a file's plain values and tensors, without their prefix; None where it has none.
 
         Raises :class:`InputError` for what does not belong there.
         """
@@ -77,10 +77,9 @@ class Calibration:
         temperature: Any = values.get("temperature") if isinstance(values, Mapping) else None
         if type(temperature) not in (int, float) or not 1 / MOST <= temperature <= MOST:
             raise InputError(f"calibration is {short(values)}; it has to hold a temperature")
-        held = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
-        if {name: tensor.dtype.kind for name, tensor in held.items()} != KINDS:
+        if {name: tensor.dtype.kind for name, tensor in tensors.items()} != KINDS:
             raise InputError(f"the tensors {PREFIX}... have to be {', '.join(KINDS)}")
-        confidence, truth, target, shares = (held[name] for name in KINDS)
+        confidence, truth, target, shares = (tensors[name] for name in KINDS)
         if confidence.ndim != 1 or not confidence.shape == truth.shape == target.shape:
             raise InputError(f"the tensors {PREFIX}... have to have one number for each row")
         if shares.shape != (classes,) or not ((shares > 0) & (shares <= 1)).all():

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.backend import Backend, get_backend
+from npnlp.backend import Backend
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.checks import require_whole
 from npnlp.classifier.batches import EVALUATION_BATCH, by_length
-from npnlp.classifier.calibration import PREFIX, Calibration
-from npnlp.classifier.decision import ALL, LITTLE, UNREAD, Decided, Decision
+from npnlp.classifier.calibration import Calibration
+from npnlp.classifier.decision import ALL, LITTLE, UNLIKE, UNREAD, Decided, Decision
+from npnlp.classifier.model_file import ModelParts, load_parts, save_parts
 from npnlp.classifier.prediction import (
     Prediction,
     most_probable,
     not_finite,
     require_finite,
 )
-from npnlp.classifier.weights import checked_weights, narrowed, require_room
 from npnlp.errors import InputError
-from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.inference import can_predict, largest, make_predictor, predict_one
 from npnlp.layers import softmax
-from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.models import SurnameClassifier
 from npnlp.summary import one_line
 from npnlp.text import SplitArrays, SurnameVectorizer
 from npnlp.text.encoding import characters_of, encode_names, encode_plain_names
+from npnlp.text.familiarity import Familiarity
 from npnlp.text.given import as_texts
 from npnlp.text.letter_case import LETTER_CASES
 from npnlp.text.parts import Parts, in_parts
 from npnlp.text.provenance import TableNote
 
-KIND = "npnlp classifier"
 #: From this many names on it pays to prepare the model for many.
 MANY = 256
 #: A number that is not finite is found in the result; NumPy's warnings would say no more.
@@ -48,7 +47,7 @@ MOST_ROWS = 2**17
 
 
 class Classifier:
-    """A trained model, its vectorizer and, where they are known, its table and its calibration.
+    """A trained model and its vectorizer; where they are known, its table, calibration and names.
 
     ``Classifier.load("model.safetensors").predict(["Nakamoto"])[0].nationality``
     """
@@ -59,54 +58,30 @@ class Classifier:
         vectorizer: SurnameVectorizer,
         table: TableNote | None = None,
         calibration: Calibration | None = None,
+        familiarity: Familiarity | None = None,
     ) -> None:
         self.model = model
         self.vectorizer = vectorizer
         self.table = table
         self.calibration = calibration
+        self.familiarity = familiarity
 
     def __repr__(self) -> str:
         return one_line(type(self).__name__, [repr(self.model), repr(self.vectorizer)])
 
     def save(self, path: str | Path) -> None:
-        """Write weights, configuration, vocabularies, the hash of the table and the calibration.
-
-        Weights that all are numbers of float16 are written as such: half the file, the same bits.
-        """
-        tensors = narrowed(self.model.state_dict())
-        values: dict[str, Any] = {
-            "config": self.model.config.to_dict(),
-            "vectorizer": self.vectorizer.to_serializable(),
-        }
-        if self.table is not None:
-            values["table"] = asdict(self.table)
-        if self.calibration is not None:
-            tensors |= self.calibration.tensors()
-            values["calibration"] = {"temperature": self.calibration.temperature}
-        save_tensors(path, KIND, tensors, values)
+        """Write all of it into one file (:mod:`npnlp.classifier.model_file`)."""
+        save_parts(path, self._parts())
 
     @classmethod
     def load(cls, path: str | Path, backend: Backend | None = None) -> Self:
         """Undo :meth:`save`; raises :class:`InputError` naming file and field where it cannot."""
-        state, values = load_tensors(path, KIND)
-        try:
-            config = ClassifierConfig.from_dict(values["config"])
-            vectorizer = SurnameVectorizer.from_serializable(values["vectorizer"])
-            table = TableNote.from_dict(values.get("table"))
-            sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
-            if sizes != (config.num_embeddings, config.num_classes):
-                raise InputError(f"vocabularies of {sizes} for a configuration of {config}")
-            held = {name: state.pop(name) for name in list(state) if name.startswith(PREFIX)}
-            calibration = Calibration.of_file(values.get("calibration"), held, sizes[1])
-            state = checked_weights(state)
-            require_room(config, state)
-            model = SurnameClassifier(config, backend=backend or get_backend("numpy"))
-            model.load_state_dict(state)
-        except KeyError as error:
-            raise InputError(f"{path}: metadata lacks {error}") from error
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        return cls(model, vectorizer, table, calibration)
+        return cls(*load_parts(path, backend))
+
+    def _parts(self) -> ModelParts:
+        return ModelParts(
+            self.model, self.vectorizer, self.table, self.calibration, self.familiarity
+        )
 
     def unknown_characters(self, surname: str) -> str:
         """The characters of a name that training has never seen; all of them look alike to it."""
@@ -251,6 +226,8 @@ class Classifier:
             sets = decision.sets_of(every, self.calibration)
         little = np.flatnonzero(best[:, 0] < decision.least(self.calibration))
         reasons = dict.fromkeys(little.tolist(), LITTLE)
+        if decision.unlike:
+            reasons |= dict.fromkeys(self.unlike(texts), UNLIKE)
         for place in self.unread(texts) if decision.unread else ():
             reasons[place] = UNREAD
             if sets:
@@ -266,6 +243,16 @@ class Classifier:
         doubtful = [n for n, name in enumerate(surnames) if letters.isdisjoint(name)]
         read = self.vectorizer.as_read(surnames[n] for n in doubtful)
         return [n for n, name in zip(doubtful, read, strict=True) if letters.isdisjoint(name)]
+
+    def unlike(self, surnames: list[str]) -> list[int]:
+        """The places of names that are unlike those of training (:mod:`npnlp.text.familiarity`)."""
+        if self.familiarity is None:
+            raise InputError(
+                "the model does not know what the names of its training look like; train it again"
+            )
+        scores = self.familiarity.scores(*self._encode(surnames))
+        places: list[int] = np.flatnonzero(scores < self.familiarity.threshold).tolist()
+        return places
 
     def predict(
         self,

@@ -24,6 +24,11 @@ def add_decision(parser: argparse.ArgumentParser) -> None:
         "right; the threshold is found on the validation split (default: every name has an answer)",
     )  # fmt: skip
     group.add_argument(
+        "--unlike", choices=("answer", "blank"), default="answer",
+        help="a name that is unlike those of training, such as random letters or a company, has an "
+        "answer, or none",
+    )  # fmt: skip
+    group.add_argument(
         "--sets", type=float, metavar="LEVEL",
         help="with each name the smallest set of classes that holds the truth for this share of "
         "names (default: no sets)",
@@ -43,4 +48,5 @@ def decision_of(options: argparse.Namespace) -> Decision:
         sets=options.sets,
         by_class=options.by_class,
         unread=True,
+        unlike=options.unlike == "blank",
     )

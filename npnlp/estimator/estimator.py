@@ -58,9 +58,9 @@ class SurnameClassifierEstimator:
 
     After ``fit``: ``classes_`` (sorted), ``n_features_in_`` (1), ``feature_names_in_`` (of a
     table), ``n_iter_`` (epochs), ``history_`` (a row of ``history.csv`` for each), ``model_``,
-    ``calibration_`` (None without one) and ``vectorizer_``. A fitted estimator can be pickled and
-    copied; :meth:`save` writes the file that :class:`Classifier` loads, in which nothing is
-    executable.
+    ``calibration_`` (None without one), ``familiarity_`` and ``vectorizer_``. A fitted estimator
+    can be pickled and copied; :meth:`save` writes the file that :class:`Classifier` loads, in which
+    nothing is executable.
     """
 
     recipe: str | None = None
@@ -119,8 +119,9 @@ class SurnameClassifierEstimator:
         vars(self).pop("feature_names_in_", None)
         if (column := column_of(X)) is not None:
             self.feature_names_in_ = np.array([column], dtype=object)
-        self.vectorizer_ = fitted.vectorizer
-        self.model_, self.calibration_ = fitted.model, fitted.calibration
+        made = fitted.classifier
+        self.vectorizer_, self.model_ = made.vectorizer, made.model
+        self.calibration_, self.familiarity_ = made.calibration, made.familiarity
         return self
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
@@ -155,9 +156,8 @@ class SurnameClassifierEstimator:
         """The fitted model with its vectorizer; its labels are the texts of ``classes_``."""
         if not hasattr(self, "model_"):
             raise _not_fitted(type(self).__name__)
-        return Classifier(
-            self.model_, self.vectorizer_, calibration=getattr(self, "calibration_", None)
-        )
+        found = (getattr(self, name, None) for name in ("calibration_", "familiarity_"))
+        return Classifier(self.model_, self.vectorizer_, None, *found)
 
     def save(self, path: str | Path) -> None:
         """Write ``model.safetensors``, which :meth:`Classifier.load` reads."""

@@ -13,12 +13,12 @@ from npnlp.backend import Random, get_backend
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.checks import require_fraction
 from npnlp.classifier.building import make_classifier, model_settings
-from npnlp.classifier.calibration import Calibration, calibrate
-from npnlp.classifier.reading import choose_reading
+from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.finishing import finish
 from npnlp.diagnosis.finding import examine
 from npnlp.errors import InputError, require_known
 from npnlp.estimator.given import plain, seed_of
-from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.models import ClassifierConfig
 from npnlp.text import (
     SequenceVocabulary,
     SplitArrays,
@@ -35,15 +35,10 @@ from npnlp.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model, the vectorizer it belongs to, and a row for each epoch that it took.
+    """A trained classifier, and a row for each epoch that it took."""
 
-    ``calibration`` is by the rows held out; None where there are none.
-    """
-
-    model: SurnameClassifier
-    vectorizer: SurnameVectorizer
+    classifier: Classifier
     history: list[dict[str, float]]
-    calibration: Calibration | None = None
 
 
 @in_one_blas_thread
@@ -74,12 +69,11 @@ def fit_model(
                 f"watched {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.3f}"
             )
     trainer.finish()
-    choose_reading(dataset, model, "val" if held.any() else "train")
-    calibration = None
-    if config.calibrate and held.any():
-        split, half = _weighted(dataset.arrays("val"), weights, held), config.store == "float16"
-        calibration = calibrate(model, split, half=half)
-    return Fitted(model, dataset.get_vectorizer(), list(trainer.progress.history), calibration)
+    classifier = finish(
+        dataset, model, "val" if held.any() else "train", temperature=config.calibrate,
+        half=config.store == "float16", weights=watched.weights,
+    )  # fmt: skip
+    return Fitted(classifier, list(trainer.progress.history))
 
 
 def _weighted(

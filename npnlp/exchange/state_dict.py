@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from npnlp.classifier.classifier import KIND as CLASSIFIER
 from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.model_file import KIND as CLASSIFIER
 from npnlp.classifier.weights import checked_weights, require_room
 from npnlp.errors import InputError, short
 from npnlp.exchange.layouts import State, from_layout, require_notebook, to_layout

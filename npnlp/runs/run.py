@@ -9,10 +9,10 @@ from typing import Any
 
 from npnlp.backend import Backend
 from npnlp.classifier.building import make_classifier
-from npnlp.classifier.calibration import Calibration, calibrate
+from npnlp.classifier.calibration import Calibration
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.evaluation import Evaluation, evaluate
-from npnlp.classifier.reading import choose_reading
+from npnlp.classifier.finishing import finish
 from npnlp.diagnosis.finding import examine, named
 from npnlp.diagnosis.replay import write_replay
 from npnlp.errors import DivergenceError, InputError
@@ -59,7 +59,7 @@ class Run:
     vectorizer_file: Path
     audit: dict[str, Any]
     lock: FolderLock
-    calibration: Calibration | None = None
+    finished: Classifier | None = None
 
     @classmethod
     def make(
@@ -107,9 +107,15 @@ class Run:
 
     @property
     def classifier(self) -> Classifier:
-        """The model with the vectorizer it belongs to, and its calibration once it is trained."""
-        vectorizer, table = self.dataset.get_vectorizer(), self.dataset.table
-        return Classifier(self.trainer.model, vectorizer, table, self.calibration)
+        """The model with the vectorizer it belongs to; with all that it has once it is trained."""
+        if self.finished is not None:
+            return self.finished
+        return Classifier(self.trainer.model, self.dataset.get_vectorizer(), self.dataset.table)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """That of the finished model."""
+        return self.classifier.calibration
 
     @property
     def temperature(self) -> float:
@@ -181,10 +187,10 @@ class Run:
             except DivergenceError as error:
                 raise self._keep_step(error) from error
             trainer.finish()
-            choose_reading(self.dataset, trainer.model, "val")
-            if trainer.config.calibrate:
-                val, half = self.dataset.arrays("val"), trainer.config.store == "float16"
-                self.calibration = calibrate(trainer.model, val, half=half)
+            self.finished = finish(
+                self.dataset, trainer.model, "val",
+                temperature=trainer.config.calibrate, half=trainer.config.store == "float16",
+            )  # fmt: skip
             self.lock.require()
             self.classifier.save(self.model_file)
             self.dataset.save_vectorizer(self.vectorizer_file)

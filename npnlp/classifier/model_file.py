@@ -1,0 +1,79 @@
+"""The file of a classifier: tensors, and configuration and vocabularies as JSON beside them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from npnlp.backend import Backend, get_backend
+from npnlp.classifier.calibration import PREFIX, Calibration
+from npnlp.classifier.weights import checked_weights, narrowed, require_room
+from npnlp.errors import InputError
+from npnlp.files.tensors import load_tensors, save_tensors, taken
+from npnlp.models import ClassifierConfig, SurnameClassifier
+from npnlp.summary import summarized
+from npnlp.text import SurnameVectorizer
+from npnlp.text.familiarity import Familiarity
+from npnlp.text.provenance import TableNote
+
+KIND = "npnlp classifier"
+#: What the tensors of a :class:`Familiarity` are called.
+LIKE = "names."
+
+
+@summarized
+class ModelParts(NamedTuple):
+    """What a file holds; the last three where they are known."""
+
+    model: SurnameClassifier
+    vectorizer: SurnameVectorizer
+    table: TableNote | None = None
+    calibration: Calibration | None = None
+    familiarity: Familiarity | None = None
+
+
+def save_parts(path: str | Path, parts: ModelParts) -> None:
+    """Write the file, atomically.
+
+    Weights that all are numbers of float16 are written as such: half the file, the same bits.
+    """
+    tensors = narrowed(parts.model.state_dict())
+    values: dict[str, Any] = {
+        "config": parts.model.config.to_dict(),
+        "vectorizer": parts.vectorizer.to_serializable(),
+    }
+    if parts.table is not None:
+        values["table"] = asdict(parts.table)
+    if parts.calibration is not None:
+        tensors |= parts.calibration.tensors()
+        values["calibration"] = {"temperature": parts.calibration.temperature}
+    if parts.familiarity is not None:
+        tensors |= {LIKE + name: t for name, t in parts.familiarity.to_tensors().items()}
+    save_tensors(path, KIND, tensors, values)
+
+
+def load_parts(path: str | Path, backend: Backend | None = None) -> ModelParts:
+    """Undo :func:`save_parts`; raises :class:`InputError` naming file and field where it cannot."""
+    state, values = load_tensors(path, KIND)
+    try:
+        config = ClassifierConfig.from_dict(values["config"])
+        vectorizer = SurnameVectorizer.from_serializable(values["vectorizer"])
+        table = TableNote.from_dict(values.get("table"))
+        sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
+        if sizes != (config.num_embeddings, config.num_classes):
+            raise InputError(f"vocabularies of {sizes} for a configuration of {config}")
+        held, like = taken(state, PREFIX), taken(state, LIKE)
+        calibration = Calibration.of_file(values.get("calibration"), held, sizes[1])
+        familiarity = Familiarity.from_tensors(like) if like else None
+        if familiarity is not None and familiarity.num_tokens != sizes[0]:
+            raise InputError(f"{LIKE}num_tokens is not {sizes[0]}, that of the vocabulary")
+        state = checked_weights(state)
+        require_room(config, state)
+        model = SurnameClassifier(config, backend=backend or get_backend("numpy"))
+        model.load_state_dict(state)
+    except KeyError as error:
+        raise InputError(f"{path}: metadata lacks {error}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return ModelParts(model, vectorizer, table, calibration, familiarity)
