@@ -16,7 +16,7 @@ from npnlp.checks import require_whole
 from npnlp.classifier.batches import EVALUATION_BATCH, by_length
 from npnlp.classifier.calibration import Calibration
 from npnlp.classifier.decision import ALL, LITTLE, UNLIKE, UNREAD, Decided, Decision
-from npnlp.classifier.model_file import ModelParts, load_parts, save_parts
+from npnlp.classifier.model_file import ModelParts, load_parts, own_model_path, save_parts
 from npnlp.classifier.prediction import (
     Prediction,
     most_probable,
@@ -74,9 +74,12 @@ class Classifier:
         save_parts(path, self._parts())
 
     @classmethod
-    def load(cls, path: str | Path, backend: Backend | None = None) -> Self:
-        """Undo :meth:`save`; raises :class:`InputError` naming file and field where it cannot."""
-        return cls(*load_parts(path, backend))
+    def load(cls, path: str | Path | None = None, backend: Backend | None = None) -> Self:
+        """Undo :meth:`save`; without a path, the model that comes with npnlp.
+
+        Raises :class:`InputError` naming file and field where it cannot.
+        """
+        return cls(*load_parts(own_model_path() if path is None else path, backend))
 
     def _parts(self) -> ModelParts:
         return ModelParts(

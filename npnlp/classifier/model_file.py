@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,11 @@ from npnlp.text.provenance import TableNote
 KIND = "npnlp classifier"
 #: What the tensors of a :class:`Familiarity` are called.
 LIKE = "names."
+
+
+def own_model_path() -> Path:
+    """The path of the model that comes with npnlp: ``npnlp train`` on the project's own table."""
+    return Path(str(resources.files("npnlp") / "data" / "model.safetensors"))
 
 
 @summarized

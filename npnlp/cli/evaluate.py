@@ -19,7 +19,7 @@ from npnlp.cli.options import (
     add_backend,
     add_save_dir,
     add_surname_csv,
-    saved_classifier,
+    saved_or_own,
 )
 from npnlp.cli.outcome import metrics_table, probability_table
 from npnlp.cli.script import loaded_plots
@@ -51,7 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    classifier = saved_classifier(options)
+    classifier = saved_or_own(options, "npnlp evaluate")
     source = options.surname_csv or own_table_path()
     dataset, splits, said = measured(classifier, options)
     model = classifier.model

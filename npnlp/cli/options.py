@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from npnlp.backend import BACKEND_NAMES, Backend, get_backend
@@ -13,6 +14,8 @@ from npnlp.text.columns import Columns
 
 #: The folder of a run, where no other is given.
 RUN = Path("runs/surnames")
+#: The file of its model.
+MODEL = "model.safetensors"
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -42,7 +45,7 @@ def add_save_dir(parser: argparse.ArgumentParser) -> None:
         help="the folder of the run",
     )  # fmt: skip
     parser.add_argument(
-        "--model-state-file", default="model.safetensors", metavar="FILE",
+        "--model-state-file", default=MODEL, metavar="FILE",
         help="the best weights, in the folder of the run",
     )  # fmt: skip
 
@@ -99,6 +102,22 @@ def saved_classifier(options: argparse.Namespace) -> Classifier:
     """The model in the folder of the run, on the backend that was asked for."""
     backend = get_backend(options.backend)
     return load_saved(options.save_dir / options.model_state_file, backend)
+
+
+def saved_or_own(options: argparse.Namespace, command: str) -> Classifier:
+    """:func:`saved_classifier`; where no folder was named, and there is none, npnlp's own model.
+
+    A note says which one it is.
+    """
+    path = options.save_dir / options.model_state_file
+    if path != RUN / MODEL or path.exists():
+        return saved_classifier(options)
+    print(
+        f"{command}: note: {path} is not there; this is the model that comes with npnlp, trained "
+        "on its own table (npnlp train makes another)",
+        file=sys.stderr,
+    )
+    return Classifier.load(backend=get_backend(options.backend))
 
 
 def load_saved(path: Path, backend: Backend | None = None) -> Classifier:

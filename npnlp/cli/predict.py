@@ -15,7 +15,7 @@ from npnlp.classifier.decision import Decision
 from npnlp.classifier.prediction import Prediction
 from npnlp.cli.answers import Answers, described
 from npnlp.cli.decision_options import add_decision, decision_of
-from npnlp.cli.options import add_backend, add_column, add_save_dir, saved_classifier
+from npnlp.cli.options import add_backend, add_column, add_save_dir, saved_or_own
 from npnlp.cli.population import add_prior, for_population
 from npnlp.cli.predict_file import opened_for, predict_file, predict_parts
 from npnlp.cli.unknown import note_blank, note_unknown
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     if columns != ANY and options.input is None:
         raise InputError("--column and --delimiter are those of a table; give one with --input")
     decision = decision_of(options)
-    classifier, blank = saved_classifier(options), options.not_finite == "blank"
+    classifier, blank = saved_or_own(options, "npnlp predict"), options.not_finite == "blank"
     classifier = for_population(classifier, options, columns)
     decision.least(classifier.calibration)  # what cannot be found is said before anything is read
     if options.input is None and options.output is None:
