@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.classifier.calibration import calibrate
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.reading import choose_reading
+from npnlp.classifier.temperature import calibrate
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays, SurnameDataset
 from npnlp.text.familiarity import Familiarity

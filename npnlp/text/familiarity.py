@@ -71,7 +71,12 @@ class Familiarity:
         if math.isnan(threshold):
             raise InputError("threshold is not a number; it has to be one")
         self.levels, self.num_tokens, self.threshold = levels, num_tokens, threshold
-        self._tabulate()
+        for n, level in enumerate(levels, 1):
+            if level.left().min(initial=1) <= 0:
+                raise InputError(f"codes.{n}: probabilities sum to more than 1")
+        self._keys: list[Integers] = []
+        self._tables: list[NDArray[np.float32]] = []
+        self._rests: list[NDArray[np.float32]] = []
 
     @classmethod
     def of(
@@ -117,6 +122,8 @@ class Familiarity:
 
     def log_probabilities(self, keys: Integers, n: int = ORDER) -> NDArray[np.float32]:
         """``(N, G)``: log P, in each class, of the last token of the n-grams with these keys."""
+        if not self._keys:
+            self._tabulate()
         row = self._rows(n, keys)
         out = self._tables[n].take(row, axis=0)
         unknown = np.flatnonzero(row == len(self._keys[n]))
@@ -140,20 +147,17 @@ class Familiarity:
         return row
 
     def _tabulate(self) -> None:
-        """The tables of (4) from the tree, shorter n-grams first."""
+        """The tables of (4) from the tree, shorter n-grams first; once, when they are asked for."""
         size = len(self.levels[0].children)
         group, key = np.arange(size), np.zeros(size, dtype=np.int64)
         row = key
         uniform = np.full((1, size), -math.log(self.num_tokens), dtype=np.float32)
-        self._keys: list[Integers] = [key[:1]]
-        self._tables, self._rests = [np.vstack([uniform, uniform])], []
+        self._keys.append(key[:1])
+        self._tables.append(np.vstack([uniform, uniform]))
         for n, level in enumerate(self.levels, 1):
-            parent, q = np.repeat(np.arange(len(key)), level.children), Q.take(level.codes)
-            left = 1 - np.bincount(parent, q, minlength=len(key))
-            if left.min(initial=1) <= 0:
-                raise InputError(f"codes.{n}: probabilities sum to more than 1")
+            parent, q = level.parents(), Q.take(level.codes)
             rest = np.zeros((len(self._keys[-1]) + 1, size), dtype=np.float32)
-            rest[row, group] = np.log(left)
+            rest[row, group] = np.log(level.left())
             self._rests.append(rest)
             group, key = group[parent], key[parent] * self.num_tokens + level.tokens
             known, row = np.unique(key, return_inverse=True)

@@ -44,6 +44,16 @@ class Level(NamedTuple):
     tokens: Integers
     codes: NDArray[np.uint8]
 
+    def parents(self) -> Integers:
+        """The row, in the order before, of what each n-gram begins with."""
+        return np.repeat(np.arange(len(self.children)), self.children)
+
+    def left(self) -> NDArray[np.float64]:
+        """Of each n-gram of the order before, the probability that its q do not take."""
+        q = Q.take(self.codes)
+        taken: NDArray[np.float64] = np.bincount(self.parents(), q, len(self.children))
+        return 1.0 - taken
+
 
 def codes_of(q: NDArray[np.float64]) -> NDArray[np.uint8]:
     """The codes of numbers above 0, rounded down so that a sum below 1 stays there."""

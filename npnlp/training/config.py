@@ -33,7 +33,7 @@ class TrainingConfig:
     ``consistency`` are the eps, tau and alpha of :mod:`npnlp.training.objective`. With
     ``prior_correction`` tau, ``tau log pi`` is taken off the logits once training is done, pi the
     classes' frequencies (Menon et al., 2021, equation 9). With ``calibrate`` the finished model
-    gets a temperature (:mod:`npnlp.classifier.calibration`). ``typing_errors`` is the fraction of
+    gets a temperature (:mod:`npnlp.classifier.temperature`). ``typing_errors`` is the fraction of
     names that have one in each epoch (:mod:`npnlp.training.typing_errors`). With ``store``
     "float16" the weights of the trained model are rounded to it, before they are evaluated, and its
     file takes half.

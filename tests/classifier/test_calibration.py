@@ -11,7 +11,7 @@ import pytest
 
 from npnlp.backend import Random, get_backend
 from npnlp.classifier.building import make_classifier
-from npnlp.classifier.calibration import Calibration, calibrate, fit_temperature
+from npnlp.classifier.calibration import Calibration
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.inspection import (
     Outcomes,
@@ -22,6 +22,7 @@ from npnlp.classifier.inspection import (
     probability_scores,
     reliability,
 )
+from npnlp.classifier.temperature import calibrate, fit_temperature
 from npnlp.errors import InputError
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.layers import softmax

@@ -12,9 +12,10 @@ import pytest
 
 from npnlp.backend import Random, get_backend
 from npnlp.classifier.building import make_classifier
-from npnlp.classifier.calibration import Calibration, calibrate
+from npnlp.classifier.calibration import Calibration
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.decision import LITTLE, UNREAD, Decision, quantiles, threshold
+from npnlp.classifier.temperature import calibrate
 from npnlp.cli import main
 from npnlp.errors import InputError
 from npnlp.layers import softmax

@@ -10,7 +10,6 @@ import pytest
 
 from npnlp.backend import Random, get_backend
 from npnlp.classifier.building import make_classifier
-from npnlp.classifier.calibration import calibrate
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.prior import (
     ADDED,
@@ -19,6 +18,7 @@ from npnlp.classifier.prior import (
     for_shares,
     read_shares,
 )
+from npnlp.classifier.temperature import calibrate
 from npnlp.cli import main
 from npnlp.errors import InputError
 from npnlp.text import SurnameDataset, own_table_path

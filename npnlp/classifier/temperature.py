@@ -1,0 +1,88 @@
+"""Probabilities to be believed: one temperature, fitted on rows that the weights did not see.
+
+    p = softmax(z / T)      T minimises the mean of -log p_y over the rows held out
+
+With beta = 1 / T the loss is convex, and with ``E`` and ``Var`` over the classes by p,
+
+    dL/dbeta = mean(E[z] - z_y)      d2L/dbeta2 = mean(Var[z])
+
+The last linear layer is multiplied by beta, so whatever is made of the model has it: no answer
+changes, only how sure it is. Source: Guo, Pleiss, Sun and Weinberger, "On calibration of modern
+neural networks", 2017.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.classifier.calibration import MOST, Calibration
+from npnlp.classifier.inspection import logits_of
+from npnlp.classifier.weights import rounded_to_half
+from npnlp.layers import softmax
+from npnlp.models import SurnameClassifier
+from npnlp.text import SplitArrays
+
+#: Fewer rows held out say too little about a temperature.
+LEAST = 100
+#: At most this many rows held out are kept with a model, evenly spaced.
+KEPT = 20_000
+
+
+def fit_temperature(
+    logits: NDArray[Any], targets: NDArray[Any], weights: NDArray[Any] | None = None
+) -> float:
+    """T of rows with ``logits (n, C)`` of ``targets (n,)``, from 1/20 to 20; 1 of no rows.
+
+    ``weights (n,)`` make the mean a weighted one. By Newton's steps, and by halving where one
+    would leave the interval that holds the minimum.
+    """
+    if not len(targets):
+        return 1.0
+    z = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    of_target = z[np.arange(len(z)), targets]
+    low, high, beta = 1 / MOST, MOST, 1.0
+    for _ in range(100):
+        p = softmax(beta * z, np)
+        mean = (p * z).sum(axis=1)
+        slope = np.average(mean - of_target, weights=weights)
+        curvature = np.average((p * z * z).sum(axis=1) - mean * mean, weights=weights)
+        low, high = (beta, high) if slope < 0 else (low, beta)
+        step = beta - slope / curvature if curvature > 0 else np.inf
+        before, beta = beta, step if low < step < high else (low + high) / 2
+        if abs(beta - before) <= 1e-12 * beta:
+            break
+    return float(1 / beta)
+
+
+def calibrate(
+    model: SurnameClassifier, split: SplitArrays, *, half: bool = False
+) -> Calibration | None:
+    """Give the model the temperature of ``split``, which it was not trained on.
+
+    With ``half`` its weights are numbers of float16, and stay so. None, and nothing changes, where
+    there are fewer than 100 rows, or a logit is not finite.
+    """
+    if len(split) < LEAST or not np.isfinite(logits := logits_of(model, split)).all():
+        return None
+    temperature = fit_temperature(logits, split.targets, split.weights)
+    for value in model.fc2.parameters.values():
+        value *= model.dtype.type(1 / temperature)
+        if half:
+            value[...] = rounded_to_half(value, model.backend.xp)
+    return calibration_of(model, split, temperature)
+
+
+def calibration_of(model: SurnameClassifier, split: SplitArrays, temperature: float) -> Calibration:
+    """What a model that has its temperature says of the rows held out."""
+    p, rows = softmax(logits_of(model, split).astype(np.float64), np), np.arange(len(split))
+    kept = np.unique(np.linspace(0, len(split) - 1, min(len(split), KEPT)).astype(np.int64))
+    confidence, truth = p.max(axis=1), p[rows, split.targets]
+    # The smallest number of float32 stands for a share of none.
+    shares = np.maximum(p.mean(axis=0), np.finfo(np.float32).tiny)
+    return Calibration(
+        temperature, confidence[kept].astype(np.float32), truth[kept].astype(np.float32),
+        split.targets[kept].astype(np.int32), shares,
+    )  # fmt: skip
