@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npnlp import SurnameClassifierEstimator
 from npnlp.backend import Random
 from npnlp.classifier.evaluation import evaluate
 from npnlp.text import SplitArrays, SurnameDataset
@@ -21,6 +22,7 @@ from tests.support.tables import (
     make_run,
     refusal,
     small_dataset,
+    small_rows,
     stop_after,
     train_small,
 )
@@ -175,3 +177,17 @@ def test_the_command_takes_it_and_a_resume_with_another_is_refused(
     assert train_small(tmp_path / "run", "--resume", "--typing-errors", "0.5") == 2
     refusal(capsys.readouterr().err, "that run had typing_errors 0.25, this one 0.5")
     assert TrainingConfig().typing_errors == 0
+
+
+def test_the_estimator_takes_it() -> None:
+    names = [name for _, _, name in small_rows()]
+    labels = [label for label, _, _ in small_rows()]
+
+    def fitted(**given: Any) -> Any:
+        return SurnameClassifierEstimator(
+            embedding_size=6, rnn_hidden_size=8, batch_size=16, num_epochs=2, **given
+        ).fit(names, labels).predict_proba(names)  # fmt: skip
+
+    plain, none, some = fitted(), fitted(typing_errors=0.0), fitted(typing_errors=0.5)
+    np.testing.assert_array_equal(plain, none)
+    assert not np.array_equal(plain, some)
