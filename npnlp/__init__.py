@@ -38,7 +38,8 @@ True
 (7, 5)
 
 ``npnlp train`` on the command line trains a classifier of names; in Python,
-``Classifier.load("model.safetensors").predict(["Nakamoto"])`` uses it, and
+``Classifier.load("model.safetensors").predict(["Nakamoto"])`` uses it, with
+``decision=Decision(precision=0.95)`` only where it is sure enough, and
 ``SurnameClassifierEstimator().fit(names, labels)`` trains one as scikit-learn does. What is wrong
 with an argument or a file is said by :class:`InputError`.
 
@@ -54,11 +55,13 @@ from npnlp.version import __version__
 if TYPE_CHECKING:
     from npnlp.backend import get_backend
     from npnlp.classifier.classifier import Classifier
+    from npnlp.classifier.decision import Decision
     from npnlp.estimator.estimator import SurnameClassifierEstimator
     from npnlp.gradients import check_adjoint, check_gradients, gradient_flow, jacobians
 
 __all__ = [
     "Classifier",
+    "Decision",
     "DeviceError",
     "DivergenceError",
     "InputError",
@@ -74,6 +77,7 @@ __all__ = [
 #: The module that each name is imported from when it is first used.
 _HOMES = {
     "Classifier": "npnlp.classifier.classifier",
+    "Decision": "npnlp.classifier.decision",
     "SurnameClassifierEstimator": "npnlp.estimator.estimator",
     "check_adjoint": "npnlp.gradients",
     "check_gradients": "npnlp.gradients",

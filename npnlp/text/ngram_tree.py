@@ -51,8 +51,8 @@ class Level(NamedTuple):
     def left(self) -> NDArray[np.float64]:
         """Of each n-gram of the order before, the probability that its q do not take."""
         q = Q.take(self.codes)
-        taken: NDArray[np.float64] = np.bincount(self.parents(), q, len(self.children))
-        return 1.0 - taken
+        taken = np.bincount(self.parents(), q, len(self.children))
+        return 1 - taken.astype(np.float64)
 
 
 def codes_of(q: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -241,7 +241,8 @@ def test_the_tour_of_the_package_runs() -> None:
 
 def test_dir_and_help_show_what_the_package_offers() -> None:
     offered = {
-        "Classifier", "DeviceError", "DivergenceError", "InputError", "SurnameClassifierEstimator",
+        "Classifier", "Decision", "DeviceError", "DivergenceError", "InputError",
+        "SurnameClassifierEstimator",
         "check_adjoint", "check_gradients", "errors", "get_backend", "gradient_flow", "gradients",
         "jacobians", "layers", "models", "text", "training",
     }  # fmt: skip
