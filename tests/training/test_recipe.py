@@ -126,7 +126,7 @@ def test_evaluating_the_file_finds_what_training_reported(finished: Path, capsys
     table = finished.parent / "repeats.csv"
     assert run_main("evaluate", "--save-dir", finished, "--surname-csv", table) == 0
     metrics = read_json(finished / "metrics.json")
-    lines = capsys.readouterr().out.splitlines()[2:]
+    lines = capsys.readouterr().out.splitlines()[2:5]
     for line, split in zip(lines, ("train", "val", "test"), strict=True):
         assert f"{metrics[split]['loss']:.4f}" in line
     # All rows are counted, not those of the merged table.
