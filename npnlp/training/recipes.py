@@ -37,27 +37,28 @@ RECIPES: dict[str, dict[str, Any]] = {
         "prior_correction": 0.3,
     },
     "wide": {
-        # The model: a bidirectional GRU, and a bag of all n-grams beside it.
+        # The model: a bidirectional GRU, and beside it a bag of the n-grams that occur again.
         "cell": "gru",
         "bidirectional": True,
         "rnn_hidden_size": 128,
         "embedding_size": 64,
-        "pooling": "max+mean",
         "hidden_layer": False,
         "ngram_orders": [1, 2, 3, 4],
         "ngram_size": 128,
+        "ngram_min_count": 2,
+        "store": "float16",
         # What keeps it from learning names by heart.
         "dropout": 0.4,
         "embedding_dropout": 0.2,
         "char_dropout": 0.1,
         "ngram_dropout": 0.7,
-        "weight_decay": 0.1,
+        "weight_decay": 0.03,
         "label_smoothing": 0.1,
         "consistency": 1.0,
-        "merge_repeats": True,
         # How it is trained.
         "num_epochs": 20,
-        "learning_rate": 3e-3,
+        "learning_rate": 5e-3,
+        "batch_size": 128,
         "beta2": 0.99,
         "schedule": "cosine",
         "warm_up": 0.15,
