@@ -15,11 +15,11 @@ RECIPES: dict[str, dict[str, Any]] = {
         "embedding_size": 32,
         "hidden_layer": False,
         "ngram_orders": [1, 2, 3, 4],
-        "ngram_size": 32,
+        "ngram_size": 48,
         "ngram_min_count": 2,
         "store": "float16",
         # What keeps it from learning names by heart.
-        "dropout": 0.3,
+        "dropout": 0.4,
         "embedding_dropout": 0.2,
         "char_dropout": 0.1,
         "ngram_dropout": 0.6,
