@@ -64,7 +64,7 @@ class Calibration:
         if {name: tensor.dtype.kind for name, tensor in tensors.items()} != KINDS:
             raise InputError(f"the tensors {PREFIX}... have to be {', '.join(KINDS)}")
         confidence, truth, target, shares = (tensors[name] for name in KINDS)
-        if confidence.ndim != 1 or not confidence.shape == truth.shape == target.shape:
+        if confidence.ndim != 1 or not confidence.shape == truth.shape == target.shape != (0,):
             raise InputError(f"the tensors {PREFIX}... have to have one number for each row")
         if shares.shape != (classes,) or not ((shares > 0) & (shares <= 1)).all():
             raise InputError(f"{PREFIX}shares has to hold a share for each of {classes} classes")

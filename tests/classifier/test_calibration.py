@@ -153,6 +153,7 @@ def test_file_holds_it(saved: tuple[Classifier, Path]) -> None:
     [
         ("held.target", np.array([0.5], dtype=np.float32), "have to be"),
         ("held.target", np.array([0, 1], dtype=np.int32), "one number for each row"),
+        ("held.target", "none", "one number for each row"),
         ("held.truth", None, "have to be"),
         ("held.more", np.zeros(3, dtype=np.float32), "have to be"),
         ("held.confidence", np.full(1, np.nan, dtype=np.float32), "no probability"),
@@ -173,6 +174,8 @@ def test_damage_is_refused(
         values["calibration"] = None if value is None else {"temperature": value}
     elif value is None:
         del tensors[name]
+    elif isinstance(value, str) and value == "none":
+        tensors |= {key: tensors[key][:0] for key in ("held.confidence", "held.truth", name)}
     elif isinstance(value, str):
         tensors[name] = tensors[name] + 18
     else:
