@@ -227,6 +227,8 @@ class Classifier:
             every = self.probabilities(texts, exact=exact)
             classes, best = most_probable(every, top_k)
             sets = decision.sets_of(every, self.calibration)
+            for place in not_finite(every):
+                sets[place] = []
         little = np.flatnonzero(best[:, 0] < decision.least(self.calibration))
         reasons = dict.fromkeys(little.tolist(), LITTLE)
         if decision.unlike:
