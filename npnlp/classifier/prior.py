@@ -34,6 +34,7 @@ from npnlp.files.nearest import did_you_mean
 from npnlp.text.columns import plain, wrong_width
 from npnlp.text.encoding import clean_name
 from npnlp.text.given import as_texts
+from npnlp.text.unpacked import unpacked
 
 #: As many names with the shares of training are added to those that shares are estimated from.
 ADDED = 100
@@ -101,11 +102,12 @@ def for_shares(classifier: Classifier, shares: Mapping[str, float]) -> Classifie
 def read_shares(path: str | Path) -> dict[str, float]:
     """Shares from a CSV with a column of labels and one called share, prior or count.
 
-    It is UTF-8, with commas, semicolons or tabs. Raises :class:`InputError` naming the file, and
-    the row and column of what is wrong.
+    With commas, semicolons or tabs, in what :func:`npnlp.text.unpacked.unpacked` reads. Raises
+    :class:`InputError` naming the file, and the row and column of what is wrong.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with Path(path).open("rb") as file:
+            text = b"".join(unpacked(file, str(path), 2**20)).decode()
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         lines = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
         rows = [(lines.line_num, fields) for fields in lines if any(map(str.strip, fields))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import unicodedata
 from pathlib import Path
@@ -151,6 +152,15 @@ def test_shares_may_be_as_large_as_numbers_are(classifier: Classifier) -> None:
     labels = classifier.vectorizer.nationality_vocab.tokens
     large, small = (for_shares(classifier, dict.fromkeys(labels, x)) for x in (1e308, 1.0))
     np.testing.assert_array_equal(large.probabilities(NAMES), small.probabilities(NAMES))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_shares_are_read_as_tables_are(tmp_path: Path, encoding: str, packed: bool) -> None:
+    content = "Country;Share\r\nCôte d'Ivoire;0.25\r\nIrish;3\r\n".encode(encoding)
+    path = tmp_path / ("shares.csv.gz" if packed else "shares.csv")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    assert read_shares(path) == {"Côte d'Ivoire": 0.25, "Irish": 3.0}
 
 
 def test_the_command(
