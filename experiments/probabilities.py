@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from npnlp.backend import Backend, get_backend
+from npnlp.checks import require_whole
 from npnlp.cli.options import add_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
@@ -71,6 +72,7 @@ def main() -> int:
                         choices=("default", *RECIPES),
                         help=f"which settings: default, {', '.join(RECIPES)}")  # fmt: skip
     options = parser.parse_args()
+    require_whole("seeds", options.seeds)
     dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
     backend = get_backend(options.backend)
     options.out.mkdir(parents=True, exist_ok=True)
