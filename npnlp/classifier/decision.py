@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.checks import require_fraction
+from npnlp.checks import require_flag, require_fraction
 from npnlp.classifier.calibration import Calibration
 from npnlp.errors import InputError
 from npnlp.summary import summarized
@@ -55,6 +55,8 @@ class Decision:
         for name in ("precision", "sets"):
             if getattr(self, name) is not None:
                 require_fraction(name, getattr(self, name))
+        for name in ("by_class", "unread", "unlike"):
+            require_flag(name, getattr(self, name))
         if self.by_class and self.sets is None:
             raise InputError("by_class is that of sets, and there are none; give a level")
 

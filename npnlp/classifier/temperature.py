@@ -56,6 +56,8 @@ def fit_temperature(
         mean = (p * z).sum(axis=1)
         slope = np.average(mean - of_target, weights=weights)
         curvature = np.average((p * z * z).sum(axis=1) - mean * mean, weights=weights)
+        if slope == 0:  # at the minimum, or with logits that all are equal
+            break
         low, high = (beta, high) if slope < 0 else (low, beta)
         step = beta - slope / curvature if curvature > 0 else np.inf
         before, beta = beta, step if low < step < high else (low + high) / 2

@@ -64,6 +64,7 @@ def test_temperature_stays_within_its_bounds(right: bool, found: float) -> None:
     targets = np.array([0, 1]) if right else np.array([2, 0])
     assert fit_temperature(logits, targets) == pytest.approx(found)
     assert fit_temperature(logits[:0], targets[:0]) == 1.0
+    assert fit_temperature(np.ones((3, 4)), np.array([0, 1, 3])) == 1.0
 
 
 @pytest.fixture(scope="module")
