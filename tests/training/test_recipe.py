@@ -392,6 +392,11 @@ def test_no_name_is_long_enough_for_the_ngrams(tmp_path: Path, capsys: Capture) 
     assert not (tmp_path / "run").exists()
 
 
+def test_no_ngram_is_in_enough_names(tmp_path: Path, capsys: Capture) -> None:
+    assert train(tmp_path / "run", "--ngram-min-count", "1000") == 2
+    refusal(capsys.readouterr().err, "num_ngrams is 0", "is in 1000 or more names", "smaller")
+
+
 @pytest.mark.parametrize(
     "options",
     [("--optimizer", "sgd", "--weight-decay", "0", "--learning-rate", "1e30", "--cell", "elman",
