@@ -80,8 +80,9 @@ def in_parts(names: list[str], split_at: SplitAt) -> Parts | None:
 
     One look at all names together says whether there is anything to split at.
     """
-    marks = "".join(SEPARATORS[kind] for kind in split_at)
-    text = "".join(names) if marks else ""
+    if not split_at:
+        return None
+    marks, text = "".join(SEPARATORS[kind] for kind in split_at), "".join(names)
     if not any(mark in text for mark in marks):
         return None
     found, holds = Parts([], [], []), re.compile(f"[{re.escape(marks)}]").search
