@@ -248,7 +248,8 @@ class Classifier:
         if all(character in known for character in characters_of(surnames)):
             return []
         letters = frozenset(known.tokens)
-        doubtful = [n for n, name in enumerate(surnames) if letters.isdisjoint(name)]
+        first = [n for n, name in enumerate(surnames) if name[0] not in letters]  # most are known
+        doubtful = [n for n in first if letters.isdisjoint(surnames[n])]
         read = self.vectorizer.as_read(surnames[n] for n in doubtful)
         return [n for n, name in zip(doubtful, read, strict=True) if letters.isdisjoint(name)]
 
