@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from npnlp.confusion import largest_classes, read_confusion
 from npnlp.drawing import Axes, Figure, MaxNLocator, PercentFormatter
 from npnlp.drawing import picture as picture
 
@@ -24,8 +25,11 @@ COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 STYLES: Any = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
 #: A class's name is drawn up to this length.
 LONGEST_NAME = 24
-#: Inches of the side of a confusion matrix: a picture of a thousand classes would not fit memory.
-LARGEST = 60.0
+#: A confusion matrix shows this many classes: a larger picture is read by nobody, and a side of a
+#: thousand classes would not fit memory. With more, the last one stands for all that are left.
+MOST_CLASSES = 40
+#: As many of its cells have a number in them, the largest ones.
+MOST_NUMBERS = 400
 
 
 def learning_curves(history_csv: str | Path, path: str | Path) -> None:
@@ -76,18 +80,19 @@ def _history(history_csv: str | Path) -> tuple[pd.DataFrame, Any, str | None]:
 def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
     """The fraction of each true class predicted as each class, from ``confusion_matrix.csv``.
 
-    Classes with most rows come first. The columns are the classes of the rows in the same order:
-    they are taken by position, since a class may have any name.
+    Classes with most rows come first; of more than :data:`MOST_CLASSES` the last row and column are
+    the others together. The columns are the classes of the rows in the same order: they are taken
+    by position, since a class may have any name.
     """
-    table = pd.read_csv(matrix_csv, header=None, dtype=str, keep_default_na=False).to_numpy()
-    label = table[0, 0].removeprefix("true ")
-    unsorted = table[1:, 1:].astype(np.int64)
-    ranks = np.argsort(-unsorted.sum(axis=1), kind="stable")
-    counts = unsorted[ranks][:, ranks]
-    order = [_shown(name) for name in table[1:, 0][ranks]]
+    label, names, table = read_confusion(matrix_csv)
+    named, counts = largest_classes(table, MOST_CLASSES)
+    order, what = [_shown(names[place]) for place in named], "in % of each row"
+    if rest := len(names) - len(named):
+        order.append(f"the other {rest:,} classes")
+        what += f": the {len(named)} largest of {len(names):,} classes, the others together"
     totals = counts.sum(axis=1)
     share = counts / np.maximum(totals, 1)[:, None]
-    size = min(max(7.0, 0.62 * len(order) + 3), LARGEST)
+    size = max(7.0, 0.62 * len(order) + 3)
     with picture(path, width=size + 1.5, height=size, texts=order) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False)
@@ -96,16 +101,17 @@ def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
         axes.set_yticks(
             range(len(order)), [f"{n} ({c})" for n, c in zip(order, totals, strict=True)]
         )
-        for row, column in zip(*np.nonzero(share >= 0.005), strict=True):
+        least = max(0.005, np.sort(share, axis=None)[-MOST_NUMBERS:][0])
+        for row, column in zip(*np.nonzero(share >= least), strict=True):
             value = share[row, column]
             axes.text(
                 column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=11,
-                color="black" if value > 0.5 else "white",
+                color="black" if value > 0.5 else "white", in_layout=False,
             )  # fmt: skip
         axes.set(
             xlabel=f"predicted {label}",
             ylabel=f"true {label} (test rows)",
-            title="Where the test names go, in % of each row",
+            title=f"Where the test names go, {what}",
         )
         share_of_row = PercentFormatter(xmax=1)
         figure.colorbar(image, ax=axes, label="share of the row", format=share_of_row, shrink=0.8)

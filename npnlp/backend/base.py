@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import Any, Self
@@ -16,6 +17,7 @@ from npnlp.backend.operations import (
     ClassifierHead,
     CrossEntropyPasses,
     LinearPasses,
+    PackedSteps,
     RecurrentPasses,
     WorkGraphs,
 )
@@ -58,6 +60,27 @@ class Backend(ABC):
 
         Shapes: ``values (N, D)``, ``segments (N,)`` integers in ``[0, size)``, out ``(size, D)``.
         """
+
+    def first_largest(self, x: Array, steps: PackedSteps) -> Array:
+        """The packed row of each sequence's largest number, of several the first; NaN is larger.
+
+        Nothing is padded: the maximum so far is carried through the steps, and those that have it
+        are looked for from the last one back.
+
+        Shapes: ``x (N, D)`` packed by ``steps``, out ``(B, D)``, the longest sequence first.
+        """
+        xp, runs = self.xp, list(zip(steps.offsets, steps.batch_sizes, strict=True))
+        best, found = x[: runs[0][1]].copy(), xp.empty((runs[0][1], x.shape[1]), dtype=np.int32)
+        for first, size in runs[1:]:
+            xp.maximum(best[:size], x[first : first + size], out=best[:size])
+        some_nan = math.isnan(float(best.max()))
+        for step in reversed(range(len(runs))):
+            first, size = runs[step]
+            own = x[first : first + size]
+            has_it = (own == best[:size]) | xp.isnan(own) if some_nan else own == best[:size]
+            xp.copyto(found[:size], step, where=has_it)
+        rows: Array = xp.array(steps.offsets).take(found) + xp.arange(len(found))[:, None]
+        return rows
 
     @abstractmethod
     def synchronize(self) -> None:

@@ -23,6 +23,9 @@ TOGETHER = 2**18
 #: Rows in a batch where nothing is trained.
 EVALUATION_BATCH = 512
 
+#: The most padded steps of such a batch, so that memory does not grow with the longest name.
+MOST_STEPS = 2**17
+
 
 @summarized
 class Batch(NamedTuple):
@@ -87,10 +90,16 @@ def by_length(
 ) -> Iterator[Batch]:
     """All rows once, the shortest names first, so that a batch has little packing to do.
 
-    ``batch_size`` at a time, by default :data:`EVALUATION_BATCH`.
+    ``batch_size`` at a time, by default :data:`EVALUATION_BATCH`; half as many, and so on, where
+    names are so long that a padded batch would have over :data:`MOST_STEPS` steps.
     """
-    order = np.argsort(split.lengths, kind="stable")
-    return batches(split, order, batch_size or EVALUATION_BATCH, backend)
+    order, size = np.argsort(split.lengths, kind="stable"), batch_size or EVALUATION_BATCH
+    while len(order):
+        last = np.minimum(np.arange(size, len(order) + size, size), len(order)) - 1
+        short = np.count_nonzero(split.lengths[order[last]] * size <= MOST_STEPS) * size
+        fit = short if size > 1 else len(order)
+        yield from batches(split, order[:fit], size, backend)
+        order, size = order[fit:], max(1, size // 2)
 
 
 def ngrams_of(

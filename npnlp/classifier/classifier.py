@@ -13,22 +13,16 @@ from numpy.typing import NDArray
 from npnlp.backend import Backend
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.checks import require_whole
-from npnlp.classifier.batches import EVALUATION_BATCH, by_length
 from npnlp.classifier.calibration import Calibration
 from npnlp.classifier.decision import ALL, LITTLE, UNLIKE, UNREAD, Decided, Decision
 from npnlp.classifier.model_file import ModelParts, load_parts, own_model_path, save_parts
-from npnlp.classifier.prediction import (
-    Prediction,
-    most_probable,
-    not_finite,
-    require_finite,
-)
+from npnlp.classifier.prediction import Prediction, not_finite, require_finite
+from npnlp.classifier.ways import MANY, packed, probabilities_of
 from npnlp.errors import InputError
-from npnlp.inference import can_predict, largest, make_predictor, predict_one
-from npnlp.layers import softmax
+from npnlp.inference import most_probable
 from npnlp.models import SurnameClassifier
 from npnlp.summary import one_line
-from npnlp.text import SplitArrays, SurnameVectorizer
+from npnlp.text import SurnameVectorizer
 from npnlp.text.encoding import characters_of, encode_names, encode_plain_names
 from npnlp.text.familiarity import Familiarity
 from npnlp.text.given import as_texts
@@ -36,14 +30,10 @@ from npnlp.text.letter_case import LETTER_CASES
 from npnlp.text.parts import Parts, in_parts
 from npnlp.text.provenance import TableNote
 
-#: From this many names on it pays to prepare the model for many.
-MANY = 256
 #: A number that is not finite is found in the result; NumPy's warnings would say no more.
 QUIET = np.errstate(over="ignore", invalid="ignore")
-#: Sequences longer than this have few prefixes in common with others: they go in packed batches.
-LONGEST = 64
-#: The most steps of a batch of long sequences, so that memory does not grow with their length.
-MOST_ROWS = 2**17
+#: Where all classes are needed, the probabilities of a block of names are at most this many.
+BLOCK_NUMBERS = 2**22
 
 
 class Classifier:
@@ -125,57 +115,29 @@ class Classifier:
         self, surnames: list[str], top_k: int, exact: bool
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         require_whole("top_k", top_k)
-        if top_k > 1 or exact:
-            return most_probable(self._read(surnames, exact), top_k)
-        tokens, lengths = self._encode(surnames)
-        if len(lengths) >= MANY and can_predict(self.model) and lengths.max() <= LONGEST:
-            best, probability = make_predictor(self.model).best(tokens, lengths)
-        else:
-            best, probability = largest(self._probabilities(tokens, lengths))
+        classes, best = probabilities_of(self.model, *self._encode(surnames), top_k, exact=exact)
         if parts := in_parts(surnames, self.vectorizer.split_at):
-            best[parts.places], probability[parts.places] = largest(self._averaged(parts, exact))
-        return best[:, None], probability[:, None]
+            for some in parts.of_at_most(self._block):
+                rows, found = some.places, most_probable(self._averaged(some, exact), top_k)
+                classes[rows], best[rows] = found
+        return classes, best
+
+    @property
+    def _block(self) -> int:
+        """How many names are looked at together where all their classes are needed."""
+        return max(1, BLOCK_NUMBERS // self.model.config.num_classes)
 
     def _read(self, surnames: list[str], exact: bool) -> NDArray[Any]:
         """The probabilities of each name; one in parts is read whole first, which is simple."""
-        probabilities = (self._alone if exact else self._probabilities)(*self._encode(surnames))
+        (found,) = probabilities_of(self.model, *self._encode(surnames), exact=exact)
         if parts := in_parts(surnames, self.vectorizer.split_at):
-            probabilities[parts.places] = self._averaged(parts, exact)
-        return probabilities
+            for some in parts.of_at_most(self._block):
+                found[some.places] = self._averaged(some, exact)
+        return found
 
     def _averaged(self, parts: Parts, exact: bool) -> NDArray[Any]:
-        read = self._alone if exact else self._probabilities
-        return parts.averaged(read(*self._encode(parts.names)))
-
-    def _alone(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
-        """Each sequence by itself, and one that occurs again once."""
-        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
-        seen: dict[bytes, int] = {}
-        for row, (own, length) in enumerate(
-            zip(np.split(tokens, np.cumsum(lengths)[:-1]), lengths, strict=True)
-        ):
-            first = seen.setdefault(own.tobytes(), row)
-            if first == row:
-                out[row] = self._probabilities(own, np.array([length]))[0]
-            else:
-                out[row] = out[first]
-        return out
-
-    def _probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
-        """By the way that is fastest for this number of sequences and their lengths."""
-        shorter = can_predict(self.model)
-        if len(lengths) == 1 and shorter and len(tokens) <= LONGEST:
-            return predict_one(self.model, tokens)[None]
-        if len(lengths) < MANY or not shorter:
-            return self.packed_probabilities(tokens, lengths)
-        read, short = make_predictor(self.model).probabilities, lengths <= LONGEST
-        if short.all():
-            return read(tokens, lengths)
-        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
-        for rows, way in ((short, read), (~short, self.packed_probabilities)):
-            if rows.any():
-                out[rows] = way(tokens[np.repeat(rows, lengths)], lengths[rows])
-        return out
+        (read,) = probabilities_of(self.model, *self._encode(parts.names), exact=exact)
+        return parts.averaged(read)
 
     def _encode(self, surnames: list[str]) -> tuple[NDArray[Any], NDArray[Any]]:
         """All tokens, one name after another, and the length of each."""
@@ -193,19 +155,9 @@ class Classifier:
             return tokens, np.array([len(tokens)])
         return encode_names(read, vocab)
 
-    @in_one_blas_thread
     def packed_probabilities(self, tokens: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
         """The probabilities of tokens, one name after another, by packed batches."""
-        backend = self.model.backend
-        starts = np.cumsum(lengths) - lengths
-        targets = np.zeros(len(lengths), dtype=np.int64)
-        arrays = SplitArrays(tokens.astype(np.int64), starts, lengths, targets)
-        out = np.empty((len(lengths), self.model.config.num_classes), dtype=self.model.dtype)
-        size = max(1, min(EVALUATION_BATCH, MOST_ROWS // int(lengths.max(initial=1))))
-        for batch in by_length(arrays, backend, size):
-            logits, _ = self.model.forward(**batch.inputs)
-            out[batch.rows] = backend.to_numpy(softmax(logits, backend.xp))
-        return out
+        return packed(self.model, tokens, lengths)[0]
 
     def decided(
         self, surnames: Iterable[Any], top_k: int = 1, decision: Decision = ALL, *,
@@ -223,11 +175,15 @@ class Classifier:
         if decision.sets is None:
             classes, best = self._best(texts, top_k, exact)
         else:
-            every = self.probabilities(texts, exact=exact)
-            classes, best = most_probable(every, top_k)
-            sets = decision.sets_of(every, self.calibration)
-            for place in not_finite(every):
-                sets[place] = []
+            sets, found = [], list[tuple[NDArray[Any], NDArray[Any]]]()
+            for first in range(0, max(len(texts), 1), self._block):
+                every = self.probabilities(texts[first : first + self._block], exact=exact)
+                found.append(most_probable(every, top_k))
+                of_block = decision.sets_of(every, self.calibration)
+                for place in not_finite(every):
+                    of_block[place] = []
+                sets += of_block
+            classes, best = map(np.concatenate, zip(*found, strict=True))
         reasons: dict[int, str] = {}
         if decision is ALL:
             return Decided(classes, best, reasons, sets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,20 +40,35 @@ class Outcomes:
 def logits_of(model: SurnameClassifier, split: SplitArrays) -> NDArray[Any]:
     """The logits ``(n, C)`` of every row, dropout off, in the batches of :func:`evaluate`."""
     out = np.empty((len(split), model.config.num_classes), dtype=model.dtype)
-    for batch in by_length(split, model.backend):
-        logits, _ = model.forward(**batch.inputs)
-        out[batch.rows] = model.backend.to_numpy(logits)
+    for rows, logits in _by_batch(model, split):
+        out[rows] = logits
     return out
 
 
+def _by_batch(
+    model: SurnameClassifier, split: SplitArrays
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """The rows of each batch, and their logits."""
+    for batch in by_length(split, model.backend):
+        logits, _ = model.forward(**batch.inputs)
+        yield batch.rows, model.backend.to_numpy(logits)
+
+
+@in_one_blas_thread
 def outcomes(model: SurnameClassifier, split: SplitArrays, factor: float = 1.0) -> Outcomes:
-    """Every row of a split, dropout off, the logits times ``factor``."""
-    logits, rows = logits_of(model, split), np.arange(len(split))
-    log_p = log_softmax(factor * logits.astype(np.float64), np)
-    p = np.exp(log_p)
-    log_truth = log_p[rows, split.targets]
-    brier = (p * p).sum(axis=1) - 2 * np.exp(log_truth) + 1
-    return Outcomes(logits.argmax(axis=1) == split.targets, p.max(axis=1), log_truth, brier)
+    """Every row of a split, dropout off, the logits times ``factor``.
+
+    Of all classes no more is kept than a batch of logits.
+    """
+    found = Outcomes(np.empty(len(split), np.bool_), *np.empty((3, len(split))))
+    for rows, logits in _by_batch(model, split):
+        log_p = log_softmax(factor * logits.astype(np.float64), np)
+        p, targets = np.exp(log_p), split.targets[rows]
+        log_truth = log_p[np.arange(len(rows)), targets]
+        found.right[rows], found.confidence[rows] = logits.argmax(axis=1) == targets, p.max(axis=1)
+        found.log_truth[rows] = log_truth
+        found.brier[rows] = (p * p).sum(axis=1) - 2 * np.exp(log_truth) + 1
+    return found
 
 
 def probability_scores(found: Outcomes) -> dict[str, float]:

@@ -63,12 +63,6 @@ class Prediction:
         return values
 
 
-def most_probable(probabilities: NDArray[Any], top_k: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """The ``top_k`` largest of each row of ``(n, C)``, largest first: where, and how large."""
-    classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    return classes, np.take_along_axis(probabilities, classes, axis=1)
-
-
 def require_finite(probabilities: NDArray[Any], surnames: Sequence[str]) -> None:
     """Raise :class:`InputError`, naming the first row of ``(n, k)`` that is not finite."""
     for place in not_finite(probabilities):

@@ -23,6 +23,9 @@ from npnlp.text.encoding import each_once
 from npnlp.text.name_file import NameFile, Names, read_names
 
 Write = Callable[[str], Any]
+#: So many classes are shown of the names that are predicted together; as text they take some
+#: hundred megabytes.
+MOST_ANSWERS = 2**22
 
 
 def predict_file(
@@ -87,7 +90,7 @@ def _of_part(
     if part.records is None and not answers.as_json:
         heads = quoted(names, ",")
     try:
-        made, without = predicted(classifier, names, heads, answers, delimiter)
+        made, without = _predicted(classifier, names, heads, answers, delimiter)
     except InputError:
         _raise_with_row(part, file.source)
         raise
@@ -103,6 +106,20 @@ def _of_part(
     if answers.as_json and file.layout is not None and len(file.layout.fields) > 1:
         made = with_columns(made, part.records or (), file.layout)
     return made, names, without
+
+
+def _predicted(
+    classifier: Classifier, names: list[str], heads: Sequence[str], answers: Answers, delimiter: str
+) -> tuple[list[str], list[str]]:
+    """:func:`predicted` of as many names at a time as their answers leave room for."""
+    shown = min(answers.top_k, len(classifier.vectorizer.nationality_vocab))
+    size, made, without = max(1, MOST_ANSWERS // shown), list[str](), list[str]()
+    for first in range(0, len(names), size):
+        some = slice(first, first + size)
+        lines, bad = predicted(classifier, names[some], heads[some], answers, delimiter)
+        made += lines
+        without += bad
+    return made, without
 
 
 @contextlib.contextmanager

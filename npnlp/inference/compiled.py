@@ -10,6 +10,9 @@ from npnlp.inference.predictor import Features, TreePredictor
 from npnlp.inference.steps import bias_in_step, projected
 from npnlp.models import SurnameClassifier
 
+#: As many classes take the place of one number that a pass computes, when blocks are laid out.
+CLASSES_IN_WIDTH = 32
+
 
 def make_predictor(model: SurnameClassifier) -> TreePredictor:
     """The fastest predictor there is: a backend has passes for one layer of cells that it knows."""
@@ -40,6 +43,7 @@ class CompiledPredictor(TreePredictor):
     ) -> tuple[SortedSequences, Iterator[Features]]:
         table, cell, bag = self.sums_of_inputs[place], self.cells[place], self.model.ngrams
         poolings, width = self.model.config.poolings, self.columns[place].shape[1]
+        width = max(width, self.model.config.num_classes // CLASSES_IN_WIDTH)
         trees = self.passes.sort(tokens, lengths, table.shape[1], width, reverse=place == 1)
         weights = cell.weight("weight_hh"), bias_in_step(cell)
 

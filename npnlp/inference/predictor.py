@@ -7,7 +7,7 @@ is stored but that product.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TypeAlias
 
@@ -24,6 +24,10 @@ from npnlp.models import SurnameClassifier
 
 #: The sums of one step of a tree are at most this many numbers, which stay in a cache.
 STEP_NUMBERS = 2**19
+#: Of a block all classes' probabilities are at most this many numbers.
+BLOCK_NUMBERS = 2**22
+#: The first linear layer's sums of the sequences that are sorted together are at most this many.
+SUMS = 2**25
 #: The backends whose arrays are those of NumPy.
 ON_CPU = ("numpy", "numba")
 #: Some sequences ``(b,)``, the poolings of a direction ``(b, P H)``, and, where there are n-grams,
@@ -57,7 +61,9 @@ class TreePredictor:
     def __init__(self, model: SurnameClassifier, block: int | None = None) -> None:
         config, stack, cell = model.config, model.encoder.rnn, model.encoder.cells[0]
         assert isinstance(stack, RecurrentStack)
-        self.block = block or max(64, STEP_NUMBERS // (len(cell.gates) * cell.hidden_size))
+        by_classes = BLOCK_NUMBERS // config.num_classes
+        by_step = STEP_NUMBERS // (len(cell.gates) * cell.hidden_size)
+        self.block = block or max(64, min(by_step, by_classes))
         self.model, directions = model, range(config.directions)
         self.layers = [[Steps(layer[k], self.block) for layer in stack.cells] for k in directions]
         linear = model.fc1 if config.hidden_layer else model.fc2
@@ -100,6 +106,16 @@ class TreePredictor:
         self._predict(tokens, lengths, found)
         return found
 
+    def top(self, tokens: Integers, lengths: Integers, top_k: int) -> tuple[Array, Array]:
+        """:func:`most_probable` of each sequence: classes ``(n, k)`` and their probabilities.
+
+        The others are kept for a block of sequences alone.
+        """
+        shape = len(lengths), min(top_k, self.model.config.num_classes)
+        found = np.empty(shape, np.int64), np.empty(shape, self.model.dtype)
+        self._predict(tokens, lengths, found, lambda p: most_probable(p, top_k))
+        return found
+
     def one(self, tokens: Integers) -> Array:
         """The probabilities ``(C,)`` of one sequence: a chain of steps, with nothing prepared."""
         model, tokens, before = self.model, tokens.astype(int), None
@@ -112,8 +128,27 @@ class TreePredictor:
                 before, places = self._multiply(pooled, place, before), places[::-1]
         return self._finish(pooled, before, best=False)[0][0]  # type: ignore[no-any-return]
 
-    def _predict(self, tokens: Integers, lengths: Integers, found: tuple[Array, ...]) -> None:
-        """Fill ``found``: the probabilities alone, or the best classes and their probabilities."""
+    def _predict(
+        self, tokens: Integers, lengths: Integers, found: tuple[Array, ...],
+        keep: Callable[[Array], tuple[Array, ...]] | None = None,
+    ) -> None:  # fmt: skip
+        """Fill ``found``: the probabilities, or what ``keep`` makes of those of a block.
+
+        Without ``keep`` two arrays are for the best classes and their probabilities.
+        """
+        size = max(1, SUMS // len(self.bias))
+        while len(lengths) > size:
+            used, rows = int(lengths[:size].sum()), slice(0, size)
+            here = tuple(each[rows] for each in found)
+            self._predict_together(tokens[:used], lengths[rows], here, keep)
+            tokens, lengths, found = tokens[used:], lengths[size:], tuple(f[size:] for f in found)
+        self._predict_together(tokens, lengths, found, keep)
+
+    def _predict_together(
+        self, tokens: Integers, lengths: Integers, found: tuple[Array, ...],
+        keep: Callable[[Array], tuple[Array, ...]] | None,
+    ) -> None:  # fmt: skip
+        """:meth:`_predict` for sequences whose common prefixes are looked for."""
         sums: Array | None = None  # those of the direction before, (n, O)
         for place in range(len(self.layers)):
             out, is_last = found, place == len(self.layers) - 1
@@ -123,10 +158,12 @@ class TreePredictor:
             for rows, pooled, before in features:
                 if sums is not None:
                     before = sums.take(rows, axis=0)
-                if is_last:
+                if not is_last:
+                    parts: tuple[Array, ...] = (self._multiply(pooled, place, before),)
+                elif keep is None:
                     parts = self._finish(pooled, before, best=len(found) == 2)
                 else:
-                    parts = (self._multiply(pooled, place, before),)
+                    parts = keep(*self._finish(pooled, before, best=False))
                 for array, part in zip(out, parts, strict=True):
                     array[rows] = part
             for array in out:
@@ -179,3 +216,22 @@ def largest(probabilities: Array) -> tuple[Array, Array]:
     classes = probabilities.argmax(axis=1)
     places = classes + np.arange(0, probabilities.size, probabilities.shape[1])
     return classes, probabilities.reshape(-1).take(places)
+
+
+def most_probable(probabilities: Array, top_k: int) -> tuple[Array, Array]:
+    """The ``top_k`` largest of each row of ``(n, C)``, largest first: where, and how large.
+
+    Of equals the first class comes first. A few largest are looked for one after another, which
+    takes less than sorting them all, or than parting them from the rest.
+    """
+    if 1 < probabilities.shape[1] < 4 * top_k:
+        classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        return classes, np.take_along_axis(probabilities, classes, axis=1)
+    count, left = len(probabilities), probabilities
+    classes, rows = np.zeros((count, min(top_k, left.shape[1])), np.intp), np.arange(count)
+    for place in range(classes.shape[1]):
+        if place:
+            left = left if place > 1 else left.copy()
+            left[rows, classes[:, place - 1]] = -np.inf
+        classes[:, place] = left.argmax(axis=1)
+    return classes, np.take_along_axis(probabilities, classes, axis=1)

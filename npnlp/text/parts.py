@@ -10,6 +10,7 @@ means.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -47,6 +48,16 @@ class Parts(NamedTuple):
     places: list[int]
     names: list[str]
     starts: list[int]
+
+    def of_at_most(self, most: int) -> Iterator[Parts]:
+        """The same names, a few at a time: ``most`` parts, or the parts of one name."""
+        ends, first = [*self.starts[1:], len(self.names)], 0
+        while first < len(ends):
+            start = self.starts[first]
+            last = max(bisect_right(ends, start + most), first + 1)
+            starts = [place - start for place in self.starts[first:last]]
+            yield Parts(self.places[first:last], self.names[start : ends[last - 1]], starts)
+            first = last
 
     def averaged(self, probabilities: NDArray[Any]) -> NDArray[Any]:
         """From those of each part ``(len(names), C)`` the probabilities of each name."""

@@ -17,6 +17,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.font_manager import fontManager
 
+from npnlp.confusion import largest_classes
 from npnlp.files import write_csv
 from npnlp.plots import (
     confusion_matrix,
@@ -123,10 +124,22 @@ def matrix_of(folder: Path, labels: list[str]) -> Path:
 
 @pytest.mark.parametrize(
     "count",
-    [2, 18, pytest.param(40, marks=pytest.mark.slow), pytest.param(900, marks=pytest.mark.slow)],
+    [2, 18, pytest.param(40, marks=pytest.mark.slow), 600],
 )
 def test_a_confusion_matrix_of_any_size_is_drawn(tmp_path: Path, count: int) -> None:
-    check_picture(matrix_of(tmp_path, [f"class {i}" for i in range(count)]))
+    path = matrix_of(tmp_path, [f"class {i}" for i in range(count)])
+    check_picture(path)
+    assert matplotlib.image.imread(path).shape[0] <= 3400
+
+
+def test_of_many_classes_the_largest_are_shown_and_the_others_together() -> None:
+    table = np.array([[5, 1, 0, 2], [0, 0, 0, 1], [3, 4, 6, 0], [1, 1, 1, 1]])
+    named, counts = largest_classes(table, 3)
+    np.testing.assert_array_equal(named, [2, 0])
+    np.testing.assert_array_equal(counts, [[6, 3, 4], [0, 5, 3], [1, 1, 3]])
+    named, counts = largest_classes(table, 4)
+    np.testing.assert_array_equal(named, [2, 0, 3, 1])
+    np.testing.assert_array_equal(counts, table[named][:, named])
 
 
 def test_a_class_without_rows_is_drawn(tables: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from npnlp.classifier.classifier import Classifier
+from npnlp.cli import predict_file as module
 from npnlp.errors import InputError
 from npnlp.text import name_file
 from npnlp.text.name_file import read_names
@@ -78,6 +80,17 @@ def test_rows_are_in_order_and_say_what_the_library_says(finished: Path, tmp_pat
             if abs(prediction.top[0][1] - prediction.top[1][1]) > 1e-5:
                 assert row[f"nationality{end}"] == nationality
     assert set(tree(tmp_path)) == {"names.txt", "out.csv"}
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["csv", "json"])
+def test_answers_of_many_classes_are_made_a_few_names_at_a_time(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Sequence[str]
+) -> None:
+    source = put(tmp_path / "names.txt", "\n".join(some_names(50)) + "\n")
+    assert predict(finished, source, tmp_path / "whole", "--top-k", "3", *more) == 0
+    monkeypatch.setattr(module, "MOST_ANSWERS", 20)
+    assert predict(finished, source, tmp_path / "parts", "--top-k", "3", *more) == 0
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 def test_json_lines_are_the_objects_of_the_contract(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
 from npnlp.errors import InputError
@@ -20,6 +22,7 @@ from npnlp.layers.pooling.by_name import POOLINGS
 from npnlp.layers.pooling.per_sequence import spread, total
 from npnlp.layers.pooling.plain import MaxPooling, MeanPooling, MeanPoolingCache, Pooling
 from npnlp.training.optimizers import Adam
+from tests.support.cupy_on_shim import CupyOnShim
 from tests.support.packed import (
     NUMPY,
     Outputs,
@@ -130,6 +133,37 @@ def test_max_gives_the_gradient_to_the_first_of_equals(backend: Backend) -> None
     d_hidden, _ = layer.backward(backend.asarray(np.array([[1.0, 2.0], [3.0, 4.0]])), cache)
     d_x = pad(backend.to_numpy(d_hidden), lengths)
     assert d_x.tolist() == [[[0, 2], [3, 4]], [[1, 0], [0, 0]], [[0, 0], [0, 0]]]
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, np.array([1]), np.array([40, 1, 1, 2, 1, 3, 1])])
+def test_the_first_largest_is_that_of_padded_steps(
+    lengths: NDArray[np.int64], backend: Backend
+) -> None:
+    packing = Packing.of(lengths, NUMPY)
+    x = np.random.default_rng(0).integers(-2, 3, (packing.rows, 50)).astype(np.float64)
+    x[::5, 3], x[::3, 4], x[::4, 5], x[:, 6] = np.nan, np.inf, -np.inf, -np.inf
+    x[::2, 7:][x[::2, 7:] == 0] = -0.0
+    padded = np.full((len(packing.runs[0]), len(lengths), 50), -np.inf)
+    padded[packing.steps, packing.places] = x
+    expected = packing.runs[0].take(padded.argmax(axis=0)) + np.arange(len(lengths))[:, None]
+    for each in (backend, CupyOnShim()):
+        found = each.first_largest(each.asarray(x), Packing.of(lengths, each))
+        np.testing.assert_array_equal(each.to_numpy(found), expected)
+
+
+@pytest.mark.parametrize("name", OF_STATES)
+def test_one_long_sequence_makes_no_padding(name: str) -> None:
+    packing = Packing.of(np.array([5_000, *[7] * 63]), NUMPY)
+    x, layer = draw(0, packing.rows, 16), make(name, 16, NUMPY)
+    _ = packing.steps, packing.places, packing.offsets, packing.batch_sizes  # they are kept
+    tracemalloc.start()
+    try:
+        y, cache = layer.forward(x, x[: len(packing.lengths)], packing=packing)
+        layer.backward(y, cache)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * x.nbytes  # padded, it would be 58 for each array
 
 
 def test_weights_of_attention_sum_to_one_and_stay_finite(backend: Backend) -> None:

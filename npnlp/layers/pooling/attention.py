@@ -25,7 +25,7 @@ from typing import Unpack
 from npnlp.backend import Array
 from npnlp.layers.base import Cache, LayerOptions, uniform_fan
 from npnlp.layers.packing import Packing
-from npnlp.layers.pooling.per_sequence import padded_with_lowest, spread, total
+from npnlp.layers.pooling.per_sequence import spread, total
 from npnlp.layers.pooling.plain import Pooling
 
 
@@ -67,7 +67,8 @@ class AttentionPooling(Pooling):
         xp.tanh(u, out=u)  # (2)
         e = xp.dot(u, weights["context"])  # (3)
         # Subtracting a sequence's maximum leaves its softmax unchanged and keeps exp in range.
-        e -= spread(padded_with_lowest(e, packing).max(axis=0), packing)
+        largest = packing.unsort(self.backend.first_largest(e.real[:, None], packing))[:, 0]
+        e -= spread(e.real.take(largest), packing)
         exponentials = xp.exp(e)
         alpha = exponentials / spread(total(exponentials[:, None], packing), packing)[:, 0]  # (4)
         y = total(alpha[:, None] * hidden, packing)  # (5)

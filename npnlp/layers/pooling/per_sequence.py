@@ -19,16 +19,3 @@ def total(data: Array, packing: Packing) -> Array:
     """``out[b] = sum of data[n]`` over the packed rows n of sequence b: ``(B, D)``."""
     sequences = packing.backend.asarray(packing.sequences)
     return packing.backend.segment_sum(data, sequences, len(packing.lengths))
-
-
-def padded_with_lowest(data: Array, packing: Packing) -> Array:
-    """The real part, padded with minus infinity to ``(T, B, ...)``: to take a maximum over steps.
-
-    Complex data are those of a complex step; they are compared by their real part.
-    """
-    steps, batch = len(packing.batch_sizes), len(packing.lengths)
-    real = data.real
-    shape = (steps * batch, *data.shape[1:])
-    flat: Array = packing.backend.xp.full(shape, -float("inf"), dtype=real.dtype)
-    flat[packing.padded_rows()] = real
-    return flat.reshape(steps, batch, *data.shape[1:])

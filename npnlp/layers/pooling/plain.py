@@ -10,7 +10,7 @@ from npnlp.checks import require_whole
 from npnlp.layers.arguments import require_cache, require_packing, require_rows
 from npnlp.layers.base import Cache, Layer, LayerOptions
 from npnlp.layers.packing import Packing
-from npnlp.layers.pooling.per_sequence import padded_with_lowest, spread, total
+from npnlp.layers.pooling.per_sequence import spread, total
 
 
 class Pooling(Layer, ABC):
@@ -110,11 +110,8 @@ class MaxPooling(Pooling):
         self, hidden: Array, h_last: Array, *, packing: Packing
     ) -> tuple[Array, MaxPoolingCache]:
         """See :meth:`Pooling.forward`."""
-        xp, batch = self.backend.xp, len(packing.lengths)
-        steps = padded_with_lowest(hidden, packing).argmax(axis=0)  # (1), the first of several
-        places = packing.unsort(xp.arange(batch))[:, None]
-        rows = xp.array(packing.offsets).take(steps) + places  # the packed row of each maximum
-        entries = rows * self.features + xp.arange(self.features)
+        rows = packing.unsort(self.backend.first_largest(hidden.real, packing))  # (1)
+        entries = rows * self.features + self.backend.xp.arange(self.features)
         return hidden.reshape(-1).take(entries), MaxPoolingCache(entries, packing)  # (2)
 
     def backward(self, dy: Array, cache: MaxPoolingCache) -> tuple[Array, None]:
