@@ -224,6 +224,9 @@ def most_probable(probabilities: Array, top_k: int) -> tuple[Array, Array]:
     Of equals the first class comes first. A few largest are looked for one after another, which
     takes less than sorting them all, or than parting them from the rest.
     """
+    if top_k == 1:
+        best, probability = largest(probabilities)
+        return best[:, None], probability[:, None]
     if 1 < probabilities.shape[1] < 4 * top_k:
         classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         return classes, np.take_along_axis(probabilities, classes, axis=1)
