@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from npnlp.gradients.shares import lags_of, mean_by_lag
 from npnlp.layers.attention.attention import AttentionTrace
+from npnlp.layers.attention.parts import last_weights
 from npnlp.summary import summarized
 
 Floats = NDArray[np.float64]
@@ -62,13 +63,18 @@ class HeadFlow:
 def head_flow(trace: AttentionTrace) -> HeadFlow:
     """The flow in what an attention layer's ``backward(..., probe=...)`` gave to its probe."""
     cache, packing = trace.cache, trace.cache.packing
-    host, lengths = packing.backend.to_numpy, packing.lengths
-    # The weights of each sequence's last query, in the caller's order: (B, heads, T).
-    own_last = host(cache.weights)[np.arange(len(lengths)), :, lengths - 1]
+    host = packing.backend.to_numpy
+    attention = np.empty(trace.d_heads.shape[:2])
+    for part, heads in zip(cache.parts, cache.heads, strict=True):
+        own = part.packing
+        # The weights of each sequence's last query, in the caller's order: (B, heads, T).
+        own_last = host(last_weights(heads, own))
+        rows = part.rows if isinstance(part.rows, slice) else host(part.rows)
+        attention[rows] = own_last[own.sequences, :, own.steps]
     return HeadFlow(
         layer=trace.layer,
         lags=lags_of(packing),
-        attention=own_last[packing.sequences, :, packing.steps].astype(np.float64),
+        attention=attention,
         head_grad=np.linalg.norm(host(trace.d_heads).astype(np.float64), axis=2),
     )
 

@@ -6,14 +6,15 @@
     (4)  o_n, the heads side by side           packed again (N, E)
     (5)  y_n = W_out o_n + b_out
 
-Padded steps exist only in (3), which masks them. Backward is the same five lines from the last to
+Padded steps exist only in (3), which masks them, and of which a batch with long sequences has
+several parts (npnlp/layers/attention/parts.py). Backward is the same five lines from the last to
 the first; padding and packing undo each other. Source: Vaswani et al.,
 "Attention is all you need", 2017, section 3.2.2; equal to PyTorch's ``nn.MultiheadAttention``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -22,6 +23,7 @@ from npnlp.checks import require_whole
 from npnlp.errors import InputError
 from npnlp.layers.arguments import require_cache, require_random, require_rows
 from npnlp.layers.attention.dot_product import DotProductAttention, DotProductCache
+from npnlp.layers.attention.parts import Part, QueriesCache, attend, attend_backward, parts_of
 from npnlp.layers.base import Cache, LayerOptions
 from npnlp.layers.composite import Composite
 from npnlp.layers.linear import Linear, LinearCache
@@ -30,20 +32,25 @@ from npnlp.summary import summarized
 
 
 class AttentionCache(Cache):
-    """``x (N, E)``, ``packing``, and the caches of (3) and (5)."""
+    """``x (N, E)``, ``packing``, its ``parts``, and the caches of (3) for each, and of (5)."""
 
     x: Array
     packing: Packing
-    heads: DotProductCache
+    parts: tuple[Part, ...]
+    heads: tuple[DotProductCache | QueriesCache, ...]
     out: LinearCache
 
     @property
     def weights(self) -> Array:
         """``(B, heads, T, T)``: the weight that each step (third axis) gives each (last axis).
 
-        Rows sum to 1; those past a sequence's end are 0. B is in the caller's order.
+        Rows sum to 1; those past a sequence's end are 0. B is in the caller's order. Raises
+        :class:`InputError` for a batch in parts, whose weights are too many.
         """
-        return self.heads.weights
+        (first, *others) = self.heads
+        if others or isinstance(first, QueriesCache):
+            raise InputError("the weights of long sequences are not kept; take shorter ones")
+        return first.weights
 
 
 @summarized
@@ -112,11 +119,15 @@ class MultiHeadAttention(Composite):
         """
         projected = self.backend.xp.dot(x, self.parameters["in_proj_weight"].T)  # (1)
         projected += self.parameters["in_proj_bias"]
-        parts = self._split(projected, packing)  # (2)
-        q, k, v = parts[0], parts[1], parts[2]
-        o, heads = self.attention.forward(q, k, v, random, packing=packing)  # (3)
-        y, out = self.out_proj.forward(self._join(o[None], packing))  # (4), (5)
-        return y, AttentionCache(x, packing, heads, out)
+        parts, found, heads = self._parts(packing, random), list[Array](), list[Any]()
+        for part in parts:
+            q, k, v = self._split(projected[part.rows], part.packing)  # (2)
+            stream = random.child(f"part {len(heads)}") if random and heads else random
+            o, cache = attend(self.attention, q, k, v, stream, part)  # (3)
+            found.append(self._join(o[None], part.packing))  # (4)
+            heads.append(cache)
+        y, out = self.out_proj.forward(self._together(found, parts, packing))  # (5)
+        return y, AttentionCache(x, packing, tuple(parts), tuple(heads), out)
 
     def backward(
         self, dy: Array, cache: AttentionCache, probe: AttentionProbe | None = None
@@ -126,9 +137,12 @@ class MultiHeadAttention(Composite):
         d_joined = self.out_proj.backward(dy, cache.out)  # undoes (5)
         if probe is not None:
             probe(AttentionTrace(cache, d_joined.reshape(len(d_joined), self.num_heads, -1)))
-        d_o = self._split(d_joined, packing)[0]  # undoes (4)
-        d_parts = xp.stack(self.attention.backward(d_o, cache.heads))  # undoes (3)
-        d_projected = self._join(d_parts, packing)  # undoes (2)
+        found = []
+        for part, heads in zip(cache.parts, cache.heads, strict=True):
+            d_o = self._split(d_joined[part.rows], part.packing)[0]  # undoes (4)
+            d_parts = xp.stack(attend_backward(self.attention, d_o, heads))  # undoes (3)
+            found.append(self._join(d_parts, part.packing))  # undoes (2)
+        d_projected = self._together(found, cache.parts, packing)
         grads["in_proj_bias"] += d_projected.sum(axis=0)  # undoes (1)
         grads["in_proj_weight"] += xp.dot(d_projected.T, cache.x)  # undoes (1), towards W
         d_x: Array = xp.dot(d_projected, self.parameters["in_proj_weight"])  # undoes (1), to x
@@ -145,6 +159,21 @@ class MultiHeadAttention(Composite):
         require_cache(cache, AttentionCache)
         self.expect("x of the cache", cache.x, cache.packing.rows, self.embed_size)
         self.expect("dy", dy, cache.packing.rows, self.embed_size)
+
+    def _parts(self, packing: Packing, random: Random | None) -> list[Part]:
+        """A batch that several processes share stays whole, as its mask is that of all of it."""
+        if random is not None and random.share is not None:
+            return [Part(slice(None), packing, packing.runs.shape[1])]
+        return parts_of(packing, self.num_heads)
+
+    def _together(self, found: list[Array], parts: Sequence[Part], packing: Packing) -> Array:
+        """The packed rows of all parts."""
+        if len(found) == 1:
+            return found[0]
+        rows: Array = self.backend.xp.empty((packing.rows, found[0].shape[1]), found[0].dtype)
+        for part, own in zip(parts, found, strict=True):
+            rows[part.rows] = own
+        return rows
 
     def _split(self, data: Array, packing: Packing) -> Array:
         """Packed rows ``(N, k E)`` as ``(k, B, heads, T, d)``, padded with zeros."""

@@ -55,18 +55,19 @@ class DotProductAttention(Composite):
     ) -> tuple[Array, DotProductCache]:
         """``o (B, heads, T, d)`` of q, k, v of that shape; zero past a sequence's end.
 
-        Without ``random`` (evaluation) no weight is dropped.
+        Of a single sequence q may hold some of the queries, and o then holds those. Without
+        ``random`` (evaluation) no weight is dropped.
         """
         xp = self.backend.xp
         lengths = self.backend.asarray(packing.lengths)[:, None, None, None]
-        steps = xp.arange(q.shape[2])
+        steps = xp.arange(k.shape[2])
         s = xp.matmul(q * q.shape[3] ** -0.5, k.swapaxes(2, 3))  # (1)
-        if packing.lengths.min() < q.shape[2]:
+        if packing.lengths.min() < k.shape[2]:
             s = xp.where(steps < lengths, s, -float("inf"))  # (2)
         # Subtracting a row's maximum leaves its softmax unchanged and keeps exp in range.
         s -= s.real.max(axis=3)[..., None]
         weights = xp.exp(s, out=s)
-        weights *= (steps[:, None] < lengths) / weights.sum(axis=3)[..., None]  # (3)
+        weights *= (steps[: q.shape[2], None] < lengths) / weights.sum(axis=3)[..., None]  # (3)
         dropped, dropout = self.dropout.forward(weights, random)  # (4)
         o = xp.matmul(dropped, v)  # (5)
         return o, DotProductCache(q, k, v, weights, dropped, dropout)
@@ -89,11 +90,12 @@ class DotProductAttention(Composite):
         """See :class:`Layer`."""
         require_random(random)
         require_packing(packing)
-        self.expect("q", q, len(packing.lengths), None, packing.runs.shape[1], None)
-        self.expect("k", k, *q.shape)
-        self.expect("v", v, *q.shape[:3], None)
+        batch, steps = len(packing.lengths), packing.runs.shape[1]
+        self.expect("q", q, batch, None, None if batch == 1 else steps, None)
+        self.expect("k", k, *q.shape[:2], steps, q.shape[3])
+        self.expect("v", v, *k.shape[:3], None)
 
     def check_backward(self, d_o: Array, cache: DotProductCache) -> None:
         """See :class:`Layer`."""
         require_cache(cache, DotProductCache)
-        self.expect("d_o", d_o, *cache.v.shape)
+        self.expect("d_o", d_o, *cache.q.shape[:3], cache.v.shape[3])
