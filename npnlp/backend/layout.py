@@ -43,8 +43,11 @@ class Numbered(NamedTuple):
 
 def lay_out(lengths: Integers) -> Layout:
     """The layout of sequences of ``lengths (K, B)``, longest first in each batch."""
-    steps, places = np.arange(lengths.max()), np.arange(lengths.shape[1])
-    sizes = (lengths[:, None, :] > steps[:, None]).sum(axis=2)  # (K, T): sequences still running
+    (batches, batch), longest = lengths.shape, int(lengths.max())
+    places = np.arange(batch)
+    cells = lengths + np.arange(batches)[:, None] * (longest + 1)
+    ended = np.bincount(cells.ravel(), minlength=batches * (longest + 1)).reshape(batches, -1)
+    sizes = batch - ended.cumsum(axis=1)[:, :longest]  # (K, T): sequences still running
     offsets = np.cumsum(sizes, axis=1) - sizes
     last = np.take_along_axis(offsets, lengths - 1, axis=1) + places
     ends = np.cumsum(sizes.sum(axis=1))

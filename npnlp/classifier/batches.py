@@ -17,9 +17,9 @@ from npnlp.models import SurnameClassifier
 from npnlp.summary import summarized
 from npnlp.text import SplitArrays
 
-#: Batches are packed together, up to this many padded steps, which take some megabytes: that
-#: spreads the overhead, and the memory is still in the cache.
-TOGETHER = 2**18
+#: Batches are packed together, up to this many steps, and as many for the longest name in each of
+#: them, which take some megabytes: that spreads the overhead, and the memory is still in the cache.
+TOGETHER = 2**17
 #: Rows in a batch where nothing is trained.
 EVALUATION_BATCH = 512
 
@@ -75,12 +75,16 @@ def batches(
 
     The last batch may be smaller. Many are packed at once, fewer where names are long.
     """
-    full = len(order) - len(order) % batch_size
-    longest = int(split.lengths.max()) if len(split) else 0
-    together = max(1, TOGETHER // (batch_size * longest + 1)) * batch_size
-    for first in range(start * batch_size, full, together):
-        chunk = order[first : min(first + together, full)]
-        yield from _pack(split, chunk.reshape(-1, batch_size), backend)
+    full, first = len(order) - len(order) % batch_size, start
+    of_batches = order[:full].reshape(-1, batch_size)
+    lengths = split.lengths[of_batches]
+    ends, most = lengths.sum(axis=1).cumsum(), TOGETHER // int(lengths.max(initial=1))
+    while first < len(of_batches):
+        before = ends[first - 1] if first else 0
+        last = min(int(np.searchsorted(ends, before + TOGETHER, side="right")), first + most)
+        last = max(last, first + 1)
+        yield from _pack(split, of_batches[first:last], backend)
+        first = last
     if start * batch_size < len(order) and full < len(order):
         yield from _pack(split, order[full:][None], backend)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from npnlp.classifier.batches import MOST_STEPS, by_length
+from npnlp.classifier import batches as module
+from npnlp.classifier.batches import MOST_STEPS, batches, by_length
 from npnlp.text import SplitArrays
 from tests.support.packed import NUMPY
 
@@ -48,3 +50,35 @@ def test_short_names_have_the_batches_of_their_order() -> None:
 
 def test_no_rows_have_no_batches() -> None:
     assert list(by_length(split_of([]), NUMPY)) == []
+
+
+def test_batches_are_the_same_however_many_are_packed_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    split = split_of([*np.random.default_rng(2).integers(3, 20, 500).tolist(), 4_000])
+    order = np.random.default_rng(3).permutation(len(split))
+    for start in (0, 7, 15, 16, 17):
+        expected = list(batches(split, order, 32, NUMPY, start))
+        assert len(expected) == max(0, 16 - start)
+        for most in (1, 700, 9_000):
+            monkeypatch.setattr(module, "TOGETHER", most)
+            found = list(batches(split, order, 32, NUMPY, start))
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one.rows, other.rows)
+                np.testing.assert_array_equal(one.tokens, other.tokens)
+                np.testing.assert_array_equal(one.vocabulary, other.vocabulary)
+                np.testing.assert_array_equal(one.packing.runs, other.packing.runs)
+                np.testing.assert_array_equal(one.packing.last_rows, other.packing.last_rows)
+        monkeypatch.undo()
+
+
+def test_a_layout_takes_no_square_of_rows_and_steps() -> None:
+    lengths = np.array([[9_000, *[8] * 3_000]])
+    tracemalloc.start()
+    try:
+        layout = NUMPY.lay_out(lengths)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3_000_000
+    assert layout.runs[0, 1].tolist() == [3_001] * 8 + [1] * 8_992

@@ -94,7 +94,7 @@ SHOWN: dict[str, tuple[Callable[[], object], str]] = {
     "packing": (lambda: PACKING, "<Packing of 2 sequences, 6 rows, longest 4>"),
     "cache": (
         lambda: attention()[0],
-        "<AttentionCache x=float32 (6, 4), packing=Packing, heads=DotProductCache, "
+        "<AttentionCache x=float32 (6, 4), packing=Packing, parts=tuple of 1, heads=tuple of 1, "
         "out=LinearCache, 928 bytes>",
     ),
     "attention trace": (

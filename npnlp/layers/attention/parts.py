@@ -15,6 +15,7 @@ from npnlp.layers.attention.dot_product import DotProductAttention, DotProductCa
 from npnlp.layers.base import Cache
 from npnlp.layers.loss import softmax
 from npnlp.layers.packing import Packing
+from npnlp.summary import summarized
 
 #: A batch with at most this many weights, over all heads, is left whole.
 WHOLE = 2**22
@@ -22,6 +23,7 @@ WHOLE = 2**22
 MOST_WEIGHTS = 2**20
 
 
+@summarized
 class Part(NamedTuple):
     """Some sequences: ``rows`` of the batch, packed by ``packing``; ``queries`` at a time."""
 
