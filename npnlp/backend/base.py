@@ -97,6 +97,13 @@ class Backend(ABC):
         """``table[rows] += values``; no row occurs twice."""
         table[rows] += values
 
+    def scatter_add(self, table: Array, rows: Array, values: Array) -> None:
+        """``table[rows[n]] += values[n]`` for every n; a row may occur several times.
+
+        It undoes a look-up, as :meth:`segment_sum` does, at the cost of the rows that occur.
+        """
+        table += self.segment_sum(values, rows, len(table))
+
     def square_sums(self, values: Array, ends: layout.Integers) -> Array:
         """``(P,)``: the sum of squares of each part of ``values (n,)``.
 

@@ -71,11 +71,20 @@ class NumpyBackend(Backend):
         if size <= ONE_HOT_LIMIT:
             return _sum_by_product(values, segments, size)
         out = np.zeros((size, values.shape[1]), dtype=values.dtype)
-        if len(segments):
-            order = np.argsort(segments, kind="stable")
-            present, starts = np.unique(segments[order], return_index=True)
-            out[present] = np.add.reduceat(values[order], starts, axis=0)
+        self.scatter_add(out, segments, values)
         return out
+
+    def scatter_add(self, table: Array, rows: Array, values: Array) -> None:
+        """See :meth:`Backend.scatter_add`."""
+        if len(table) <= ONE_HOT_LIMIT:
+            super().scatter_add(table, rows, values)
+            return
+        if not len(rows):
+            return
+        order = np.argsort(rows, kind="stable")
+        in_order = rows[order]
+        starts = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
+        table[in_order[starts]] += np.add.reduceat(values[order], starts, axis=0)
 
     def all_below(self, indices: Array, size: int) -> bool:
         """See :meth:`Backend.all_below`. In one pass: without its sign, a negative is large."""

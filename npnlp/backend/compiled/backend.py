@@ -68,6 +68,13 @@ class CompiledBackend(NumpyBackend):
             return
         sums.add_rows(table, plain_indices(rows), values)
 
+    def scatter_add(self, table: Array, rows: Array, values: Array) -> None:
+        """See :meth:`Backend.scatter_add`: rows are added in the order of n."""
+        if not are_contiguous_reals(table) or values.dtype != table.dtype:
+            super().scatter_add(table, rows, values)
+            return
+        sums.add_rows(table, plain_indices(rows), plain(values))
+
     def dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array]:
         """See :meth:`Backend.dropout`."""
         if not are_contiguous_reals(x) or random.share is not None:
