@@ -17,6 +17,7 @@ from npnlp.backend.operations import (
     CrossEntropyPasses,
     LinearPasses,
     RecurrentPasses,
+    RowAdam,
     WorkGraphs,
 )
 from npnlp.backend.prefix_passes import PrefixPasses
@@ -143,6 +144,10 @@ class Backend(ABC):
 
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
         """A step of Adam on flat buffers, or None."""
+        return None
+
+    def row_adam(self, dtype: np.dtype[Any]) -> RowAdam | None:
+        """Adam on some rows of a table, or None: then all rows move at every step."""
         return None
 
     def prefix_passes(self, kind: str, dtype: np.dtype[Any]) -> PrefixPasses | None:

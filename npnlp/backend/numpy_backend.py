@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.base import Array, Backend
-from npnlp.backend.operations import AdamStep, RecurrentPasses
+from npnlp.backend.operations import AdamStep, RecurrentPasses, RowAdam
 from npnlp.backend.threads import blas_in_use
 from npnlp.backend.tuned.adam import adam_step
 from npnlp.backend.tuned.loop import CELLS, TunedPasses
 from npnlp.backend.tuned.maps import AffineMaps
+from npnlp.backend.tuned.rows import TunedRows
 
 # Up to this many segments a segment sum is a matrix product with a one-hot matrix, which BLAS
 # computes faster than a sort and a reduction.
@@ -102,6 +103,10 @@ class NumpyBackend(Backend):
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
         """See :meth:`Backend.adam_step`."""
         return adam_step
+
+    def row_adam(self, dtype: np.dtype[Any]) -> RowAdam | None:
+        """See :meth:`Backend.row_adam`."""
+        return TunedRows()
 
     def synchronize(self) -> None:
         """Nothing to wait for: NumPy returns when it is done."""

@@ -19,8 +19,6 @@ from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.models.encoder import Encoder
 from npnlp.summary import summarized
 
-#: The name of the n-grams' weights.
-NGRAMS = "ngrams.weight"
 #: The name of the n-grams' keys among the tensors of a model; training does not change them.
 KEYS = "ngrams.keys"
 

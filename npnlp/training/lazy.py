@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Backend
-from npnlp.backend.operations import AdamNumbers
+from npnlp.backend.operations import AdamNumbers, Missed
+from npnlp.backend.tuned.rows import TunedRows
 from npnlp.layers import FlatParameters
 from npnlp.training.optimizers import Adam
 
@@ -52,7 +53,7 @@ class LazyAdam(Adam):
         tables: Sequence[str], **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(flat, backend, learning_rate, **options)
-        self.tables = tables
+        self.tables, self.passes = tables, backend.row_adam(flat.values.dtype) or TunedRows()
         ends = flat.ends.tolist()
         spans = dict(zip(flat.parameters, map(slice, [0, *ends], ends), strict=False))
         self.spans = {name: span for name, span in spans.items() if name in tables}
@@ -84,22 +85,18 @@ class LazyAdam(Adam):
         shift += numbers.rate * first / np.sqrt(second)
         with_eps += numbers.rate * numbers.eps * first / second
 
-    def _views(self, name: str) -> list[Array]:
+    def _table(self, name: str) -> tuple[Array, Array, Array]:
         """Weights and moments of a table."""
-        span, weight = self.spans[name], self.flat.parameters[name]
-        return [weight, *(each[span].reshape(weight.shape) for each in self.moments.values())]
+        weight, span = self.flat.parameters[name], self.spans[name]
+        m, v = (each[span].reshape(weight.shape) for each in self.moments.values())
+        return weight, m, v
 
     def _catch_up(self, name: str, rows: Array) -> None:
         """Have ``rows``, none twice, take the steps that they have missed: (2) and (3)."""
-        taken, views = self.taken[name], self._views(name)
-        decay, shift, with_eps, first, second = self.factors.take(taken.take(rows), axis=1)
+        taken = self.taken[name]
+        kept, shift, with_eps, *decay = self.factors.take(taken.take(rows), axis=1)
         eps = np.divide(with_eps, shift, out=np.ones_like(shift), where=shift > 0)
-        w, m, v = (view.take(rows, axis=0) for view in views)
-        d, s, e, b1, b2 = (
-            each.astype(w.dtype)[:, None] for each in (decay, shift, eps, first, second)
-        )
-        views[0][rows] = d * w - s * (m / (np.sqrt(v) + e))  # (2)
-        views[1][rows], views[2][rows] = b1 * m, b2 * v  # (3)
+        self.passes.catch_up(self._table(name), rows, Missed(kept, shift, eps, *decay))
         taken[rows] = self.count
 
     @contextmanager
@@ -128,13 +125,9 @@ class LazyAdam(Adam):
         for span in self.rest:
             self.move(numbers, *(each[span] for each in buffers))
         for name, rows in flat.rows.items():
-            views = self._views(name)
-            w, m, v = (view.take(rows, axis=0) for view in views)
-            g = flat.views_of_grads[name].take(rows, axis=0)
-            self.decay([w])
-            self.move(numbers, *(each.reshape(-1) for each in (w, g, m, v, np.empty_like(w))))
-            for view, moved in zip(views, (w, m, v), strict=True):
-                view[rows] = moved
+            kept = 1 - self.learning_rate * self.weight_decay
+            grads = flat.views_of_grads[name]
+            self.passes.step(self._table(name), grads, rows, kept, numbers)
             self.taken[name][rows] = self.count
 
     def flush(self) -> None:

@@ -14,7 +14,6 @@ from npnlp.classifier.building import make_criterion
 from npnlp.classifier.flow import WIDTH, flow_layers
 from npnlp.errors import DivergenceError
 from npnlp.models import SurnameClassifier
-from npnlp.models.surname_classifier import NGRAMS
 from npnlp.text import SplitArrays
 from npnlp.text.repeats import merged
 from npnlp.training.clipping import clip_grad_norm, clip_rows, squared_norms
@@ -29,7 +28,7 @@ from npnlp.training.schedule import cosine, one_cycle
 from npnlp.training.step_record import Examine, Replay
 
 #: The parameters that may be large tables, of which a batch reads few rows.
-TABLES = ("emb.weight", NGRAMS)
+TABLES = EMBEDDING, NGRAMS = "emb.weight", "ngrams.weight"
 
 
 class Updater:
@@ -71,10 +70,10 @@ class Updater:
     def _make_optimizer(self) -> Optimizer:
         """Adam has the rows of large tables catch up, in a process of its own and on a CPU."""
         model, config = self.model, self.config
+        flat, backend, rate = model.flat, model.backend, config.learning_rate
         rows = {name: len(model.parameters[name]) for name in TABLES if name in model.parameters}
         tables = [name for name, size in rows.items() if size >= LEAST_ROWS]
-        alone = self.ranks.size == 1 and model.backend.xp is np
-        flat, backend, rate = model.flat, model.backend, config.learning_rate
+        alone = self.ranks.size == 1 and backend.row_adam(flat.values.dtype) is not None
         if tables and alone and config.optimizer == "adam" and config.beta2 >= LEAST_BETA2:
             betas, decay = (0.9, config.beta2), config.weight_decay
             return LazyAdam(flat, backend, rate, tables, betas=betas, weight_decay=decay)
@@ -105,14 +104,15 @@ class Updater:
 
     def _rows_of(self, batch: Batch) -> tuple[Batch, dict[str, Array]]:
         """``batch`` with its n-grams found, and the rows that it reads of each large table."""
-        model = self.model
-        read = np.union1d(batch.vocabulary, [model.config.unk_idx])  # of dropped characters
-        rows = {"emb.weight": read}
-        if model.ngrams is not None:
+        model, rows = self.model, {}
+        if EMBEDDING in self.optimizer.tables:
+            dropped = [model.config.unk_idx]  # what a character is read as that is dropped
+            rows[EMBEDDING] = np.union1d(batch.vocabulary, dropped)
+        if NGRAMS in self.optimizer.tables and model.ngrams is not None:
             found = model.ngrams.find(batch.vocabulary.take(batch.tokens), batch.packing)
             batch = batch._replace(ngrams=found)
             rows[NGRAMS] = np.unique(found.rows[found.known])
-        return batch, {name: rows[name] for name in self.optimizer.tables}
+        return batch, rows
 
     def _step(self, batch: AnyBatch) -> None:
         model, progress = self.model, self.progress
