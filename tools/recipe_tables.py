@@ -26,7 +26,7 @@ ABLATED = ("accuracy", "macro_f1")
 #: Settings whose option has another name.
 OPTIONS = {"embedding_size": "char-embedding-size"}
 #: Whom the recipe is set beside, nationality by nationality.
-BESIDE = (RECIPE, "ngrams", "ngrams-balanced", "elman")
+BESIDE = (RECIPE, "light", "ngrams", "ngrams-balanced", "elman")
 
 
 def with_half(row: Any, name: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Backend, Random
 from npnlp.classifier.batches import ngrams_of
+from npnlp.errors import InputError
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SurnameDataset
@@ -37,12 +38,20 @@ def make_criterion(
 def make_classifier(
     dataset: SurnameDataset, settings: Mapping[str, Any], backend: Backend, seed: int
 ) -> SurnameClassifier:
-    """An untrained model; ``settings`` are fields of :class:`ClassifierConfig`."""
+    """An untrained model; ``settings`` are fields of :class:`ClassifierConfig`.
+
+    Raises :class:`InputError` where a bag of n-grams would be empty.
+    """
     vectorizer = dataset.get_vectorizer()
     characters = vectorizer.char_vocab
     orders = settings.get("ngram_orders", ())
     least = settings.get("ngram_min_count", 1)
     keys = ngrams_of(dataset.arrays("train"), orders, len(characters), least)
+    if orders and not len(keys):
+        raise InputError(
+            f"num_ngrams is 0: no n-gram of orders {list(orders)} is in {least} or more names "
+            "of train; choose shorter ones, or a smaller ngram_min_count"
+        )
     config = ClassifierConfig(
         num_embeddings=len(characters),
         num_classes=len(vectorizer.nationality_vocab),

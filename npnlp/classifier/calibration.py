@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError, short
-from npnlp.files.tensors import State
+from npnlp.files.rows import rows_of_text, rows_to_text
 from npnlp.summary import summarized
 
 #: The temperature stays within these factors of 1, also where all rows held out are right.
 MOST = 20.0
-#: What the tensors of a :class:`Calibration` are called in the file of a model.
-PREFIX = "held."
 #: The arrays, and the kind of their numbers.
 KINDS = {"confidence": "f", "truth": "f", "target": "i", "shares": "f"}
 
@@ -46,31 +44,29 @@ class Calibration:
         """Whether each row's answer was right."""
         return self.truth >= self.confidence
 
-    def tensors(self) -> State:
-        """The arrays, by their names in a file."""
-        return {PREFIX + name: getattr(self, name) for name in KINDS}
+    def to_serializable(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        held = {name: getattr(self, name) for name in KINDS}
+        return {"temperature": self.temperature, "held": rows_to_text(held)}
 
     @classmethod
-    def of_file(cls, values: Any, tensors: Mapping[str, NDArray[Any]], classes: int) -> Self | None:
-        """From a file's plain values and tensors, without their prefix; None where it has none.
-
-        Raises :class:`InputError` for what does not belong there.
-        """
-        if values is None and not tensors:
-            return None
-        temperature: Any = values.get("temperature") if isinstance(values, Mapping) else None
+    def from_serializable(cls, values: Any, classes: int) -> Self:
+        """Undo :meth:`to_serializable`; raises :class:`InputError` where it cannot be."""
+        if not isinstance(values, Mapping) or set(values) != {"temperature", "held"}:
+            raise InputError(f"calibration is {short(values)}; it has to hold temperature and held")
+        temperature, held = values["temperature"], rows_of_text("held", values["held"])
         if type(temperature) not in (int, float) or not 1 / MOST <= temperature <= MOST:
-            raise InputError(f"calibration is {short(values)}; it has to hold a temperature")
-        if {name: tensor.dtype.kind for name, tensor in tensors.items()} != KINDS:
-            raise InputError(f"the tensors {PREFIX}... have to be {', '.join(KINDS)}")
-        confidence, truth, target, shares = (tensors[name] for name in KINDS)
-        if confidence.ndim != 1 or not confidence.shape == truth.shape == target.shape:
-            raise InputError(f"the tensors {PREFIX}... have to have one number for each row")
+            raise InputError(f"temperature is {short(temperature)}; it has to be 1/20 to 20")
+        if {name: row.dtype.kind for name, row in held.items()} != KINDS:
+            raise InputError(f"held has to be the rows {', '.join(KINDS)}")
+        confidence, truth, target, shares = (held[name] for name in KINDS)
+        if not confidence.shape == truth.shape == target.shape != (0,):
+            raise InputError("held has to have one number for each row, in each of its rows")
         if shares.shape != (classes,) or not ((shares > 0) & (shares <= 1)).all():
-            raise InputError(f"{PREFIX}shares has to hold a share for each of {classes} classes")
+            raise InputError(f"held.shares has to hold a share for each of {classes} classes")
         inside = (truth >= 0) & (truth <= confidence) & (confidence <= 1.001)
         if not (inside & (target >= 0) & (target < classes)).all():
-            raise InputError(f"the tensors {PREFIX}... hold what is no probability, or no class")
+            raise InputError("held has what is no probability, or no class")
         return cls(
             float(temperature), confidence.astype(np.float32), truth.astype(np.float32),
             target.astype(np.int32), shares.astype(np.float64),

@@ -208,27 +208,32 @@ class Classifier:
         return out
 
     def decided(
-        self,
-        surnames: Iterable[Any],
-        top_k: int = 1,
-        decision: Decision = ALL,
-        *,
+        self, surnames: Iterable[Any], top_k: int = 1, decision: Decision = ALL, *,
         exact: bool = False,
-    ) -> Decided:
+    ) -> Decided:  # fmt: skip
         """:meth:`best`, with the reasons of names that get no answer, and sets where asked for.
 
         Raises :class:`InputError` as :meth:`best`, and where the model has no rows held out, which
         a precision and sets are found by.
         """
-        texts, sets = as_texts("surnames", surnames), None
+        return self._decided(as_texts("surnames", surnames), top_k, decision, exact)
+
+    def _decided(self, texts: list[str], top_k: int, decision: Decision, exact: bool) -> Decided:
+        sets: list[list[int]] | None = None
         if decision.sets is None:
             classes, best = self._best(texts, top_k, exact)
         else:
             every = self.probabilities(texts, exact=exact)
             classes, best = most_probable(every, top_k)
             sets = decision.sets_of(every, self.calibration)
-        little = np.flatnonzero(best[:, 0] < decision.least(self.calibration))
-        reasons = dict.fromkeys(little.tolist(), LITTLE)
+            for place in not_finite(every):
+                sets[place] = []
+        reasons: dict[int, str] = {}
+        if decision is ALL:
+            return Decided(classes, best, reasons, sets)
+        if decision.abstains:
+            little = np.flatnonzero(best[:, 0] < decision.least(self.calibration))
+            reasons = dict.fromkeys(little.tolist(), LITTLE)
         if decision.unlike:
             reasons |= dict.fromkeys(self.unlike(texts), UNLIKE)
         for place in self.unread(texts) if decision.unread else ():
@@ -243,7 +248,8 @@ class Classifier:
         if all(character in known for character in characters_of(surnames)):
             return []
         letters = frozenset(known.tokens)
-        doubtful = [n for n, name in enumerate(surnames) if letters.isdisjoint(name)]
+        first = [n for n, name in enumerate(surnames) if name[0] not in letters]  # most are known
+        doubtful = [n for n in first if letters.isdisjoint(surnames[n])]
         read = self.vectorizer.as_read(surnames[n] for n in doubtful)
         return [n for n, name in zip(doubtful, read, strict=True) if letters.isdisjoint(name)]
 
@@ -274,7 +280,7 @@ class Classifier:
         finite, and for a ``top_k`` below 1; one above the number of classes gives them all.
         """
         texts, names = as_texts("surnames", surnames), self.vectorizer.nationality_vocab.tokens
-        classes, probabilities, reasons, sets = self.decided(texts, top_k, decision, exact=exact)
+        classes, probabilities, reasons, sets = self._decided(texts, top_k, decision, exact)
         bad = not_finite(probabilities)
         if bad and not blank:
             require_finite(probabilities, texts)

@@ -1,7 +1,7 @@
 """When to answer: thresholds and sets of classes, found on the rows held out.
 
     threshold    the least t at which, of the rows with a probability of at least t, a share of at
-                 least ``precision`` was right
+                 least ``precision`` was right; 0 where that is so of all rows
     set          all classes c with p_c >= 1 - q, and the most probable one; with the score
                  s_i = 0 where row i was right and 1 - p_{y_i} elsewhere, q is the k-th smallest
                  of the n scores, k = ceil((n + 1) level)
@@ -20,11 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.checks import require_fraction
+from npnlp.checks import require_flag, require_fraction
 from npnlp.classifier.calibration import Calibration
 from npnlp.errors import InputError
 from npnlp.summary import summarized
 
+#: Thresholds and bounds are lowered by this factor. They are probabilities of rows held out, and a
+#: name's last digits depend on the names beside it: the same name again shall not fall below.
+BELOW = 1 - 1e-5
 LITTLE = "too little probability"
 UNREAD = "no character that training has seen"
 UNLIKE = "unlike the names of training"
@@ -52,6 +55,8 @@ class Decision:
         for name in ("precision", "sets"):
             if getattr(self, name) is not None:
                 require_fraction(name, getattr(self, name))
+        for name in ("by_class", "unread", "unlike"):
+            require_flag(name, getattr(self, name))
         if self.by_class and self.sets is None:
             raise InputError("by_class is that of sets, and there are none; give a level")
 
@@ -64,12 +69,12 @@ class Decision:
         """The probability that an answer has to have."""
         if self.precision is None:
             return self.min_probability
-        return max(self.min_probability, threshold(_held(calibration), self.precision))
+        return max(self.min_probability, BELOW * threshold(_held(calibration), self.precision))
 
     def sets_of(self, probabilities: NDArray[Any], held: Calibration | None) -> list[list[int]]:
         """The classes of each set of ``probabilities (n, C)``, the most probable first."""
         assert self.sets is not None
-        bounds = 1 - quantiles(_held(held), self.sets, self.by_class)
+        bounds = BELOW * (1 - quantiles(_held(held), self.sets, self.by_class))
         order = np.argsort(-probabilities, axis=1, kind="stable")
         inside = np.take_along_axis(probabilities >= bounds.astype(probabilities.dtype), order, 1)
         inside[:, 0] = True
@@ -118,7 +123,7 @@ def threshold(held: Calibration, precision: float) -> float:
             f"precision is {precision}, which no threshold gave on the {len(right):,} rows held "
             f"out; the best was {reached[last].max():.4f}"
         )
-    return float(confidence[good[-1]])
+    return float(confidence[good[-1]]) if good[-1] < len(right) - 1 else 0.0
 
 
 def quantiles(held: Calibration, level: float, by_class: bool = False) -> NDArray[np.float64]:
@@ -127,7 +132,7 @@ def quantiles(held: Calibration, level: float, by_class: bool = False) -> NDArra
     A class of which too few rows were held out, fewer than ``level / (1 - level)``, has the q of
     all rows.
     """
-    scores = np.where(held.right, 0.0, 1.0 - held.truth)
+    scores = np.where(held.right, 0.0, 1.0 - held.truth.astype(np.float64))
     found = np.full(len(held.shares), _quantile(scores, level))
     for label in range(len(found)) if by_class else ():
         own = scores[held.target == label]
@@ -137,5 +142,5 @@ def quantiles(held: Calibration, level: float, by_class: bool = False) -> NDArra
 
 
 def _quantile(scores: NDArray[np.float64], level: float) -> float:
-    k = math.ceil((len(scores) + 1) * level)
+    k = max(1, math.ceil((len(scores) + 1) * level))
     return 1.0 if k > len(scores) else float(np.sort(scores)[k - 1])

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from npnlp.backend import Backend, get_backend
-from npnlp.classifier.calibration import PREFIX, Calibration
+from npnlp.classifier.calibration import Calibration
 from npnlp.classifier.weights import checked_weights, narrowed, require_room
 from npnlp.errors import InputError
-from npnlp.files.tensors import load_tensors, save_tensors, taken
+from npnlp.files.rows import rows_of_text, rows_to_text
+from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.summary import summarized
 from npnlp.text import SurnameVectorizer
@@ -19,8 +20,6 @@ from npnlp.text.familiarity import Familiarity
 from npnlp.text.provenance import TableNote
 
 KIND = "npnlp classifier"
-#: What the tensors of a :class:`Familiarity` are called.
-LIKE = "names."
 
 
 def own_model_path() -> Path:
@@ -44,7 +43,6 @@ def save_parts(path: str | Path, parts: ModelParts) -> None:
 
     Weights that all are numbers of float16 are written as such: half the file, the same bits.
     """
-    tensors = narrowed(parts.model.state_dict())
     values: dict[str, Any] = {
         "config": parts.model.config.to_dict(),
         "vectorizer": parts.vectorizer.to_serializable(),
@@ -52,11 +50,10 @@ def save_parts(path: str | Path, parts: ModelParts) -> None:
     if parts.table is not None:
         values["table"] = asdict(parts.table)
     if parts.calibration is not None:
-        tensors |= parts.calibration.tensors()
-        values["calibration"] = {"temperature": parts.calibration.temperature}
+        values["calibration"] = parts.calibration.to_serializable()
     if parts.familiarity is not None:
-        tensors |= {LIKE + name: t for name, t in parts.familiarity.to_tensors().items()}
-    save_tensors(path, KIND, tensors, values)
+        values["familiarity"] = rows_to_text(parts.familiarity.to_tensors())
+    save_tensors(path, KIND, narrowed(parts.model.state_dict()), values)
 
 
 def load_parts(path: str | Path, backend: Backend | None = None) -> ModelParts:
@@ -69,11 +66,14 @@ def load_parts(path: str | Path, backend: Backend | None = None) -> ModelParts:
         sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
         if sizes != (config.num_embeddings, config.num_classes):
             raise InputError(f"vocabularies of {sizes} for a configuration of {config}")
-        held, like = taken(state, PREFIX), taken(state, LIKE)
-        calibration = Calibration.of_file(values.get("calibration"), held, sizes[1])
-        familiarity = Familiarity.from_tensors(like) if like else None
-        if familiarity is not None and familiarity.num_tokens != sizes[0]:
-            raise InputError(f"{LIKE}num_tokens is not {sizes[0]}, that of the vocabulary")
+        calibration = familiarity = None
+        if "calibration" in values:
+            calibration = Calibration.from_serializable(values["calibration"], sizes[1])
+        if "familiarity" in values:
+            rows = rows_of_text("familiarity", values["familiarity"])
+            familiarity = Familiarity.from_tensors(rows)
+            if familiarity.num_tokens != sizes[0]:
+                raise InputError(f"familiarity.num_tokens is not {sizes[0]}, the vocabulary's")
         state = checked_weights(state)
         require_room(config, state)
         model = SurnameClassifier(config, backend=backend or get_backend("numpy"))

@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +31,10 @@ from numpy.typing import NDArray
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError, short
 from npnlp.files.nearest import did_you_mean
-
-if TYPE_CHECKING:
-    import pandas as pd
+from npnlp.text.columns import plain, wrong_width
+from npnlp.text.encoding import clean_name
+from npnlp.text.given import as_texts
+from npnlp.text.unpacked import unpacked
 
 #: As many names with the shares of training are added to those that shares are estimated from.
 ADDED = 100
@@ -56,8 +59,12 @@ def estimate_shares(probabilities: NDArray[Any], held: NDArray[np.float64]) -> N
 
 
 def estimated_shares(classifier: Classifier, surnames: Iterable[Any]) -> dict[str, float]:
-    """The share of each class among names without labels; see :func:`for_shares`."""
-    p = classifier.probabilities(surnames)
+    """The share of each class among names without labels; see :func:`for_shares`.
+
+    Names of which no character is known to the model say nothing, and are left out.
+    """
+    texts = as_texts("surnames", surnames)
+    p = np.delete(classifier.probabilities(texts), classifier.unread(texts), axis=0)
     shares = estimate_shares(p[np.isfinite(p).all(axis=1)], _held_shares(classifier))
     return dict(zip(classifier.vectorizer.nationality_vocab.tokens, shares.tolist(), strict=True))
 
@@ -73,15 +80,19 @@ def for_shares(classifier: Classifier, shares: Mapping[str, float]) -> Classifie
     for label in shares:
         if label not in labels:
             raise InputError(
-                f"{short(label)} is no label of the model{did_you_mean(label, labels)}"
+                f"{short(label)} is no label of the model{did_you_mean(str(label), labels)}"
             )
     missing = [label for label in labels if label not in shares]
     if missing:
         raise InputError(f"{short(missing[0])} has no share; give 0 where there are none")
-    given = np.array([shares[label] for label in labels], dtype=np.float64)
-    if not (np.isfinite(given) & (given >= 0)).all() or not given.sum():
+    try:
+        given = np.array([shares[label] for label in labels], dtype=np.float64)
+    except (TypeError, ValueError):
+        given = np.array([math.nan])
+    if not (np.isfinite(given) & (given >= 0)).all() or not given.max():
         raise InputError("shares have to be numbers of at least 0, and not all 0")
     model = copy.deepcopy(classifier.model)
+    given /= given.max()  # so that their sum is finite
     change = np.log(np.maximum(given / given.sum(), LEAST) / held)
     model.fc2.parameters["bias"][...] += model.backend.asarray(change, dtype=model.dtype)
     same = classifier.vectorizer, classifier.table
@@ -91,33 +102,48 @@ def for_shares(classifier: Classifier, shares: Mapping[str, float]) -> Classifie
 def read_shares(path: str | Path) -> dict[str, float]:
     """Shares from a CSV with a column of labels and one called share, prior or count.
 
-    Raises :class:`InputError` naming the file, and the row and column of what is wrong.
+    With commas, semicolons or tabs, in what :func:`npnlp.text.unpacked.unpacked` reads. Raises
+    :class:`InputError` naming the file, and the row and column of what is wrong.
     """
-    import pandas as pd  # it takes half a second to import: only here
-
     try:
-        frame = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False)
+        with Path(path).open("rb") as file:
+            text = b"".join(unpacked(file, str(path), 2**20)).decode()
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        lines = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+        rows = [(lines.line_num, fields) for fields in lines if any(map(str.strip, fields))]
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as a CSV: {error}") from error
-    label, share = (_column(path, frame, names) for names in (LABELS, SHARES))
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read as a CSV: {why}") from error
+    header = [field.strip() for field in rows[0][1]] if rows else []
+    label, share = (_column(path, header, names) for names in (LABELS, SHARES))
     found: dict[str, float] = {}
-    for row, (name, text) in enumerate(zip(frame[label], frame[share], strict=True), start=2):
+    for row, fields in rows[1:]:
+        if len(fields) != len(header):
+            raise wrong_width(path, row, len(fields), len(header), delimiter)
+        name, text = clean_name(fields[label]), fields[share]
         try:
-            found[name.strip()] = float(text)
+            value = float(text)
         except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
             raise InputError(
-                f"{path}: row {row}, column {share}: {short(text)} is no number"
-            ) from None
-    if len(found) < len(frame):
-        raise InputError(f"{path}: column {label}: a label stands there twice; give each once")
+                f"{path}: row {row}, column {header[share]}: {short(text)} is no number of at "
+                "least 0"
+            )
+        if name in found:
+            raise InputError(
+                f"{path}: row {row}, column {header[label]}: {short(name)} stands there twice; "
+                "give each label once"
+            )
+        found[name] = value
     return found
 
 
-def _column(path: str | Path, frame: pd.DataFrame, names: tuple[str, ...]) -> str:
-    for column in frame:
-        if str(column).strip().casefold() in names:
-            return str(column)
-    have = ", ".join(map(str, frame))
+def _column(path: str | Path, header: list[str], names: tuple[str, ...]) -> int:
+    for place, column in enumerate(header):
+        if column.casefold() in names:
+            return place
+    have = plain(", ".join(header)) or "nothing"
     raise InputError(f"{path}: row 1: a column {' or '.join(names)} is missing; found: {have}")
 
 

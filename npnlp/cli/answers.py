@@ -109,7 +109,8 @@ def no_prediction(
 ) -> str:
     """What stands in the place of a prediction that there is not, up to its ``end``."""
     if answers.as_json:
-        return _json(Prediction(name, ()), exact=True)
+        labels = None if answers.decision.sets is None else ()
+        return _json(Prediction(name, (), labels=labels), exact=True)
     empty = 2 * min(answers.top_k, len(classifier.vectorizer.nationality_vocab)) * delimiter
     decision = answers.decision
     more = delimiter * (decision.abstains + (decision.sets is not None))

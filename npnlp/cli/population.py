@@ -46,11 +46,17 @@ def for_population(
             )
     if options.prior == ESTIMATE:
         names = _sampled(options, columns)
+        count = len(names) - len(classifier.unread(names))
+        if not count:
+            raise InputError("the model knows no character of the names to estimate shares from")
         shares = estimated_shares(classifier, names)
-        source = f"estimated from {len(names):,} name{'s' if len(names) > 1 else ''}"
+        source = f"estimated from {count:,} name{'s' if count > 1 else ''}"
     else:
         shares, source = read_shares(options.prior), f"those of {options.prior}"
-    made, total = for_shares(classifier, shares), sum(shares.values())
+    try:
+        made, total = for_shares(classifier, shares), sum(shares.values())
+    except InputError as error:
+        raise InputError(f"--prior {options.prior}: {error}") from error
     largest = sorted(shares, key=lambda label: -shares[label])[:SHOWN]
     listed = ", ".join(f"{label} {shares[label] / total:.3f}" for label in largest)
     _note(

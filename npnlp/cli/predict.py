@@ -136,7 +136,8 @@ def _predictions(
     made = iter(
         classifier.predict(full, options.top_k, exact=options.exact, blank=blank, decision=decision)
     )
-    return [next(made) if name.strip() else Prediction(name, ()) for name in names]
+    labels = None if decision.sets is None else ()
+    return [next(made) if name.strip() else Prediction(name, (), labels=labels) for name in names]
 
 
 def _show(predictions: Sequence[Prediction], as_json: bool, *, exact: bool) -> None:

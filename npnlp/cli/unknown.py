@@ -56,7 +56,7 @@ class Unlike:
             f"{count:,} {what}{self._read if what.startswith('in ') else ''}"
             for what, count in self._counts.items()
         )
-        _print(f"{names} unlike those of training, the first is {self._first}: {whats}")
+        _print(f"{names} written unlike those of training, the first is {self._first}: {whats}")
 
 
 class Unknown:

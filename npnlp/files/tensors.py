@@ -71,12 +71,6 @@ def below(tensors: Mapping[str, NDArray[Any]], prefix: str) -> State:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def taken(tensors: State, prefix: str) -> State:
-    """As :func:`below`, of tensors that are taken out."""
-    names = [name for name in tensors if name.startswith(prefix)]
-    return {name.removeprefix(prefix): tensors.pop(name) for name in names}
-
-
 def require_kind(path: str | Path, values: Mapping[str, Any], *kinds: str) -> dict[str, Any]:
     """``values`` without the format and its version.
 

@@ -76,7 +76,7 @@ def _is_device(path: Path) -> bool:
 
     ``/dev/stdout`` is one also where it leads to a file.
     """
-    if path.absolute().is_relative_to("/dev"):
+    if str(path.absolute().parent) in ("/dev", "/dev/fd"):  # not /dev/shm, which is a folder
         return path.exists()
     return path.exists() and not path.is_file() and not path.is_dir()
 

@@ -101,7 +101,9 @@ def calibration(run: Run, before: Outcomes, found: Outcomes) -> str:
     compared = [[kind, *(_figure(each[name]) for each in scores)] for name, kind in kinds.items()]
     chance = _figure(scores[1]["calibration_error_by_chance"])
     temperature = "It has no temperature: nothing was calibrated."
-    if run.calibration is not None:
+    if run.calibration is not None and run.temperature == 1:
+        temperature = "No temperature would be of use on val, so it has none."
+    elif run.calibration is not None:
         temperature = (
             f"The logits are divided by {run.temperature:.4f}, the temperature that suits val "
             "best; no answer changes."

@@ -10,7 +10,7 @@ means.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -78,19 +78,30 @@ def parts_of(name: str, split_at: SplitAt) -> list[str]:
 def in_parts(names: list[str], split_at: SplitAt) -> Parts | None:
     """The names that have several parts; None where there is none.
 
-    One look at all names together says whether there is anything to split at.
+    One look at all names together finds those that hold something to split at.
     """
-    marks = "".join(SEPARATORS[kind] for kind in split_at)
-    text = "".join(names) if marks else ""
-    if not any(mark in text for mark in marks):
+    if not split_at:
         return None
-    found, holds = Parts([], [], []), re.compile(f"[{re.escape(marks)}]").search
-    for place, name in enumerate(names):
-        if holds(name) and len(parts := parts_of(name, split_at)) > 1:
-            found.places.append(place)
-            found.starts.append(len(found.names))
-            found.names.extend(parts)
-    return found if found.places else None
+    marks, text = "".join(SEPARATORS[kind] for kind in split_at), "".join(names)
+    found = [place for mark in marks for place in _places(text, mark)]
+    if not found:
+        return None
+    ends = np.cumsum(np.fromiter(map(len, names), dtype=np.int64, count=len(names)))
+    parts = Parts([], [], [])
+    for place in np.unique(np.searchsorted(ends, found, side="right")).tolist():
+        if len(of_name := parts_of(names[place], split_at)) > 1:
+            parts.places.append(place)
+            parts.starts.append(len(parts.names))
+            parts.names.extend(of_name)
+    return parts if parts.places else None
+
+
+def _places(text: str, mark: str) -> Iterator[int]:
+    """Where ``mark`` stands in ``text``."""
+    place = text.find(mark)
+    while place >= 0:
+        yield place
+        place = text.find(mark, place + 1)
 
 
 def choose_split_at(

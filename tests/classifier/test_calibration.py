@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from npnlp.classifier.inspection import (
 )
 from npnlp.classifier.temperature import calibrate, fit_temperature
 from npnlp.errors import InputError
+from npnlp.files.rows import rows_to_text
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.layers import softmax
 from npnlp.text import SurnameDataset, own_table_path
@@ -64,6 +64,7 @@ def test_temperature_stays_within_its_bounds(right: bool, found: float) -> None:
     targets = np.array([0, 1]) if right else np.array([2, 0])
     assert fit_temperature(logits, targets) == pytest.approx(found)
     assert fit_temperature(logits[:0], targets[:0]) == 1.0
+    assert fit_temperature(np.ones((3, 4)), np.array([0, 1, 3])) == 1.0
 
 
 @pytest.fixture(scope="module")
@@ -148,39 +149,55 @@ def test_file_holds_it(saved: tuple[Classifier, Path]) -> None:
     np.testing.assert_array_equal(loaded.probabilities(names), classifier.probabilities(names))
 
 
+ONE, HALF = np.ones(1, dtype=np.int32), np.full(1, 0.5, dtype=np.float32)
+
+
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("change", "said"),
     [
-        ("held.target", np.array([0.5], dtype=np.float32), "have to be"),
-        ("held.target", np.array([0, 1], dtype=np.int32), "one number for each row"),
-        ("held.truth", None, "have to be"),
-        ("held.more", np.zeros(3, dtype=np.float32), "have to be"),
-        ("held.confidence", np.full(1, np.nan, dtype=np.float32), "no probability"),
-        ("held.target", "classes", "no class"),
-        ("held.shares", np.full(17, 0.05), "a share for each of 18"),
-        ("held.shares", np.zeros(18), "a share for each of 18"),
-        ("temperature", 0.0, "temperature"),
-        ("temperature", "1", "temperature"),
-        ("temperature", None, "temperature"),
+        ({"target": HALF}, "held has to be the rows"),
+        ({"truth": None}, "held has to be the rows"),
+        ({"more": HALF}, "held has to be the rows"),
+        ({"target": np.zeros(2, dtype=np.int32)}, "one number for each row"),
+        ({"target": ONE[:0], "truth": HALF[:0], "confidence": HALF[:0]}, "one number for each row"),
+        ({"confidence": np.full(1, np.nan, dtype=np.float32)}, "no probability"),
+        ({"truth": 2 * HALF}, "no probability"),
+        ({"target": 18 * ONE}, "no class"),
+        ({"shares": np.full(17, 0.05)}, "a share for each of 18"),
+        ({"shares": np.zeros(18)}, "a share for each of 18"),
     ],
 )
-def test_damage_is_refused(
-    saved: tuple[Classifier, Path], name: str, value: object, said: str
+def test_damaged_rows_are_refused(
+    saved: tuple[Classifier, Path], change: dict[str, np.ndarray | None], said: str
 ) -> None:
-    _, path = saved
+    rows: dict[str, np.ndarray | None] = {
+        "confidence": HALF, "truth": HALF, "target": ONE, "shares": np.full(18, 1 / 18),
+    }  # fmt: skip
+    held = {name: row for name, row in (rows | change).items() if row is not None}
+    refuse(saved[1], {"temperature": 1.0, "held": rows_to_text(held)}, said)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "has to hold temperature and held"),
+        ({"temperature": 1.0}, "has to hold temperature and held"),
+        ({"temperature": 0.0, "held": {}}, "1/20 to 20"),
+        ({"temperature": "1", "held": {}}, "1/20 to 20"),
+        ({"temperature": 1.0, "held": []}, "rows of numbers"),
+        ({"temperature": 1.0, "held": {"truth": "f4"}}, "held.truth is 'f4'"),
+        ({"temperature": 1.0, "held": {"truth": "O:AAAA"}}, "held.truth is"),
+        ({"temperature": 1.0, "held": {"truth": "f4:A*AA"}}, "held.truth: damaged"),
+        ({"temperature": 1.0, "held": {"truth": "f4:AAAA"}}, "held.truth: damaged"),
+    ],
+)
+def test_other_damage_is_refused(saved: tuple[Classifier, Path], value: object, said: str) -> None:
+    refuse(saved[1], value, said)
+
+
+def refuse(path: Path, calibration: object, said: str) -> None:
     tensors, values = load_tensors(path, "npnlp classifier")
-    if name == "temperature":
-        values["calibration"] = None if value is None else {"temperature": value}
-    elif value is None:
-        del tensors[name]
-    elif isinstance(value, str):
-        tensors[name] = tensors[name] + 18
-    else:
-        assert isinstance(value, np.ndarray)
-        rows = ("held.confidence", "held.truth", "held.target")
-        one = {key: tensors[key][:1] for key in rows}
-        tensors |= one | {name: value}
-    save_tensors(path, "npnlp classifier", tensors, values)
+    save_tensors(path, "npnlp classifier", tensors, values | {"calibration": calibration})
     with pytest.raises(InputError, match=said) as raised:
         Classifier.load(path)
     assert str(path) in str(raised.value)
@@ -190,7 +207,6 @@ def test_files_of_before_have_none(saved: tuple[Classifier, Path]) -> None:
     classifier, path = saved
     classifier.calibration = None
     classifier.save(path)
-    tensors, values = load_tensors(path, "npnlp classifier")
-    assert "calibration" not in json.dumps(values)
-    assert not any(name.startswith("held.") for name in tensors)
+    _, values = load_tensors(path, "npnlp classifier")
+    assert set(values) == {"config", "vectorizer"}
     assert Classifier.load(path).calibration is None

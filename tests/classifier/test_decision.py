@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -36,14 +38,14 @@ FIVE = held_out([(0.9, 0.9, 0), (0.8, 0.8, 1), (0.7, 0.2, 1), (0.6, 0.6, 2), (0.
 
 
 @pytest.mark.parametrize(
-    ("precision", "least"), [(1.0 - 1e-9, 0.8), (0.76, 0.8), (0.75, 0.6), (0.6, 0.5), (0.1, 0.5)]
+    ("precision", "least"), [(1.0 - 1e-9, 0.8), (0.76, 0.8), (0.75, 0.6), (0.6, 0.0), (0.1, 0.0)]
 )
 def test_threshold_by_hand(precision: float, least: float) -> None:
     assert threshold(FIVE, precision) == pytest.approx(least)
 
 
 def test_rows_as_probable_go_together() -> None:
-    tied = held_out([(0.9, 0.9, 0), (0.9, 0.05, 1), (0.9, 0.9, 0), (0.5, 0.5, 2)])
+    tied = held_out([(0.9, 0.9, 0), (0.9, 0.05, 1), (0.9, 0.9, 0), (0.5, 0.5, 2), (0.4, 0.3, 2)])
     assert threshold(tied, 0.7) == pytest.approx(0.5)
     with pytest.raises(InputError, match=r"0.8, .* best was 0.75"):
         threshold(tied, 0.8)
@@ -51,6 +53,7 @@ def test_rows_as_probable_go_together() -> None:
 
 def test_quantiles_by_hand() -> None:
     # Scores: 0, 0, 0.8, 0, 0.6. k = ceil(6 level): 0.5 is the third smallest, 0.8 the fifth.
+    assert quantiles(FIVE, 0.0) == pytest.approx(np.zeros(3))
     assert quantiles(FIVE, 0.5) == pytest.approx(np.zeros(3))
     assert quantiles(FIVE, 0.6) == pytest.approx(np.full(3, 0.6))
     assert quantiles(FIVE, 0.8) == pytest.approx(np.full(3, 0.8))
@@ -65,6 +68,12 @@ def test_sets_by_hand() -> None:
     assert Decision(sets=0.6).sets_of(p, FIVE) == [[0], [1], [2]]
     assert Decision(sets=0.6, by_class=True).sets_of(p, FIVE) == [[0, 1], [1], [2, 1]]
     assert Decision(sets=0.8).sets_of(p[:0], FIVE) == []
+
+
+def test_the_bound_of_a_small_probability_keeps_its_digits() -> None:
+    held = held_out([(0.9, 1e-9, 1)])
+    found = Decision(sets=0.5).sets_of(np.array([[1.0, 1.01e-9, 0.99e-9]]), held)
+    assert found == [[0, 1]]
 
 
 @pytest.mark.parametrize("by_class", [False, True])
@@ -156,6 +165,39 @@ def test_sets_of_many_are_those_of_one(classifier: Classifier) -> None:
     assert one.labels[0] == one.nationality
 
 
+def test_no_name_lacks_an_answer_at_a_precision_that_all_have(classifier: Classifier) -> None:
+    assert classifier.calibration is not None
+    least = float(classifier.calibration.right.mean())
+    found = classifier.predict(NAMES, decision=Decision(precision=0.9 * least))
+    assert all(each.top for each in found)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_name_at_the_threshold_has_an_answer_whatever_stands_beside_it(
+    classifier: Classifier, exact: bool
+) -> None:
+    path = own_table_path()
+    names = SurnameDataset.load_dataset_and_make_vectorizer(path).frames["val"]["surname"].tolist()
+    held = classifier.calibration
+    assert held is not None
+    answered = held.confidence >= np.quantile(held.confidence, 0.7, method="nearest")
+    truth = np.where(answered, held.confidence, np.float32(0))
+    same = Classifier(classifier.model, classifier.vectorizer)
+    same.calibration = dataclasses.replace(held, truth=truth)
+    chosen = [names[n] for n in np.flatnonzero(answered).tolist()]
+    decision = Decision(precision=0.999)
+    assert all(each.top for each in same.predict(chosen, decision=decision, exact=exact))
+    assert not all(each.top for each in same.predict(names, decision=decision, exact=exact))
+
+
+def test_a_name_without_numbers_has_no_set(classifier: Classifier) -> None:
+    damaged = Classifier(copy.deepcopy(classifier.model), classifier.vectorizer)
+    damaged.calibration = classifier.calibration
+    damaged.model.fc2.parameters["bias"][0] = np.nan
+    (found,) = damaged.predict(["Ng"], blank=True, decision=Decision(sets=0.9))
+    assert (found.top, found.labels) == ((), ())
+
+
 def predict(run: Path, *given: str) -> int:
     return main(["predict", "--save-dir", str(run), *given])
 
@@ -203,6 +245,9 @@ def test_a_blank_row_has_as_many_fields(
     assert predict(run, "--input", str(path), *given) == 0
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert {len(row) for row in rows} == {5}
+    assert predict(run, "--input", str(path), *given, "--json") == 0
+    sets = [json.loads(line)["set"] for line in capsys.readouterr().out.splitlines()]
+    assert [len(each) > 0 for each in sets] == [True, False, True]
 
 
 @pytest.mark.parametrize(

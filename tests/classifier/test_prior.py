@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +80,7 @@ def test_probabilities_are_reweighted(classifier: Classifier) -> None:
 
 
 def test_estimated_shares_are_those_of_the_model(classifier: Classifier) -> None:
-    found = estimated_shares(classifier, NAMES)
+    found = estimated_shares(classifier, [*NAMES, "山田"])  # which the model cannot read
     assert classifier.calibration is not None
     expected = estimate_shares(classifier.probabilities(NAMES), classifier.calibration.shares)
     assert list(found.values()) == pytest.approx(expected.tolist())
@@ -90,14 +93,15 @@ def test_estimated_shares_are_those_of_the_model(classifier: Classifier) -> None
         ({"Irish": -1.0}, "at least 0"),
         ({"Irish": float("nan")}, "at least 0"),
         ({"Irish": None}, "has no share"),
+        ({"Irish": "much"}, "at least 0"),
+        ({"Irish": [1.0]}, "at least 0"),
+        ({3: 1.0}, "3 is no label"),
     ],
 )
 def test_wrong_shares_are_refused(
-    classifier: Classifier, change: dict[str, float | None], said: str
+    classifier: Classifier, change: dict[Any, Any], said: str
 ) -> None:
-    given: dict[str, float | None] = dict.fromkeys(
-        classifier.vectorizer.nationality_vocab.tokens, 0.1
-    )
+    given: dict[Any, Any] = dict.fromkeys(classifier.vectorizer.nationality_vocab.tokens, 0.1)
     given |= change
     with pytest.raises(InputError, match=said):
         for_shares(classifier, {k: v for k, v in given.items() if v is not None})
@@ -116,9 +120,14 @@ def test_all_zero_and_no_calibration_are_refused(classifier: Classifier) -> None
     ("text", "said"),
     [
         ("nationality,share\nIrish,a\n", "row 2, column share: 'a' is no number"),
-        ("nationality;share\nIrish;1\nIrish;2\n", "stands there twice"),
+        ("class,share\n\nIrish,nan\n", "row 3, column share: 'nan' is no number"),
+        ("class,share\nIrish,-1\n", "row 2, column share: '-1' is no number of at least 0"),
+        ("class,share\nIrish\n", "row 2: 1 fields"),
+        ("class,share\nIrish,1,2\n", "row 2: 3 fields"),
+        ('class,share\n"Irish', "cannot be read"),
+        ("nationality;share\nIrish;1\nIrish;2\n", "row 3.*stands there twice"),
         ("label,weight\nIrish,1\n", "share or prior or count is missing"),
-        ("", "cannot be read"),
+        ("", "country or class is missing; found: nothing"),
     ],
 )
 def test_wrong_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -127,6 +136,31 @@ def test_wrong_files_are_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as raised:
         read_shares(path)
     assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_spreadsheets_file_is_read(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "shares.csv"
+    rows = (["id", "Country ", "COUNT"], ["1", "Cura\u00e7ao", "3"], ["2", " Irish", "0.5"], [""])
+    text = "\r\n".join(delimiter.join(row) for row in rows)
+    decomposed = unicodedata.normalize("NFD", text)
+    path.write_bytes(b"\xef\xbb\xbf" + decomposed.encode())
+    assert read_shares(path) == {"Cura\u00e7ao": 3.0, "Irish": 0.5}
+
+
+def test_shares_may_be_as_large_as_numbers_are(classifier: Classifier) -> None:
+    labels = classifier.vectorizer.nationality_vocab.tokens
+    large, small = (for_shares(classifier, dict.fromkeys(labels, x)) for x in (1e308, 1.0))
+    np.testing.assert_array_equal(large.probabilities(NAMES), small.probabilities(NAMES))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_shares_are_read_as_tables_are(tmp_path: Path, encoding: str, packed: bool) -> None:
+    content = "Country;Share\r\nCôte d'Ivoire;0.25\r\nIrish;3\r\n".encode(encoding)
+    path = tmp_path / ("shares.csv.gz" if packed else "shares.csv")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    assert read_shares(path) == {"Côte d'Ivoire": 0.25, "Irish": 3.0}
 
 
 def test_the_command(
@@ -153,10 +187,14 @@ def test_the_command(
     known = for_shares(classifier, estimated_shares(classifier, NAMES))
     for line, each in zip(out.splitlines(), known.predict(NAMES), strict=True):
         assert json.loads(line)["probability"] == pytest.approx(each.probability, rel=1e-4)
+    few = tmp_path / "few.csv"
+    few.write_text("class,share\nIrihs,1\n", encoding="utf-8")
     for given, said in (
         (["estimate", "--input", "-"], "no pipe"),
         ([str(shares), "Ng", "--sets", "0.9"], "--sets"),
         ([str(tmp_path / "none.csv"), "Ng"], "none.csv"),
+        ([str(few), "Ng"], f"{few}: 'Irihs' is no label of the model; did you mean Irish?"),
+        (["estimate", "山田"], "the model knows no character"),
     ):
         assert main([*run, *given]) == 2
         assert said in capsys.readouterr().err

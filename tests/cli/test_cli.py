@@ -141,7 +141,7 @@ def test_every_name_with_unknown_characters_has_its_note(finished: Path, capsys:
 def test_a_name_of_ten_thousand_characters_is_a_name(finished: Path, capsys: Capture) -> None:
     found, notes = predict(finished, capsys, "Ram" * 3_333 + "i")
     assert len(found[0]["surname"]) == 10_000
-    refusal(notes, "npnlp predict: note: 1 name is unlike", "longer than 16 characters")
+    refusal(notes, "npnlp predict: note: 1 name is written unlike", "longer than 16 characters")
 
 
 def test_a_note_of_a_long_name_is_short(finished: Path, capsys: Capture) -> None:

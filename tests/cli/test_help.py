@@ -27,7 +27,7 @@ MEANT = [
     (("verify", "modl.safetensors"), ("no such file; did you mean model.safetensors?",)),
     (("replay", "modl.safetensors"), ("no such file; did you mean model.safetensors?",)),
     (("import", "modl.safetensors", "--save-dir", "new"), ("did you mean model.safetensors?",)),
-    (("predict", "Rossi"), ("runs/surnames/model.safetensors: no such file", "npnlp train,")),
+    (("export",), ("runs/surnames/model.safetensors: no such file", "npnlp train,")),
     (("predict", "Rossi", "--save-dir", "nw"), ("train a model with npnlp train --save-dir nw",)),
     (("export", "--save-dir", "nw"), ("train a model with npnlp train --save-dir nw",)),
     (("evaluate", "--save-dir", "nw"), ("train a model with npnlp train --save-dir nw",)),
@@ -74,7 +74,7 @@ def test_a_missing_list_of_names_is_looked_for(
 
 
 def test_the_real_command_says_the_same(place: Path) -> None:
-    for arguments, words in (MEANT[0], MEANT[7], MEANT[9], MEANT[15]):
+    for arguments, words in (MEANT[0], MEANT[7], MEANT[9], MEANT[16]):
         done = npnlp(*arguments, cwd=place)
         assert (done.returncode, done.stdout) == (2, b"")
         refusal(done.stderr.decode(), *words)

@@ -65,7 +65,7 @@ def test_every_way_out_reads_capitals_alike(folder: Path, tmp_path: Path) -> Non
     ] * len(TEST)
     note = done.stderr.decode()
     assert note == (
-        f"npnlp predict: note: {len(TEST)} names are unlike those of training, the first is "
+        f"npnlp predict: note: {len(TEST)} names are written unlike those of training, the first is "
         f"{TEST[0].upper()} in row 1: {len(TEST)} in capitals, read in title case\n"
     )
     (tmp_path / "names.txt").write_text(capitals)
@@ -106,7 +106,7 @@ def test_a_file_without_a_letter_case_reads_as_written_and_says_so(
     assert before.predict(["Ramini"])[0].top == classifier.predict(["Ramini"])[0].top
     assert before.unknown_characters("RAMINI") == "AMII"
     assert run_main("predict", "--save-dir", tmp_path, "RAMINI", "Ramini") == 0
-    assert "1 name is unlike those of training, the first is RAMINI in row 1: 1 in capitals\n" in (
+    assert "1 name is written unlike those of training, the first is RAMINI in row 1: 1 in capitals\n" in (
         capsys.readouterr().err
     )
 

@@ -66,7 +66,7 @@ def test_balanced_classes_weigh_the_same() -> None:
     assert one[:, 0].mean() > found(rows=SOME)[:, 0].mean(), "the rare class gains"
 
 
-def test_a_recipe_takes_weights_and_merges_them() -> None:
+def test_a_recipe_takes_weights_and_merging_adds_them_up() -> None:
     given = {"recipe": "wide", "num_epochs": 2}
     assert not np.array_equal(found(DRAWN, **given), found(**given))
     assert not np.array_equal(found(class_weight={"Italian": 9}, **given), found(**given))

@@ -7,6 +7,9 @@ import json
 import math
 import os
 import stat
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +94,30 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, handler)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    path, found = tmp_path / "pipe", []
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: found.append(path.read_bytes()))
+    reader.start()
+    write_atomic(path, b"content")
+    reader.join(timeout=30)
+    assert found == [b"content"]
+    assert stat.S_ISFIFO(path.stat().st_mode)
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout on this system")
+def test_standard_output_by_its_name_is_not_replaced(tmp_path: Path) -> None:
+    code = "from npnlp.files import write_atomic; write_atomic('/dev/stdout', 'content')"
+    output = tmp_path / "output"
+    with output.open("wb") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert output.read_bytes() == b"content"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"content"
+    assert not Path("/dev/stdout").is_file() or Path("/dev/stdout").is_symlink()
 
 
 def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ WRITES = {
     "class_weights.py": ("class_weights.csv", "class_weights.png"),
     "letter_case.py": ("letter_case.csv",),
     "familiarity.py": ("familiarity.csv",),
+    "probabilities.py": ("probabilities.csv",),
     "pairs.py": ("pairs.csv",),
     "typing_errors.py": ("typing_errors.csv",),
     "compare_models.py": (
@@ -68,6 +69,7 @@ TABLE_OPTION = {
     "class_weights.py": "--surname-csv",
     "letter_case.py": "--surname-csv",
     "familiarity.py": "--surname-csv",
+    "probabilities.py": "--surname-csv",
     "pairs.py": "--surname-csv",
     "typing_errors.py": "--surname-csv",
     "compare_models.py": "--surname-csv",

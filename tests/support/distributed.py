@@ -58,9 +58,9 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         },
         {
             name: WIDE[name]
-            for name in ("weight_decay", "label_smoothing", "consistency", "merge_repeats",
-                         "beta2", "schedule", "warm_up", "clip_norm", "prior_correction")
-        } | {"bucket": 2},
+            for name in ("weight_decay", "label_smoothing", "consistency", "beta2", "schedule",
+                         "warm_up", "clip_norm", "prior_correction", "store")
+        } | {"bucket": 2, "merge_repeats": True},
     ),
     "typing errors": ({}, {"typing_errors": 0.5}),
     "last batch smaller than the ranks": ({}, {"batch_size": 5}),

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.weights import narrowed, rounded_to_half
+from npnlp.exchange import read_state_dict
 from npnlp.files.tensors import State, read_tensors
 from npnlp.models.surname_classifier import KEYS
 from npnlp.runs.run import Run
@@ -59,6 +61,14 @@ def test_keys_are_small_in_the_file_and_int64_in_the_model(halved: Run) -> None:
     np.testing.assert_array_equal(loaded, halved.trainer.model.state_dict()[KEYS])
 
 
+def test_the_tensors_alone_are_enough_beside_the_vocabularies(halved: Run, tmp_path: Path) -> None:
+    saved, _ = read_tensors(halved.model_file)
+    save_file(saved, tmp_path / "bare.safetensors")
+    found = read_state_dict(tmp_path / "bare.safetensors", halved.vectorizer_file)
+    expected = halved.trainer.model.flat.values
+    assert found.model.flat.values.tobytes() == expected.tobytes()
+
+
 def test_saving_again_keeps_the_file(halved: Run, tmp_path: Path) -> None:
     Classifier.load(halved.model_file).save(tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").read_bytes() == halved.model_file.read_bytes()
@@ -90,7 +100,7 @@ def test_the_reported_scores_are_those_of_the_file(tmp_path: Path) -> None:
     run = made(tmp_path / "unused")
     run.dataset.surname_df.to_csv(tmp_path / "table.csv", index=False)
     given = ("--surname-csv", tmp_path / "table.csv", "--save-dir", tmp_path / "run")
-    options = ("--store", "float16", "--num-epochs", "1", "--rnn-hidden-size", "6", "--quiet")
+    options = ("--recipe", "light", "--num-epochs", "1", "--rnn-hidden-size", "6", "--quiet")
     assert run_main("train", *given, *options, "--no-pictures") == 0
     metrics = read_json(tmp_path / "run/metrics.json")
     assert metrics["training"]["store"] == "float16"
