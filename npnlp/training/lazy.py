@@ -37,8 +37,9 @@ from npnlp.training.optimizers import Adam
 NONE_MISSED = np.array([[1.0], [0.0], [0.0], [1.0], [1.0]])
 #: Rows that catch up together where all do: their numbers stay in the cache.
 TOGETHER = 2048
-#: A table is worth it from so many rows on. With beta2 below this, r is too near to 1 for (2).
-LEAST_ROWS, LEAST_BETA2 = 4096, 0.95
+#: A table of fewer numbers moves faster as a whole. With beta2 below this, r is too near to 1 for
+#: (2).
+LEAST_SIZE, LEAST_BETA2 = 2**19, 0.95
 
 
 class LazyAdam(Adam):

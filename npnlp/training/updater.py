@@ -19,7 +19,7 @@ from npnlp.text.repeats import merged
 from npnlp.training.clipping import clip_grad_norm, clip_rows, squared_norms
 from npnlp.training.config import TrainingConfig
 from npnlp.training.history import Progress
-from npnlp.training.lazy import LEAST_BETA2, LEAST_ROWS, LazyAdam
+from npnlp.training.lazy import LEAST_BETA2, LEAST_SIZE, LazyAdam
 from npnlp.training.objective import log_frequencies, make_objective
 from npnlp.training.optimizers import SAFE_RATE, Optimizer, make_optimizer
 from npnlp.training.ranks import ALONE, Alone, AnyBatch
@@ -71,8 +71,8 @@ class Updater:
         """Adam has the rows of large tables catch up, in a process of its own and on a CPU."""
         model, config = self.model, self.config
         flat, backend, rate = model.flat, model.backend, config.learning_rate
-        rows = {name: len(model.parameters[name]) for name in TABLES if name in model.parameters}
-        tables = [name for name, size in rows.items() if size >= LEAST_ROWS]
+        sizes = {name: value.size for name, value in model.parameters.items()}
+        tables = [name for name in TABLES if sizes.get(name, 0) >= LEAST_SIZE]
         alone = self.ranks.size == 1 and backend.row_adam(flat.values.dtype) is not None
         if tables and alone and config.optimizer == "adam" and config.beta2 >= LEAST_BETA2:
             betas, decay = (0.9, config.beta2), config.weight_decay

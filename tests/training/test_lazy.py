@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from npnlp.backend import Backend, Random, get_backend
+from npnlp.backend.operations import AdamNumbers, Missed
 from npnlp.classifier.building import make_classifier
 from npnlp.diagnosis.finding import examine
 from npnlp.errors import DivergenceError, InputError
@@ -22,7 +23,7 @@ from npnlp.text import SurnameDataset
 from npnlp.training.clipping import clip_grad_norm, clip_rows, squared_norms
 from npnlp.training.config import TrainingConfig
 from npnlp.training.interrupt import Interrupted
-from npnlp.training.lazy import LEAST_ROWS, LazyAdam
+from npnlp.training.lazy import LEAST_SIZE, LazyAdam
 from npnlp.training.optimizers import Adam, make_optimizer
 from npnlp.training.trainer import Trainer
 from tests.support.tables import check_same_weights, write_table
@@ -32,7 +33,7 @@ ROWS, SIZE, STEPS = 60, 3, 300
 TABLE = "ngrams.weight"
 SHAPE: dict[str, Any] = {
     "embedding_size": 4, "rnn_hidden_size": 4, "cell": "gru", "hidden_layer": False,
-    "ngram_orders": (1, 2, 3, 4), "ngram_size": 2, "ngram_dropout": 0.3, "char_dropout": 0.1,
+    "ngram_orders": (1, 2, 3, 4), "ngram_size": 64, "ngram_dropout": 0.3, "char_dropout": 0.1,
 }  # fmt: skip
 CONFIG = TrainingConfig(
     num_epochs=2, learning_rate=0.02, batch_size=32, beta2=0.99, weight_decay=0.1, clip_norm=0.5,
@@ -176,7 +177,7 @@ def test_rows_that_occur_again_are_added_again(
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> SurnameDataset:
-    """Three hundred names of random letters, with more n-grams than the least of a large table."""
+    """Three hundred names of random letters, which have many n-grams."""
     random, folder = np.random.default_rng(1), tmp_path_factory.mktemp("names")
     rows = [
         ("ABC"[n % 3], ("train", "train", "val", "test")[n % 4],
@@ -191,7 +192,7 @@ def trainer_of(dataset: SurnameDataset, dense: bool = False, backend: Backend = 
     splits = dataset.arrays("train"), dataset.arrays("val")
     trainer = Trainer(model, *splits, CONFIG, examine=examine)
     assert trainer.optimizer.tables == [TABLE]
-    assert model.config.num_ngrams >= LEAST_ROWS
+    assert model.parameters[TABLE].size >= LEAST_SIZE
     if dense:
         options = CONFIG.optimizer_options
         trainer.optimizer = make_optimizer("adam", model.flat, backend, 0.02, **options)
@@ -294,3 +295,41 @@ def test_the_defaults_have_no_table_that_is_large(dataset: SurnameDataset) -> No
     assert not Trainer(model, *splits, CONFIG).optimizer.tables
     wide = make_classifier(dataset, SHAPE, NUMPY, 5)
     assert not Trainer(wide, *splits, plain).optimizer.tables  # beta2 is too small for it
+
+
+def test_rows_move_as_their_formulas_say(backend: Backend, dtype: np.dtype[Any]) -> None:
+    passes = backend.row_adam(dtype)
+    if passes is None:
+        pytest.skip("on a device all rows move at every step")
+    random, rows = np.random.default_rng(2), np.array([7, 0, 3])
+    w, m, v, g = (random.random((9, 5)).astype(dtype) for _ in range(4))
+    kept, shift, eps, first, second = missed = Missed(*random.random((5, 3)))
+    expected = [each.astype(np.float64) for each in (w, m, v)]
+    for n, r in enumerate(rows):
+        move = shift[n] * expected[1][r] / (np.sqrt(expected[2][r]) + eps[n])
+        expected[0][r] = kept[n] * expected[0][r] - move
+        expected[1][r] *= first[n]
+        expected[2][r] *= second[n]
+    passes.catch_up((w, m, v), rows, missed)
+    for found, wanted in zip((w, m, v), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    for r in rows:
+        expected[1][r] = 0.9 * expected[1][r] + g[r]
+        expected[2][r] = 0.99 * expected[2][r] + g[r].astype(float) ** 2
+        move = 0.1 * expected[1][r] / (np.sqrt(expected[2][r]) + 1e-3)
+        expected[0][r] = 0.8 * expected[0][r] - move
+    passes.step((w, m, v), g, rows, 0.8, AdamNumbers(0.9, 0.99, 0.1, 1e-3))
+    for found, wanted in zip((w, m, v), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4)
+
+
+def test_no_row_beyond_the_table_is_moved(backend: Backend) -> None:
+    passes = backend.row_adam(np.dtype(np.float32))
+    if passes is None:
+        pytest.skip("on a device all rows move at every step")
+    w, m, v = np.ones((3, 4, 2), dtype=np.float32)
+    missed = Missed(*np.ones((5, 1)))
+    with pytest.raises(IndexError):
+        passes.catch_up((w, m, v), np.array([4]), missed)
+    with pytest.raises(IndexError):
+        passes.step((w, m, v), w, np.array([4]), 1.0, AdamNumbers(0.9, 0.99, 0.1, 1e-3))

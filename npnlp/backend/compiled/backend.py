@@ -24,7 +24,7 @@ from npnlp.backend.compiled.loops.recurrence import LOOPS, CompiledPasses
 from npnlp.backend.compiled.maps import CompiledMaps
 from npnlp.backend.compiled.rows import CompiledRows
 from npnlp.backend.layout import Integers, Layout, Numbered
-from npnlp.backend.numpy_backend import NumpyBackend
+from npnlp.backend.numpy_backend import ONE_HOT_LIMIT, NumpyBackend
 from npnlp.backend.operations import (
     AdamNumbers,
     AdamStep,
@@ -72,7 +72,8 @@ class CompiledBackend(NumpyBackend):
 
     def scatter_add(self, table: Array, rows: Array, values: Array) -> None:
         """See :meth:`Backend.scatter_add`: rows are added in the order of n."""
-        if not are_contiguous_reals(table) or values.dtype != table.dtype:
+        few = len(table) <= ONE_HOT_LIMIT
+        if few or not are_contiguous_reals(table) or values.dtype != table.dtype:
             super().scatter_add(table, rows, values)
             return
         sums.add_rows(table, plain_indices(rows), plain(values))
