@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -175,16 +177,16 @@ def test_rows_that_occur_again_are_added_again(
     np.testing.assert_allclose(backend.to_numpy(table), expected, rtol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> SurnameDataset:
+@pytest.fixture
+def dataset(tmp_path: Path) -> SurnameDataset:
     """Three hundred names of random letters, which have many n-grams."""
-    random, folder = np.random.default_rng(1), tmp_path_factory.mktemp("names")
+    random = np.random.default_rng(1)
     rows = [
         ("ABC"[n % 3], ("train", "train", "val", "test")[n % 4],
          "".join(random.choice(list("abcdefghijklmnopqrstuvwxyz"), 14)))
         for n in range(600)
     ]  # fmt: skip
-    return SurnameDataset.load_dataset_and_make_vectorizer(write_table(folder / "t.csv", rows))
+    return SurnameDataset.load_dataset_and_make_vectorizer(write_table(tmp_path / "t.csv", rows))
 
 
 def trainer_of(dataset: SurnameDataset, dense: bool = False, backend: Backend = NUMPY) -> Trainer:
@@ -218,12 +220,14 @@ def test_training_is_that_of_all_rows_at_every_step(
     assert not lazy.model.flat.rows
 
 
-@pytest.mark.parametrize("batches", [1, 7, 13])
+@pytest.mark.parametrize(("batches", "schedule"), [(1, "cosine"), (7, "plateau"), (13, "onecycle")])
 def test_a_stop_in_the_middle_of_an_epoch_leaves_no_trace(
-    dataset: SurnameDataset, tmp_path: Path, batches: int
+    dataset: SurnameDataset, tmp_path: Path, batches: int, schedule: str
 ) -> None:
+    config = dataclasses.replace(CONFIG, schedule=schedule)
+
     def run(folder: str) -> Run:
-        return Run.make(dataset, CONFIG, SHAPE, NUMPY, tmp_path / folder)
+        return Run.make(dataset, config, SHAPE, NUMPY, tmp_path / folder)
 
     run("whole").train()
     stopped = run("parts")
@@ -236,6 +240,20 @@ def test_a_stop_in_the_middle_of_an_epoch_leaves_no_trace(
     assert again.resume()
     again.train()
     check_same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_copy_made_in_the_middle_of_an_epoch_goes_on_to_the_same_bits(
+    dataset: SurnameDataset,
+) -> None:
+    trainer = trainer_of(dataset)
+    stop_after(trainer, 5)
+    twins = [trainer, copy.deepcopy(trainer), pickle.loads(pickle.dumps(trainer))]
+    values = []
+    for twin in twins:
+        twin.run_epoch()
+        values.append(twin.model.flat.values)
+    for found in values[1:]:
+        np.testing.assert_array_equal(found, values[0])
 
 
 def stop_after(trainer: Trainer, batches: int) -> None:
