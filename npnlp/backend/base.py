@@ -19,6 +19,7 @@ from npnlp.backend.operations import (
     LinearPasses,
     PackedSteps,
     RecurrentPasses,
+    RowAdam,
     WorkGraphs,
 )
 from npnlp.backend.prefix_passes import PrefixPasses
@@ -120,6 +121,13 @@ class Backend(ABC):
         """``table[rows] += values``; no row occurs twice."""
         table[rows] += values
 
+    def scatter_add(self, table: Array, rows: Array, values: Array) -> None:
+        """``table[rows[n]] += values[n]`` for every n; a row may occur several times.
+
+        It undoes a look-up, as :meth:`segment_sum` does, at the cost of the rows that occur.
+        """
+        table += self.segment_sum(values, rows, len(table))
+
     def square_sums(self, values: Array, ends: layout.Integers) -> Array:
         """``(P,)``: the sum of squares of each part of ``values (n,)``.
 
@@ -159,6 +167,10 @@ class Backend(ABC):
 
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
         """A step of Adam on flat buffers, or None."""
+        return None
+
+    def row_adam(self, dtype: np.dtype[Any]) -> RowAdam | None:
+        """Adam on some rows of a table, or None: then all rows move at every step."""
         return None
 
     def prefix_passes(self, kind: str, dtype: np.dtype[Any]) -> PrefixPasses | None:

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.base import Array, Backend
-from npnlp.backend.operations import AdamStep, RecurrentPasses
+from npnlp.backend.operations import AdamStep, RecurrentPasses, RowAdam
 from npnlp.backend.threads import blas_in_use
 from npnlp.backend.tuned.adam import adam_step
 from npnlp.backend.tuned.loop import CELLS, TunedPasses
 from npnlp.backend.tuned.maps import AffineMaps
+from npnlp.backend.tuned.rows import TunedRows
 
 # Up to this many segments a segment sum is a matrix product with a one-hot matrix, which BLAS
 # computes faster than a sort and a reduction.
@@ -71,11 +72,20 @@ class NumpyBackend(Backend):
         if size <= ONE_HOT_LIMIT:
             return _sum_by_product(values, segments, size)
         out = np.zeros((size, values.shape[1]), dtype=values.dtype)
-        if len(segments):
-            order = np.argsort(segments, kind="stable")
-            present, starts = np.unique(segments[order], return_index=True)
-            out[present] = np.add.reduceat(values[order], starts, axis=0)
+        self.scatter_add(out, segments, values)
         return out
+
+    def scatter_add(self, table: Array, rows: Array, values: Array) -> None:
+        """See :meth:`Backend.scatter_add`."""
+        if len(table) <= ONE_HOT_LIMIT:
+            super().scatter_add(table, rows, values)
+            return
+        if not len(rows):
+            return
+        order = np.argsort(rows, kind="stable")
+        in_order = rows[order]
+        starts = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
+        table[in_order[starts]] += np.add.reduceat(values[order], starts, axis=0)
 
     def all_below(self, indices: Array, size: int) -> bool:
         """See :meth:`Backend.all_below`. In one pass: without its sign, a negative is large."""
@@ -93,6 +103,10 @@ class NumpyBackend(Backend):
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
         """See :meth:`Backend.adam_step`."""
         return adam_step
+
+    def row_adam(self, dtype: np.dtype[Any]) -> RowAdam | None:
+        """See :meth:`Backend.row_adam`."""
+        return TunedRows()
 
     def synchronize(self) -> None:
         """Nothing to wait for: NumPy returns when it is done."""

@@ -207,6 +207,33 @@ class AdamNumbers(NamedTuple):
 AdamStep: TypeAlias = Callable[[Array, Array, tuple[Array, Array], Array, AdamNumbers], None]
 
 
+@summarized
+class Missed(NamedTuple):
+    """What R rows of a table have missed, a number for each, as (2) and (3) of training/lazy.py.
+
+    ``w <- kept w - shift m / (sqrt(v) + eps)``, ``m <- first m``, ``v <- second v``.
+    """
+
+    kept: Array
+    shift: Array
+    eps: Array
+    first: Array
+    second: Array
+
+
+class RowAdam(Protocol):
+    """Adam on ``rows (R,)``, none twice, of a ``table`` (w, m, v), each ``(V, D)``, in place."""
+
+    def catch_up(self, table: tuple[Array, Array, Array], rows: Array, missed: Missed) -> None:
+        """Take the steps that the rows have missed."""
+
+    def step(
+        self, table: tuple[Array, Array, Array], grads: Array, rows: Array, kept: float,
+        numbers: AdamNumbers,
+    ) -> None:  # fmt: skip
+        """``w <- kept w``, and a step with the gradient ``grads (V, D)``."""
+
+
 class WorkGraphs(Protocol):
     """Graphs that capture device work and launch it (``cuda/graphs.py``)."""
 

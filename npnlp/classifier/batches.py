@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from npnlp.backend import Array, Backend, Random, get_backend
 from npnlp.layers import Packing
 from npnlp.layers.arguments import require_indices
-from npnlp.layers.ngrams import known_ngrams
+from npnlp.layers.ngrams import FoundNgrams, known_ngrams
 from npnlp.layers.packing import pack_many
 from npnlp.models import SurnameClassifier
 from npnlp.summary import summarized
@@ -33,7 +33,8 @@ class Batch(NamedTuple):
 
     ``vocabulary (R,)`` are the tokens that occur, in order, and ``tokens`` number those. The rows
     are sorted, the longest name first, so that packing does not have to move them. ``shares`` and
-    ``weights`` are those of the split's rows, in float32, if it has any.
+    ``weights`` are those of the split's rows, in float32, if it has any. ``ngrams`` are those of
+    the batch, where they have been found.
     """
 
     tokens: Array
@@ -43,11 +44,13 @@ class Batch(NamedTuple):
     rows: NDArray[np.int64]
     shares: Array | None = None
     weights: Array | None = None
+    ngrams: FoundNgrams | None = None
 
     @property
     def inputs(self) -> dict[str, Any]:
         """What the model's forward pass takes."""
-        return {"tokens": self.tokens, "vocabulary": self.vocabulary, "packing": self.packing}
+        names = "tokens", "vocabulary", "packing", "ngrams"
+        return {name: getattr(self, name) for name in names}
 
 
 def require_split(split: SplitArrays, model: SurnameClassifier) -> None:

@@ -62,8 +62,10 @@ class Embedding(Layer):
 
     def backward(self, dy: Array, cache: EmbeddingCache) -> None:
         """Add ``dL/dW``; tokens are integers and have no gradient."""
-        size = len(self.parameters["weight"])
-        self.add_grad(slice(None), self.backend.segment_sum(dy, cache.tokens, size))  # undoes (1)
+        grad = self.grads["weight"]
+        self.backend.scatter_add(grad, cache.tokens, dy)  # undoes (1)
+        if self.padding_idx is not None:
+            grad[self.padding_idx] = 0
 
     def add_grad(self, rows: Array | slice, d_rows: Array) -> None:
         """Add the gradient of some rows of the table, no row twice; that of padding stays zero.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +23,9 @@ class FlatParameters:
     as one array each. ``parameters`` and ``views_of_grads`` hold the views by full name,
     ``"prefix.parameter"`` or, where the prefix is empty, ``"parameter"``; ``ends`` are the indices
     that the views end at. A copy, by pickle too, has buffers of its own that its layers view.
+
+    Of a large table a batch may read few rows: ``rows``, by the name of the table, and :meth:`read`
+    sets them. Its gradient is zero elsewhere.
     """
 
     values: Array
@@ -41,6 +45,7 @@ class FlatParameters:
         ]
         self.parameters: dict[str, Array] = {}
         self.views_of_grads: dict[str, Array] = {}
+        self.rows: Mapping[str, Array] = {}
         self._make_views()
 
     def _make_views(self) -> None:
@@ -61,6 +66,28 @@ class FlatParameters:
                 view = buffer[end - size : end].reshape(owner[name].shape)
                 view[...] = owner[name]
                 owner[name] = views[full_name] = view
+
+    @contextmanager
+    def read(self, rows: Mapping[str, Array]) -> Iterator[None]:
+        """Inside, a batch reads these ``rows`` alone of the tables that are named, no row twice."""
+        self.rows = rows
+        try:
+            yield
+        finally:
+            self.rows = {}
+
+    def zero_grads(self) -> None:
+        """Set all gradients to zero; of tables, those of ``rows``."""
+        if not self.rows:
+            self.grads.fill(0)
+            return
+        for name, grad in self.views_of_grads.items():
+            grad[self.rows.get(name, slice(None))] = 0
+
+    def taken(self, views: Mapping[str, Array]) -> dict[str, Array]:
+        """``views``, of the parameters or their gradients; of tables, copies of ``rows``."""
+        rows = self.rows
+        return {n: v.take(rows[n], axis=0) if n in rows else v for n, v in views.items()}
 
     def __copy__(self) -> Self:
         """The same buffers and views: the owners cannot have two."""

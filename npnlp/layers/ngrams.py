@@ -16,7 +16,7 @@ systems", 2016; Joulin et al., "Bag of tricks for efficient text classification"
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,19 @@ from npnlp.errors import InputError
 from npnlp.layers.arguments import require_cache, require_indices, require_random, require_rows
 from npnlp.layers.base import Cache, Layer, LayerOptions
 from npnlp.layers.packing import Packing
+from npnlp.summary import summarized
+
+
+@summarized
+class FoundNgrams(NamedTuple):
+    """Of a batch's M n-grams, ``rows (M,)`` of the weight, and ``known (M,)``: whether it has one.
+
+    ``sequences (M,)`` are those that they stand in.
+    """
+
+    rows: Array
+    known: Array
+    sequences: Array
 
 
 class NgramCache(Cache):
@@ -80,20 +93,29 @@ class NgramBag(Layer):
                 rows.append(complete)
         return xp.concatenate(keys), xp.concatenate(rows)
 
-    def forward(
-        self, tokens: Array, random: Random | None = None, *, packing: Packing
-    ) -> tuple[Array, NgramCache]:
-        """``y (B, F)``, in the caller's order, of packed ``tokens (N,)``."""
-        xp, batch = self.backend.xp, len(packing.lengths)
+    def find(self, tokens: Array, packing: Packing) -> FoundNgrams:
+        """(1) and (2): the n-grams of packed ``tokens (N,)``."""
+        xp = self.backend.xp
         keys, packed = self.keys_of(tokens, packing, self.orders, self.num_tokens)  # (1)
         rows = xp.minimum(xp.searchsorted(self.keys, keys), len(self.keys) - 1)
-        known = self.keys.take(rows) == keys  # (2)
+        sequences = self.backend.asarray(packing.sequences).take(packed)
+        return FoundNgrams(rows, self.keys.take(rows) == keys, sequences)  # (2)
+
+    def forward(
+        self, tokens: Array, random: Random | None = None, *, packing: Packing,
+        found: FoundNgrams | None = None,
+    ) -> tuple[Array, NgramCache]:  # fmt: skip
+        """``y (B, F)``, in the caller's order, of packed ``tokens (N,)``.
+
+        ``found`` is what :meth:`find` returns of them, where it is known already.
+        """
+        xp, batch = self.backend.xp, len(packing.lengths)
+        rows, known, sequences = found or self.find(tokens, packing)
         if random is not None and self.dropout:
             stream = random.from_steps(*(n - 1 for n in sorted(set(self.orders))))
-            known &= self.backend.keep_mask(stream, (len(keys),), self.dropout)  # (3)
+            known = known & self.backend.keep_mask(stream, known.shape, self.dropout)  # (3)
         left = xp.flatnonzero(known)
-        rows = rows.take(left)
-        sequences = self.backend.asarray(packing.sequences).take(packed.take(left))
+        rows, sequences = rows.take(left), sequences.take(left)
         counts = xp.maximum(xp.bincount(sequences, minlength=batch), 1)
         scale = (counts[:, None] ** -0.5).astype(self.dtype)
         chosen = self.parameters["weight"].take(rows, axis=0)
@@ -103,12 +125,12 @@ class NgramBag(Layer):
     def backward(self, dy: Array, cache: NgramCache) -> None:
         """Add ``dL/dweight``; tokens are integers and have no gradient."""
         d_chosen = (dy * cache.scale).take(cache.sequences, axis=0)
-        size = len(self.parameters["weight"])
-        self.grads["weight"] += self.backend.segment_sum(d_chosen, cache.rows, size)  # undoes (4)
+        self.backend.scatter_add(self.grads["weight"], cache.rows, d_chosen)  # undoes (4)
 
     def check_forward(
-        self, tokens: Array, random: Random | None = None, *, packing: Packing
-    ) -> None:
+        self, tokens: Array, random: Random | None = None, *, packing: Packing,
+        found: FoundNgrams | None = None,
+    ) -> None:  # fmt: skip
         """See :class:`Layer`."""
         require_random(random)
         require_rows(tokens, packing, "tokens")

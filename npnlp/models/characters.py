@@ -9,6 +9,7 @@ from npnlp.backend.operations import LookedUp, Rows
 from npnlp.layers import Embedding, LayerOptions, Packing, VariationalDropout
 from npnlp.layers.arguments import require_cache, require_indices, require_random, require_rows
 from npnlp.layers.composite import Composite
+from npnlp.layers.embedding import EmbeddingCache
 from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.summary import summarized
 
@@ -61,8 +62,11 @@ class CharacterEmbedding(Composite):
         """``tokens (N,)``, or numbers in ``vocabulary (R,)``, rows of the embedding."""
         config, weight = self.config, self.emb.parameters["weight"]
         if random is not None and config.char_dropout:
+            given = vocabulary
             tokens = vocabulary.take(tokens) if vocabulary is not None else tokens
             tokens, vocabulary = self._drop_characters(tokens, random.child("characters")), None
+            if given is not None and not config.embedding_dropout and len(weight) > len(tokens):
+                vocabulary, tokens = self.backend.xp.unique(tokens, return_inverse=True)
         if random is None or not config.embedding_dropout:
             if vocabulary is None:
                 return LookedUp(weight, tokens), CharacterCache(slice(None), None)
@@ -79,8 +83,7 @@ class CharacterEmbedding(Composite):
             self.emb.add_grad(cache.rows, d_x)
             return
         d_e = self.dropout.undo(d_x, cache.dropout)  # undoes (3)
-        size = len(self.emb.parameters["weight"])
-        self.emb.add_grad(slice(None), self.backend.segment_sum(d_e, cache.rows, size))  # type: ignore[arg-type]  # undoes (2)
+        self.emb.undo(d_e, EmbeddingCache(cache.rows))  # type: ignore[arg-type]  # undoes (2)
 
     def check_forward(
         self, tokens: Array, vocabulary: Array | None, random: Random | None = None, *,

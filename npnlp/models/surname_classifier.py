@@ -13,7 +13,7 @@ from npnlp.backend.operations import Learned
 from npnlp.errors import InputError
 from npnlp.layers import Dropout, FlatParameters, Layer, LayerOptions, Linear, Packing, ReLU
 from npnlp.layers.arguments import require_cache, require_indices
-from npnlp.layers.ngrams import NgramBag
+from npnlp.layers.ngrams import FoundNgrams, NgramBag
 from npnlp.models.characters import CharacterEmbedding
 from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.models.encoder import Encoder
@@ -95,15 +95,18 @@ class SurnameClassifier(Layer):
         *,
         packing: Packing,
         vocabulary: Array | None = None,
+        ngrams: FoundNgrams | None = None,
         random: Random | None = None,
     ) -> tuple[Array, ClassifierCache]:
         """Logits ``(B, C)``, in the caller's order, of packed ``tokens (N,)``.
 
         With ``vocabulary (R,)``, the different rows of the embedding that occur in the batch,
-        ``tokens`` index ``vocabulary``; nothing is then computed for other characters. ``random``
-        is the stream of the dropout masks; without it (evaluation) nothing is dropped.
+        ``tokens`` index ``vocabulary``; nothing is then computed for other characters. ``ngrams``
+        are those of the batch, where they have been found. ``random`` is the stream of the dropout
+        masks; without it (evaluation) nothing is dropped.
         """
-        h, emb, encoder, ngrams = self._features(tokens, packing, vocabulary, random)  # (1), (2)
+        found = self._features(tokens, packing, vocabulary, ngrams, random)  # (1), (2)
+        h, emb, encoder, bag = found
         fc1 = relu = dropout2 = None
         z, dropout1 = self.dropout1.run(h, random and random.child("dropout1"))  # (3)
         if self.config.hidden_layer:
@@ -111,7 +114,7 @@ class SurnameClassifier(Layer):
             z, relu = self.relu.run(z)  # (5)
             z, dropout2 = self.dropout2.run(z, random and random.child("dropout2"))  # (6)
         logits, fc2 = self.fc2.run(z)  # (7)
-        return logits, ClassifierCache(emb, encoder, ngrams, dropout1, fc1, relu, dropout2, fc2)
+        return logits, ClassifierCache(emb, encoder, bag, dropout1, fc1, relu, dropout2, fc2)
 
     def backward(self, d_logits: Array, cache: ClassifierCache, probe: Any = None) -> None:
         """Add the gradients of all parameters; the input is integers and has none.
@@ -128,7 +131,7 @@ class SurnameClassifier(Layer):
 
     def check_forward(
         self, tokens: Array, *, packing: Packing, vocabulary: Array | None = None,
-        random: Random | None = None,
+        ngrams: FoundNgrams | None = None, random: Random | None = None,
     ) -> None:  # fmt: skip
         """See :class:`Layer`."""
         self.characters.check_forward(tokens, vocabulary, random, packing=packing)
@@ -146,6 +149,7 @@ class SurnameClassifier(Layer):
         *,
         packing: Packing,
         vocabulary: Array | None = None,
+        ngrams: FoundNgrams | None = None,
         probe: Any = None,
     ) -> Learned | None:
         """:meth:`forward`, the mean cross-entropy at ``targets (B,)``, and :meth:`backward`.
@@ -157,18 +161,19 @@ class SurnameClassifier(Layer):
         batch, classes = len(packing.lengths), self.config.num_classes
         require_indices("targets", targets, batch, classes, self.backend)
         return self.learn_unchecked(
-            tokens, targets, random, packing=packing, vocabulary=vocabulary, probe=probe
-        )
+            tokens, targets, random, packing=packing, vocabulary=vocabulary, ngrams=ngrams,
+            probe=probe,
+        )  # fmt: skip
 
     def learn_unchecked(
         self, tokens: Array, targets: Array, random: Random, *, packing: Packing,
-        vocabulary: Array | None = None, probe: Any = None,
+        vocabulary: Array | None = None, ngrams: FoundNgrams | None = None, probe: Any = None,
     ) -> Learned | None:  # fmt: skip
         """:meth:`learn` of arguments that have been checked, as :meth:`run` is :meth:`forward`."""
         head = self.backend.classifier_head(self.dtype)
         if head is None or not self.config.hidden_layer or random.share is not None:
             return None
-        h, *caches = self._features(tokens, packing, vocabulary, random)  # (1), (2)
+        h, *caches = self._features(tokens, packing, vocabulary, ngrams, random)  # (1), (2)
         self.zero_grads()
         learned = head(
             h, targets, (*self.fc1.parameters.values(), *self.fc2.parameters.values()),
@@ -179,15 +184,17 @@ class SurnameClassifier(Layer):
         return learned
 
     def _features(
-        self, tokens: Array, packing: Packing, vocabulary: Array | None, random: Random | None
-    ) -> tuple[Array, Any, Any, Any]:
+        self, tokens: Array, packing: Packing, vocabulary: Array | None,
+        found: FoundNgrams | None, random: Random | None,
+    ) -> tuple[Array, Any, Any, Any]:  # fmt: skip
         """(1) and (2), with the n-grams: ``(B, F)``, and the three caches."""
         x, emb = self.characters.run(tokens, vocabulary, random, packing=packing)  # (1)
         h, encoder = self.encoder.run(x, packing=packing, random=random)  # (2)
         if self.ngrams is None:
             return h, emb, encoder, None
         rows = tokens if vocabulary is None else vocabulary.take(tokens)
-        bag, ngrams = self.ngrams.run(rows, random and random.child("ngrams"), packing=packing)
+        stream = random and random.child("ngrams")
+        bag, ngrams = self.ngrams.run(rows, stream, packing=packing, found=found)
         return self.backend.xp.concatenate([h, bag], axis=1), emb, encoder, ngrams
 
     def _features_backward(self, d: Array, caches: Sequence[Any], probe: Any) -> None:
@@ -201,7 +208,7 @@ class SurnameClassifier(Layer):
 
     def zero_grads(self) -> None:
         """Set all gradients to zero, in one write."""
-        self.flat.grads.fill(0)
+        self.flat.zero_grads()
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Copies of all parameters, by name, and of the keys of n-grams; on the host."""

@@ -30,14 +30,18 @@ def require_state(
 ) -> None:
     """Raise :class:`InputError`, naming tensor or field, where ``trainer`` cannot go on from it."""
     own_tensors, own_values = trainer.state()
-    for name in sorted(own_tensors.keys() ^ tensors.keys()):
+    missed = {f"missed.{name}": name for name in trainer.optimizer.tables}
+    for name in sorted((own_tensors.keys() ^ tensors.keys()) - missed.keys()):
         raise InputError(
             f"tensor {name!r} {'is missing' if name in own_tensors else 'does not belong here'}"
         )
-    for name, own in own_tensors.items():
-        _require_tensor(name, tensors[name], own)
+    for name in own_tensors.keys() - missed.keys():
+        _require_tensor(name, tensors[name], own_tensors[name])
     _require_like("state", state, own_values)
     _require_progress(trainer, state)
+    for name in missed.keys() & tensors.keys():
+        rows = len(trainer.model.parameters[missed[name]])
+        _require_missed(name, tensors[name], rows, state["progress"]["batch"])
     _require_history(trainer, state["progress"])
     _require_machines(state["progress"]["computed_on"])
     _require_flow(trainer, tensors["flow"], state["progress"]["epoch"])
@@ -54,6 +58,13 @@ def _require_tensor(name: str, found: NDArray[Any], own: NDArray[Any]) -> None:
     weights = name.startswith(("model.", "best."))
     if not np.isfinite(found).all() if weights else np.isnan(found).any():
         raise InputError(f"tensor {name!r} holds numbers that are not finite")
+
+
+def _require_missed(name: str, steps: NDArray[Any], rows: int, most: int) -> None:
+    """Whole numbers of steps of this epoch that each row of a table is behind by."""
+    right = steps.dtype == np.int64 and steps.shape == (rows,)
+    if not right or steps.min() < 0 or steps.max() > most:
+        raise InputError(f"tensor {name!r} has to hold 0 to {most} for each of {rows} rows")
 
 
 def _require_like(name: str, found: Any, own: Any) -> None:

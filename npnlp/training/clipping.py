@@ -11,7 +11,10 @@ from npnlp.layers import FlatParameters
 
 def squared_norms(flat: FlatParameters, backend: Backend) -> Array:
     """``|dL/dp|^2`` of each parameter ``(P,)``, in the order of ``flat.parameters``."""
-    return backend.square_sums(flat.grads, flat.ends)
+    if not flat.rows:
+        return backend.square_sums(flat.grads, flat.ends)
+    parts = [part.reshape(-1) for part in flat.taken(flat.views_of_grads).values()]
+    return backend.xp.array([backend.xp.dot(part, part) for part in parts])  # type: ignore[no-any-return]
 
 
 def clip_grad_norm(grads: Array, max_norm: float | None, backend: Backend) -> Array:
@@ -25,6 +28,16 @@ def clip_grad_norm(grads: Array, max_norm: float | None, backend: Backend) -> Ar
     norm: Array = xp.sqrt(xp.dot(grads, grads))
     if max_norm is not None:
         grads *= xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    return norm
+
+
+def clip_rows(flat: FlatParameters, squares: Array, max_norm: float | None) -> Array:
+    """:func:`clip_grad_norm` of a batch that reads ``flat.rows``, from its ``squares``."""
+    norm: Array = np.sqrt(squares.sum())
+    if max_norm is not None:
+        by = np.minimum(max_norm / (norm + 1e-6), 1.0)
+        for name, grad in flat.views_of_grads.items():
+            grad[flat.rows.get(name, slice(None))] *= by
     return norm
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,12 @@ SAFE_RATE = 1e18
 
 
 class Optimizer(ABC):
-    """Changes ``flat.values`` by ``flat.grads``; ``moments`` and ``steps`` are its state."""
+    """Changes ``flat.values`` by ``flat.grads``; ``moments`` and ``steps`` are its state.
+
+    ``tables`` are the names of large tables, of which a step may read few rows.
+    """
+
+    tables: Sequence[str] = ()
 
     def __init__(self, flat: FlatParameters, backend: Backend, learning_rate: float) -> None:
         require_positive("learning_rate", learning_rate)
@@ -35,6 +41,23 @@ class Optimizer(ABC):
     @abstractmethod
     def step(self) -> None:
         """Take one step down the gradient."""
+
+    def reading(self, rows: Mapping[str, Array]) -> AbstractContextManager[None]:
+        """A step inside reads these rows of large tables alone; by name, no row twice."""
+        return nullcontext()
+
+    def flush(self) -> None:  # noqa: B027
+        """Bring all weights and moments up to date."""
+
+    @property
+    def missed(self) -> Mapping[str, NDArray[np.int64]]:
+        """How many steps each row of a table is behind, by name; only where a row is."""
+        return {}
+
+    def load_missed(  # noqa: B027
+        self, missed: Mapping[str, NDArray[np.int64]], rate_of: Callable[[int], float]
+    ) -> None:
+        """Set ``missed``; ``rate_of`` is the rate of the step that so many have gone before."""
 
     def _buffer(self) -> Array:
         return self.backend.zeros(self.flat.values.shape, self.flat.values.dtype)
@@ -121,22 +144,26 @@ class Adam(Optimizer):
         self.eps = eps
         self.moments = {"first_sum": self._buffer(), "second_sum": self._buffer()}
 
-    @property
-    def decayed(self) -> list[Array]:
-        """The weights that decay, views into ``flat``."""
-        if not self.weight_decay:
-            return []
-        return [value for value in self.flat.parameters.values() if value.ndim > 1]
-
     def step(self) -> None:
         """See :meth:`Optimizer.step`."""
         self.steps += 1
         numbers = self.numbers(self.steps, self.learning_rate)
-        for value in self.decayed:
-            value *= 1 - self.learning_rate * self.weight_decay
-        w, g, m, v = self.flat.values, self.flat.grads, *self.moments.values()
+        self.decay(self.flat.parameters.values())
+        buffers = self.flat.values, self.flat.grads, *self.moments.values(), self.scratch
+        self.move(numbers, *buffers)
+
+    def decay(self, weights: Iterable[Array]) -> None:
+        """Decay those of ``weights`` that do."""
+        for weight in weights:
+            if self.weight_decay and weight.ndim > 1:
+                weight *= 1 - self.learning_rate * self.weight_decay
+
+    def move(
+        self, numbers: AdamNumbers, w: Array, g: Array, m: Array, v: Array, scratch: Array
+    ) -> None:
+        """The three formulas, for arrays of one axis."""
         if step := self.backend.adam_step(w.dtype):
-            step(w, g, (m, v), self.scratch, numbers)
+            step(w, g, (m, v), scratch, numbers)
             return
         m[...] = numbers.b1 * m + g
         v[...] = numbers.b2 * v + g * g

@@ -122,6 +122,7 @@ class Trainer(Updater):
 
     def evaluate(self, split: SplitArrays) -> Evaluation:
         """Loss and predictions of every row of ``split``; the ranks take the batches in turn."""
+        self.optimizer.flush()
         parts = partial_sums(self.model, split, self.criterion, self.ranks.rank, self.ranks.size)
         return evaluation_of(split, self.model.config.num_classes, *self.ranks.together(*parts))
 
@@ -181,6 +182,7 @@ class Trainer(Updater):
 
         Rounding comes last, so that what is evaluated is what the file holds.
         """
+        self.optimizer.flush()
         self.model.load_state_dict(self.best)
         if self.config.prior_correction:
             taken = self.config.prior_correction * self.log_prior
@@ -191,10 +193,14 @@ class Trainer(Updater):
             values[...] = rounded_to_half(values, self.model.backend.xp)
 
     def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Everything that :meth:`load_state` needs: tensors, and plain values."""
+        """Everything that :meth:`load_state` needs: tensors, and plain values.
+
+        In the middle of an epoch, rows of large tables may be behind by the steps in ``missed``.
+        """
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= {f"optimizer.{n}": v for n, v in self.optimizer.state_dict().items()}
+        tensors |= {f"missed.{n}": v for n, v in self.optimizer.missed.items()}
         tensors["log"] = self.model.backend.to_numpy(self.log).copy()
         tensors["flow"] = self.flow
         values = {
@@ -212,6 +218,7 @@ class Trainer(Updater):
         self.best = below(tensors, "best.")
         self.optimizer.load_state_dict(below(tensors, "optimizer."), values["steps"])
         self.optimizer.learning_rate = values["learning_rate"]
+        self.optimizer.load_missed(below(tensors, "missed."), self.rate_of)
         self.log[...] = self.model.backend.asarray(tensors["log"])
         self.flow = tensors["flow"]
         self.schedule = ReduceLROnPlateau(**values["schedule"])

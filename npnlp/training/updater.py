@@ -9,22 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
-from npnlp.classifier.batches import require_split
+from npnlp.classifier.batches import Batch, require_split
 from npnlp.classifier.building import make_criterion
 from npnlp.classifier.flow import WIDTH, flow_layers
 from npnlp.errors import DivergenceError
 from npnlp.models import SurnameClassifier
 from npnlp.text import SplitArrays
 from npnlp.text.repeats import merged
-from npnlp.training.clipping import clip_grad_norm, squared_norms
+from npnlp.training.clipping import clip_grad_norm, clip_rows, squared_norms
 from npnlp.training.config import TrainingConfig
 from npnlp.training.history import Progress
+from npnlp.training.lazy import LEAST_BETA2, LEAST_SIZE, LazyAdam
 from npnlp.training.objective import log_frequencies, make_objective
-from npnlp.training.optimizers import SAFE_RATE, make_optimizer
+from npnlp.training.optimizers import SAFE_RATE, Optimizer, make_optimizer
 from npnlp.training.ranks import ALONE, Alone, AnyBatch
 from npnlp.training.recorder import LOGGED, add_flow, note_batch
 from npnlp.training.schedule import cosine, one_cycle
 from npnlp.training.step_record import Examine, Replay
+
+#: The parameters that may be large tables, of which a batch reads few rows.
+TABLES = EMBEDDING, NGRAMS = "emb.weight", "ngrams.weight"
 
 
 class Updater:
@@ -55,15 +59,25 @@ class Updater:
             model, self.criterion, config, self.log_prior, self.train.weights is not None
         )
         self.objective = ranks.objective(objective)
-        self.optimizer = make_optimizer(
-            config.optimizer, model.flat, backend, config.learning_rate, **config.optimizer_options
-        )
+        self.optimizer = self._make_optimizer()
         self.random = Random(config.seed, "training")
         self.progress = Progress()
         self.flow_layers = flow_layers(model)
         self.flow = np.empty((0, WIDTH))
         columns = len(LOGGED) + len(model.flat.parameters)
         self.log = backend.zeros((self.batches_per_epoch, columns), np.float64)
+
+    def _make_optimizer(self) -> Optimizer:
+        """Adam has the rows of large tables catch up, in a process of its own and on a CPU."""
+        model, config = self.model, self.config
+        flat, backend, rate = model.flat, model.backend, config.learning_rate
+        sizes = {name: value.size for name, value in model.parameters.items()}
+        tables = [name for name in TABLES if sizes.get(name, 0) >= LEAST_SIZE]
+        alone = self.ranks.size == 1 and backend.row_adam(flat.values.dtype) is not None
+        if tables and alone and config.optimizer == "adam" and config.beta2 >= LEAST_BETA2:
+            betas, decay = (0.9, config.beta2), config.weight_decay
+            return LazyAdam(flat, backend, rate, tables, betas=betas, weight_decay=decay)
+        return make_optimizer(config.optimizer, flat, backend, rate, **config.optimizer_options)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -82,13 +96,35 @@ class Updater:
 
         Raises :class:`DivergenceError` where a number is not finite, before it changes the weights.
         """
+        rows: dict[str, Array] = {}
+        if self.optimizer.tables and isinstance(batch, Batch):
+            batch, rows = self._rows_of(batch)
+        with self.optimizer.reading(rows):
+            self._step(batch)
+
+    def _rows_of(self, batch: Batch) -> tuple[Batch, dict[str, Array]]:
+        """``batch`` with its n-grams found, and the rows that it reads of each large table."""
+        model, rows = self.model, {}
+        if EMBEDDING in self.optimizer.tables:
+            dropped = [model.config.unk_idx]  # what a character is read as that is dropped
+            rows[EMBEDDING] = np.union1d(batch.vocabulary, dropped)
+        if NGRAMS in self.optimizer.tables and model.ngrams is not None:
+            found = model.ngrams.find(batch.vocabulary.take(batch.tokens), batch.packing)
+            batch = batch._replace(ngrams=found)
+            rows[NGRAMS] = np.unique(found.rows[found.known])
+        return batch, rows
+
+    def _step(self, batch: AnyBatch) -> None:
         model, progress = self.model, self.progress
         random = self.random.at(self.optimizer.steps)
         traces: list[Any] = []
         probe = traces.append if progress.batch == self.probed_batch else None
         found = self.objective(model, batch, random, probe)
         squares = squared_norms(model.flat, model.backend)
-        norm = clip_grad_norm(model.flat.grads, self.config.clip_norm, model.backend)
+        if model.flat.rows:
+            norm = clip_rows(model.flat, squares, self.config.clip_norm)
+        else:
+            norm = clip_grad_norm(model.flat.grads, self.config.clip_norm, model.backend)
         if self._in_doubt(found.loss_sum, norm):
             self._look_into(batch, float(found.loss_sum), float(norm))
         if traces:
@@ -112,10 +148,15 @@ class Updater:
 
         A number that is not finite spreads: into the loss, into the squares of the gradient, or
         (where ReLU hides it) nowhere but into those of the weights. A single test sees all three.
-        Squares may overflow where no number does: then the alarm is false.
+        Squares may overflow where no number does: then the alarm is false. Rows of a large table
+        that a batch does not read are tested in the last batch of an epoch.
         """
-        weights = self.model.flat.values
-        tested = loss + norm + self.model.backend.xp.dot(weights, weights)
+        flat, dot = self.model.flat, self.model.backend.xp.dot
+        if flat.rows and self.progress.batch + 1 < self.batches_per_epoch:
+            parts = [part.reshape(-1) for part in flat.taken(flat.parameters).values()]
+        else:
+            parts = [flat.values]
+        tested = loss + norm + sum(dot(part, part) for part in parts)
         rate, momentum = self.optimizer.learning_rate, self.config.momentum
         return not math.isfinite(tested) or rate > SAFE_RATE * (1 - momentum)
 
@@ -138,6 +179,7 @@ class Updater:
         Of merged repeats it names the first row of each name.
         """
         data, weights = self.splits[split], self.criterion.class_weights
+        self.optimizer.flush()
         ends = data.starts[rows] + data.lengths[rows]
         names = [data.tokens[a:b] for a, b in zip(data.starts[rows], ends, strict=True)]
         places = rows

@@ -22,8 +22,9 @@ from npnlp.backend.compiled.dtypes import (
 from npnlp.backend.compiled.inference.passes import WALKS, CompiledPrefixPasses
 from npnlp.backend.compiled.loops.recurrence import LOOPS, CompiledPasses
 from npnlp.backend.compiled.maps import CompiledMaps
+from npnlp.backend.compiled.rows import CompiledRows
 from npnlp.backend.layout import Integers, Layout, Numbered
-from npnlp.backend.numpy_backend import NumpyBackend
+from npnlp.backend.numpy_backend import ONE_HOT_LIMIT, NumpyBackend
 from npnlp.backend.operations import (
     AdamNumbers,
     AdamStep,
@@ -32,6 +33,7 @@ from npnlp.backend.operations import (
     Learned,
     LinearPasses,
     RecurrentPasses,
+    RowAdam,
 )
 from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random, keep_threshold
@@ -68,6 +70,14 @@ class CompiledBackend(NumpyBackend):
             return
         sums.add_rows(table, plain_indices(rows), values)
 
+    def scatter_add(self, table: Array, rows: Array, values: Array) -> None:
+        """See :meth:`Backend.scatter_add`: rows are added in the order of n."""
+        few = len(table) <= ONE_HOT_LIMIT
+        if few or not are_contiguous_reals(table) or values.dtype != table.dtype:
+            super().scatter_add(table, rows, values)
+            return
+        sums.add_rows(table, plain_indices(rows), plain(values))
+
     def dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array]:
         """See :meth:`Backend.dropout`."""
         if not are_contiguous_reals(x) or random.share is not None:
@@ -96,6 +106,10 @@ class CompiledBackend(NumpyBackend):
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
         """See :meth:`Backend.adam_step`. One pass over the buffers; ``scratch`` is not used."""
         return compiled_adam if dtype.char in REALS else super().adam_step(dtype)
+
+    def row_adam(self, dtype: np.dtype[Any]) -> RowAdam | None:
+        """See :meth:`Backend.row_adam`."""
+        return CompiledRows() if dtype.char in REALS else super().row_adam(dtype)
 
     def lay_out(self, lengths: Integers) -> Layout:
         """See :meth:`Backend.lay_out`."""
