@@ -2,10 +2,10 @@
 # nltk 3.10.4, KneserNeyInterpolated of order n >= 3: probabilities at the start sum to more than one.
 #
 # Trained as the documentation shows (padded_everygram_pipeline), the scores of the whole vocabulary sum
-# to one after the contexts of the text, but not after n - 2 and n - 1 "<s>", where sentences begin. The n-gram of
-# n - 1 "<s>" stands at the start alone, so no word precedes it and its continuation count is 0; the
-# weight of the lower order counts it all the same, and gives away a discount that was taken from nobody.
-# The class refuses discounts outside 0 to 1 "for probabilities to sum to unity".
+# to one after the contexts of the text, but not after n - 2 and n - 1 "<s>", where sentences begin. The
+# n-gram of n - 1 "<s>" stands at the start alone, so no word precedes it and its continuation count is
+# 0; the weight of the lower order counts it all the same, and gives away a discount that was taken from
+# nobody. The class refuses discounts outside 0 to 1 "for probabilities to sum to unity".
 #
 # So do not compare perplexities with those of another library, and do not draw first letters or words
 # from these scores, without dividing by their sum.
