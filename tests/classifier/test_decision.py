@@ -62,6 +62,13 @@ def test_quantiles_by_hand() -> None:
     assert quantiles(FIVE, 0.6, by_class=True) == pytest.approx([0.6, 0.8, 0.6])
 
 
+def test_the_rank_is_not_one_too_high_by_rounding() -> None:
+    # 100 * 0.55 is 55.00000000000001: the 55th smallest score, and not the 56th.
+    scores = np.arange(1, 100) / 100
+    rows = [(0.999, 1 - score, 0) for score in scores]
+    assert quantiles(held_out(rows), 0.55)[0] == pytest.approx(0.55, abs=1e-4)
+
+
 def test_sets_by_hand() -> None:
     p = np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.25, 0.35, 0.4]])
     assert Decision(sets=0.8).sets_of(p, FIVE) == [[0, 1, 2], [1], [2, 1, 0]]
