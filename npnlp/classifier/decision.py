@@ -136,11 +136,16 @@ def quantiles(held: Calibration, level: float, by_class: bool = False) -> NDArra
     found = np.full(len(held.shares), _quantile(scores, level))
     for label in range(len(found)) if by_class else ():
         own = scores[held.target == label]
-        if math.ceil((len(own) + 1) * level) <= len(own):
+        if _rank(len(own), level) <= len(own):
             found[label] = _quantile(own, level)
     return found
 
 
+def _rank(rows: int, level: float) -> int:
+    """k; without the rounding of the product, which may lie just above a whole number."""
+    return max(1, math.ceil(round((rows + 1) * level, 9)))
+
+
 def _quantile(scores: NDArray[np.float64], level: float) -> float:
-    k = max(1, math.ceil((len(scores) + 1) * level))
+    k = _rank(len(scores), level)
     return 1.0 if k > len(scores) else float(np.sort(scores)[k - 1])
