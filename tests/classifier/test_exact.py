@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from npnlp.backend import Random, get_backend
-from npnlp.classifier.classifier import MANY, Classifier
+from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.ways import MANY
 from npnlp.cli import main
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SurnameVectorizer

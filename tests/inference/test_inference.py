@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from npnlp.backend import Random
-from npnlp.classifier import classifier as classifier_module
+from npnlp.classifier import ways
 from npnlp.classifier.batches import batches
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
@@ -252,7 +252,7 @@ def test_one_few_and_many_names_have_the_same_numbers(
     tmp_path_factory: pytest.TempPathFactory, extra: Sequence[str]
 ) -> None:
     classifier = Classifier.load(finished_run(tmp_path_factory) / "model.safetensors")
-    names = [*random_names(2 * classifier_module.MANY), *extra]
+    names = [*random_names(2 * ways.MANY), *extra]
     many = classifier.probabilities(names)
     few = np.concatenate(
         [classifier.probabilities(names[n : n + 50]) for n in range(0, len(names), 50)]
@@ -265,7 +265,7 @@ def test_one_few_and_many_names_have_the_same_numbers(
 
 def test_many_names_may_all_be_long(tmp_path_factory: pytest.TempPathFactory) -> None:
     classifier = Classifier.load(finished_run(tmp_path_factory) / "model.safetensors")
-    names = ["Ram" * 30 + name for name in random_names(classifier_module.MANY)]
+    names = ["Ram" * 30 + name for name in random_names(ways.MANY)]
     one = classifier.probabilities(names[:1])
     assert classifier.probabilities(names)[:1] == pytest.approx(one, abs=1e-6)
 
@@ -274,7 +274,7 @@ def test_the_best_are_those_of_the_probabilities(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     classifier = Classifier.load(finished_run(tmp_path_factory) / "model.safetensors")
-    for names in (random_names(5), random_names(2 * classifier_module.MANY)):
+    for names in (random_names(5), random_names(2 * ways.MANY)):
         expected = classifier.probabilities(names)
         for top_k in (1, 2, 9):
             classes, shares = classifier.best(names, top_k)
@@ -289,7 +289,7 @@ def test_training_on_is_seen_by_the_next_prediction(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     classifier = Classifier.load(finished_run(tmp_path_factory) / "model.safetensors")
-    for names in (["Ramini"], random_names(classifier_module.MANY)):
+    for names in (["Ramini"], random_names(ways.MANY)):
         before = classifier.probabilities(names)
         classifier.model.flat.values[...] *= -1
         assert np.abs(classifier.probabilities(names) - before).max() > 1e-3

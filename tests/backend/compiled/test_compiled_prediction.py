@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from npnlp.backend import get_backend
-from npnlp.classifier import classifier as classifier_module
+from npnlp.classifier import ways
 from npnlp.classifier.classifier import Classifier
 from npnlp.inference import CompiledPredictor, TreePredictor, can_predict, largest, make_predictor
 from npnlp.models import SurnameClassifier
@@ -186,7 +186,7 @@ def test_names_have_numpys_answers(
 ) -> None:
     path = finished_run(tmp_path_factory) / "model.safetensors"
     ours, theirs = Classifier.load(path, NUMBA), Classifier.load(path)
-    names = [*random_names(2 * classifier_module.MANY), *extra]
+    names = [*random_names(2 * ways.MANY), *extra]
     expected = theirs.probabilities(names)
     for some in (names, names[:50], names[:1], names[-1:]):
         rows = slice(len(names) - 1, None) if some == names[-1:] else slice(0, len(some))
