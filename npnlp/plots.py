@@ -118,8 +118,14 @@ def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
 
 
 def reliability(reliability_csv: str | Path, path: str | Path) -> None:
-    """How often answers are right against how probable they are, from ``reliability.csv``."""
+    """How often answers are right against how probable they are, from ``reliability.csv``.
+
+    Where calibration changed nothing there is one curve.
+    """
     table = pd.read_csv(reliability_csv)
+    before, after = (table[table["calibrated"] == which].iloc[:, 1:] for which in (0, 1))
+    if np.array_equal(before, after):
+        table = table[table["calibrated"] == 1]
     looks = {0: ("before calibration", ORANGE, "s", "--"), 1: ("as saved", BLUE, "o", "-")}
     with picture(path) as figure:
         axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])

@@ -26,6 +26,7 @@ from npnlp.plots import (
     gradient_norms,
     learning_curves,
     picture,
+    reliability,
 )
 from tests.support.tables import finished_run, refusal
 
@@ -35,6 +36,7 @@ PICTURES: dict[str, tuple[Draw, str]] = {
     "gradient_norms": (gradient_norms, "history.csv"),
     "gradient_flow": (gradient_flow, "gradient_flow.csv"),
     "confusion_matrix": (confusion_matrix, "confusion_matrix.csv"),
+    "reliability": (reliability, "reliability.csv"),
 }
 each = pytest.mark.parametrize("name", list(PICTURES))
 
@@ -46,8 +48,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tables(finished: Path, tmp_path: Path) -> Path:
-    """A folder with the three CSV files of a run, and nothing else."""
-    for name in ("history.csv", "gradient_flow.csv", "confusion_matrix.csv"):
+    """A folder with the CSV files of a run that are drawn, and nothing else."""
+    for name in {table for _, table in PICTURES.values()}:
         shutil.copy(finished / name, tmp_path / name)
     return tmp_path
 
@@ -237,3 +239,16 @@ def test_a_history_from_another_place_need_not_lie_beside_the_picture(tables: Pa
     (tables / "pictures").mkdir()
     learning_curves(str(tables / "history.csv"), str(tables / "pictures" / "curves.png"))
     assert [p.name for p in (tables / "pictures").iterdir()] == ["curves.png"]
+
+
+def test_reliability_has_one_curve_where_nothing_changed(tables: Path) -> None:
+    """Its picture differs from that of two curves, and is drawn from the numbers alone."""
+    path = tables / "reliability.csv"
+    table = pd.read_csv(path)
+    same = draw("reliability", tables).read_bytes()
+    before = table["calibrated"] == 0
+    table.loc[before, "accuracy"] = (table.loc[before, "accuracy"] + 0.3) % 1
+    table.to_csv(path, index=False)
+    changed = draw("reliability", tables)
+    check_picture(changed)
+    assert changed.read_bytes() != same
