@@ -118,10 +118,7 @@ def confusion_matrix(matrix_csv: str | Path, path: str | Path) -> None:
 
 
 def reliability(reliability_csv: str | Path, path: str | Path) -> None:
-    """How often answers are right against how probable they are, from ``reliability.csv``.
-
-    Where calibration changed nothing there is one curve.
-    """
+    """How often answers are right against how probable they are; one curve if nothing changed."""
     table = pd.read_csv(reliability_csv)
     before, after = (table[table["calibrated"] == which].iloc[:, 1:] for which in (0, 1))
     if np.array_equal(before, after):
@@ -286,19 +283,15 @@ def _flow_heat_map(figure: Figure, axes: Axes, flow: pd.DataFrame) -> None:
 
 def draw_run(save_dir: Path) -> list[Path]:
     """Draw every picture of a training run from its CSV files; returns the paths."""
-    history = save_dir / "history.csv"
-    drawn = [save_dir / f"{name}.png" for name in
-             ("learning_curves", "gradient_norms", "confusion_matrix")]  # fmt: skip
-    learning_curves(history, drawn[0])
-    gradient_norms(history, drawn[1])
-    confusion_matrix(save_dir / "confusion_matrix.csv", drawn[2])
-    if (save_dir / "reliability.csv").exists():
-        drawn.append(save_dir / "reliability.png")
-        reliability(save_dir / "reliability.csv", drawn[-1])
-    flow = save_dir / "gradient_flow.csv"
-    if len(pd.read_csv(flow)):  # it is empty where the flow was not recorded
-        drawn.append(save_dir / "gradient_flow.png")
-        gradient_flow(flow, drawn[-1])
+    drawn = []
+    for draw, table in (
+        (learning_curves, "history.csv"), (gradient_norms, "history.csv"),
+        (confusion_matrix, "confusion_matrix.csv"), (reliability, "reliability.csv"),
+        (gradient_flow, "gradient_flow.csv"),
+    ):  # fmt: skip
+        if len(pd.read_csv(save_dir / table, nrows=1)):  # one is empty where nothing was recorded
+            drawn.append(save_dir / f"{draw.__name__}.png")
+            draw(save_dir / table, drawn[-1])
     return [path for path in drawn if path.exists()]
 
 
