@@ -20,6 +20,7 @@ from npnlp.classifier.prediction import Prediction, not_finite, require_finite
 from npnlp.classifier.ways import MANY, packed, probabilities_of
 from npnlp.errors import InputError
 from npnlp.inference import most_probable
+from npnlp.inference.predictor import BLOCK_NUMBERS as BLOCK_NUMBERS
 from npnlp.models import SurnameClassifier
 from npnlp.summary import one_line
 from npnlp.text import SurnameVectorizer
@@ -32,8 +33,6 @@ from npnlp.text.provenance import TableNote
 
 #: A number that is not finite is found in the result; NumPy's warnings would say no more.
 QUIET = np.errstate(over="ignore", invalid="ignore")
-#: Where all classes are needed, the probabilities of a block of names are at most this many.
-BLOCK_NUMBERS = 2**22
 
 
 class Classifier:
@@ -58,6 +57,11 @@ class Classifier:
 
     def __repr__(self) -> str:
         return one_line(type(self).__name__, [repr(self.model), repr(self.vectorizer)])
+
+    @property
+    def temperature(self) -> float:
+        """That of its calibration; 1 without one."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
 
     def save(self, path: str | Path) -> None:
         """Write all of it into one file (:mod:`npnlp.classifier.model_file`)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,21 +54,30 @@ def _by_batch(
         yield batch.rows, model.backend.to_numpy(logits)
 
 
-@in_one_blas_thread
 def outcomes(model: SurnameClassifier, split: SplitArrays, factor: float = 1.0) -> Outcomes:
-    """Every row of a split, dropout off, the logits times ``factor``.
+    """Every row of a split, dropout off, the logits times ``factor``."""
+    (found,) = outcomes_at(model, split, (factor,))
+    return found
+
+
+@in_one_blas_thread
+def outcomes_at(
+    model: SurnameClassifier, split: SplitArrays, factors: Sequence[float]
+) -> list[Outcomes]:
+    """:func:`outcomes` with each of ``factors``, of one forward pass.
 
     Of all classes no more is kept than a batch of logits.
     """
-    found = Outcomes(np.empty(len(split), np.bool_), *np.empty((3, len(split))))
+    made = [Outcomes(np.empty(len(split), np.bool_), *np.empty((3, len(split)))) for _ in factors]
     for rows, logits in _by_batch(model, split):
-        log_p = log_softmax(factor * logits.astype(np.float64), np)
-        p, targets = np.exp(log_p), split.targets[rows]
-        log_truth = log_p[np.arange(len(rows)), targets]
-        found.right[rows], found.confidence[rows] = logits.argmax(axis=1) == targets, p.max(axis=1)
-        found.log_truth[rows] = log_truth
-        found.brier[rows] = (p * p).sum(axis=1) - 2 * np.exp(log_truth) + 1
-    return found
+        targets = split.targets[rows]
+        for found, factor in zip(made, factors, strict=True):
+            log_p = log_softmax(factor * logits.astype(np.float64), np)
+            p, log_truth = np.exp(log_p), log_p[np.arange(len(rows)), targets]
+            found.right[rows] = logits.argmax(axis=1) == targets
+            found.confidence[rows], found.log_truth[rows] = p.max(axis=1), log_truth
+            found.brier[rows] = (p * p).sum(axis=1) - 2 * np.exp(log_truth) + 1
+    return made
 
 
 def probability_scores(found: Outcomes) -> dict[str, float]:
@@ -143,7 +152,7 @@ def reliability_rows(before: Outcomes, after: Outcomes) -> list[list[float]]:
 
 def reliability(found: Outcomes, bins: int = 10) -> list[Bin]:
     """The rows by confidence, in ``bins`` of equal width; those without rows are left out."""
-    place = np.clip(np.ceil(found.confidence * bins).astype(int) - 1, 0, bins - 1)
+    place = _bin_of(found.confidence, bins)
     return [
         Bin(
             low=number / bins,
@@ -155,6 +164,12 @@ def reliability(found: Outcomes, bins: int = 10) -> list[Bin]:
         for number in range(bins)
         if (place == number).any()
     ]
+
+
+def _bin_of(confidence: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """The number of the bin ``(low, high]`` of each; the first one has 0, too."""
+    place: NDArray[np.int64] = np.ceil(confidence * bins).astype(np.int64) - 1
+    return np.clip(place, 0, bins - 1)
 
 
 def expected_calibration_error(bins: list[Bin]) -> float:
@@ -174,8 +189,7 @@ def error_by_chance(found: Outcomes, bins: int = BINS) -> float:
     with it is ``sqrt(2 v / pi)`` from its mean on average.
     """
     c = found.confidence
-    place = np.clip(np.ceil(c * bins).astype(int) - 1, 0, bins - 1)
-    variance = np.bincount(place, c * (1 - c), bins)
+    variance = np.bincount(_bin_of(c, bins), c * (1 - c), bins)
     return float(np.sqrt(2 * variance / np.pi).sum() / len(c))
 
 

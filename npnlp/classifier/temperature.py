@@ -90,24 +90,27 @@ def calibrate(
     """
     if len(split) < LEAST or not np.isfinite(logits := logits_of(model, split)).all():
         return None
-    if not helps(logits.astype(np.float64), split.targets, split.weights):
-        return calibration_of(model, split, 1.0)
-    temperature = fit_temperature(logits, split.targets, split.weights)
-    for value in model.fc2.parameters.values():
-        value *= model.dtype.type(1 / temperature)
-        if half:
-            value[...] = rounded_to_half(value, model.backend.xp)
-    return calibration_of(model, split, temperature)
+    temperature = 1.0
+    if helps(logits.astype(np.float64), split.targets, split.weights):
+        temperature = fit_temperature(logits, split.targets, split.weights)
+        for value in model.fc2.parameters.values():
+            value *= model.dtype.type(1 / temperature)
+            if half:
+                value[...] = rounded_to_half(value, model.backend.xp)
+        logits = logits_of(model, split)
+    return _calibration(logits, split.targets, temperature)
 
 
-def calibration_of(model: SurnameClassifier, split: SplitArrays, temperature: float) -> Calibration:
+def _calibration(
+    logits: NDArray[Any], targets: NDArray[np.int64], temperature: float
+) -> Calibration:
     """What a model that has its temperature says of the rows held out."""
-    p, rows = softmax(logits_of(model, split).astype(np.float64), np), np.arange(len(split))
-    kept = np.unique(np.linspace(0, len(split) - 1, min(len(split), KEPT)).astype(np.int64))
-    confidence, truth = p.max(axis=1), p[rows, split.targets]
+    p, rows = softmax(logits.astype(np.float64), np), np.arange(len(logits))
+    kept = np.unique(np.linspace(0, len(p) - 1, min(len(p), KEPT)).astype(np.int64))
+    confidence, truth = p.max(axis=1), p[rows, targets]
     # The smallest number of float32 stands for a share of none.
     shares = np.maximum(p.mean(axis=0), np.finfo(np.float32).tiny)
     return Calibration(
         temperature, confidence[kept].astype(np.float32), truth[kept].astype(np.float32),
-        split.targets[kept].astype(np.int32), shares,
+        targets[kept].astype(np.int32), shares,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from npnlp.classifier.building import make_criterion
 from npnlp.classifier.evaluation import evaluate
 from npnlp.classifier.inspection import (
     RELIABILITY,
-    outcomes,
+    outcomes_at,
     probability_scores,
     reliability_rows,
 )
@@ -66,10 +66,9 @@ def run(options: argparse.Namespace) -> int:
         for name, split in splits.items()
         if len(dataset.arrays(split))
     }
-    calibration = classifier.calibration
-    temperature = 1.0 if calibration is None else calibration.temperature
-    after = {name: outcomes(model, dataset.arrays(splits[name])) for name in found}
-    before = {name: outcomes(model, dataset.arrays(splits[name]), temperature) for name in found}
+    factors, before, after = (classifier.temperature, 1.0), {}, {}
+    for name in found:
+        before[name], after[name] = outcomes_at(model, dataset.arrays(splits[name]), factors)
     if options.json:
         scores = {name: found[name].metrics | probability_scores(after[name]) for name in found}
         print(to_json(scores, indent=2))
@@ -78,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(f"Rows: {said}")
         print("\n".join(metrics_table(found)))
-        print("\n".join(probability_table(before, after, temperature)))
+        print("\n".join(probability_table(before, after, classifier.temperature)))
     if options.reliability and found:
         last = list(found)[-1]
         table = options.reliability.with_suffix(".csv")

@@ -18,7 +18,7 @@ from npnlp.backend import Random
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.decision import Decision
 from npnlp.classifier.evaluation import evaluate
-from npnlp.classifier.inspection import outcomes, probability_scores
+from npnlp.classifier.inspection import outcomes_at, probability_scores
 from npnlp.classifier.prior import estimate_shares, for_shares
 from npnlp.errors import InputError
 from npnlp.lab.strings import area_under_curve, random_strings
@@ -36,8 +36,7 @@ def scores_of(run: Run) -> dict[str, float]:
     """Accuracy, macro F1, the temperature, and how good probabilities are with and without it."""
     model, test = run.trainer.model, run.dataset.arrays("test")
     metrics = evaluate(model, test, run.trainer.criterion).metrics
-    after = probability_scores(outcomes(model, test))
-    before = probability_scores(outcomes(model, test, run.temperature))
+    before, after = map(probability_scores, outcomes_at(model, test, (run.temperature, 1.0)))
     found = {name: metrics[name] for name in ("accuracy", "macro_f1")}
     found["temperature"] = run.temperature
     for name in CALIBRATED:

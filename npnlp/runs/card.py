@@ -13,7 +13,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from npnlp.classifier.evaluation import Evaluation
-from npnlp.classifier.inspection import outcomes
+from npnlp.classifier.inspection import outcomes_at
 from npnlp.files import markdown_table, write_atomic
 from npnlp.models import ClassifierConfig
 from npnlp.runs.card_decisions import decisions
@@ -68,7 +68,7 @@ def model_card(
     """The card of a finished run as Markdown; ``evaluations`` are those of ``run.evaluate()``."""
     config = run.trainer.model.config
     model, test = run.trainer.model, run.dataset.arrays("test")
-    before, on_test = outcomes(model, test, run.temperature), outcomes(model, test)
+    before, on_test = outcomes_at(model, test, (run.temperature, 1.0))
     read = run.dataset.get_vectorizer()
     sections = {
         **_words(run),

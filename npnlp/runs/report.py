@@ -12,7 +12,8 @@ from npnlp.classifier.evaluation import Evaluation
 from npnlp.classifier.flow import write_flow
 from npnlp.classifier.inspection import (
     RELIABILITY,
-    outcomes,
+    Outcomes,
+    outcomes_at,
     probability_scores,
     reliability_rows,
 )
@@ -39,10 +40,14 @@ def write_report(run: Run, evaluations: Mapping[str, Evaluation]) -> None:
         made_with["ranks"] = str(run.trainer.ranks.size)
     with run.lock:
         run.lock.require()
-        _write_metrics(run, evaluations, made_with)
-        model, test = run.trainer.model, run.dataset.arrays("test")
-        found = outcomes(model, test, run.temperature), outcomes(model, test)
-        write_table(run.save_dir / "reliability.csv", RELIABILITY, reliability_rows(*found))
+        found = {
+            split: outcomes_at(run.trainer.model, run.dataset.arrays(split), (run.temperature, 1.0))
+            for split in evaluations
+        }
+        _write_metrics(run, evaluations, {split: after for split, (_, after) in found.items()},
+                       made_with)  # fmt: skip
+        rows_of_bins = reliability_rows(*found["test"])
+        write_table(run.save_dir / "reliability.csv", RELIABILITY, rows_of_bins)
         run.trainer.progress.history.write_csv(run.save_dir / "history.csv")
         write_flow(run.save_dir / "gradient_flow.csv", run.trainer.flow, run.trainer.flow_layers)
         write_card(run.save_dir / "MODEL_CARD.md", run, evaluations, made_with)
@@ -55,18 +60,17 @@ def write_report(run: Run, evaluations: Mapping[str, Evaluation]) -> None:
 
 
 def _write_metrics(
-    run: Run, evaluations: Mapping[str, Evaluation], made_with: dict[str, str]
-) -> None:
+    run: Run, evaluations: Mapping[str, Evaluation], found: Mapping[str, Outcomes],
+    made_with: dict[str, str],
+) -> None:  # fmt: skip
     trainer, history = run.trainer, run.trainer.progress.history
-
-    def metrics(split: str) -> dict[str, float]:
-        found = outcomes(trainer.model, run.dataset.arrays(split))
-        return {**evaluations[split].metrics, **probability_scores(found)}
-
     write_json(
         run.save_dir / "metrics.json",
         {
-            **{split: metrics(split) for split in evaluations},
+            **{
+                split: {**evaluation.metrics, **probability_scores(found[split])}
+                for split, evaluation in evaluations.items()
+            },
             "timing": {
                 "train_names_per_second": float(
                     np.median([row["names_per_second"] for row in history])

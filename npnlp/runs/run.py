@@ -120,7 +120,7 @@ class Run:
     @property
     def temperature(self) -> float:
         """That of the finished model; 1 without calibration."""
-        return 1.0 if self.calibration is None else self.calibration.temperature
+        return self.classifier.temperature
 
     def resume(self) -> bool:
         """Continue from the last checkpoint; False where there is none."""
