@@ -22,6 +22,7 @@ from npnlp.files import fill_section, write_csv
 from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, own_table_path, read_table
 from npnlp.text.dataset import require_known_nationalities
+from npnlp.text.rows import Rows
 from npnlp.training.config import TrainingConfig
 
 
@@ -89,7 +90,7 @@ def main() -> int:
     count, epochs = (1, 2) if options.quick else (options.seeds, 100)
     own = SurnameDataset.load_dataset_and_make_vectorizer(own_table_path())
     frame = read_table(options.reference)
-    require_known_nationalities(frame, own.get_vectorizer(), str(options.reference))
+    require_known_nationalities(Rows.of(frame), own.get_vectorizer(), str(options.reference))
     reference = SurnameDataset(frame, own.get_vectorizer())
     options.out.mkdir(parents=True, exist_ok=True)
     rows = [

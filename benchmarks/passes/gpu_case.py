@@ -98,7 +98,7 @@ def quartiles(milliseconds: list[float]) -> dict[str, float]:
     return {"ms": median, "ms_q25": low, "ms_q75": high}
 
 
-def packed_tokens(split: SplitArrays) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def packed_tokens(split: SplitArrays) -> tuple[NDArray[np.integer], NDArray[np.int64]]:
     """Time-major tokens ``(N,)`` of rows sorted by length, and how many rows each step has."""
     steps = np.arange(split.lengths.max())
     inside = split.lengths[None, :] > steps[:, None]

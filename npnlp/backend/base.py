@@ -142,7 +142,7 @@ class Backend(ABC):
         return layout.lay_out(lengths)
 
     def number(
-        self, tokens: layout.Integers, starts: layout.Integers, where: layout.Layout
+        self, tokens: layout.AnyIntegers, starts: layout.Integers, where: layout.Layout
     ) -> layout.Numbered:
         """The tokens of packed sequences, numbered: :func:`npnlp.backend.layout.number`."""
         return layout.number(tokens, starts, where)

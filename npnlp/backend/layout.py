@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
+AnyIntegers = NDArray[np.integer]
 
 
 class Layout(NamedTuple):
@@ -59,7 +60,7 @@ def lay_out(lengths: Integers) -> Layout:
     return Layout(runs, last, previous, ends)
 
 
-def number(tokens: Integers, starts: Integers, layout: Layout) -> Numbered:
+def number(tokens: AnyIntegers, starts: Integers, layout: Layout) -> Numbered:
     """The tokens of packed sequences: sequence (k, b) is ``tokens[starts[k, b]:]``."""
     (batches, batch), (offsets, sizes) = starts.shape, layout.runs.swapaxes(0, 1)
     counts = np.diff(layout.ends, prepend=0)

@@ -60,7 +60,7 @@ def packed(
     """The same by packed batches."""
     starts = np.cumsum(lengths) - lengths
     targets = np.zeros(len(lengths), dtype=np.int64)
-    arrays = SplitArrays(tokens.astype(np.int64), starts, lengths, targets)
+    arrays = SplitArrays(tokens, starts, lengths, targets)
     out = _room(model, len(lengths), top_k)
     for batch in by_length(arrays, model.backend, EVALUATION_BATCH):
         logits, _ = model.forward(**batch.inputs)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.options import columns_of
-from npnlp.text import SurnameDataset, own_table_path, read_table
+from npnlp.text import SPLITS, SurnameDataset, own_table_path
 from npnlp.text.dataset import require_known_nationalities
 from npnlp.text.provenance import TableNote, name_codes
+from npnlp.text.rows import Coded, Rows
 from npnlp.text.splits import SPLIT_BY, with_split
-
-if TYPE_CHECKING:
-    import pandas as pd
+from npnlp.text.table import read_rows
 
 #: What rows are called that are of no split of the model's.
 ALL = "all"
@@ -38,29 +39,29 @@ def measured(
     of an earlier version does not know its table; a column ``split`` is then taken for its own.
     """
     csv = options.surname_csv or own_table_path()
-    frame, table, whole = read_table(csv, columns_of(options)), classifier.table, False
-    same = table is not None and table.is_of(frame)
+    rows, table, whole = read_rows(csv, columns_of(options)), classifier.table, False
+    same = table is not None and table.is_of(rows)
     if options.split_by:
-        frame = with_split(frame, options.split_by, source=str(csv))
+        rows = with_split(rows, options.split_by, source=str(csv))
         said = f"divided by {options.split_by}, as asked"
     elif table is not None and same:
-        frame = table.divided(frame, str(csv))
+        rows = table.divided(rows, str(csv))
         said = f"the table that the model was trained on, divided by {table.split_by} as then"
-    elif table is None and "split" in frame:
+    elif table is None and rows.splits is not None:
         said = "by the column split; which rows the model was trained on is not known"
     else:
-        frame, whole = frame.assign(split="test"), True
+        splits = Coded(np.zeros(len(rows), dtype=np.uint8), ["test"])
+        rows, whole = replace(rows, splits=splits), True
         said = "all rows; which of them the model was trained on is not known"
         if table is not None:
-            seen = _seen(frame, table, options)
+            seen = _seen(rows, table, options)
             said = f"all rows, of another table than the model was trained on; {seen}"
-    require_known_nationalities(frame, classifier.vectorizer, str(csv))
-    dataset = SurnameDataset(frame, classifier.vectorizer)
-    splits = {ALL: "test"} if whole else {name: name for name in dataset.frames}
-    return dataset, splits, said
+    require_known_nationalities(rows, classifier.vectorizer, str(csv))
+    dataset = SurnameDataset(rows, classifier.vectorizer)
+    return dataset, {ALL: "test"} if whole else {name: name for name in SPLITS}, said
 
 
-def _seen(frame: pd.DataFrame, table: TableNote, options: argparse.Namespace) -> str:
+def _seen(rows: Rows, table: TableNote, options: argparse.Namespace) -> str:
     """How many names of a table the model was trained on, from the checkpoint beside it."""
     from npnlp.runs.checkpoint import trained_names  # with the trainer: only where it is needed
 
@@ -68,6 +69,6 @@ def _seen(frame: pd.DataFrame, table: TableNote, options: argparse.Namespace) ->
     trained = trained_names(path, table)
     if trained is None:
         return f"which of them it was trained on is not known, without its {path}"
-    names = name_codes(frame["surname"])
+    names = name_codes(rows.different(np.arange(len(rows))))
     seen = int((trained.searchsorted(names, "right") > trained.searchsorted(names)).sum())
     return f"it was trained on {seen:,} of their {len(names):,} names"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from npnlp.classifier.evaluation import Evaluation
 from npnlp.classifier.inspection import Outcomes, probability_scores
 from npnlp.runs.run import Run
@@ -14,10 +16,12 @@ def samples_of(training: Run) -> dict[str, str]:
     """The book's names, for a model of its nationalities; else test names, with what they are."""
     if {*NATIONALITIES} == {*training.dataset.get_vectorizer().nationality_vocab.tokens}:
         return dict.fromkeys(SAMPLES, "")
-    rows = training.dataset.frames["test"].drop_duplicates("surname")
-    rows = rows.iloc[:: -(-len(rows) // len(SAMPLES))]
-    labels = (f" (in the table: {label})" for label in rows["nationality"])
-    return dict(zip(rows["surname"], labels, strict=True))
+    rows = training.dataset.rows
+    test = rows.places("test")
+    once = test[np.sort(np.unique(rows.name_ids[test], return_index=True)[1])]
+    some = rows.take(once[:: -(-len(once) // len(SAMPLES))])
+    labels = (f" (in the table: {label})" for label in some.labels)
+    return dict(zip(some.names, labels, strict=True))
 
 
 def metrics_table(evaluations: dict[str, Evaluation]) -> list[str]:

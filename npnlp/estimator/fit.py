@@ -19,14 +19,9 @@ from npnlp.diagnosis.finding import examine
 from npnlp.errors import InputError, require_known
 from npnlp.estimator.given import plain, seed_of
 from npnlp.models import ClassifierConfig
-from npnlp.text import (
-    SequenceVocabulary,
-    SplitArrays,
-    SurnameDataset,
-    SurnameVectorizer,
-    Vocabulary,
-)
-from npnlp.text.letter_case import Seen
+from npnlp.text import SplitArrays, SurnameDataset, SurnameVectorizer, Vocabulary
+from npnlp.text.rows import Coded, Rows
+from npnlp.text.texts import Texts
 from npnlp.training.applicable import require_applicable
 from npnlp.training.config import TrainingConfig
 from npnlp.training.recipes import RECIPES
@@ -143,19 +138,8 @@ def _dataset(
     names: list[str], labels: list[str], targets: NDArray[np.int64], held: NDArray[np.bool_]
 ) -> SurnameDataset:
     """The names as a table whose characters are those of its train rows."""
-    import pandas as pd
-
-    columns = {
-        "surname": names,
-        "nationality": [labels[target] for target in targets],
-        "split": np.where(held, "val", "train"),
-    }
-    frame = pd.DataFrame(columns, dtype=object)  # not in Arrow, where walking is slow
-    characters = SequenceVocabulary()
-    for name, out in zip(names, held, strict=True):
-        if not out:
-            characters.add_many(name)
-    classes = Vocabulary({label: place for place, label in enumerate(labels)})
-    vectorizer = SurnameVectorizer(characters, classes)
-    vectorizer.seen = Seen.of(name for name, out in zip(names, held, strict=True) if not out)
-    return SurnameDataset(frame, vectorizer)
+    splits = Coded(held.astype(np.uint8), ("train", "val"))
+    rows = Rows(Texts.of(names), Coded(targets, labels), splits)
+    vectorizer = SurnameVectorizer.of(rows.take(rows.places("train")))
+    vectorizer.nationality_vocab = Vocabulary({label: n for n, label in enumerate(labels)})
+    return SurnameDataset(rows, vectorizer)

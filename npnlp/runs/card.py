@@ -6,11 +6,11 @@ The same run gives the same bytes: no time, no path and no name of a person or a
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from npnlp.classifier.evaluation import Evaluation
 from npnlp.classifier.inspection import outcomes_at
@@ -26,14 +26,13 @@ from npnlp.runs.card_figures import (
     train_rows,
 )
 from npnlp.runs.card_text import LICENCES, NOT_FOR, TELLS_NOT, TEMPLATE
-from npnlp.runs.checkpoint import settings_of
 from npnlp.runs.run import Run
-from npnlp.text import SurnameVectorizer, own_table_path, read_table
+from npnlp.text import SurnameVectorizer, own_table_path
 from npnlp.text.labels import PLURAL
 from npnlp.text.parts import SplitAt
-
-if TYPE_CHECKING:
-    import pandas as pd
+from npnlp.text.provenance import sorted_sha256
+from npnlp.text.rows import Rows
+from npnlp.text.table import read_rows
 
 #: What happens to the letters of a name, by the letter case that val chose.
 READ_IN = {
@@ -80,7 +79,7 @@ def model_card(
         "model": _pairs(_model(config, str(run.trainer.model.dtype), read, _words(run))),
         "data": _pairs(_data(run)),
         "balance": _balance(run),
-        "licence": LICENCES[is_own_table(run.dataset.surname_df)],
+        "licence": LICENCES[is_own_table(run.dataset.rows)],
         "training": _pairs(_training(run)),
         "results": results(run, evaluations),
         "by_nationality": by_nationality(run, evaluations),
@@ -92,11 +91,11 @@ def model_card(
     return TEMPLATE.substitute(sections)
 
 
-def is_own_table(frame: pd.DataFrame) -> bool:
+def is_own_table(rows: Rows) -> bool:
     """Whether the rows, in any order and however split, are those of the table of npnlp."""
-    own = read_table(own_table_path())
-    pairs = [Counter(zip(f["nationality"], f["surname"], strict=True)) for f in (own, frame)]
-    return pairs[0] == pairs[1]
+    own = read_rows(own_table_path())
+    pairs = [replace(each, splits=None) for each in (own, rows)]
+    return len(own) == len(rows) and sorted_sha256(pairs[0]) == sorted_sha256(pairs[1])
 
 
 def _pairs(rows: Iterable[tuple[str, Any]]) -> str:
@@ -168,7 +167,7 @@ def _data(run: Run) -> list[tuple[str, str]]:
             "train",
         ),
         ("longest name", f"{found['longest_name']} characters"),
-        ("SHA-256 of the rows in their order", settings_of(run.trainer, run.dataset)["data"]),
+        ("SHA-256 of the rows in their order", run.dataset.sha256),
     ]
 
 

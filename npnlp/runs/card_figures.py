@@ -83,8 +83,10 @@ def by_nationality(run: Run, evaluations: Mapping[str, Evaluation]) -> str:
 
 def seen(run: Run, found: Outcomes) -> str:
     """Accuracy on test names that train has, as they are spelled, and on the others."""
-    known = set(run.dataset.frames["train"]["surname"])
-    stands = run.dataset.frames["test"]["surname"].isin(known).to_numpy(dtype=bool)
+    table, names = run.dataset.rows, run.dataset.rows.name_ids
+    known = np.zeros(int(names.max()) + 1, dtype=bool)
+    known[names[table.places("train")]] = True
+    stands = known[names[table.places("test")]]
     rows = [
         [text, f"{which.sum():,}", _figure(found.right[which].mean() if which.any() else None)]
         for text, which in (("stands in train too", stands), ("was never seen", ~stands))

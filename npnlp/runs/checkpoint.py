@@ -5,7 +5,6 @@ docs/determinism.md says which settings may change at a resume, and what comes o
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import MISSING, asdict, fields
@@ -21,7 +20,7 @@ from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.models import ClassifierConfig
 from npnlp.runs.checkpoint_state import plain_state, require_state, with_history
 from npnlp.text import SurnameDataset
-from npnlp.text.provenance import TableNote, name_codes
+from npnlp.text.provenance import TableNote
 from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
 from npnlp.version import __version__
@@ -52,18 +51,16 @@ def settings_of(trainer: Trainer, dataset: SurnameDataset) -> dict[str, Any]:
     ``data`` is the SHA-256 of the rows in their order, whatever file they are in.
     """
     config = trainer.config
-    frame = dataset.surname_df[["nationality", "surname", "split"]]
-    table, train = dataset.table, dataset.frames["train"]
-    content = "\n".join("\t".join(row) for row in frame.itertuples(index=False))
+    table = dataset.table
     return {
-        "data": hashlib.sha256(content.encode()).hexdigest(),
+        "data": dataset.sha256,
         "vectorizer": dataset.get_vectorizer().vocabularies(),
         **trainer.model.config.to_dict(),
         **asdict(config),
         "warm_up": config.rise,
         **(ONE_CYCLE if config.schedule == "onecycle" else {}),
         TABLE: None if table is None else asdict(table),
-        NAMES: name_codes(train["surname"]),
+        NAMES: dataset.train_codes,
     }
 
 

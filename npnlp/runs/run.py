@@ -91,7 +91,7 @@ class Run:
             save_dir,
             save_dir / model_file,
             save_dir / vectorizer_file,
-            audit(dataset.surname_df),
+            audit(dataset.rows),
             FolderLock(save_dir),
         )
 
@@ -218,7 +218,8 @@ class Run:
         """Write ``replay_file``; the error, naming the row's name and the file."""
         if error.replay is None:
             return error
-        names = self.dataset.frames[error.replay.split]["surname"].iloc[error.replay.rows]
+        rows = self.dataset.rows
+        names = rows.names.take(rows.places(error.replay.split)[error.replay.rows])
         step = replace(error.replay, names=tuple(names))
         finding = named(error.finding, step)
         mend = "lower --learning-rate or set --clip-norm"

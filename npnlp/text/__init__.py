@@ -2,7 +2,8 @@
 
 from npnlp.text.dataset import SplitArrays, SurnameDataset
 from npnlp.text.encoding import clean_name
-from npnlp.text.table import SPLITS, own_table_path, read_table
+from npnlp.text.rows import SPLITS
+from npnlp.text.table import own_table_path, read_table
 from npnlp.text.vectorizer import SurnameVectorizer
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 

@@ -2,57 +2,68 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from npnlp.errors import short
 from npnlp.text.labels import PLURAL, alike, label_word
-
-if TYPE_CHECKING:
-    import pandas as pd
-
+from npnlp.text.rows import SPLITS, Rows
 
 #: A class with fewer different names is too small to be learned, or measured.
 FEW = 5
 
 
-def audit(frame: pd.DataFrame) -> dict[str, Any]:
-    """The counts, from a frame with a ``split`` column; names are compared letter by letter.
+def audit(rows: Rows) -> dict[str, Any]:
+    """The counts, of rows with ``splits``; names are compared letter by letter.
 
     ``test_names_in_train`` counts test rows whose name is also in train, ``..._same_nationality``
     those where it also has the same label there; ``majority_accuracy_test`` is the accuracy of
     always predicting the most frequent class of train; ``label`` what labels are called, and
     ``labels_alike`` the groups of them that look the same.
     """
-    train = frame[frame["split"] == "train"]
-    test = frame[frame["split"] == "test"]
-    train_pairs = set(zip(train["surname"], train["nationality"], strict=True))
-    test_pairs = list(zip(test["surname"], test["nationality"], strict=True))
-    labels = frame.groupby("surname")["nationality"].nunique()
-    known = set().union(*train["surname"])
-    majority = train["nationality"].value_counts().idxmax()
+    names, codes, values = rows.name_ids, rows.labels.codes, rows.labels.values
+    train, test = rows.places("train"), rows.places("test")
+    distinct, pairs = np.unique(rows.pairs, return_inverse=True)
+    label_of, name_of = np.divmod(distinct, int(names.max()) + 1)
+    different = np.bincount(label_of, minlength=len(values)).tolist()
+    known, used = rows.names.take(train).characters(), rows.names.characters()
+    majority = _majority(codes[train])
     return {
-        "rows": len(frame),
-        "rows_by_split": {
-            split: int((frame["split"] == split).sum()) for split in ("train", "val", "test")
-        },
-        "classes": int(frame["nationality"].nunique()),
+        "rows": len(rows),
+        "rows_by_split": {split: len(rows.places(split)) for split in SPLITS},
+        "classes": len(values),
         "classes_with_few_names": {
             label: count
-            for label, count in frame.groupby("nationality")["surname"].nunique().items()
+            for label, count in sorted(zip(values, different, strict=True))
             if count < FEW
         },
-        "duplicate_rows": int(frame.duplicated(["nationality", "surname"]).sum()),
-        "test_names_in_train": int(test["surname"].isin(set(train["surname"])).sum()),
-        "test_names_in_train_same_nationality": sum(pair in train_pairs for pair in test_pairs),
-        "names_with_several_nationalities": int((labels > 1).sum()),
-        "characters": len(set().union(*frame["surname"])),
-        "characters_unknown_to_train": "".join(sorted(set().union(*frame["surname"]) - known)),
-        "longest_name": int(frame["surname"].str.len().max()),
-        "label": label_word(frame),
-        "labels_alike": alike(frame["nationality"].unique()),
-        "majority_nationality": str(majority),
-        "majority_accuracy_test": float((test["nationality"] == majority).mean()),
+        "duplicate_rows": len(rows) - len(distinct),
+        "test_names_in_train": _known(names[test], names[train]),
+        "test_names_in_train_same_nationality": _known(pairs[test], pairs[train]),
+        "names_with_several_nationalities": int(np.count_nonzero(np.bincount(name_of) > 1)),
+        "characters": len(used),
+        "characters_unknown_to_train": "".join(sorted(used.keys() - known)),
+        "longest_name": int(max(block.lengths.max() for block in rows.names.blocks())),
+        "label": label_word(rows),
+        "labels_alike": alike(values),
+        "majority_nationality": values[majority],
+        "majority_accuracy_test": float((codes[test] == majority).mean()),
     }
+
+
+def _majority(codes: NDArray[np.integer]) -> int:
+    """The most frequent one, of several the first."""
+    counts = np.bincount(codes)
+    return int(codes[(counts[codes] == counts.max()).argmax()])
+
+
+def _known(values: NDArray[np.integer], others: NDArray[np.integer]) -> int:
+    """How many of ``values`` occur among ``others``."""
+    occurs = np.zeros(int(max(values.max(initial=0), others.max(initial=0))) + 1, dtype=bool)
+    occurs[others] = True
+    return int(np.count_nonzero(occurs[values]))
 
 
 def audit_lines(found: dict[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,11 +15,11 @@ from npnlp.errors import InputError
 from npnlp.files import write_atomic
 from npnlp.summary import summarized
 from npnlp.text.columns import ANY, Columns
-from npnlp.text.labels import column_of_labels
-from npnlp.text.provenance import TableNote
+from npnlp.text.provenance import TableNote, name_codes, sha256_of
+from npnlp.text.rows import SPLITS, Rows
 from npnlp.text.splits import with_split
-from npnlp.text.table import SPLITS, read_table
-from npnlp.text.vectorizer import SurnameVectorizer, read_vectorizer, require_text
+from npnlp.text.table import read_rows
+from npnlp.text.vectorizer import SurnameVectorizer, read_vectorizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ class SplitArrays:
     class. ``weights (n,)``, with a mean of one, are those of rows in the loss, if they have any.
     """
 
-    tokens: NDArray[np.int64]
+    tokens: NDArray[np.integer]
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
     targets: NDArray[np.int64]
@@ -56,32 +57,57 @@ class SurnameDataset:
     rows.
     """
 
-    def __init__(self, surname_df: pd.DataFrame, vectorizer: SurnameVectorizer) -> None:
-        require_text(surname_df, ("surname", "nationality", "split"))
-        if not len(surname_df):
+    def __init__(self, surname_df: pd.DataFrame | Rows, vectorizer: SurnameVectorizer) -> None:
+        if isinstance(surname_df, Rows):
+            self.rows = surname_df
+        else:
+            self.rows, self.surname_df = Rows.of(surname_df), surname_df
+        if self.rows.splits is None:
+            raise InputError("column 'split' is missing; every row needs one")
+        if not len(self.rows):
             raise InputError("the frame has no rows")
-        self.surname_df = surname_df
         self._vectorizer = vectorizer
         self._arrays: dict[str, SplitArrays] = {}
         #: What is known of the file that it was read from.
         self.table: TableNote | None = None
-        self.frames = {split: surname_df[surname_df["split"] == split] for split in SPLITS}
-        self._max_length = int(surname_df["surname"].str.len().max()) + 2
         self.set_split("train")
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{len(frame):,} {split}" for split, frame in self.frames.items())
-        return f"<{type(self).__name__} of {len(self.surname_df):,} rows: {sizes}>"
+        sizes = ", ".join(f"{len(self.rows.places(split)):,} {split}" for split in SPLITS)
+        return f"<{type(self).__name__} of {len(self.rows):,} rows: {sizes}>"
+
+    @cached_property
+    def surname_df(self) -> pd.DataFrame:
+        """All rows as a frame."""
+        return self.rows.frame()
+
+    @cached_property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The rows of each split as a frame."""
+        return {split: self.surname_df.iloc[self.rows.places(split)] for split in SPLITS}
+
+    @cached_property
+    def sha256(self) -> str:
+        """That of the rows in their order."""
+        return sha256_of(self.rows)
+
+    @cached_property
+    def train_codes(self) -> NDArray[np.uint64]:
+        """:func:`npnlp.text.provenance.name_codes` of the names in train."""
+        return name_codes(self.rows.different(self.rows.places("train")))
+
+    @cached_property
+    def _max_length(self) -> int:
+        return 2 + max(int(block.lengths.max()) for block in self.rows.names.blocks())
 
     @classmethod
     def load_dataset_and_make_vectorizer(
         cls, surname_csv: str | Path, split_by: str | None = None, columns: Columns = ANY
     ) -> Self:
         """Read a CSV, and make the vocabularies of its train split."""
-        read = read_table(surname_csv, columns)
-        frame = with_split(read, split_by, source=str(surname_csv))
-        train = frame[frame["split"] == "train"]
-        dataset = cls(frame, SurnameVectorizer.from_dataframe(train))
+        read = read_rows(surname_csv, columns)
+        rows = with_split(read, split_by, source=str(surname_csv))
+        dataset = cls(rows, SurnameVectorizer.of(rows.take(rows.places("train"))))
         dataset.table = TableNote.of(read, split_by)
         return dataset
 
@@ -98,10 +124,10 @@ class SurnameDataset:
         Raises :class:`InputError` where the CSV holds a nationality that they do not.
         """
         vectorizer = cls.load_vectorizer_only(vectorizer_filepath)
-        read = read_table(surname_csv, columns)
-        frame = with_split(read, split_by, source=str(surname_csv))
-        require_known_nationalities(frame, vectorizer, str(surname_csv))
-        dataset = cls(frame, vectorizer)
+        read = read_rows(surname_csv, columns)
+        rows = with_split(read, split_by, source=str(surname_csv))
+        require_known_nationalities(rows, vectorizer, str(surname_csv))
+        dataset = cls(rows, vectorizer)
         dataset.table = TableNote.of(read, split_by)
         return dataset
 
@@ -131,13 +157,14 @@ class SurnameDataset:
         self._split = split
 
     def __len__(self) -> int:
-        return len(self.frames[self._split])
+        return len(self.rows.places(self._split))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """The padded tokens, the class and the length of one name of the chosen split."""
-        row = self.frames[self._split].iloc[index]
-        vector, length = self._vectorizer.vectorize(row["surname"], self._max_length)
-        target = self._vectorizer.nationality_vocab.lookup_token(row["nationality"])
+        row = self.rows.take(self.rows.places(self._split)[[index]])
+        (name,) = row.names
+        vector, length = self._vectorizer.vectorize(name, self._max_length)
+        target = self._vectorizer.nationality_vocab.lookup_token(*row.labels)
         return {"x_data": vector, "y_target": target, "x_length": length}
 
     def get_num_batches(self, batch_size: int) -> int:
@@ -147,14 +174,14 @@ class SurnameDataset:
     def arrays(self, split: str) -> SplitArrays:
         """A split as integers, computed once."""
         if split not in self._arrays:
-            frame = self.frames[split]
-            tokens, lengths = self._vectorizer.vectorize_many(frame["surname"].tolist())
+            rows = self.rows.take(self.rows.places(split))
+            tokens, lengths = self._vectorizer.encode(rows.names)
+            used = np.flatnonzero(rows.labels.counts)
+            targets = np.zeros(len(rows.labels.values), dtype=np.int64)
             lookup = self._vectorizer.nationality_vocab.lookup_token
-            targets = np.array(
-                [lookup(name) for name in frame["nationality"].tolist()], dtype=np.int64
-            )
+            targets[used] = [lookup(rows.labels.values[code]) for code in used.tolist()]
             starts = np.cumsum(lengths) - lengths
-            self._arrays[split] = SplitArrays(tokens, starts, lengths, targets)
+            self._arrays[split] = SplitArrays(tokens, starts, lengths, targets[rows.labels.codes])
         return self._arrays[split]
 
     def class_weights(self, kind: str = "inverse") -> NDArray[np.float64] | None:
@@ -173,13 +200,11 @@ class SurnameDataset:
         return inverse if kind == "inverse" else inverse * counts.sum() / classes
 
 
-def require_known_nationalities(
-    frame: pd.DataFrame, vectorizer: SurnameVectorizer, source: str
-) -> None:
+def require_known_nationalities(rows: Rows, vectorizer: SurnameVectorizer, source: str) -> None:
     """Raise :class:`InputError` naming the first row whose nationality the vectorizer lacks."""
-    known, column = vectorizer.nationality_vocab, column_of_labels(frame)
-    for nationality, row in zip(frame["nationality"], frame["row"], strict=True):
-        if nationality not in known:
-            raise InputError(
-                f"{source}: row {row}, column {column}: {nationality!r} is unknown to the model"
-            )
+    codes, labels = rows.labels.codes, rows.labels.values
+    unknown = np.array([label not in vectorizer.nationality_vocab for label in labels])
+    for row in np.flatnonzero(unknown[codes])[:1].tolist():
+        raise InputError(
+            f"{source}: {rows.where(row)}: {labels[codes[row]]!r} is unknown to the model"
+        )

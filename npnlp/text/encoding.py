@@ -9,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError, short
+from npnlp.text.texts import Texts, code_points
 from npnlp.text.vocabulary import SequenceVocabulary
 
 Integers = NDArray[np.integer]
+#: Tokens of names, one name after another, and the length of each.
+Encoded = tuple[Integers, NDArray[np.int64]]
 
 #: Normalization sorts combining marks in quadratic time. No script needs more than 30 in a row
 #: (Unicode Standard Annex 15, section 13); they are counted in long names only.
@@ -21,6 +24,9 @@ SAMPLE = 1024
 #: Text of characters below this one is in composed form (Unicode Standard Annex 15).
 COMPOSED = 0x300
 BLANKS = np.array([chr(point).isspace() for point in range(COMPOSED)])
+#: All blanks that are not ASCII.
+OTHER_BLANKS = "".join(map(chr, [0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029]))
+OTHER_BLANKS += "\u202f\u205f\u3000"
 #: Two blanks, which no clean name has at its ends.
 BEGIN, END = "\r", "\n"
 
@@ -49,6 +55,18 @@ def clean_names(names: Iterable[str]) -> list[str]:
     return [name.strip() if name.isascii() else clean_name(name) for name in names]
 
 
+def are_clean(names: Texts) -> bool:
+    """Whether all are clean names; of those with blanks that are not ASCII it does not say so."""
+    sizes = names.ends - names.starts
+    ends = names.content.take([names.starts, names.ends - 1], mode="clip")
+    if not sizes.all() or BLANKS.take(ends[ends < 0x80]).any() or sizes.max(initial=0) > LONG:
+        return False
+    text = names.text
+    return text.isascii() or (
+        unicodedata.is_normalized("NFC", text) and not any(blank in text for blank in OTHER_BLANKS)
+    )
+
+
 def each_once(names: list[str]) -> list[str]:
     """The different names, in order; or all names, where two samples have no repetitions.
 
@@ -61,20 +79,29 @@ def each_once(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def code_points(text: str) -> NDArray[np.uint32]:
-    """The Unicode code point of each character."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-
-
-def encode_names(cleaned: Sequence[str], vocab: SequenceVocabulary) -> tuple[Integers, Integers]:
+def encode_names(cleaned: Sequence[str], vocab: SequenceVocabulary) -> Encoded:
     """The tokens of clean names, one name after another, and the length of each.
 
     The tokens of a name are ``<BEGIN>``, its characters and ``<END>``, in the smallest unsigned
     dtype that fits the vocabulary.
     """
-    points = code_points("".join(cleaned))
+    lengths = np.fromiter(map(len, cleaned), dtype=np.int64, count=len(cleaned))
+    return _encoded("".join(cleaned), lengths, vocab)
+
+
+def encode_texts(cleaned: Texts, vocab: SequenceVocabulary) -> Encoded:
+    """As :func:`encode_names`."""
+    made = [_encoded(block.text, block.lengths, vocab) for block in cleaned.blocks()]
+    made = made or [_encoded("", cleaned.ends, vocab)]
+    tokens, lengths = map(np.concatenate, zip(*made, strict=True))
+    return tokens, lengths
+
+
+def _encoded(text: str, lengths: NDArray[np.int64], vocab: SequenceVocabulary) -> Encoded:
+    """``text`` are the names, joined, and ``lengths`` their numbers of characters."""
+    points = code_points(text)
     table = _table(vocab, int(points.max(initial=0)) + 1)
-    lengths = np.fromiter(map(len, cleaned), dtype=np.int64, count=len(cleaned)) + 2
+    lengths = lengths + 2
     ends = np.cumsum(lengths)
     tokens = np.empty(int(lengths.sum()), dtype=table.dtype)
     inside = np.ones(len(tokens), dtype=bool)
@@ -85,9 +112,7 @@ def encode_names(cleaned: Sequence[str], vocab: SequenceVocabulary) -> tuple[Int
     return tokens, lengths
 
 
-def encode_plain_names(
-    names: Sequence[str], vocab: SequenceVocabulary
-) -> tuple[Integers, Integers] | None:
+def encode_plain_names(names: Sequence[str], vocab: SequenceVocabulary) -> Encoded | None:
     """As :func:`encode_names`, of names that turn out to be clean already; else None.
 
     Names are joined by line ends, which become ``<END>`` and ``<BEGIN>``. The names are clean where

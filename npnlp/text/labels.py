@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pandas as pd
+from npnlp.text.rows import Rows
 
 #: Those of the table that comes with npnlp, and of the book's.
 NATIONALITIES = (
@@ -18,19 +16,15 @@ NATIONALITIES = (
 PLURAL = {"nationality": "nationalities", "class": "classes"}
 
 
-def column_of_labels(frame: pd.DataFrame) -> str:
-    """What the file calls the column ``nationality``."""
-    return str(frame.attrs.get("label", "nationality"))
-
-
-def label_word(frame: pd.DataFrame) -> str:
+def label_word(rows: Rows) -> str:
     """``"nationality"`` where the column is called so and has one of the usual, else ``"class"``.
 
     A column of countries counts as well. Before columns could be named, labels of any kind had to
     stand in a column ``nationality``.
     """
-    named = column_of_labels(frame).strip().casefold() in ("nationality", "country")
-    return "nationality" if named and frame["nationality"].isin(NATIONALITIES).any() else "class"
+    named = rows.label.strip().casefold() in ("nationality", "country")
+    usual = not {*NATIONALITIES}.isdisjoint(rows.labels.values)
+    return "nationality" if named and usual else "class"
 
 
 def alike(labels: Iterable[str]) -> list[list[str]]:

@@ -8,8 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from itertools import compress
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from npnlp.errors import InputError, short
 from npnlp.text.encoding import clean_name
+from npnlp.text.texts import Texts, code_points
 
 AS_WRITTEN = "as written"
 
@@ -90,10 +94,42 @@ KINDS: dict[str, Callable[[str], bool]] = {
     "lower case": str.islower,
     "capitals and lower case": _is_mixed,
 }
+#: What a character may say about that of a name, a bit each; see :func:`_signs`.
+UPPER, NOT_UPPER, LOWER, NOT_LOWER, FALLS, RISES = (1 << n for n in range(6))
+#: Of each kind the bits that a name has, and those that it has not.
+SIGNS = {
+    "capitals": (UPPER, NOT_UPPER),
+    "lower case": (LOWER, NOT_LOWER),
+    "capitals and lower case": (FALLS | RISES, 0),
+}
 #: A kind with a smaller fraction of the names is unlike them.
 RARE = 0.01
 #: A name of more than this many times as many characters as the longest is unlike them.
 LONGER = 2
+
+
+def _signs(character: str) -> int:
+    upper, lower = character.isupper(), character.islower()
+    title = character.istitle() and not upper
+    found = (upper, lower or title, lower, upper or title,
+             character.lower() != character, character.upper() != character)  # fmt: skip
+    return sum(bit << n for n, bit in enumerate(found))
+
+
+def _signs_in(text: str) -> NDArray[np.uint8]:
+    """Those of each character of a text."""
+    points = code_points(text)
+    used = np.flatnonzero(np.bincount(points))
+    table = np.zeros(int(used[-1]) + 1 if len(used) else 0, dtype=np.uint8)
+    table[used] = [_signs(chr(point)) for point in used.tolist()]
+    return table.take(points)
+
+
+def _is_kind(holds: NDArray[np.uint8], kind: str) -> NDArray[np.bool_]:
+    """Whether names whose characters have these signs are of a kind of :data:`KINDS`."""
+    has, lacks = SIGNS[kind]
+    found: NDArray[np.bool_] = (holds & (has | lacks)) == has
+    return found
 
 
 @dataclass(frozen=True)
@@ -109,12 +145,19 @@ class Seen:
     mixed: float
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> Self:
+    def of(cls, names: Iterable[str] | Texts) -> Self:
         """What clean names look like."""
-        listed = list(names)
-        more = [name for name in listed if len(name) > 1]
-        shares = [round(sum(map(kind, more)) / max(len(more), 1), 4) for kind in KINDS.values()]
-        return cls(max(map(len, listed), default=0), *shares)
+        longest, more, counts = 0, 0, np.zeros(len(KINDS), dtype=np.int64)
+        for block in (names if isinstance(names, Texts) else Texts.of(names)).blocks():
+            lengths = block.lengths
+            begins = (np.cumsum(lengths) - lengths)[lengths > 0]
+            if not len(begins):
+                continue
+            holds = np.bitwise_or.reduceat(_signs_in(block.text), begins)
+            holds = holds[lengths[lengths > 0] > 1]
+            longest, more = max(longest, int(lengths.max())), more + len(holds)
+            counts += [np.count_nonzero(_is_kind(holds, kind)) for kind in KINDS]
+        return cls(longest, *(round(int(count) / max(more, 1), 4) for count in counts))
 
     def unlike(self, names: list[str]) -> dict[str, list[str]]:
         """Those of ``names`` that are unlike the ones of training, by what they are, in order."""

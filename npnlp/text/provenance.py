@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from itertools import islice
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError, short
+from npnlp.text.rows import Coded, Rows
 from npnlp.text.splits import SPLIT_BY, with_split
-
-if TYPE_CHECKING:
-    import pandas as pd
+from npnlp.text.texts import BLOCK, Texts
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,10 @@ class TableNote:
     split_by: str
 
     @classmethod
-    def of(cls, frame: pd.DataFrame, split_by: str | None) -> Self:
-        """That of a frame as :func:`npnlp.text.read_table` gives it."""
-        return cls(_sha256(frame), split_by or ("column" if "split" in frame else "nationality"))
+    def of(cls, rows: Rows, split_by: str | None) -> Self:
+        """That of rows as they are read."""
+        by = "nationality" if rows.splits is None else "column"
+        return cls(sorted_sha256(rows), split_by or by)
 
     @classmethod
     def from_dict(cls, values: Any) -> Self | None:
@@ -43,19 +44,57 @@ class TableNote:
             raise InputError(f"table {short(values)} has to have sha256 and split_by")
         return cls(**values)
 
-    def is_of(self, frame: pd.DataFrame) -> bool:
+    def is_of(self, rows: Rows) -> bool:
         """Whether these are the rows of that table."""
-        return _sha256(frame) == self.sha256
+        return sorted_sha256(rows) == self.sha256
 
-    def divided(self, frame: pd.DataFrame, source: str) -> pd.DataFrame:
+    def divided(self, rows: Rows, source: str) -> Rows:
         """The rows of that table, divided as they were."""
-        return with_split(frame, self.split_by, source=source)
+        return with_split(rows, self.split_by, source=source)
 
 
-def _sha256(frame: pd.DataFrame) -> str:
-    columns = [frame[name] for name in ("nationality", "surname", "split") if name in frame]
-    rows = sorted(map("\t".join, zip(*columns, strict=True)))
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+def sha256_of(rows: Rows) -> str:
+    """That of the rows in their order."""
+    return _sha256(_columns(rows))
+
+
+def sorted_sha256(rows: Rows) -> str:
+    """That of the rows in the order of label, name and split, whichever they are in."""
+    columns = _columns(rows)
+    if min(map(_lowest, columns)) <= ord("\t"):  # one of these, within a text
+        lines = Texts.of(map("\t".join, zip(*columns, strict=True)))
+        return _sha256([lines.take(lines.order()[0])])
+    keys = [_rank(column) for column in columns if isinstance(column, Coded)]
+    order = np.lexsort((*keys[1:], rows.name_ids, keys[0]))
+    return _sha256([column.take(order) for column in columns])
+
+
+def _columns(rows: Rows) -> list[Coded | Texts]:
+    return [each for each in (rows.labels, rows.names, rows.splits) if each is not None]
+
+
+def _lowest(column: Coded | Texts) -> int:
+    """The lowest byte."""
+    texts = Texts.of(column.values) if isinstance(column, Coded) else column
+    return int(texts.content.min(initial=255))
+
+
+def _rank(column: Coded) -> NDArray[np.integer]:
+    """The place of each text among the different ones, sorted."""
+    places = np.empty(len(column.values), dtype=np.min_scalar_type(len(column.values)))
+    places[sorted(range(len(places)), key=column.values.__getitem__)] = np.arange(len(places))
+    ranks: NDArray[np.integer] = places[column.codes]
+    return ranks
+
+
+def _sha256(columns: list[Coded | Texts]) -> str:
+    """That of lines with a tab between the columns."""
+    found, lines = hashlib.sha256(), map("\t".join, zip(*columns, strict=True))
+    between = b""
+    while some := "\n".join(islice(lines, BLOCK)):
+        found.update(between + some.encode())
+        between = b"\n"
+    return found.hexdigest()
 
 
 def name_codes(names: Iterable[str]) -> NDArray[np.uint64]:
@@ -63,5 +102,9 @@ def name_codes(names: Iterable[str]) -> NDArray[np.uint64]:
 
     Two of a million names have one code with a probability of 3e-8.
     """
-    hashes = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in set(names))
-    return np.sort(np.frombuffer(b"".join(hashes), dtype="<u8"))
+    walk, made = iter(names), [np.empty(0, dtype=np.uint64)]
+    while some := [
+        hashlib.blake2b(name.encode(), digest_size=8).digest() for name in islice(walk, BLOCK)
+    ]:
+        made.append(np.frombuffer(b"".join(some), dtype="<u8"))
+    return np.unique(np.concatenate(made))

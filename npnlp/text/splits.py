@@ -8,27 +8,26 @@ changes nothing. Where nationalities are too small for val and test to get any r
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import islice, repeat
+
+import numpy as np
+from numpy.typing import NDArray
 
 from npnlp.errors import InputError
-from npnlp.text.labels import column_of_labels
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-Unit = TypeVar("Unit", int, str)
+from npnlp.text.rows import SPLITS, Coded, Rows
+from npnlp.text.texts import BLOCK, Integers, Texts
 
 FRACTIONS = {"train": 0.70, "val": 0.15, "test": 0.15}
+TRAIN, VAL, TEST = range(3)
 SPLIT_BY = ("column", "nationality", "name")
+#: 128 bits of a hash, which sort as their hexadecimal digits do.
+Hashes = NDArray[np.void]
 
 
-def with_split(
-    frame: pd.DataFrame, by: str | None = None, seed: int = 0, source: str = "the table"
-) -> pd.DataFrame:
-    """The frame with a ``split`` column.
+def with_split(rows: Rows, by: str | None = None, seed: int = 0, source: str = "the table") -> Rows:
+    """The rows with their ``splits``.
 
     ``by``: ``"column"`` keeps the table's own; ``"nationality"`` divides the rows of each
     nationality; ``"name"`` divides the names, so that no name (ignoring case) is in two splits, in
@@ -39,114 +38,141 @@ def with_split(
     naming the column where the table has one, else the rows that it lacks.
     """
     if by is None:
-        by = "column" if "split" in frame else "nationality"
+        by = "column" if rows.splits is not None else "nationality"
     if by == "column":
-        if "split" not in frame:
+        if rows.splits is None:
             raise InputError(
                 f"{source}: no column 'split'; leave out --split-by, or name another way of "
                 f"splitting ({', '.join(SPLIT_BY[1:])})"
             )
-        result = frame
     elif by == "nationality":
-        result = frame.assign(split=_by_nationality(frame, seed))
+        rows = replace(rows, splits=Coded(_by_nationality(rows, seed), SPLITS))
     elif by == "name":
-        result = frame.assign(split=_by_name(frame, seed))
+        rows = replace(rows, splits=Coded(_by_name(rows, seed), SPLITS))
     else:
         raise InputError(f"split-by {by!r} is not known; choose one of {', '.join(SPLIT_BY)}")
     if by != "column":
-        _check_divided(result, source)
-    _check(result, source)
-    return result
+        _check_divided(rows, source)
+    _check(rows, source)
+    return rows
 
 
-def _by_nationality(frame: pd.DataFrame, seed: int) -> list[str]:
+def _by_nationality(rows: Rows, seed: int) -> NDArray[np.uint8]:
     """Of each nationality's rows, ordered by hash, 15 per cent val, then 15 per cent test."""
-    rows: dict[str, list[tuple[str, int]]] = {}
-    seen: Counter[tuple[str, str]] = Counter()
-    for place, key in enumerate(zip(frame["nationality"], frame["surname"], strict=True)):
-        seen[key] += 1
-        rows.setdefault(key[0], []).append((_hash(seed, *key, str(seen[key])), place))
-    splits = ["train"] * len(frame)
-    for ranked in rows.values():
-        held = round(FRACTIONS["val"] * len(ranked))
-        for rank, (_, place) in enumerate(sorted(ranked)[: 2 * held]):
-            splits[place] = "val" if rank < held else "test"
-    if "val" not in splits:
-        groups = [[place for _, place in sorted(ranked)] for ranked in rows.values()]
-        keys = {place: key for ranked in rows.values() for key, place in ranked}
-        for place, split in _held_of_few(groups, keys).items():
-            splits[place] = split
+    often = map(str, _occurrence(rows.pairs).tolist())
+    hashes = _hashes(seed, rows.labels, rows.names, often)
+    order = np.lexsort((*_words(hashes), rows.labels.codes))
+    splits = np.full(len(rows), TRAIN, dtype=np.uint8)
+    groups = np.split(order, np.cumsum(rows.labels.counts)[:-1])
+    for group in groups:
+        held = round(FRACTIONS["val"] * len(group))
+        splits[group[:held]], splits[group[held : 2 * held]] = VAL, TEST
+    if VAL not in splits:
+        for split, places in _held_of_few(groups, hashes).items():
+            splits[places] = split
     return splits
 
 
-def _by_name(frame: pd.DataFrame, seed: int) -> list[str]:
+def _occurrence(values: Integers) -> Integers:
+    """1 for the first row with a value, 2 for the second one, and so on."""
+    order = np.argsort(values, kind="stable")
+    begins = np.flatnonzero(np.diff(values[order], prepend=-1))
+    found = np.empty(len(values), dtype=np.int64)
+    found[order] = np.arange(1, len(values) + 1) - np.repeat(
+        begins, np.diff(begins, append=len(values))
+    )
+    return found
+
+
+def _by_name(rows: Rows, seed: int) -> NDArray[np.uint8]:
     """Each name, with all its rows, goes to the split that lacks most rows of its nationality."""
-    names = [surname.casefold() for surname in frame["surname"]]
-    labels: dict[str, Counter[str]] = {}
-    for name, nationality in zip(names, frame["nationality"], strict=True):
-        labels.setdefault(name, Counter())[nationality] += 1
-    groups: dict[str, list[str]] = {}
-    for name, counts in labels.items():
-        main = min(counts, key=lambda nationality: (-counts[nationality], nationality))
-        groups.setdefault(main, []).append(name)
-    chosen: dict[str, str] = {}
-    for group in groups.values():
-        total = sum(labels[name].total() for name in group)
-        lacking = {split: part * total for split, part in FRACTIONS.items()}
-        for name in sorted(group, key=lambda name: _hash(seed, name)):
-            split = max(lacking, key=lambda split: lacking[split])
+    folded = Texts.of(map(str.casefold, rows.names))
+    _, names = folded.order()
+    first = np.unique(names, return_index=True)[1]
+    hashes, totals = _hashes(seed, folded.take(first)), np.bincount(names)
+    main, chosen = _main_label(rows.labels, names), np.full(len(first), TRAIN, dtype=np.uint8)
+    order = np.lexsort((*_words(hashes), main))
+    groups = np.split(order, np.flatnonzero(np.diff(main[order])) + 1)
+    for group in groups:
+        lacking = [part * int(totals[group].sum()) for part in FRACTIONS.values()]
+        for name, total in zip(group.tolist(), totals[group].tolist(), strict=True):
+            split = lacking.index(max(lacking))
             chosen[name] = split
-            lacking[split] -= labels[name].total()
-    if not {"val", "test"} <= set(chosen.values()):
-        keys = {name: _hash(seed, name) for name in labels}
-        ordered = [sorted(group, key=keys.__getitem__) for group in groups.values()]
-        chosen = dict.fromkeys(labels, "train") | _held_of_few(ordered, keys)
-    return [chosen[name] for name in names]
+            lacking[split] -= total
+    if not {VAL, TEST} <= {*chosen.tolist()}:
+        chosen[:] = TRAIN
+        for split, places in _held_of_few(groups, hashes).items():
+            chosen[places] = split
+    return chosen[names]
 
 
-def _held_of_few(groups: Sequence[Sequence[Unit]], keys: Mapping[Unit, str]) -> dict[Unit, str]:
+def _main_label(labels: Coded, names: Integers) -> Integers:
+    """The most frequent label of each name, of several the first in their order."""
+    rank = np.argsort(np.argsort(np.array(labels.values, dtype=object)))
+    count = len(labels.values)
+    pairs, often = np.unique(names * count + rank[labels.codes], return_counts=True)
+    order = np.lexsort((pairs % count, -often, pairs // count))
+    owners = pairs[order] // count
+    main: Integers = (pairs[order] % count)[np.flatnonzero(np.diff(owners, prepend=-1))]
+    return main
+
+
+def _held_of_few(groups: Sequence[Integers], hashes: Hashes) -> dict[int, list[int]]:
     """Which rows, or names, are val and which are test, where each group is too small by itself.
 
-    ``groups`` are those of a nationality each, in order of their ``keys``. Each has one held out
+    ``groups`` are those of a nationality each, in order of their hashes. Each has one held out
     before another has two, and keeps one.
     """
-    rounds = (group[turn] for turn in range(max(map(len, groups)) - 1)
-              for group in sorted(groups, key=lambda group: keys[group[0]])
-              if turn < len(group) - 1)  # fmt: skip
-    wanted = max(1, round(FRACTIONS["val"] * sum(map(len, groups))))
+    listed = sorted((group.tolist() for group in groups if len(group)),
+                    key=lambda group: hashes[group[0]].tobytes())  # fmt: skip
+    rounds = (group[turn] for turn in range(max(map(len, listed)) - 1)
+              for group in listed if turn < len(group) - 1)  # fmt: skip
+    wanted = max(1, round(FRACTIONS["val"] * sum(map(len, listed))))
     held = list(islice(rounds, 2 * wanted))
-    return {unit: ("val", "test")[place % 2] for place, unit in enumerate(held)}
+    return {VAL: held[::2], TEST: held[1::2]}
 
 
-def _hash(seed: int, *parts: str) -> str:
-    return hashlib.blake2b("\0".join((str(seed), *parts)).encode(), digest_size=16).hexdigest()
+def _hashes(seed: int, *columns: Iterable[str]) -> Hashes:
+    """That of each row of some columns."""
+    rows, made = map("\0".join, zip(repeat(str(seed)), *columns, strict=False)), []
+    while some := [
+        hashlib.blake2b(row.encode(), digest_size=16).digest() for row in islice(rows, BLOCK)
+    ]:
+        made.append(np.frombuffer(b"".join(some), dtype="V16"))
+    return np.concatenate(made)
 
 
-def _check_divided(frame: pd.DataFrame, source: str) -> None:
-    if not set(FRACTIONS) <= set(frame["split"]):
+def _words(hashes: Hashes) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The second half of each and the first one, which matters more, as numbers."""
+    words = hashes.view(">u8").reshape(-1, 2).astype(np.uint64)
+    return words[:, 1], words[:, 0]
+
+
+def _check_divided(rows: Rows, source: str) -> None:
+    if not all(len(rows.places(split)) for split in FRACTIONS):
         raise InputError(
-            f"{source}: {len(frame)} rows of {frame['nationality'].nunique()} nationalities are "
+            f"{source}: {len(rows)} rows of {len(rows.labels.values)} nationalities are "
             "too few to divide into train, val and test; add rows, so that two nationalities have "
             "two names or one has three, or a column split"
         )
 
 
-def _check(frame: pd.DataFrame, source: str) -> None:
+def _check(rows: Rows, source: str) -> None:
     for split in FRACTIONS:
-        if not (frame["split"] == split).any():
+        if not len(rows.places(split)):
             raise InputError(f"{source}: column split: no rows with {split!r}; add some")
-    column = column_of_labels(frame)
-    train = set(frame.loc[frame["split"] == "train", "nationality"])
-    absent = frame[~frame["nationality"].isin(train)]
+    codes, values = rows.labels.codes, rows.labels.values
+    learned = np.bincount(codes[rows.places("train")], minlength=len(values)) > 0
+    absent = np.flatnonzero(~learned[codes])
     if len(absent):
-        first = absent.iloc[0]
-        where = f"row {first['row']}, column {column}: " if "row" in frame else ""
+        first = int(absent[0])
+        where = "" if rows.lines is None else f"{rows.where(first)}: "
         raise InputError(
-            f"{source}: {where}{first['nationality']!r} never occurs in train, so it cannot be "
+            f"{source}: {where}{values[codes[first]]!r} never occurs in train, so it cannot be "
             "learned; add rows of it to train, or drop it"
         )
-    if len(train) < 2:
+    if np.count_nonzero(learned) < 2:
         raise InputError(
-            f"{source}: column {column}: only one, {next(iter(train))!r}; a classifier needs "
-            "at least two"
+            f"{source}: column {rows.label}: only one, {values[int(learned.argmax())]!r}; a "
+            "classifier needs at least two"
         )

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
-from array import array
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from npnlp.errors import InputError, short
+from npnlp.errors import InputError
 from npnlp.files.nearest import no_such_file
-from npnlp.text.columns import ANY, Columns, Layout, find_layout, plain, wrong_width
-from npnlp.text.encoding import clean_name
+from npnlp.text.columns import ANY, LINE, Columns, Layout, find_layout, plain
+from npnlp.text.records import Records
+from npnlp.text.rows import Rows
 from npnlp.text.unpacked import unpacked
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REQUIRED = ("nationality", "surname")
-SPLITS = ("train", "val", "test")
-#: What a table may call them, in any letter case.
-SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev", "development"),
-    "test": ("test", "testing"),
-}
-SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 #: A table has at most this many bytes, some 40 million names.
 LARGEST_TABLE = 2**30
 #: Bytes that are read at once, and the most that a header has.
 PIECE = 2**20
+#: Bytes of lines that become rows at once.
+LINES = 2**18
 
 
 def own_table_path() -> Path:
@@ -55,43 +47,40 @@ def read_table(path: str | Path, columns: Columns = ANY) -> pd.DataFrame:
     column or has no rows, and for an empty field or an unknown split. Rows of empty fields at the
     end, which spreadsheets write, are none.
     """
-    import pandas as pd
+    return read_rows(path, columns).frame()
 
+
+def read_rows(path: str | Path, columns: Columns = ANY) -> Rows:
+    """The same, column by column."""
     path = Path(path)
     content = _content(path)
     layout = _layout(path, content, columns)
-    # Decoded line by line: the text of the whole file would take four bytes a character.
-    lines = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
-    for _ in range(layout.lines):
-        next(lines)
-    reader = csv.reader(lines, delimiter=layout.delimiter, strict=True)
-    values: dict[str, list[str]] = {name: [] for name in layout.places}
-    rows, begins, blank = array("q"), layout.lines + 1, 0
-    try:
-        for fields in reader:
-            row = layout.lines + reader.line_num
-            if any(map(str.strip, fields)):
-                if blank:
-                    _add(values, path, blank, layout, [""] * len(layout.fields))
-                if len(fields) != len(layout.fields):
-                    raise wrong_width(path, row, len(fields), len(layout.fields), layout.delimiter)
-                _add(values, path, row, layout, fields)
-                rows.append(row)
-            elif fields:
-                blank = blank or row
-            begins = row + 1
-    except csv.Error as error:
-        raise InputError(f"{path}: row {begins}: not valid CSV: {error}") from error
-    if not rows:
-        raise InputError(f"{path}: no rows below the header; give at least one a split")
-    # As objects: where pyarrow is installed, pandas would put them into its arrays, which are slow
-    # to walk through.
-    frame = pd.DataFrame(values, dtype=object).assign(row=np.array(rows, dtype=np.int64))
-    frame.attrs["label"] = layout.fields[layout.places["nationality"]]
-    return frame
+    records, above = Records(str(path), layout), layout.lines
+    start = _end_of_line(content, layout.lines)
+    while start < len(content):
+        end = content.rfind(b"\n", start, start + LINES) + 1
+        end = end or content.find(b"\n", start + LINES) + 1 or len(content)
+        lines = bytes(content[start:end])
+        if b'"' in lines:  # a field, and a record, may be of several lines
+            rest = io.BytesIO(memoryview(content)[start:])
+            records.add(io.TextIOWrapper(rest, encoding="utf-8", newline=""), above)
+            break
+        if b"\r" in lines:
+            lines = lines.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines += b"\n" * (not lines.endswith(b"\n"))
+        if not records.add_plain(lines, above):
+            records.add(io.StringIO(lines.decode()), above)
+        start, above = end, above + lines.count(b"\n")
+    return records.rows()
 
 
-def _content(path: Path) -> bytes:
+def _end_of_line(content: bytearray, count: int) -> int:
+    """Where line number ``count`` ends."""
+    lines = LINE.finditer(content[:PIECE].decode("utf-8", "ignore"))
+    return len("".join(line[0] for line in islice(lines, count)).encode())
+
+
+def _content(path: Path) -> bytearray:
     """All of the file, as UTF-8."""
     content = bytearray()
     try:
@@ -104,10 +93,10 @@ def _content(path: Path) -> bytes:
         raise InputError(f"{path}: {no_such_file(path)}; give a CSV with --surname-csv") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return bytes(content)
+    return content
 
 
-def _layout(path: Path, content: bytes, columns: Columns) -> Layout:
+def _layout(path: Path, content: bytearray, columns: Columns) -> Layout:
     """Raises :class:`InputError` where the content is no text, too."""
     _require_text(path, content, columns)
     begin = content[:PIECE].decode("utf-8", "ignore")
@@ -117,7 +106,7 @@ def _layout(path: Path, content: bytes, columns: Columns) -> Layout:
         raise InputError(f"{path}: {error}") from error
 
 
-def _require_text(path: Path, content: bytes, columns: Columns) -> None:
+def _require_text(path: Path, content: bytearray, columns: Columns) -> None:
     """Raise :class:`InputError` where the file is not UTF-8 text."""
     try:
         content.decode("utf-8")
@@ -135,7 +124,7 @@ def _require_text(path: Path, content: bytes, columns: Columns) -> None:
         )
 
 
-def _column_at(before: bytes, columns: Columns) -> str:
+def _column_at(before: bytearray, columns: Columns) -> str:
     """The column that the text ``before`` ends in, for a message; nothing where there is none."""
     text = before.decode("utf-8", "replace")
     line = text[text.rfind("\n") + 1 :]
@@ -145,23 +134,3 @@ def _column_at(before: bytes, columns: Columns) -> str:
         return f", column {plain(layout.fields[place])}"
     except (InputError, csv.Error, IndexError):
         return ""
-
-
-def _add(
-    values: dict[str, list[str]], path: Path, row: int, layout: Layout, fields: list[str]
-) -> None:
-    """Append the fields of a record to ``values``, column by column."""
-    for name, place in layout.places.items():
-        try:
-            value = clean_name(fields[place])
-            if not value:
-                raise InputError("empty; fill it or drop the row")
-            if name == "split":
-                value = SPLIT_OF.get(value.casefold(), value)
-                if value not in SPLITS:
-                    raise InputError(f"{short(value)} is none of {', '.join(SPLITS)}")
-        except InputError as error:
-            column = plain(layout.fields[place])
-            raise InputError(f"{path}: row {row}, column {column}: {error}") from error
-        # Each of the few labels and splits is stored once.
-        values[name].append(value if name == "surname" else sys.intern(value))

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from npnlp.errors import InputError, require_known
 from npnlp.files.plain_json import parse_json, require_version
 from npnlp.text.content import read_bytes
-from npnlp.text.encoding import clean_name, clean_names, encode_names
+from npnlp.text.encoding import Encoded, are_clean, clean_names, encode_names, encode_texts
 from npnlp.text.given import as_texts
 from npnlp.text.letter_case import AS_WRITTEN, LETTER_CASES, Seen
 from npnlp.text.parts import AS_A_WHOLE, SplitAt, checked_split_at, parts_of
+from npnlp.text.rows import Rows
+from npnlp.text.texts import Texts
 from npnlp.text.vocabulary import SequenceVocabulary, Vocabulary
 
 if TYPE_CHECKING:
@@ -25,19 +27,6 @@ if TYPE_CHECKING:
 LARGEST_VECTORIZER = 2**24
 #: The version of ``vectorizer.json``, which only files of later versions may name.
 FORMAT_VERSION = 1
-
-
-def require_text(frame: pd.DataFrame, columns: Iterable[str]) -> None:
-    """Raise :class:`InputError` naming a missing column, or a row without text in it."""
-    for name in columns:
-        if name not in frame:
-            raise InputError(f"column {name!r} is missing; the frame has {list(frame)}")
-        # As a list: of columns in Arrow, walking over the column itself is slow.
-        for row, value in zip(frame.index, frame[name].tolist(), strict=True):
-            if not isinstance(value, str) or not value.strip():
-                raise InputError(
-                    f"column {name}, row {row!r}: {value!r} is no text; fill it or drop the row"
-                )
 
 
 class SurnameVectorizer:
@@ -94,19 +83,36 @@ class SurnameVectorizer:
         tokens, lengths = encode_names(read, self.char_vocab)
         return tokens.astype(np.int64), lengths.astype(np.int64)
 
+    def encode(self, surnames: Texts) -> Encoded:
+        """The same, of the smallest dtypes."""
+        plain = self.letter_case == AS_WRITTEN
+        read = [
+            block if plain and are_clean(block) else Texts.of(self.as_read(block))
+            for block in surnames.blocks()
+        ]
+        return encode_texts(Texts.one_after_another(read), self.char_vocab)
+
     @classmethod
     def from_dataframe(cls, surname_df: pd.DataFrame) -> Self:
         """Vocabularies of a frame with ``surname`` and ``nationality``, in order of appearance.
 
         Raises :class:`InputError` for a missing column or value.
         """
-        require_text(surname_df, ("surname", "nationality"))
-        char_vocab, nationality_vocab = SequenceVocabulary(), Vocabulary()
-        names = [clean_name(surname) for surname in surname_df["surname"].tolist()]
-        for name in names:
-            char_vocab.add_many(name)
-        nationality_vocab.add_many(surname_df["nationality"].tolist())
-        made = cls(char_vocab, nationality_vocab)
+        return cls.of(Rows.of(surname_df))
+
+    @classmethod
+    def of(cls, rows: Rows) -> Self:
+        """Vocabularies of rows, in order of appearance."""
+        read = [
+            block if are_clean(block) else Texts.of(clean_names(block))
+            for block in rows.names.blocks()
+        ]
+        names = Texts.one_after_another(read)
+        made = cls(SequenceVocabulary(), Vocabulary())
+        made.char_vocab.add_many(names.characters())
+        _, first = np.unique(rows.labels.codes, return_index=True)
+        codes = rows.labels.codes[np.sort(first)].tolist()
+        made.nationality_vocab.add_many(map(rows.labels.values.__getitem__, codes))
         made.seen = Seen.of(names)
         return made
 

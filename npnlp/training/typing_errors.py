@@ -59,14 +59,14 @@ def with_typing_errors(split: SplitArrays, probability: float, random: Random) -
     return replace(split, tokens=tokens, starts=starts, lengths=lengths)
 
 
-def tokens_within(split: SplitArrays) -> Rows:
+def tokens_within(split: SplitArrays) -> NDArray[np.integer]:
     """All letters but the first of each name, name by name; the first, where there is no other."""
     count = np.maximum(split.lengths - 3, 0)
     if not count.any():
         return split.tokens[split.starts + 1]
     row = np.repeat(np.arange(len(split)), count)
     at = np.arange(len(row)) - (np.cumsum(count) - count)[row]
-    within: Rows = split.tokens[split.starts[row] + 2 + at]
+    within: NDArray[np.integer] = split.tokens[split.starts[row] + 2 + at]
     return within
 
 

@@ -189,7 +189,7 @@ class Updater:
             weights=self.model.state_dict(),
             moments=self.optimizer.state_dict(),
             class_weights=None if weights is None else self.model.backend.to_numpy(weights).copy(),
-            tokens=np.concatenate(names),
+            tokens=np.concatenate(names, dtype=np.int64),
             lengths=data.lengths[rows],
             targets=data.targets[rows],
             rows=places,

@@ -63,7 +63,7 @@ def test_its_split_is_that_of_its_table() -> None:
         own_table_path()
     )  # fmt: skip
     assert own.table is not None
-    assert own.table.is_of(dataset.surname_df)
+    assert own.table.is_of(dataset.rows)
     assert own.calibration is not None
     assert own.familiarity is not None
 

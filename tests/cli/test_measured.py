@@ -12,6 +12,7 @@ import safetensors
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.text.provenance import TableNote, name_codes
+from npnlp.text.rows import Rows
 from tests.support.tables import (
     csv_text,
     finished_run,
@@ -153,9 +154,9 @@ def test_a_note_that_cannot_be_is_refused(value: object) -> None:
 
 def test_the_hash_is_of_the_rows_and_not_of_their_order() -> None:
     frame = frame_of(small_rows())
-    note = TableNote.of(frame, None)
-    assert note == TableNote.of(frame.sample(frac=1, random_state=1), "column")
-    assert note != TableNote.of(frame.iloc[1:], None)
-    assert note != TableNote.of(frame.drop(columns="split"), "column")
-    assert TableNote.of(frame.drop(columns="split"), None).split_by == "nationality"
+    note = TableNote.of(Rows.of(frame), None)
+    assert note == TableNote.of(Rows.of(frame.sample(frac=1, random_state=1)), "column")
+    assert note != TableNote.of(Rows.of(frame.iloc[1:]), None)
+    assert note != TableNote.of(Rows.of(frame.drop(columns="split")), "column")
+    assert TableNote.of(Rows.of(frame.drop(columns="split")), None).split_by == "nationality"
     assert len(name_codes(["a", "b", "a"])) == 2

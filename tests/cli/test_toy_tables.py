@@ -9,8 +9,8 @@ import pytest
 
 from npnlp.errors import InputError
 from npnlp.text import read_table
-from npnlp.text.splits import FRACTIONS, with_split
-from tests.support.tables import npnlp, read_json, refusal, train_small
+from npnlp.text.splits import FRACTIONS
+from tests.support.tables import divided, npnlp, read_json, refusal, train_small
 
 LETTERS = "BCDFGKLMNP"
 WAYS = ("nationality", "name")
@@ -29,20 +29,20 @@ def toy(path: Path, classes: int, names: int) -> Path:
 def test_every_split_gets_rows_and_train_every_class(
     tmp_path: Path, by: str, classes: int, names: int
 ) -> None:
-    frame = with_split(read_table(toy(tmp_path / "toy.csv", classes, names)), by)
+    frame = divided(read_table(toy(tmp_path / "toy.csv", classes, names)), by)
     sizes = Counter(frame["split"])
     assert set(sizes) == set(FRACTIONS)
     assert sizes["train"] >= len(frame) / 2
     assert frame[frame["split"] == "train"]["nationality"].nunique() == classes
-    backwards = with_split(frame.drop(columns="split")[::-1], by)
-    assert frame["split"].equals(backwards["split"][::-1])  # whatever the order of rows
+    backwards = divided(frame.drop(columns="split")[::-1], by)
+    assert list(frame["split"]) == list(backwards["split"])[::-1]  # whatever the order of rows
 
 
 @pytest.mark.parametrize("by", WAYS)
 def test_a_class_of_one_name_stays_in_train(tmp_path: Path, by: str) -> None:
     path = toy(tmp_path / "toy.csv", 3, 3)
     path.write_text(path.read_text("utf-8") + "Rare,Xu\n", "utf-8")
-    frame = with_split(read_table(path), by)
+    frame = divided(read_table(path), by)
     assert set(frame["split"]) == set(FRACTIONS)
     assert list(frame[frame["nationality"] == "Rare"]["split"]) == ["train"]
 
@@ -52,7 +52,7 @@ def test_a_class_of_one_name_stays_in_train(tmp_path: Path, by: str) -> None:
 def test_what_is_missing_is_what_the_user_can_add(tmp_path: Path, by: str, classes: int) -> None:
     table = read_table(toy(tmp_path / "toy.csv", classes, 1))
     with pytest.raises(InputError) as refused:
-        with_split(table, by, source="toy.csv")
+        divided(table, by, source="toy.csv")
     message = str(refused.value)
     assert message.startswith(f"toy.csv: {classes} rows of {classes} nationalities are too few")
     assert "add rows" in message

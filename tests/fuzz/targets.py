@@ -36,7 +36,7 @@ from npnlp.runs.checkpoint import load_checkpoint, save_checkpoint, settings_of
 from npnlp.runs.checkpoint_state import plain_state
 from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset, SurnameVectorizer, read_table
-from npnlp.text.table import SPLITS
+from npnlp.text.rows import SPLITS
 from npnlp.training.config import TrainingConfig
 from npnlp.training.step_record import Replay
 from tests.support.exchange import bare

@@ -26,6 +26,7 @@ from npnlp.runs.card_figures import escaped
 from npnlp.runs.report import environment
 from npnlp.runs.run import Run
 from npnlp.text import SPLITS, SurnameDataset, own_table_path
+from npnlp.text.rows import Rows
 from npnlp.training.config import TrainingConfig
 from tests.support.tables import CLASSES, Row, make_run, small_rows
 
@@ -293,9 +294,9 @@ def test_weights_that_were_never_bettered_are_said_to_be_those_it_began_with(
 def test_the_table_of_npnlp_is_known_by_its_rows() -> None:
     dataset = SurnameDataset.load_dataset_and_make_vectorizer(own_table_path())
     frame = dataset.surname_df
-    assert is_own_table(frame)
-    assert is_own_table(frame.iloc[::-1].assign(split="test"))
-    assert not is_own_table(frame.iloc[1:])
+    assert is_own_table(dataset.rows)
+    assert is_own_table(Rows.of(frame.iloc[::-1].assign(split="test")))
+    assert not is_own_table(Rows.of(frame.iloc[1:]))
     config = TrainingConfig(num_epochs=1)
     sizes = {"embedding_size": 2, "rnn_hidden_size": 2}
     run = Run.make(dataset, config, sizes, get_backend("numpy"), Path())

@@ -18,6 +18,7 @@ from npnlp.classifier.metrics import scores
 from npnlp.files.tensors import load_tensors
 from npnlp.text import SPLITS
 from npnlp.text.audit import audit
+from npnlp.text.rows import Rows
 from npnlp.training.schedule import EarlyStopping, ReduceLROnPlateau
 from tests.support.tables import (
     CLASSES,
@@ -74,7 +75,7 @@ def test_metrics_have_the_keys_of_the_contract(finished: Path) -> None:
 
 
 def test_metrics_hold_the_audit_of_the_data(finished: Path) -> None:
-    assert read_json(finished / "metrics.json")["data"] == audit(frame_of(small_rows()))
+    assert read_json(finished / "metrics.json")["data"] == audit(Rows.of(frame_of(small_rows())))
 
 
 def test_metrics_name_no_path_and_no_machine(finished: Path) -> None:

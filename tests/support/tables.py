@@ -22,6 +22,8 @@ from npnlp.files.tensors import load_tensors
 from npnlp.runs.checkpoint import save_checkpoint, settings_of
 from npnlp.runs.run import Run
 from npnlp.text import SurnameDataset
+from npnlp.text.rows import Rows
+from npnlp.text.splits import with_split
 from npnlp.training.config import TrainingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,6 +75,11 @@ def small_rows(labels: Sequence[str] = tuple(CLASSES)) -> list[Row]:
 
 def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=list(COLUMNS))
+
+
+def divided(frame: pd.DataFrame, *arguments: Any, **options: Any) -> pd.DataFrame:
+    """:func:`npnlp.text.splits.with_split` of a frame."""
+    return with_split(Rows.of(frame), *arguments, **options).frame()
 
 
 def csv_text(rows: Iterable[Row]) -> str:

@@ -10,6 +10,7 @@ import pytest
 from npnlp.text import own_table_path, read_table
 from npnlp.text.audit import audit, audit_lines
 from npnlp.text.labels import NATIONALITIES, alike, label_word
+from npnlp.text.rows import Rows
 from tests.support.tables import (
     FILES,
     SMALL,
@@ -27,11 +28,11 @@ SEXES = ("m", "f", "x")
 def test_the_nationalities_are_those_of_the_own_table() -> None:
     frame = read_table(own_table_path())
     assert set(NATIONALITIES) == set(frame["nationality"])
-    assert label_word(frame) == "nationality"
+    assert label_word(Rows.of(frame)) == "nationality"
 
 
 def test_labels_of_another_kind_are_classes(tmp_path: Path) -> None:
-    assert label_word(frame_of(small_rows(SEXES))) == "class"
+    assert label_word(Rows.of(frame_of(small_rows(SEXES)))) == "class"
     path = tmp_path / "t.csv"
     for name, word in (("Country", "nationality"), ("language", "class"), ("Label", "class")):
         path.write_text(csv_text(small_rows()).replace("nationality", name, 1), encoding="utf-8")
@@ -41,7 +42,7 @@ def test_labels_of_another_kind_are_classes(tmp_path: Path) -> None:
                 read_table(path)
             path.write_text(path.read_text().replace(name, "class"), encoding="utf-8")
         frame = read_table(path)
-        assert label_word(frame.assign(split="test")) == word
+        assert label_word(Rows.of(frame.assign(split="test"))) == word
 
 
 @pytest.mark.parametrize("labels", [("f", "m", "x"), ("Label one", "Label two", "Label three")])
@@ -88,7 +89,7 @@ def test_gradient_flow_without_pictures(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_labels_that_look_alike_are_named(others: tuple[str, ...]) -> None:
     rows = small_rows() + [(other, "train", "Verdi") for other in others]
-    found = audit(frame_of(rows))
+    found = audit(Rows.of(frame_of(rows)))
     assert [set(group) for group in found["labels_alike"]] == [{"Italian", *others}]
     (line,) = [line for line in audit_lines(found) if "look alike" in line]
     for label in ("Italian", *others):
@@ -98,7 +99,7 @@ def test_labels_that_look_alike_are_named(others: tuple[str, ...]) -> None:
 def test_labels_that_do_not_are_not() -> None:
     assert alike(["Italian", "Italy", "\u00e9", "e", "South Korean", "North Korean"]) == []
     assert alike(["South Korean", "South\u00a0Korean", "south  korean"]) != []
-    found = audit(frame_of(small_rows()))
+    found = audit(Rows.of(frame_of(small_rows())))
     assert found["labels_alike"] == []
     assert not any("look alike" in line for line in audit_lines(found))
 

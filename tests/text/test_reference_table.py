@@ -10,8 +10,8 @@ import pytest
 
 from npnlp.text import SurnameDataset, own_table_path, read_table
 from npnlp.text.audit import audit, audit_lines
-from npnlp.text.splits import with_split
-from tests.support.tables import ROOT
+from npnlp.text.rows import Rows
+from tests.support.tables import ROOT, divided
 
 BESIDE = ROOT.parent / "shared" / "data" / "surnames_with_splits.csv"
 TABLE = Path(os.environ.get("NPNLP_SURNAMES_CSV", BESIDE))
@@ -28,7 +28,7 @@ def frame() -> pd.DataFrame:
 
 
 def test_the_audit_finds_what_is_known(frame: pd.DataFrame) -> None:
-    found = audit(frame)
+    found = audit(Rows.of(frame))
     assert found["rows"] == 10_980
     assert found["rows_by_split"] == {"train": 7680, "val": 1640, "test": 1660}
     assert found["classes"] == 18
@@ -44,7 +44,7 @@ def test_the_audit_finds_what_is_known(frame: pd.DataFrame) -> None:
 
 
 def test_the_audit_is_printed_with_its_figures(frame: pd.DataFrame) -> None:
-    text = "\n".join(audit_lines(audit(frame)))
+    text = "\n".join(audit_lines(audit(Rows.of(frame))))
     for figure in (
         "10,980",
         "7,680",
@@ -84,17 +84,17 @@ def test_vocabulary_and_lengths(frame: pd.DataFrame) -> None:
 
 
 def test_by_name_no_name_stands_in_two_splits(frame: pd.DataFrame) -> None:
-    result = with_split(frame, "name")
+    result = divided(frame, "name")
     names = result["surname"].str.casefold()
     assert result.groupby(names)["split"].nunique().max() == 1
     shares = result["split"].value_counts(normalize=True)
     for split, share in SHARES.items():
         assert shares[split] == pytest.approx(share, abs=0.02)
-    assert audit(result)["test_names_in_train"] == 0
+    assert audit(Rows.of(result))["test_names_in_train"] == 0
 
 
 def test_by_nationality_every_class_is_divided_70_15_15(frame: pd.DataFrame) -> None:
-    result = with_split(frame, "nationality")
+    result = divided(frame, "nationality")
     for _, group in result.groupby("nationality"):
         counts = group["split"].value_counts()
         for split, share in SHARES.items():

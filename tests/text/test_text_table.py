@@ -12,6 +12,7 @@ import pytest
 from npnlp.errors import InputError
 from npnlp.text import own_table_path, read_table
 from npnlp.text.audit import audit
+from npnlp.text.rows import Rows
 from tests.support.tables import (
     BAD_TABLES,
     CLASSES,
@@ -280,7 +281,7 @@ def test_the_data_card_counts_what_the_file_holds(own: pd.DataFrame) -> None:
 def test_the_data_card_speaks_of_the_names_in_the_file(own: pd.DataFrame) -> None:
     card = (own_table_path().parent / "README.md").read_text(encoding="utf-8")
     text = " ".join(card.split())
-    found = audit(own)
+    found = audit(Rows.of(own))
     assert f"{len(own):,} different pairs" in text
     assert f"{own['surname'].nunique():,} different surnames" in text
     several = found["names_with_several_nationalities"]

@@ -23,7 +23,7 @@ from npnlp.backend.compiled.inference.passes import WALKS, CompiledPrefixPasses
 from npnlp.backend.compiled.loops.recurrence import LOOPS, CompiledPasses
 from npnlp.backend.compiled.maps import CompiledMaps
 from npnlp.backend.compiled.rows import CompiledRows
-from npnlp.backend.layout import Integers, Layout, Numbered
+from npnlp.backend.layout import AnyIntegers, Integers, Layout, Numbered
 from npnlp.backend.numpy_backend import ONE_HOT_LIMIT, NumpyBackend
 from npnlp.backend.operations import (
     AdamNumbers,
@@ -119,7 +119,7 @@ class CompiledBackend(NumpyBackend):
         layout.lay_out(lengths, runs, last, previous)
         return Layout(runs, last, previous, ends)
 
-    def number(self, tokens: Integers, starts: Integers, where: Layout) -> Numbered:
+    def number(self, tokens: AnyIntegers, starts: Integers, where: Layout) -> Numbered:
         """See :meth:`Backend.number`."""
         numbers, vocabulary = np.empty((2, where.ends[-1]), dtype=np.int64)
         ends = np.empty_like(where.ends)

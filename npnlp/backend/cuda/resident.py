@@ -60,7 +60,7 @@ class Resident:
     def __init__(
         self,
         backend: Any,
-        tokens: NDArray[np.int64],
+        tokens: NDArray[np.integer],
         starts: NDArray[np.int64],
         lengths: NDArray[np.int64],
         targets: NDArray[np.int64],
