@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -89,7 +88,9 @@ def _rank(column: Coded) -> NDArray[np.integer]:
 
 def _sha256(columns: list[Coded | Texts]) -> str:
     """That of lines with a tab between the columns."""
-    found, lines = hashlib.sha256(), map("\t".join, zip(*columns, strict=True))
+    from hashlib import sha256  # predicting hashes nothing
+
+    found, lines = sha256(), map("\t".join, zip(*columns, strict=True))
     between = b""
     while some := "\n".join(islice(lines, BLOCK)):
         found.update(between + some.encode())
@@ -102,9 +103,9 @@ def name_codes(names: Iterable[str]) -> NDArray[np.uint64]:
 
     Two of a million names have one code with a probability of 3e-8.
     """
+    from hashlib import blake2b
+
     walk, made = iter(names), [np.empty(0, dtype=np.uint64)]
-    while some := [
-        hashlib.blake2b(name.encode(), digest_size=8).digest() for name in islice(walk, BLOCK)
-    ]:
+    while some := [blake2b(name.encode(), digest_size=8).digest() for name in islice(walk, BLOCK)]:
         made.append(np.frombuffer(b"".join(some), dtype="<u8"))
     return np.unique(np.concatenate(made))

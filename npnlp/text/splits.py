@@ -7,7 +7,6 @@ changes nothing. Where nationalities are too small for val and test to get any r
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice, repeat
@@ -134,10 +133,10 @@ def _held_of_few(groups: Sequence[Integers], hashes: Hashes) -> dict[int, list[i
 
 def _hashes(seed: int, *columns: Iterable[str]) -> Hashes:
     """That of each row of some columns."""
+    from hashlib import blake2b  # predicting hashes nothing
+
     rows, made = map("\0".join, zip(repeat(str(seed)), *columns, strict=False)), []
-    while some := [
-        hashlib.blake2b(row.encode(), digest_size=16).digest() for row in islice(rows, BLOCK)
-    ]:
+    while some := [blake2b(row.encode(), digest_size=16).digest() for row in islice(rows, BLOCK)]:
         made.append(np.frombuffer(b"".join(some), dtype="V16"))
     return np.concatenate(made)
 

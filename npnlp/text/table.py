@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from importlib import resources
+import re
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npnlp.errors import InputError
 from npnlp.files.nearest import no_such_file
+from npnlp.files.own import own_path
 from npnlp.text.columns import ANY, LINE, Columns, Layout, find_layout, plain
 from npnlp.text.records import Records
 from npnlp.text.rows import Rows
@@ -30,7 +31,7 @@ LINES = 2**18
 
 def own_table_path() -> Path:
     """The path of the project's own table of surnames."""
-    return Path(str(resources.files("npnlp") / "data" / "surnames.csv"))
+    return own_path("surnames.csv")
 
 
 def read_table(path: str | Path, columns: Columns = ANY) -> pd.DataFrame:
@@ -76,7 +77,7 @@ def read_rows(path: str | Path, columns: Columns = ANY) -> Rows:
 
 def _end_of_line(content: bytearray, count: int) -> int:
     """Where line number ``count`` ends."""
-    lines = LINE.finditer(content[:PIECE].decode("utf-8", "ignore"))
+    lines = re.finditer(LINE, content[:PIECE].decode("utf-8", "ignore"))
     return len("".join(line[0] for line in islice(lines, count)).encode())
 
 
