@@ -71,10 +71,14 @@ class Decision:
             return self.min_probability
         return max(self.min_probability, BELOW * threshold(_held(calibration), self.precision))
 
+    def bounds(self, held: Calibration | None) -> NDArray[np.float64]:
+        """The probability ``(C,)`` from which a class is in a set."""
+        assert self.sets is not None
+        return BELOW * (1 - quantiles(_held(held), self.sets, self.by_class))
+
     def sets_of(self, probabilities: NDArray[Any], held: Calibration | None) -> list[list[int]]:
         """The classes of each set of ``probabilities (n, C)``, the most probable first."""
-        assert self.sets is not None
-        bounds = BELOW * (1 - quantiles(_held(held), self.sets, self.by_class))
+        bounds = self.bounds(held)
         order = np.argsort(-probabilities, axis=1, kind="stable")
         inside = np.take_along_axis(probabilities >= bounds.astype(probabilities.dtype), order, 1)
         inside[:, 0] = True

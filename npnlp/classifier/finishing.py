@@ -15,6 +15,9 @@ from npnlp.text import SplitArrays, SurnameDataset
 from npnlp.text.familiarity import Familiarity
 from npnlp.text.ngram_tree import MOST_TOKENS
 
+#: Choices are made by at most this many rows held out, and as many are kept with a model.
+KEPT = 20_000
+
 
 def finish(
     dataset: SurnameDataset,
@@ -29,12 +32,16 @@ def finish(
 
     That is the letter case and the parts that names are read in, the temperature (unless it is not
     wanted, or ``held`` is "train", which says nothing about it) and the least familiar names.
-    ``weights`` are those of the rows of ``held``; for ``half`` see :func:`calibrate`.
+    ``weights`` are those of the rows of ``held``; for ``half`` see :func:`calibrate`. Of more rows
+    than :data:`KEPT` that many are looked at, evenly spaced: to choose takes no more.
     """
-    choose_reading(dataset, model, held)
-    rows, calibration = dataset.arrays(held), None
+    places = dataset.rows.places(held)
+    kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), KEPT)).astype(np.int64))
+    choose_reading(dataset, model, places[kept])
+    rows, calibration = dataset.encoded(places[kept]), None
     if temperature and held != "train":
-        calibration = calibrate(model, replace(rows, weights=weights), half=half)
+        own = None if weights is None else weights[kept]
+        calibration = calibrate(model, replace(rows, weights=own), half=half)
     familiarity = _familiarity(dataset.arrays("train"), rows, model.config.num_embeddings)
     vectorizer, table = dataset.get_vectorizer(), dataset.table
     return Classifier(model, vectorizer, table, calibration, familiarity)

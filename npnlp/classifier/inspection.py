@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +35,32 @@ class Outcomes:
     log_truth: NDArray[np.float64]
     brier: NDArray[np.float64]
 
+    @classmethod
+    def of_rows(cls, count: int) -> Self:
+        """Room for those of ``count`` rows."""
+        return cls(np.empty(count, np.bool_), *np.empty((3, count)))
+
+    def put(
+        self, rows: NDArray[np.int64], logits: NDArray[Any], targets: NDArray[np.int64]
+    ) -> None:
+        """Note those of some rows, from their logits in float64."""
+        log_p = log_softmax(logits, np)
+        p, log_truth = np.exp(log_p), log_p[np.arange(len(rows)), targets]
+        self.right[rows] = logits.argmax(axis=1) == targets
+        self.confidence[rows], self.log_truth[rows] = p.max(axis=1), log_truth
+        self.brier[rows] = (p * p).sum(axis=1) - 2 * np.exp(log_truth) + 1
+
 
 @in_one_blas_thread
 def logits_of(model: SurnameClassifier, split: SplitArrays) -> NDArray[Any]:
     """The logits ``(n, C)`` of every row, dropout off, in the batches of :func:`evaluate`."""
     out = np.empty((len(split), model.config.num_classes), dtype=model.dtype)
-    for rows, logits in _by_batch(model, split):
+    for rows, logits in logits_by_batch(model, split):
         out[rows] = logits
     return out
 
 
-def _by_batch(
+def logits_by_batch(
     model: SurnameClassifier, split: SplitArrays
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
     """The rows of each batch, and their logits."""
@@ -68,15 +83,10 @@ def outcomes_at(
 
     Of all classes no more is kept than a batch of logits.
     """
-    made = [Outcomes(np.empty(len(split), np.bool_), *np.empty((3, len(split)))) for _ in factors]
-    for rows, logits in _by_batch(model, split):
-        targets = split.targets[rows]
+    made = [Outcomes.of_rows(len(split)) for _ in factors]
+    for rows, logits in logits_by_batch(model, split):
         for found, factor in zip(made, factors, strict=True):
-            log_p = log_softmax(factor * logits.astype(np.float64), np)
-            p, log_truth = np.exp(log_p), log_p[np.arange(len(rows)), targets]
-            found.right[rows] = logits.argmax(axis=1) == targets
-            found.confidence[rows], found.log_truth[rows] = p.max(axis=1), log_truth
-            found.brier[rows] = (p * p).sum(axis=1) - 2 * np.exp(log_truth) + 1
+            found.put(rows, factor * logits.astype(np.float64), split.targets[rows])
     return made
 
 

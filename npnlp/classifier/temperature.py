@@ -32,8 +32,6 @@ from npnlp.text import SplitArrays
 
 #: Fewer rows held out say too little about a temperature.
 LEAST = 100
-#: At most this many rows held out are kept with a model, evenly spaced.
-KEPT = 20_000
 #: The parts of the rows that are left out in turn, to see whether a temperature helps.
 FOLDS = 10
 
@@ -106,11 +104,10 @@ def _calibration(
 ) -> Calibration:
     """What a model that has its temperature says of the rows held out."""
     p, rows = softmax(logits.astype(np.float64), np), np.arange(len(logits))
-    kept = np.unique(np.linspace(0, len(p) - 1, min(len(p), KEPT)).astype(np.int64))
     confidence, truth = p.max(axis=1), p[rows, targets]
     # The smallest number of float32 stands for a share of none.
     shares = np.maximum(p.mean(axis=0), np.finfo(np.float32).tiny)
     return Calibration(
-        temperature, confidence[kept].astype(np.float32), truth[kept].astype(np.float32),
-        targets[kept].astype(np.int32), shares,
+        temperature, confidence.astype(np.float32), truth.astype(np.float32),
+        targets.astype(np.int32), shares,
     )  # fmt: skip

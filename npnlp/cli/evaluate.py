@@ -8,12 +8,7 @@ from pathlib import Path
 
 from npnlp.classifier.building import make_criterion
 from npnlp.classifier.evaluation import evaluate
-from npnlp.classifier.inspection import (
-    RELIABILITY,
-    outcomes_at,
-    probability_scores,
-    reliability_rows,
-)
+from npnlp.classifier.inspection import RELIABILITY, probability_scores, reliability_rows
 from npnlp.cli.measured import ALL, RULE, add_split_by, measured
 from npnlp.cli.options import (
     add_backend,
@@ -61,14 +56,13 @@ def run(options: argparse.Namespace) -> int:
             "to divide it with --split-by, or give none"
         )
     criterion = make_criterion(model, dataset.class_weights(options.class_weights))
+    factors = classifier.temperature, 1.0
     found = {
-        name: evaluate(model, dataset.arrays(split), criterion)
+        name: evaluate(model, dataset.arrays(split), criterion, factors)
         for name, split in splits.items()
         if len(dataset.arrays(split))
     }
-    factors, before, after = (classifier.temperature, 1.0), {}, {}
-    for name in found:
-        before[name], after[name] = outcomes_at(model, dataset.arrays(splits[name]), factors)
+    before, after = ({name: each.outcomes[n] for name, each in found.items()} for n in (0, 1))
     if options.json:
         scores = {name: found[name].metrics | probability_scores(after[name]) for name in found}
         print(to_json(scores, indent=2))

@@ -13,7 +13,6 @@ from string import Template
 from typing import Any
 
 from npnlp.classifier.evaluation import Evaluation
-from npnlp.classifier.inspection import outcomes_at
 from npnlp.files import markdown_table, write_atomic
 from npnlp.models import ClassifierConfig
 from npnlp.runs.card_decisions import decisions
@@ -66,8 +65,7 @@ def model_card(
 ) -> str:
     """The card of a finished run as Markdown; ``evaluations`` are those of ``run.evaluate()``."""
     config = run.trainer.model.config
-    model, test = run.trainer.model, run.dataset.arrays("test")
-    before, on_test = outcomes_at(model, test, (run.temperature, 1.0))
+    before, on_test = evaluations["test"].outcomes
     read = run.dataset.get_vectorizer()
     sections = {
         **_words(run),
@@ -85,7 +83,7 @@ def model_card(
         "by_nationality": by_nationality(run, evaluations),
         "seen": seen(run, on_test),
         "calibration": calibration(run, before, on_test),
-        "decisions": decisions(run),
+        "decisions": decisions(run, evaluations),
         "environment": _pairs(environment.items()),
     }
     return TEMPLATE.substitute(sections)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from npnlp.classifier.calibration import Calibration
 from npnlp.classifier.decision import Decision
-from npnlp.classifier.inspection import logits_of
+from npnlp.classifier.evaluation import Evaluation
+from npnlp.classifier.inspection import Outcomes, logits_by_batch
 from npnlp.errors import InputError
 from npnlp.files import markdown_table
 from npnlp.layers import softmax
+from npnlp.models import SurnameClassifier
 from npnlp.runs.run import Run
+from npnlp.text import SplitArrays
 
 PRECISIONS, LEVELS = (0.9, 0.95, 0.99), (0.8, 0.9, 0.95)
 NONE = (
@@ -22,20 +24,19 @@ NONE = (
 )
 
 
-def decisions(run: Run) -> str:
+def decisions(run: Run, evaluations: Mapping[str, Evaluation]) -> str:
     """Both tables, of the test rows."""
     held = run.calibration
     if held is None:
         return NONE
-    test = run.dataset.arrays("test")
-    p = softmax(logits_of(run.trainer.model, test).astype(np.float64), np)
+    test = evaluations["test"].outcomes[-1]
     answers = markdown_table(
         ["`--precision`", "probability at least", "test names answered", "of them right"],
-        list(_thresholds(held, p, test.targets)),
+        list(_thresholds(held, test)),
     )
     sets = markdown_table(
         ["`--sets`", "sets that hold the truth", "mean size", "of one class"],
-        list(_sets(held, p, test.targets)),
+        list(_sets(held, run.trainer.model, run.dataset.arrays("test"))),
     )
     return (
         f"Thresholds and bounds were found on {len(held.target):,} rows of val; these are the "
@@ -43,26 +44,31 @@ def decisions(run: Run) -> str:
     )
 
 
-def _thresholds(
-    held: Calibration, p: NDArray[np.float64], targets: NDArray[np.int64]
-) -> Iterator[list[str]]:
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == targets
+def _thresholds(held: Calibration, test: Outcomes) -> Iterator[list[str]]:
     for precision in PRECISIONS:
         try:
             least = Decision(precision=precision).least(held)
         except InputError:
             yield [f"{precision}", "none gave it on val", "–", "–"]
             continue
-        answered = confidence >= least
-        of_them = f"{right[answered].mean():.4f}" if answered.any() else "–"
+        answered = test.confidence >= least
+        of_them = f"{test.right[answered].mean():.4f}" if answered.any() else "–"
         yield [f"{precision}", f"{least:.4f}", f"{answered.mean():.4f}", of_them]
 
 
-def _sets(
-    held: Calibration, p: NDArray[np.float64], targets: NDArray[np.int64]
-) -> Iterator[list[str]]:
-    for level in LEVELS:
-        sets = Decision(sets=level).sets_of(p, held)
-        covered = np.mean([y in each for y, each in zip(targets.tolist(), sets, strict=True)])
-        sizes = np.array([len(each) for each in sets])
-        yield [f"{level}", f"{covered:.4f}", f"{sizes.mean():.2f}", f"{(sizes == 1).mean():.4f}"]
+def _sets(held: Calibration, model: SurnameClassifier, test: SplitArrays) -> Iterator[list[str]]:
+    bounds = [Decision(sets=level).bounds(held) for level in LEVELS]
+    covered_at, sizes_at = np.empty((2, len(LEVELS), len(test)), dtype=np.int64)
+    for rows, logits in logits_by_batch(model, test):
+        p, places = softmax(logits.astype(np.float64), np), np.arange(len(rows))
+        for covered, sizes, bound in zip(covered_at, sizes_at, bounds, strict=True):
+            inside = p >= bound
+            inside[places, p.argmax(axis=1)] = True
+            covered[rows], sizes[rows] = inside[places, test.targets[rows]], inside.sum(axis=1)
+    for level, covered, sizes in zip(LEVELS, covered_at, sizes_at, strict=True):
+        yield [
+            f"{level}",
+            f"{covered.mean():.4f}",
+            f"{sizes.mean():.2f}",
+            f"{(sizes == 1).mean():.4f}",
+        ]

@@ -10,13 +10,7 @@ import numpy as np
 from npnlp.backend import Backend
 from npnlp.classifier.evaluation import Evaluation
 from npnlp.classifier.flow import write_flow
-from npnlp.classifier.inspection import (
-    RELIABILITY,
-    Outcomes,
-    outcomes_at,
-    probability_scores,
-    reliability_rows,
-)
+from npnlp.classifier.inspection import RELIABILITY, probability_scores, reliability_rows
 from npnlp.files import write_json, write_table
 from npnlp.runs.card import write_card
 from npnlp.runs.run import Run
@@ -40,13 +34,8 @@ def write_report(run: Run, evaluations: Mapping[str, Evaluation]) -> None:
         made_with["ranks"] = str(run.trainer.ranks.size)
     with run.lock:
         run.lock.require()
-        found = {
-            split: outcomes_at(run.trainer.model, run.dataset.arrays(split), (run.temperature, 1.0))
-            for split in evaluations
-        }
-        _write_metrics(run, evaluations, {split: after for split, (_, after) in found.items()},
-                       made_with)  # fmt: skip
-        rows_of_bins = reliability_rows(*found["test"])
+        _write_metrics(run, evaluations, made_with)
+        rows_of_bins = reliability_rows(*evaluations["test"].outcomes)
         write_table(run.save_dir / "reliability.csv", RELIABILITY, rows_of_bins)
         run.trainer.progress.history.write_csv(run.save_dir / "history.csv")
         write_flow(run.save_dir / "gradient_flow.csv", run.trainer.flow, run.trainer.flow_layers)
@@ -60,16 +49,15 @@ def write_report(run: Run, evaluations: Mapping[str, Evaluation]) -> None:
 
 
 def _write_metrics(
-    run: Run, evaluations: Mapping[str, Evaluation], found: Mapping[str, Outcomes],
-    made_with: dict[str, str],
-) -> None:  # fmt: skip
+    run: Run, evaluations: Mapping[str, Evaluation], made_with: dict[str, str]
+) -> None:
     trainer, history = run.trainer, run.trainer.progress.history
     write_json(
         run.save_dir / "metrics.json",
         {
             **{
-                split: {**evaluation.metrics, **probability_scores(found[split])}
-                for split, evaluation in evaluations.items()
+                split: {**found.metrics, **probability_scores(found.outcomes[-1])}
+                for split, found in evaluations.items()
             },
             "timing": {
                 "train_names_per_second": float(

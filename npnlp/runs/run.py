@@ -233,10 +233,16 @@ class Run:
         return DivergenceError(f"{finding}; {mend}; {hint}", finding, step)
 
     def evaluate(self) -> dict[str, Evaluation]:
-        """The best weights on every split, all rows, dropout off."""
-        trainer = self.trainer
+        """The best weights on every split, all rows, dropout off.
+
+        The outcomes are those as saved; of test, before them, those without the temperature.
+        """
+        model, criterion = self.trainer.model, self.trainer.criterion
+        factors = {"test": (self.temperature, 1.0)}
         return {
-            split: evaluate(trainer.model, self.dataset.arrays(split), trainer.criterion)
+            split: evaluate(
+                model, self.dataset.arrays(split), criterion, factors.get(split, (1.0,))
+            )
             for split in SPLITS
         }
 

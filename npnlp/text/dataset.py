@@ -174,15 +174,19 @@ class SurnameDataset:
     def arrays(self, split: str) -> SplitArrays:
         """A split as integers, computed once."""
         if split not in self._arrays:
-            rows = self.rows.take(self.rows.places(split))
-            tokens, lengths = self._vectorizer.encode(rows.names)
-            used = np.flatnonzero(rows.labels.counts)
-            targets = np.zeros(len(rows.labels.values), dtype=np.int64)
-            lookup = self._vectorizer.nationality_vocab.lookup_token
-            targets[used] = [lookup(rows.labels.values[code]) for code in used.tolist()]
-            starts = np.cumsum(lengths) - lengths
-            self._arrays[split] = SplitArrays(tokens, starts, lengths, targets[rows.labels.codes])
+            self._arrays[split] = self.encoded(self.rows.places(split))
         return self._arrays[split]
+
+    def encoded(self, places: NDArray[np.int64]) -> SplitArrays:
+        """Some rows as integers."""
+        rows = self.rows.take(places)
+        tokens, lengths = self._vectorizer.encode(rows.names)
+        used = np.flatnonzero(rows.labels.counts)
+        targets = np.zeros(len(rows.labels.values), dtype=np.int64)
+        lookup = self._vectorizer.nationality_vocab.lookup_token
+        targets[used] = [lookup(rows.labels.values[code]) for code in used.tolist()]
+        starts = np.cumsum(lengths) - lengths
+        return SplitArrays(tokens, starts, lengths, targets[rows.labels.codes])
 
     def class_weights(self, kind: str = "inverse") -> NDArray[np.float64] | None:
         """A weight per class, from its number of rows ``n_c`` in train; None for ``"none"``.
