@@ -71,3 +71,8 @@ class Calibration:
             float(temperature), confidence.astype(np.float32), truth.astype(np.float32),
             target.astype(np.int32), shares.astype(np.float64),
         )  # fmt: skip
+
+
+def evenly(count: int, most: int) -> NDArray[np.int64]:
+    """The places of at most ``most`` of ``count`` rows, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))

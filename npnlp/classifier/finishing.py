@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.classifier.calibration import evenly
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.reading import choose_reading
 from npnlp.classifier.temperature import calibrate
@@ -15,8 +16,10 @@ from npnlp.text import SplitArrays, SurnameDataset
 from npnlp.text.familiarity import Familiarity
 from npnlp.text.ngram_tree import MOST_TOKENS
 
-#: Choices are made by at most this many rows held out, and as many are kept with a model.
+#: At most this many rows held out are looked at, and kept with a model.
 KEPT = 20_000
+#: How names are read is chosen by at most this many of them.
+READ = 5_000
 
 
 def finish(
@@ -36,8 +39,8 @@ def finish(
     than :data:`KEPT` that many are looked at, evenly spaced: to choose takes no more.
     """
     places = dataset.rows.places(held)
-    kept = np.unique(np.linspace(0, len(places) - 1, min(len(places), KEPT)).astype(np.int64))
-    choose_reading(dataset, model, places[kept])
+    kept = evenly(len(places), KEPT)
+    choose_reading(dataset, model, places[evenly(len(places), READ)])
     rows, calibration = dataset.encoded(places[kept]), None
     if temperature and held != "train":
         own = None if weights is None else weights[kept]

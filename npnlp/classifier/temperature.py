@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.classifier.calibration import MOST, Calibration
+from npnlp.classifier.calibration import MOST, Calibration, evenly
 from npnlp.classifier.inspection import logits_of
 from npnlp.classifier.weights import rounded_to_half
 from npnlp.layers import softmax
@@ -32,6 +32,8 @@ from npnlp.text import SplitArrays
 
 #: Fewer rows held out say too little about a temperature.
 LEAST = 100
+#: Whether a temperature helps is tried on at most this many rows.
+TRIED = 5_000
 #: The parts of the rows that are left out in turn, to see whether a temperature helps.
 FOLDS = 10
 
@@ -89,7 +91,9 @@ def calibrate(
     if len(split) < LEAST or not np.isfinite(logits := logits_of(model, split)).all():
         return None
     temperature = 1.0
-    if helps(logits.astype(np.float64), split.targets, split.weights):
+    some = evenly(len(split), TRIED)
+    own = None if split.weights is None else split.weights[some]
+    if helps(logits[some].astype(np.float64), split.targets[some], own):
         temperature = fit_temperature(logits, split.targets, split.weights)
         for value in model.fc2.parameters.values():
             value *= model.dtype.type(1 / temperature)

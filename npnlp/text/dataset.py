@@ -147,8 +147,9 @@ class SurnameDataset:
 
     def set_letter_case(self, letter_case: str) -> None:
         """Read names in this letter case from now on; see :mod:`npnlp.text.letter_case`."""
-        self._vectorizer.letter_case = letter_case
-        self._arrays.clear()
+        if letter_case != self._vectorizer.letter_case:
+            self._vectorizer.letter_case = letter_case
+            self._arrays.clear()
 
     def set_split(self, split: str = "train") -> None:
         """Choose the split of ``len`` and indexing."""

@@ -93,6 +93,9 @@ def _count(
 ) -> tuple[Integers, Integers]:
     """The trigrams, sorted, and how often each occurs; a block of names at a time."""
     ends = np.cumsum(lengths)
+    # Half of the bytes are sorted in half of the time.
+    small = (int(groups.max(initial=0)) + 1) * num_tokens**ORDER <= np.iinfo(np.int32).max
+    kind = np.int32 if small else np.int64
     found, first = [], 0
     while first < len(lengths):
         start = ends[first] - lengths[first]
@@ -100,11 +103,11 @@ def _count(
         own = lengths[first:last]
         keys = ngram_keys(tokens[start : ends[last - 1]], own, num_tokens)
         keys += np.repeat(groups[first:last], own - 1) * num_tokens**ORDER
-        found.append(np.unique(keys, return_counts=True))
+        found.append(np.unique(keys.astype(kind), return_counts=True))
         first = last
     keys, row = np.unique(np.concatenate([keys for keys, _ in found]), return_inverse=True)
     counts = np.bincount(row, np.concatenate([counts for _, counts in found]))
-    return keys, counts.astype(np.int64)
+    return keys.astype(np.int64), counts.astype(np.int64)
 
 
 def _discounted(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError, short
-from npnlp.text.rows import Coded, Rows
+from npnlp.text.rows import Coded, Rows, joined
 from npnlp.text.splits import SPLIT_BY, with_split
-from npnlp.text.texts import BLOCK, Texts
+from npnlp.text.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def sorted_sha256(rows: Rows) -> str:
     """That of the rows in the order of label, name and split, whichever they are in."""
     columns = _columns(rows)
     if min(map(_lowest, columns)) <= ord("\t"):  # one of these, within a text
-        lines = Texts.of(map("\t".join, zip(*columns, strict=True)))
+        lines = Texts.of(chain.from_iterable(joined("\t", *columns)))
         return _sha256([lines.take(lines.order()[0])])
     keys = [_rank(column) for column in columns if isinstance(column, Coded)]
     order = np.lexsort((*keys[1:], rows.name_ids, keys[0]))
@@ -90,11 +90,10 @@ def _sha256(columns: list[Coded | Texts]) -> str:
     """That of lines with a tab between the columns."""
     from hashlib import sha256  # predicting hashes nothing
 
-    found, lines = sha256(), map("\t".join, zip(*columns, strict=True))
-    between = b""
-    while some := "\n".join(islice(lines, BLOCK)):
-        found.update(between + some.encode())
-        between = b"\n"
+    found, between = sha256(), ""
+    for lines in joined("\t", *columns):
+        found.update((between + "\n".join(lines)).encode())
+        between = "\n"
     return found.hexdigest()
 
 
@@ -105,7 +104,7 @@ def name_codes(names: Iterable[str]) -> NDArray[np.uint64]:
     """
     from hashlib import blake2b
 
-    walk, made = iter(names), [np.empty(0, dtype=np.uint64)]
-    while some := [blake2b(name.encode(), digest_size=8).digest() for name in islice(walk, BLOCK)]:
-        made.append(np.frombuffer(b"".join(some), dtype="<u8"))
-    return np.unique(np.concatenate(made))
+    hashes = b"".join([blake2b(name.encode(), digest_size=8).digest() for name in names])
+    codes: NDArray[np.uint64] = np.sort(np.frombuffer(hashes, dtype="<u8"))
+    different: NDArray[np.uint64] = codes[np.append(True, codes[1:] != codes[:-1])[: len(codes)]]
+    return different

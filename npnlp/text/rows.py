@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -48,8 +48,12 @@ class Coded:
         return len(self.codes)
 
     def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self.lists())
+
+    def lists(self) -> Iterator[list[str]]:
+        """As lists of :data:`BLOCK` texts."""
         for first in range(0, len(self), BLOCK):
-            yield from map(self.values.__getitem__, self.codes[first : first + BLOCK].tolist())
+            yield [*map(self.values.__getitem__, self.codes[first : first + BLOCK].tolist())]
 
     def take(self, rows: NDArray[np.integer]) -> Self:
         """Those of ``rows``, in their order."""
@@ -72,6 +76,12 @@ def codes_of(texts: Sequence[str], codes: dict[str, int]) -> Integers:
     for text in dict.fromkeys(texts):
         codes.setdefault(text, len(codes))
     return np.fromiter(map(codes.__getitem__, texts), dtype=np.int64, count=len(texts))
+
+
+def joined(between: str, *columns: Coded | Texts) -> Iterator[list[str]]:
+    """The texts of each row, joined; as lists of :data:`BLOCK` rows."""
+    for lists in zip(*(column.lists() for column in columns), strict=True):
+        yield [*map(between.join, zip(*lists, strict=True))]
 
 
 @summarized
@@ -140,10 +150,10 @@ class Rows:
         line = "" if self.lines is None else f"row {self.lines[row]}, "
         return f"{line}column {self.label}"
 
-    @cached_property
+    @property
     def name_ids(self) -> NDArray[np.int32]:
         """A number for each name, the same for the same name, in the names' order."""
-        return self.names.order()[1].astype(np.int32)
+        return self.names.ids
 
     def different(self, rows: Integers) -> Texts:
         """The different names of some rows."""

@@ -7,16 +7,16 @@ changes nothing. Where nationalities are too small for val and test to get any r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice, repeat
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.errors import InputError
-from npnlp.text.rows import SPLITS, Coded, Rows
-from npnlp.text.texts import BLOCK, Integers, Texts
+from npnlp.text.rows import SPLITS, Coded, Rows, joined
+from npnlp.text.texts import Integers, Texts
 
 FRACTIONS = {"train": 0.70, "val": 0.15, "test": 0.15}
 TRAIN, VAL, TEST = range(3)
@@ -58,9 +58,10 @@ def with_split(rows: Rows, by: str | None = None, seed: int = 0, source: str = "
 
 def _by_nationality(rows: Rows, seed: int) -> NDArray[np.uint8]:
     """Of each nationality's rows, ordered by hash, 15 per cent val, then 15 per cent test."""
-    often = map(str, _occurrence(rows.pairs).tolist())
-    hashes = _hashes(seed, rows.labels, rows.names, often)
-    order = np.lexsort((*_words(hashes), rows.labels.codes))
+    often = _occurrence(rows.pairs)
+    numbers = Coded(often, [*map(str, range(int(often.max()) + 1))])
+    hashes = _hashes(seed, rows.labels, rows.names, numbers)
+    order = _order(hashes, rows.labels.codes)
     splits = np.full(len(rows), TRAIN, dtype=np.uint8)
     groups = np.split(order, np.cumsum(rows.labels.counts)[:-1])
     for group in groups:
@@ -90,7 +91,7 @@ def _by_name(rows: Rows, seed: int) -> NDArray[np.uint8]:
     first = np.unique(names, return_index=True)[1]
     hashes, totals = _hashes(seed, folded.take(first)), np.bincount(names)
     main, chosen = _main_label(rows.labels, names), np.full(len(first), TRAIN, dtype=np.uint8)
-    order = np.lexsort((*_words(hashes), main))
+    order = _order(hashes, main)
     groups = np.split(order, np.flatnonzero(np.diff(main[order])) + 1)
     for group in groups:
         lacking = [part * int(totals[group].sum()) for part in FRACTIONS.values()]
@@ -131,20 +132,22 @@ def _held_of_few(groups: Sequence[Integers], hashes: Hashes) -> dict[int, list[i
     return {VAL: held[::2], TEST: held[1::2]}
 
 
-def _hashes(seed: int, *columns: Iterable[str]) -> Hashes:
+def _hashes(seed: int, *columns: Coded | Texts) -> Hashes:
     """That of each row of some columns."""
     from hashlib import blake2b  # predicting hashes nothing
 
-    rows, made = map("\0".join, zip(repeat(str(seed)), *columns, strict=False)), []
-    while some := [blake2b(row.encode(), digest_size=16).digest() for row in islice(rows, BLOCK)]:
+    seeds, made = Coded(np.zeros(len(columns[0]), dtype=np.uint8), [str(seed)]), []
+    for rows in joined("\0", seeds, *columns):
+        some = [blake2b(row.encode(), digest_size=16).digest() for row in rows]
         made.append(np.frombuffer(b"".join(some), dtype="V16"))
     return np.concatenate(made)
 
 
-def _words(hashes: Hashes) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """The second half of each and the first one, which matters more, as numbers."""
+def _order(hashes: Hashes, groups: NDArray[np.integer]) -> Integers:
+    """The rows by their group, and by their hash within it."""
     words = hashes.view(">u8").reshape(-1, 2).astype(np.uint64)
-    return words[:, 1], words[:, 0]
+    order = np.lexsort((words[:, 1], words[:, 0]))
+    return order[np.argsort(groups[order], kind="stable")]
 
 
 def _check_divided(rows: Rows, source: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Self
 
 import numpy as np
@@ -85,9 +85,13 @@ class Texts:
             yield Texts(self.content[start : ends[-1]], ends - start)
 
     def __iter__(self) -> Iterator[str]:
+        return chain.from_iterable(self.lists())
+
+    def lists(self) -> Iterator[list[str]]:
+        """As lists of :data:`BLOCK` texts."""
         for block in self.blocks():
             text, ends = block.text, np.cumsum(block.lengths).tolist()
-            yield from [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+            yield [text[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
     def take(self, rows: NDArray[np.integer]) -> Texts:
         """Those of ``rows``, in their order."""
@@ -108,6 +112,11 @@ class Texts:
             new = [character for character in map(chr, points.tolist()) if character not in found]
             found |= dict.fromkeys(sorted(new, key=block.text.index))
         return found
+
+    @cached_property
+    def ids(self) -> NDArray[np.int32]:
+        """A number for each text, the same for the same text, in the texts' order."""
+        return self.order()[1].astype(np.int32)
 
     def order(self) -> tuple[Integers, Integers]:
         """The rows in the order of their texts, by code points, and the rank of each row's text.
