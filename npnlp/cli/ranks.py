@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from npnlp.cli.failure import failure_of, launched, one_line
 from npnlp.errors import InputError
+from npnlp.files.folder_lock import FolderLock
 from npnlp.training.distributed.shared import Shared
 from npnlp.training.ranks import ALONE, Alone
+
+#: Seconds that the rank which has spoken stays, so that the others find the folder's lock taken.
+WAIT = 0.5
 
 
 def add_distributed(parser: Any) -> None:
@@ -24,12 +32,12 @@ def add_distributed(parser: Any) -> None:
 
 
 @contextmanager
-def joined(prefix: str, distributed: str | None) -> Iterator[Alone]:
-    """The ranks of this run.
+def joined(prefix: str, distributed: str | None, folder: Path) -> Iterator[Alone]:
+    """The ranks of the run in ``folder``.
 
     An error that all ranks meet is raised on rank 0, and the others leave with status 0: it is said
     once, and rank 0's status is that of the run. An error on one rank is said by that rank, and
-    ends all.
+    ends all. Where the launcher ends them, since one was killed, one says how to go on.
     """
     rank, size = launched()
     if distributed is None:
@@ -57,7 +65,8 @@ def joined(prefix: str, distributed: str | None) -> Iterator[Alone]:
             raise
         sys.exit(0)
     try:
-        yield Shared(mpi) if mpi.size > 1 else ALONE
+        with _last_words(prefix, mpi.rank, folder) if mpi.size > 1 else nullcontext():
+            yield Shared(mpi) if mpi.size > 1 else ALONE
     except BaseException as error:
         if mpi.size == 1 or (isinstance(error, SystemExit) and not error.code):
             raise
@@ -70,6 +79,45 @@ def joined(prefix: str, distributed: str | None) -> Iterator[Alone]:
         print(f"{prefix}: rank {mpi.rank} of {mpi.size}: {one_line(message)}; all ranks end",
               file=sys.stderr, flush=True)  # fmt: skip
         mpi.abort(status)
+
+
+@contextmanager
+def _last_words(prefix: str, rank: int, folder: Path) -> Iterator[None]:
+    """Answer SIGTERM, which the launcher sends to all ranks when one is killed, with a line.
+
+    A thread does: the main one stands in a call of MPI whose answer never comes.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def listen() -> None:
+        for number in iter(lambda: os.read(reader, 1), b""):
+            if number[0] == signal.SIGTERM:
+                _say_how_to_go_on(prefix, rank, folder)
+                os._exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    woken = signal.set_wakeup_fd(writer)
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(woken)
+        signal.signal(signal.SIGTERM, before)
+        os.close(writer)
+
+
+def _say_how_to_go_on(prefix: str, rank: int, folder: Path) -> None:
+    """On rank 0, which holds the lock of the folder, or else on the rank that gets it first."""
+    saved = folder / "last.safetensors"
+    if not saved.is_file():
+        return
+    with suppress(InputError, OSError):
+        if rank:
+            FolderLock(folder).__enter__()
+        print(f"{prefix}: a rank was killed, or all were told to end; {saved} is whole: continue "
+              "with --resume", file=sys.stderr, flush=True)  # fmt: skip
+        time.sleep(WAIT)
 
 
 def _place_of(error: BaseException) -> str:

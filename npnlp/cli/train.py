@@ -33,6 +33,7 @@ from npnlp.text.audit import audit_lines
 from npnlp.text.splits import SPLIT_BY
 from npnlp.training.applicable import require_applicable
 from npnlp.training.config import TrainingConfig
+from npnlp.training.distributed.data import dataset_of_first
 from npnlp.training.interrupt import Interrupted
 from npnlp.training.ranks import Alone
 from npnlp.training.recipes import RECIPES
@@ -84,7 +85,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    with joined("npnlp train", options.distributed) as ranks:
+    with joined("npnlp train", options.distributed, options.save_dir) as ranks:
         return _run(options, ranks)
 
 
@@ -106,7 +107,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
     if options.resume and options.reload_from_files:
         raise InputError("--resume and --reload-from-files exclude each other; give one of them")
     config = TrainingConfig(**{name: getattr(options, name) for name in vars(DEFAULTS)})
-    dataset = _dataset(options)
+    dataset = dataset_of_first(ranks, lambda: _dataset(options))
     training = Run.make(
         dataset,
         config,
@@ -118,7 +119,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
         ranks,
     )
     say(f"Data: {options.surname_csv or 'the table that comes with npnlp'}")
-    for line in audit_lines(training.audit):
+    for line in audit_lines(training.audit) if ranks.first else ():
         say(f"  {line}")
     try:
         with training.lock if ranks.first else nullcontext():
@@ -234,15 +235,27 @@ def _start(training: Run, options: argparse.Namespace, say: Callable[[str], None
         trainer.model.load_state_dict(saved.model.state_dict())
         trainer.begin_from_here()
         say(f"Weights: from {training.model_file}")
-    resumed = options.resume and training.resume()
-    if resumed:
+
+    def of_first() -> bytes:
+        _resume_or_begin(training, options, say)
+        return b""
+
+    trainer.ranks.first_does(of_first)
+
+
+def _resume_or_begin(
+    training: Run, options: argparse.Namespace, say: Callable[[str], None]
+) -> None:
+    """What rank 0 does, from whose state all ranks begin."""
+    trainer = training.trainer
+    if options.resume and training.resume():
         say(f"Resuming: {trainer.progress.epoch} epochs done")
         if trainer.progress.stopped_early:
             say(
                 f"It stopped early, after {trainer.stopper.bad_epochs} epochs that were not "
                 "better; a larger --early-stopping-criteria lets it go on"
             )
-    elif options.overwrite and trainer.ranks.first:
+    elif options.overwrite:
         for path in training.remove_derived():
             say(f"removed {path}, which was made of the model before")
     elif not (options.overwrite or options.reload_from_files):

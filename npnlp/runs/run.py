@@ -91,7 +91,7 @@ class Run:
             save_dir,
             save_dir / model_file,
             save_dir / vectorizer_file,
-            audit(dataset.rows),
+            audit(dataset.rows) if ranks.first else {},
             FolderLock(save_dir),
         )
 

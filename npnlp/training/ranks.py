@@ -62,6 +62,13 @@ class Alone:
         """The ``content`` of rank 0."""
         return content
 
+    def first_does(self, work: Callable[[], bytes]) -> bytes:
+        """What ``work`` gives on rank 0, which alone does it.
+
+        An error there is raised on all ranks: on the others as :class:`InputError`.
+        """
+        return work()
+
     def agreed(self, check: Callable[[], None]) -> Callable[[], None]:
         """``check``, which raises :class:`Interrupted`, made to raise on all ranks at once."""
         return check

@@ -151,6 +151,32 @@ def test_bad_input_is_said_once(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_table_is_read_by_one_rank_and_what_is_wrong_with_it_said_once(tmp_path: Path) -> None:
+    reads = """
+import sys
+from npnlp.cli import main, train
+from npnlp.cli.failure import launched
+from npnlp.text import SurnameDataset
+
+make, rank = SurnameDataset.load_dataset_and_make_vectorizer, launched()[0]
+
+def noted(*arguments):
+    print(f"rank {rank} reads", flush=True)
+    return make(*arguments)
+
+SurnameDataset.load_dataset_and_make_vectorizer = noted
+sys.exit(main(sys.argv[1:]))
+"""
+    arguments = train(tmp_path / "run", epochs=1)[3:]
+    done = run(3, sys.executable, "-c", reads, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if "reads" in line] == ["rank 0 reads"]
+    (tmp_path / "small.csv").write_text("surname,nationality\nRossi,\n", encoding="utf-8")
+    done = run(3, sys.executable, "-c", reads, *arguments, "--overwrite")
+    assert done.returncode == 2
+    refusal(ours(done.stderr), "small.csv: row 2, column nationality")
+
+
 def test_divergence_is_said_once(tmp_path: Path) -> None:
     done = run(2, *train(tmp_path / "run", "--optimizer", "sgd", "--learning-rate", "1e30"))
     assert done.returncode == 1
@@ -204,11 +230,14 @@ def test_a_rank_that_fails_ends_all_with_one_line(
     refusal(ours(done.stderr), "rank 1 of 3", *words)
 
 
-def test_a_rank_that_is_killed_ends_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_killed_ends_all_with_a_word_of_resume(tmp_path: Path, rank: int) -> None:
     arguments = train(tmp_path / "run")[3:]
     program = FAILING.format(failure="os.kill(os.getpid(), 9)")
+    program = program.replace("self.ranks.rank == 1", f"self.ranks.rank == {rank}")
     done = run(3, sys.executable, "-c", program, *arguments)
     assert done.returncode != 0
+    refusal(ours(done.stderr), "a rank was killed", "last.safetensors", "--resume")
     assert (tmp_path / "run" / "last.safetensors").exists()
     assert run(2, *train(tmp_path / "run", "--resume")).returncode == 0
 

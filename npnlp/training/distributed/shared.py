@@ -163,6 +163,21 @@ class Shared(Alone):
         """See :class:`Alone`."""
         return self.communicator.from_first(content)
 
+    def first_does(self, work: Callable[[], bytes]) -> bytes:
+        """See :class:`Alone`: what is sent begins with a byte, and is empty after a failure."""
+        content, failure = b"", None
+        if self.first:
+            try:
+                content = b"\1" + work()
+            except Exception as error:
+                failure = error
+        content = self.from_first(content)
+        if failure is not None:
+            raise failure
+        if not content:
+            raise InputError("rank 0 has failed")
+        return content[1:]
+
     def agreed(self, check: Callable[[], None]) -> Callable[[], None]:
         """See :class:`Alone`: a rank that is asked to stop tells the others with its gradient."""
 
