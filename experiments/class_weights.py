@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from npnlp import plots
 from npnlp.backend import get_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.runs.run import Run
+from npnlp.runs.seeds import Shown
+from npnlp.runs.side_by_side import Place, calls_of
 from npnlp.text import SurnameDataset
 from npnlp.training.config import TrainingConfig
 
@@ -25,12 +25,12 @@ KINDS = ("inverse", "none")
 
 
 def one_run(
-    dataset: SurnameDataset, kind: str, seed: int, epochs: int, out: Path
+    dataset: SurnameDataset, kind: str, seed: int, epochs: int, out: Path, place: Place
 ) -> dict[str, Any]:
     """Train as ``npnlp train --class-weights KIND --seed SEED`` does; the test scores."""
     config = TrainingConfig(num_epochs=epochs, seed=seed, class_weights=kind)
     run = Run.make(dataset, config, {}, get_backend("numpy"), out / f"{kind}-{seed}")
-    run.train()
+    run.train(shown=Shown(place))
     metrics = run.evaluate()["test"].metrics
     epochs_run = len(run.trainer.progress.history)
     return {"class_weights": kind, "seed": seed, "epochs": epochs_run, **metrics}
@@ -46,10 +46,7 @@ def main() -> int:
     dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
     options.out.mkdir(parents=True, exist_ok=True)
     runs = [(k, s) for k in KINDS for s in range(options.seed, options.seed + count)]
-    rows = [
-        one_run(dataset, kind, seed, epochs, options.out)
-        for kind, seed in tqdm(runs, unit="run", disable=None)
-    ]
+    rows = calls_of(one_run, [(dataset, kind, seed, epochs, options.out) for kind, seed in runs])
     write_csv(options.out / "class_weights.csv", rows)
     plots.score_marks(
         {f"class weights: {k}": [row for row in rows if row["class_weights"] == k] for k in KINDS},

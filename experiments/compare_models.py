@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from npnlp.classifier.inspection import wilson_interval
 from npnlp.cli.script import add_table, guarded, script_parser
@@ -30,7 +29,7 @@ from npnlp.lab.comparison import (
     model_rows,
     nationality_rows,
     summary_rows,
-    train,
+    train_all,
 )
 from npnlp.optional import needs
 from npnlp.plots import BLACK, BLUE, VERMILION, picture
@@ -96,6 +95,7 @@ def results_of(
     seeds: dict[str, range],
     epochs: int | None,
     out: Path,
+    jobs: int,
 ) -> Iterator[Result]:
     """A result for each run of each entrant, the ensemble of a recipe's runs after them."""
     for name in names:
@@ -105,10 +105,8 @@ def results_of(
             entrant = shortened(OWN[PYTORCH[name]], epochs)
             yield from (pytorch_result(dataset, entrant, seed) for seed in seeds[name])
         elif name in OWN:
-            runs = []
-            for seed in seeds[name]:
-                runs.append(train(shortened(OWN[name], epochs), dataset, seed))
-                yield runs[-1]
+            runs = train_all(shortened(OWN[name], epochs), dataset, seeds[name], jobs)
+            yield from runs
             joint = f"{name}-ensemble"
             if joint in names:
                 yield ensemble(joint, runs)
@@ -168,6 +166,8 @@ def main() -> int:
     parser = script_parser(__doc__, "out/compare_models")
     add_table(parser)
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many of a recipe")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N",
+                        help="models at a time; the seconds of several are longer")  # fmt: skip
     parser.add_argument("--other-seeds", type=int, metavar="N",
                         help="how many of the others (default: as many)")  # fmt: skip
     parser.add_argument("--entrants", nargs="+", metavar="NAME", default=KNOWN,
@@ -190,11 +190,9 @@ def main() -> int:
     seeds = {name: range(first, first + (many if name in RECIPES else few)) for name in names}
     options.out.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
-    for result in tqdm(
-        results_of(names, dataset, seeds, epochs, options.out), unit="run", disable=None
-    ):
+    for result in results_of(names, dataset, seeds, epochs, options.out, options.jobs):
         results.append(result)
-        # After each run, since they are long.
+        # After each entrant, since they are long.
         write_csv(options.out / "models.csv", model_rows(results, dataset))
     summary = summary_rows(model_rows(results, dataset))
     write_csv(options.out / "summary.csv", summary)

@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from npnlp.backend import get_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.runs.run import Run
+from npnlp.runs.seeds import Shown
+from npnlp.runs.side_by_side import Place, calls_of
 from npnlp.text import SurnameDataset
 from npnlp.text.letter_case import AS_WRITTEN, WRITINGS
 from npnlp.training.config import TrainingConfig
@@ -25,11 +25,13 @@ from npnlp.training.config import TrainingConfig
 NAMES = ("as written", "in capitals", "in lower case", "in title case")
 
 
-def one_run(dataset: SurnameDataset, seed: int, epochs: int, out: Path) -> list[dict[str, Any]]:
+def one_run(
+    dataset: SurnameDataset, seed: int, epochs: int, out: Path, place: Place
+) -> list[dict[str, Any]]:
     """Train as ``npnlp train --seed SEED`` does; the test accuracies, by the way of reading."""
     run = Run.make(dataset, TrainingConfig(num_epochs=epochs, seed=seed), {},
                    get_backend("numpy"), out / str(seed))  # fmt: skip
-    run.train()
+    run.train(shown=Shown(place))
     test, chosen = dataset.frames["test"], dataset.get_vectorizer().letter_case
     labels = dataset.get_vectorizer().nationality_vocab
     truth = [labels.lookup_token(label) for label in test["nationality"]]
@@ -53,8 +55,9 @@ def main() -> int:
     count, epochs = (2, 2) if options.quick else (options.seeds, 100)
     dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
     options.out.mkdir(parents=True, exist_ok=True)
-    seeds = tqdm(range(options.seed, options.seed + count), unit="run", disable=None)
-    rows = [row for seed in seeds for row in one_run(dataset, seed, epochs, options.out)]
+    seeds = range(options.seed, options.seed + count)
+    runs = [(dataset, seed, epochs, options.out) for seed in seeds]
+    rows = [row for found in calls_of(one_run, runs) for row in found]
     write_csv(options.out / "letter_case.csv", rows)
     print(f"{len(dataset.frames['test']):,} test rows, {count} seeds: mean accuracy (range)")
     for reading in ("as written", "as chosen"):

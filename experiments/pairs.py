@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from npnlp.backend import Backend, get_backend
+from npnlp.backend import get_backend
 from npnlp.classifier.building import model_settings
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.runs.run import Run
+from npnlp.runs.seeds import Shown
+from npnlp.runs.side_by_side import Place, calls_of
 from npnlp.text import SurnameDataset
 from npnlp.training.config import TrainingConfig
 from npnlp.training.recipes import RECIPES
@@ -63,15 +64,16 @@ def examples_of(dataset: SurnameDataset, seed: int) -> Examples:
 
 def one_run(
     dataset: SurnameDataset, recipe: str | None, seed: int, epochs: int | None, out: Path,
-    backend: Backend,
+    backend: str, place: Place,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Train as ``npnlp train --seed SEED`` does; the test accuracies, by the way of reading."""
     settings = {**RECIPES.get(recipe or "", {}), "seed": seed, "gradient_flow": False}
     settings |= {"num_epochs": epochs} if epochs else {}
     of_training = {field.name for field in fields(TrainingConfig)} & settings.keys()
     config = TrainingConfig(**{name: settings[name] for name in of_training})
-    run = Run.make(dataset, config, model_settings(settings), backend, out / str(seed))
-    run.train()
+    run = Run.make(dataset, config, model_settings(settings), get_backend(backend),
+                   out / str(seed))  # fmt: skip
+    run.train(shown=Shown(place))
     classifier, vectorizer = run.classifier, dataset.get_vectorizer()
     chosen = vectorizer.split_at
     rows: list[dict[str, Any]] = []
@@ -96,13 +98,13 @@ def main() -> int:
     options = parser.parse_args()
     count, epochs = (2, 2) if options.quick else (options.seeds, None)
     dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
-    backend = get_backend(options.backend)
+    backend = get_backend(options.backend).name
     options.out.mkdir(parents=True, exist_ok=True)
-    seeds = tqdm(range(options.seed, options.seed + count), unit="run", disable=None)
-    rows = [
-        row for seed in seeds
-        for row in one_run(dataset, options.recipe, seed, epochs, options.out, backend)
-    ]  # fmt: skip
+    runs = [
+        (dataset, options.recipe, seed, epochs, options.out, backend)
+        for seed in range(options.seed, options.seed + count)
+    ]
+    rows = [row for found in calls_of(one_run, runs, backend=backend) for row in found]
     write_csv(options.out / "pairs.csv", rows)
     print(f"{len(dataset.frames['test']):,} test rows, {count} seeds: mean accuracy (range)")
     for reading in ("whole", "in parts"):

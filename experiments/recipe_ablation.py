@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
@@ -25,7 +24,7 @@ from npnlp.lab.comparison import (
     paired_changes,
     paired_rows,
     score,
-    train,
+    train_all,
 )
 from npnlp.plots import BLACK, BLUE, VERMILION, picture
 from npnlp.text import SurnameDataset
@@ -70,23 +69,24 @@ def variants_of(recipe: Mapping[str, Any], names: list[str]) -> dict[str, dict[s
 
 
 def rows_of(
-    variants: dict[str, dict[str, Any]], dataset: SurnameDataset, seeds: range
+    variants: dict[str, dict[str, Any]], dataset: SurnameDataset, seeds: range, jobs: int
 ) -> Iterator[dict[str, Any]]:
     """A row for each run. What differs only in what is done after training is trained once."""
     answers, prior = answers_of(dataset, "val"), log_prior_of(dataset)
     whole = variants[WHOLE]
-    trained: dict[int, Any] = {}
+    trained: list[Any] = []
     for name, options in variants.items():
         changed = {key for key in options if options[key] != whole.get(key)}
-        for seed in seeds:
-            if name == WHOLE or not changed <= AFTERWARDS:
-                result = train(entrant_of(name, options), dataset, seed, ("val",))
-                trained.setdefault(seed, result)
-                probabilities = result.probabilities["val"]
-            else:
-                result = trained[seed]
-                tau = options["prior_correction"] - whole["prior_correction"]
-                probabilities = corrected(result.probabilities["val"], prior, tau)
+        results, tau = trained, 0.0
+        if name == WHOLE or not changed <= AFTERWARDS:
+            results = train_all(entrant_of(name, options), dataset, seeds, jobs, ("val",))
+            trained = trained or results
+        else:
+            tau = options["prior_correction"] - whole["prior_correction"]
+        for seed, result in zip(seeds, results, strict=True):
+            probabilities = result.probabilities["val"]
+            if tau:
+                probabilities = corrected(probabilities, prior, tau)
             yield {
                 "variant": name,
                 "seed": seed,
@@ -137,6 +137,8 @@ def main() -> int:
     add_table(parser)
     parser.add_argument("--recipe", choices=list(RECIPES), default="wide", help="which one")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N",
+                        help="models at a time; the seconds of several are longer")  # fmt: skip
     parser.add_argument("--variants", nargs="+", metavar="NAME", default=list(VARIANTS),
                         help="which to train, besides the whole recipe")  # fmt: skip
     options = parser.parse_args()
@@ -154,8 +156,7 @@ def main() -> int:
     variants = variants_of(recipe, names)
     options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for row in tqdm(rows_of(variants, dataset, seeds), unit="run", disable=None,
-                    total=count * len(variants)):  # fmt: skip
+    for row in rows_of(variants, dataset, seeds, options.jobs):
         rows.append(row)
         write_csv(options.out / "recipe_ablation_runs.csv", rows)  # after each, since they are long
     table = paired_rows(rows, "variant", WHOLE)

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from npnlp.backend import Backend, get_backend
+from npnlp.backend import get_backend
 from npnlp.classifier.building import model_settings
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.runs.run import Run
+from npnlp.runs.seeds import Shown
+from npnlp.runs.side_by_side import Place, calls_of
 from npnlp.text import SurnameDataset
 from npnlp.training.config import TrainingConfig
 from npnlp.training.recipes import RECIPES
@@ -61,13 +62,13 @@ WRITINGS: dict[str, Callable[[str, Draw], str]] = {
 
 
 def one_run(
-    dataset: SurnameDataset, settings: dict[str, Any], out: Path, backend: Backend
+    dataset: SurnameDataset, settings: dict[str, Any], out: Path, backend: str, place: Place
 ) -> list[dict[str, Any]]:
     """Train; a row for val, and one for test."""
     of_training = {field.name for field in fields(TrainingConfig)} & settings.keys()
     config = TrainingConfig(**{name: settings[name] for name in of_training})
-    run = Run.make(dataset, config, model_settings(settings), backend, out)
-    run.train()
+    run = Run.make(dataset, config, model_settings(settings), get_backend(backend), out)
+    run.train(shown=Shown(place))
     rows = []
     for split in ("val", "test"):
         frame, draw = dataset.frames[split], np.random.default_rng(config.seed)
@@ -92,13 +93,14 @@ def main() -> int:
     settings |= {"num_epochs": 2} if options.quick else {}
     seeds = range(options.seed, options.seed + (1 if options.quick else options.seeds))
     dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
-    backend = get_backend(options.backend)
+    backend = get_backend(options.backend).name
     options.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for seed in tqdm(seeds, unit="seed", disable=None):
-        for fraction in FRACTIONS:
-            own = settings | {"seed": seed, "typing_errors": fraction}
-            rows += one_run(dataset, own, options.out / f"{fraction}" / str(seed), backend)
+    runs = [
+        (dataset, settings | {"seed": seed, "typing_errors": fraction},
+         options.out / f"{fraction}" / str(seed), backend)
+        for seed in seeds for fraction in FRACTIONS
+    ]  # fmt: skip
+    rows = [row for found in calls_of(one_run, runs, backend=backend) for row in found]
     write_csv(options.out / "typing_errors.csv", rows)
 
     def means(split: str, fraction: float) -> list[float]:

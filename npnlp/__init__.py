@@ -40,8 +40,9 @@ True
 ``npnlp train`` on the command line trains a classifier of names; in Python,
 ``Classifier.load("model.safetensors").predict(["Nakamoto"])`` uses it, with
 ``decision=Decision(precision=0.95)`` only where it is sure enough, and
-``SurnameClassifierEstimator().fit(names, labels)`` trains one as scikit-learn does. What is wrong
-with an argument or a file is said by :class:`InputError`.
+``SurnameClassifierEstimator().fit(names, labels)`` trains one as scikit-learn does, and
+``npnlp.train("table.csv", seeds=5)`` five, side by side, with mean and interval of every score.
+What is wrong with an argument or a file is said by :class:`InputError`.
 
 Names are imported when they are first used: ``import npnlp`` alone loads not even NumPy.
 """
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from npnlp.classifier.decision import Decision
     from npnlp.estimator.estimator import SurnameClassifierEstimator
     from npnlp.gradients import check_adjoint, check_gradients, gradient_flow, jacobians
+    from npnlp.runs.training import train
 
 __all__ = [
     "Classifier",
@@ -72,6 +74,7 @@ __all__ = [
     "get_backend",
     "gradient_flow",
     "jacobians",
+    "train",
 ]
 
 #: The module that each name is imported from when it is first used.
@@ -84,6 +87,7 @@ _HOMES = {
     "get_backend": "npnlp.backend",
     "gradient_flow": "npnlp.gradients",
     "jacobians": "npnlp.gradients",
+    "train": "npnlp.runs.training",
 }
 #: The packages that are imported when they are first used.
 _PACKAGES = (

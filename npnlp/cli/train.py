@@ -24,10 +24,12 @@ from npnlp.cli.outcome import metrics_table, samples_of
 from npnlp.cli.ranks import add_distributed, joined
 from npnlp.cli.script import ending, leave_output, loaded_plots
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
+from npnlp.cli.train_seeds import add_seeds, require_seeds, run_seeds
 from npnlp.errors import InputError
 from npnlp.runs.checkpoint import align
 from npnlp.runs.report import write_report
 from npnlp.runs.run import Run, require_elsewhere
+from npnlp.runs.seeds import Work
 from npnlp.text import SurnameDataset, own_table_path
 from npnlp.text.audit import audit_lines
 from npnlp.text.splits import SPLIT_BY
@@ -78,6 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "finds them worth it; they decide the last bits (default: 1, or what "
         "OPENBLAS_NUM_THREADS says)")  # fmt: skip
     add_distributed(parser)
+    add_seeds(parser)
     add("--quick", action="store_true", help="two epochs, unless --num-epochs is given")
     add_pictures(parser)
     add("--quiet", action="store_true", help="print nothing on standard output, show no bars")
@@ -106,6 +109,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
         say(backend.reason)
     if options.resume and options.reload_from_files:
         raise InputError("--resume and --reload-from-files exclude each other; give one of them")
+    require_seeds(options)
     config = TrainingConfig(**{name: getattr(options, name) for name in vars(DEFAULTS)})
     dataset = dataset_of_first(ranks, lambda: _dataset(options))
     training = Run.make(
@@ -121,6 +125,14 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
     say(f"Data: {options.surname_csv or 'the table that comes with npnlp'}")
     for line in audit_lines(training.audit) if ranks.first else ():
         say(f"  {line}")
+    if options.seeds is not None:
+        plots = loaded_plots("npnlp train") if options.pictures else None
+        work = Work(
+            dataset, vars(config), _shape(options), backend.name, options.model_state_file,
+            options.vectorizer_file, options.resume, options.overwrite,
+            plots.draw_run if plots else None,
+        )  # fmt: skip
+        return run_seeds(options, work, say)
     try:
         with training.lock if ranks.first else nullcontext():
             _start(training, options, say)

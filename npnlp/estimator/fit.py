@@ -47,7 +47,7 @@ def fit_model(
     Raises :class:`InputError` for a parameter that is not what it has to be, and
     :class:`DivergenceError` where a number is not finite.
     """
-    given = _completed({name: plain(value) for name, value in params.items()})
+    given = completed({name: plain(value) for name, value in params.items()})
     config = _training_config(given)
     held = held_out(targets, given["validation_fraction"], Random(config.seed, "validation"))
     dataset = _dataset(names, labels, targets, held)
@@ -87,8 +87,10 @@ def _training_config(given: Mapping[str, Any]) -> TrainingConfig:
     return TrainingConfig(**{name: values[name] for name in names})
 
 
-def _completed(params: dict[str, Any]) -> dict[str, Any]:
+def completed(params: dict[str, Any]) -> dict[str, Any]:
     """The parameters, with the recipe's values, or else the defaults, for those that are None.
+
+    ``clip_norm="none"`` clips nothing, where a recipe would.
 
     Raises :class:`InputError` for a recipe that is not known, and for a parameter that is given and
     cannot apply.

@@ -18,7 +18,10 @@ from npnlp.classifier.inspection import by_class
 from npnlp.classifier.metrics import confusion_matrix, scores
 from npnlp.errors import InputError
 from npnlp.models import ClassifierConfig
+from npnlp.runs.intervals import named_interval
 from npnlp.runs.run import Run
+from npnlp.runs.seeds import Shown
+from npnlp.runs.side_by_side import Place, calls_of
 from npnlp.summary import summarized
 from npnlp.text import SurnameDataset, clean_name
 from npnlp.training.config import TrainingConfig
@@ -28,12 +31,6 @@ from npnlp.training.recipes import RECIPES
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 #: All rows, and those whose name train has not.
 SCOPES = ("", "unseen_")
-#: ``t_{0.975}`` with 1, 2, ... degrees of freedom.
-T_VALUES = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,9 +92,21 @@ class Result:
     epochs: int
 
 
+def train_all(
+    entrant: Entrant, dataset: SurnameDataset, seeds: Sequence[int], jobs: int = 1,
+    splits: Sequence[str] = ("val", "test"),
+) -> list[Result]:  # fmt: skip
+    """:func:`train` with every seed, ``jobs`` of them at a time.
+
+    With one at a time ``seconds`` are those of a core that has the machine to itself.
+    """
+    return calls_of(train, [(entrant, dataset, seed, splits) for seed in seeds], jobs)
+
+
 def train(
-    entrant: Entrant, dataset: SurnameDataset, seed: int, splits: Sequence[str] = ("val", "test")
-) -> Result:
+    entrant: Entrant, dataset: SurnameDataset, seed: int,
+    splits: Sequence[str] = ("val", "test"), place: Place | None = None,
+) -> Result:  # fmt: skip
     """Train as ``npnlp train`` does; the probabilities on ``splits`` and on no other split."""
     config = TrainingConfig(**entrant.training, seed=seed, gradient_flow=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +114,7 @@ def train(
             dataset, config, dict(entrant.shape), get_backend("numpy"), Path(folder) / "run"
         )
         started = time.process_time()
-        made.train()
+        made.train(shown=Shown(place) if place else None)
         seconds = time.process_time() - started
     return Result(
         entrant.name,
@@ -169,24 +178,6 @@ def score(probabilities: NDArray[Any], answers: Answers) -> dict[str, float]:
     every = scores(confusion_of(probabilities, answers))
     found = zip(SCOPES, (every, unseen), strict=True)
     return {f"{scope}{name}": kind[name] for scope, kind in found for name in SCORES}
-
-
-def t_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """The mean, and the ends of its 95 % interval by Student's t; NaN ends for a single value.
-
-    Beyond 30 values the factor of 30 is taken, which is a little wide.
-    """
-    count, mean = len(values), float(np.mean(values))
-    if count < 2:
-        return mean, math.nan, math.nan
-    factor = T_VALUES[min(count - 2, len(T_VALUES) - 1)]
-    half = factor * float(np.std(values, ddof=1)) / math.sqrt(count)
-    return mean, mean - half, mean + half
-
-
-def named_interval(name: str, values: Sequence[float]) -> dict[str, float]:
-    """:func:`t_interval` as three columns of a table."""
-    return dict(zip((name, f"{name}_low", f"{name}_high"), t_interval(values), strict=True))
 
 
 def model_rows(results: Sequence[Result], dataset: SurnameDataset) -> list[dict[str, Any]]:

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from npnlp.training.trainer import Trainer
+
+
+class Watcher(Protocol):
+    """What is told of a training as it goes on; an :class:`Interrupted` that it raises ends it."""
+
+    def batch(self) -> None:
+        """A batch is done."""
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """An epoch is done; ``row`` is that of its history."""
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from npnlp.diagnosis.replay import write_replay
 from npnlp.errors import DivergenceError, InputError
 from npnlp.files.folder_lock import NAME as LOCK_FILE
 from npnlp.files.folder_lock import FolderLock
-from npnlp.runs.bars import progress_bars
+from npnlp.runs.bars import Watcher, progress_bars
 from npnlp.runs.checkpoint import load_checkpoint, other_setting, save_checkpoint, settings_of
 from npnlp.text import SPLITS, SurnameDataset
 from npnlp.text.audit import audit
@@ -157,9 +158,10 @@ class Run:
             path.unlink()
         return found
 
-    def train(self, bars: bool = False) -> None:
+    def train(self, bars: bool = False, shown: Watcher | None = None) -> None:
         """Train to the end, saving after every epoch and wherever it is interrupted.
 
+        ``shown`` is told of every batch and epoch, in the place of ``bars``.
         Raises :class:`Interrupted` after a Ctrl-C, with all saved, :class:`DivergenceError` where a
         number is not finite, with the step in ``replay_file``, and :class:`InputError` where
         another process trains in ``save_dir``.
@@ -180,7 +182,7 @@ class Run:
             self.dataset.save_vectorizer(self.vectorizer_file)
             self.replay_file.unlink(missing_ok=True)
             try:
-                self._train(bars, save)
+                self._train(bars, save, shown)
             except Interrupted:
                 save()
                 raise
@@ -195,9 +197,12 @@ class Run:
             self.classifier.save(self.model_file)
             self.dataset.save_vectorizer(self.vectorizer_file)
 
-    def _train(self, bars: bool, save: Callable[[bool], None]) -> None:
+    def _train(
+        self, bars: bool, save: Callable[[bool], None], watcher: Watcher | None = None
+    ) -> None:
         trainer = self.trainer
-        with interruptible() as check, progress_bars(trainer, bars) as shown:
+        watched = nullcontext(watcher) if watcher else progress_bars(trainer, bars)
+        with interruptible() as check, watched as shown:
             check = trainer.ranks.agreed(check)
 
             def on_batch() -> None:

@@ -15,7 +15,6 @@ import pytest
 from npnlp.errors import InputError
 from npnlp.lab.comparison import (
     SCORES,
-    T_VALUES,
     Answers,
     Result,
     answers_of,
@@ -29,10 +28,10 @@ from npnlp.lab.comparison import (
     paired_rows,
     score,
     summary_rows,
-    t_interval,
     train,
 )
 from npnlp.models import ClassifierConfig
+from npnlp.runs.intervals import T_VALUES, t_interval
 from npnlp.text import SurnameDataset
 from npnlp.training.config import TrainingConfig
 from npnlp.training.recipes import RECIPES
@@ -287,7 +286,7 @@ def test_a_variant_that_only_corrects_is_what_training_it_would_give(
     dataset = make_run(tmp_path / "run", small_rows()[:45]).dataset
     whole = {**TINY, "prior_correction": 0.3}
     variants = {"whole": whole, "more": {**whole, "prior_correction": 2.0}}
-    _, found = ablation.rows_of(variants, dataset, range(4, 5))
+    _, found = ablation.rows_of(variants, dataset, range(4, 5), 1)
     trained = train(entrant_of("more", variants["more"]), dataset, 4, ("val",))
     expected = score(trained.probabilities["val"], answers_of(dataset, "val"))
     assert {name: found[name] for name in expected} == pytest.approx(expected, nan_ok=True)

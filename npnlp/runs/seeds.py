@@ -1,0 +1,204 @@
+"""One training over several seeds, side by side: a folder each, and their mean with an interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from npnlp.backend import get_backend
+from npnlp.classifier.classifier import Classifier
+from npnlp.errors import InputError
+from npnlp.files import write_json, write_table
+from npnlp.files.plain_json import parse_json
+from npnlp.runs.intervals import t_interval
+from npnlp.runs.report import write_report
+from npnlp.runs.run import Run
+from npnlp.runs.side_by_side import Place, side_by_side
+from npnlp.text import SurnameDataset
+from npnlp.training.config import TrainingConfig
+from npnlp.training.interrupt import Interrupted
+
+#: Parts of ``metrics.json`` whose numbers are measured; the others are given.
+MEASURED = ("train", "val", "test", "timing", "temperature")
+#: What the files say of the interval.
+KIND = "95 % of the mean, Student's t"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every seed trains on, and how; ``after`` is called with the folder of a finished run."""
+
+    dataset: SurnameDataset
+    training: Mapping[str, Any]
+    shape: Mapping[str, Any]
+    backend: str = "numpy"
+    model_file: str = "model.safetensors"
+    vectorizer_file: str = "vectorizer.json"
+    resume: bool = False
+    overwrite: bool = False
+    after: Callable[[Path], Any] | None = None
+
+    def run_of(self, seed: int, save_dir: Path) -> Run:
+        """The run of one seed; raises :class:`InputError` for settings that are none."""
+        config = TrainingConfig(**{**self.training, "seed": seed})
+        return Run.make(
+            self.dataset, config, dict(self.shape), get_backend(self.backend),
+            folder_of(save_dir, seed), self.model_file, self.vectorizer_file,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Tells the parent of every epoch, and asks it at every batch whether to go on."""
+
+    place: Place
+
+    def batch(self) -> None:
+        """A batch is done."""
+        self.place.check()
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """An epoch is done; ``row`` is that of its history."""
+        self.place.note(dict(row))
+
+
+def folder_of(save_dir: Path, seed: int) -> Path:
+    """Where the run of one seed is."""
+    return save_dir / f"seed-{seed}"
+
+
+def train_one(work: Work, seed: int, save_dir: Path, place: Place) -> dict[str, Any]:
+    """Train, evaluate and report as ``npnlp train --seed SEED`` does; what ``metrics.json`` holds.
+
+    With ``resume`` a run that is done is left as it is.
+    """
+    run = work.run_of(seed, save_dir)
+    with run.lock:
+        if work.resume and run.resume():
+            found = metrics_of(run.save_dir)
+            if run.trainer.finished and found.get("timing", {}).get("epochs") == len(
+                run.trainer.progress.history
+            ):
+                return found
+        elif work.overwrite:
+            run.remove_derived()
+        else:
+            run.require_room()
+        run.train(shown=Shown(place))
+        write_report(run, run.evaluate())
+    if work.after:
+        work.after(run.save_dir)
+    return metrics_of(run.save_dir)
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    """``metrics.json``; nothing where there is none that can be read."""
+    try:
+        found = parse_json((folder / "metrics.json").read_bytes())
+    except (OSError, InputError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True, repr=False)
+class Seeds:
+    """What came of every seed: the figures of those done, and why the others are not.
+
+    ``classifiers`` are the models, where they have been loaded.
+    """
+
+    done: dict[int, dict[str, Any]]
+    failed: dict[int, Exception]
+    interrupted: list[int]
+    classifiers: dict[int, Classifier] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        scores = ""
+        if self.done:
+            mean, low, high = self.interval("test.accuracy")
+            scores = f", accuracy {mean:.4f} ({low:.4f} to {high:.4f}) on test"
+        return f"<{type(self).__name__}: {len(self.done)} done, {len(self.failed)} failed{scores}>"
+
+    @property
+    def figures(self) -> dict[str, list[float]]:
+        """Every measured number by its name, such as ``test.accuracy``: one of each seed done."""
+        each = [dict(leaves(found)) for found in self.done.values()]
+        return {
+            name: [numbers[name] for numbers in each]
+            for name in (each[0] if each else ())
+            if all(name in numbers for numbers in each)
+        }
+
+    def interval(self, name: str) -> tuple[float, float, float]:
+        """Mean and ends of the 95 % interval (Student's t) of a figure; NaN ends of one seed."""
+        return t_interval(self.figures[name])
+
+    def write(self, save_dir: Path) -> list[Path]:
+        """Write ``seeds.json`` and ``seeds.csv``; the paths."""
+        rows = {name: (*t_interval(values), *values) for name, values in self.figures.items()}
+        paths = [save_dir / "seeds.json", save_dir / "seeds.csv"]
+        write_json(paths[0], {
+            "seeds": list(self.done),
+            "failed": {str(seed): str(error) for seed, error in self.failed.items()},
+            "interrupted": self.interrupted,
+            "interval": KIND,
+            "figures": {
+                name: dict(zip(("mean", "low", "high"), row, strict=False)) | {"values": row[3:]}
+                for name, row in rows.items()
+            },
+        })  # fmt: skip
+        header = ["figure", "mean", "low", "high", *(f"seed {seed}" for seed in self.done)]
+        write_table(paths[1], header, [[name, *row] for name, row in rows.items()])
+        return paths
+
+    def table(self) -> list[str]:
+        """Mean and half of the interval of the scores of each split, as lines."""
+        columns = {"loss": "loss", "accuracy": "accuracy", "balanced_accuracy": "balanced",
+                   "macro_f1": "macro F1"}  # fmt: skip
+        lines = [f"{'split':<6}" + "".join(f"{title:>20}" for title in columns.values())]
+        for split in ("train", "val", "test"):
+            found = [self.interval(f"{split}.{name}") for name in columns]
+            cells = (
+                f"{mean:.4f}" if math.isnan(high) else f"{mean:.4f} ± {high - mean:.4f}"
+                for mean, _, high in found
+            )
+            lines.append(f"{split:<6}" + "".join(f"{cell:>20}" for cell in cells))
+        return lines
+
+
+def leaves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The measured numbers of a ``metrics.json``, with their names."""
+    for part in MEASURED:
+        value = metrics.get(part)
+        named = value.items() if isinstance(value, Mapping) else [("", value)]
+        for name, number in named:
+            if isinstance(number, int | float) and not isinstance(number, bool):
+                yield f"{part}.{name}".rstrip("."), float(number)
+
+
+def train_seeds(
+    work: Work, seeds: Sequence[int], save_dir: Path, jobs: int | None = None,
+    heard: Callable[[int, str, Any], None] = lambda seed, kind, value: None,
+) -> Seeds:  # fmt: skip
+    """Train every seed in a folder of its own, ``jobs`` at a time, and write the summary.
+
+    ``heard`` is called with a seed, and ``"note"`` with a row of its history, or ``"done"`` with
+    what :func:`train_one` gave, or an error.
+    """
+    results = side_by_side(
+        train_one, [(work, seed, save_dir) for seed in seeds], jobs,
+        lambda number, kind, value: heard(seeds[number], kind, value),
+        work.backend,
+    )  # fmt: skip
+    by_seed = dict(zip(seeds, results, strict=True))
+    found = Seeds(
+        {seed: result for seed, result in by_seed.items() if isinstance(result, dict)},
+        {seed: result for seed, result in by_seed.items() if isinstance(result, Exception)},
+        [seed for seed, result in by_seed.items() if isinstance(result, Interrupted)],
+    )
+    if save_dir.is_dir():
+        found.write(save_dir)
+    return found
