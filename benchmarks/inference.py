@@ -17,17 +17,15 @@ from file to file with its memory, a name at a time, and the start of the comman
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from passes.command import BACKENDS, COMMANDS, NUMBA, NUMPY, Row, cold_start, files_of, large_files
 from passes.names import KINDS
 from passes.torch_inference import TorchReader, torch
 from threadpoolctl import threadpool_limits
@@ -47,26 +45,7 @@ PART = 2**18
 BATCHES = (64, 256, 512, 1024, 2048)
 #: Of the names of the book's model, those that the much larger one is given.
 SHARE = {"book": 1, "wide": 16}
-#: Runs the command and says how much memory it had at most, in KB; what ``resource`` says of that
-#: counts the process that started it.
-WITH_MEMORY = """
-import pathlib, re, sys
-from npnlp.cli import main
-status = main(sys.argv[1:])
-state = pathlib.Path("/proc/self/status")
-found = re.search(r"VmHWM:\\s+(\\d+)", state.read_text()) if state.exists() else None
-print(found[1] if found else "nan", file=sys.stderr)
-sys.exit(status)
-"""
-
-#: What the ways of npnlp are called: the ordinary one, and with compiled loops, where Numba is.
-NUMPY, NUMBA = "npnlp", "npnlp --backend numba"
-COMMANDS = {"numpy": NUMPY, "numba": NUMBA}
-PREDICT = {"numpy": "npnlp predict", "numba": "npnlp predict --backend numba"}
-BACKENDS = ["numpy", "numba"] if find_spec("numba") and find_spec("scipy") else ["numpy"]
-
 Way = Callable[[list[str]], Any]
-Row = dict[str, Any]
 
 
 def best_of(read: Callable[[list[str]], np.ndarray[Any, Any]]) -> Way:
@@ -159,47 +138,6 @@ def one_at_a_time(classifier: Classifier, names: list[str]) -> list[Row]:
     return rows
 
 
-def file_to_file(model: Path, names: list[str], folder: Path, backend: str) -> Row:
-    """The command on a file, in a process of its own; with its memory."""
-    source = folder / "names.txt"
-    source.write_text("\n".join(names) + "\n", encoding="utf-8")
-    command = [sys.executable, "-c", WITH_MEMORY, "predict", "--save-dir", str(model.parent),
-               "--input", str(source), "--output", str(folder / "predicted.csv"),
-               "--backend", backend]  # fmt: skip
-    before = children_seconds()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds = children_seconds() - before
-    kilobytes = float(done.stderr.split()[-1])
-    return {"way": f"{PREDICT[backend]}, file to file", "names": len(names), "seconds": seconds,
-            "microseconds_per_name": 1e6 * seconds / len(names),
-            "megabytes": kilobytes / 1024}  # fmt: skip
-
-
-def children_seconds() -> float:
-    """Processor time of the processes that this one has waited for."""
-    times = os.times()
-    return times.children_user + times.children_system
-
-
-def cold_start(model: Path, runs: int) -> list[Row]:
-    """One name from a fresh process; and what importing NumPy or PyTorch takes."""
-    predict = ["-m", "npnlp", "predict", "Nakamoto", "--save-dir", str(model.parent), "--backend"]
-    ways = {**{f"{PREDICT[backend]}, cold start": [*predict, backend] for backend in BACKENDS},
-            "import numpy": ["-c", "import numpy"],
-            "import torch": ["-c", "import torch"]}  # fmt: skip
-    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-    for _ in range(runs + 1):
-        for way, arguments in ways.items():
-            started, before = time.perf_counter(), children_seconds()
-            subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
-            seconds[way].append((children_seconds() - before, time.perf_counter() - started))
-    rows = []
-    for way, taken in seconds.items():
-        of_processor, by_clock = np.median(taken[1:], axis=0).tolist()
-        rows.append({"way": way, "names": 1, "seconds": of_processor, "clock_seconds": by_clock})
-    return rows
-
-
 def measure(options: argparse.Namespace, dataset: SurnameDataset, folder: Path) -> list[Row]:
     """All rows."""
     table = [str(name) for name in dataset.surname_df["surname"]]
@@ -239,8 +177,9 @@ def measure(options: argparse.Namespace, dataset: SurnameDataset, folder: Path) 
             classifier.save(saved)
     saved = folder / "book" / "model.safetensors"
     for kind, names in kinds.items():
-        rows += [{"model": "book", "kind": kind, **file_to_file(saved, names, folder, backend)}
-                 for backend in BACKENDS]  # fmt: skip
+        rows += [{"model": "book", "kind": kind, **row} for row in files_of(saved, names, folder)]
+    found = large_files(saved, kinds["distinct"], folder, options.file_names or count)
+    rows += [{"model": "book", "kind": "distinct", **row} for row in found]
     rows += [{"model": "book", **row} for row in cold_start(saved, 1 if options.quick else 9)]
     return rows
 
@@ -269,6 +208,9 @@ def main() -> int:
     parser = script_parser(__doc__, "out/inference")
     add_table(parser)
     parser.add_argument("--names", type=int, default=1_000_000, help="how many of each kind")
+    parser.add_argument("--file-names", type=int, default=0,
+                        help="how many different ones the file has in all forms, which shows that "
+                        "memory does not grow (default: as many as --names)")  # fmt: skip
     options = parser.parse_args()
     if options.names < SHARE["wide"]:
         parser.error(f"--names is {options.names}; give at least {SHARE['wide']}")

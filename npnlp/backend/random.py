@@ -12,7 +12,6 @@ change from one version to the next.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 from functools import lru_cache
@@ -30,6 +29,8 @@ def keep_threshold(p: float) -> int:
 @lru_cache(maxsize=1024)
 def _key(seed: int, name: str) -> NDArray[np.uint64]:
     """Philox's key: the seed, and a hash of the stream's name."""
+    import hashlib  # predicting draws nothing
+
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     words = [seed & (2**64 - 1), int.from_bytes(digest, "little")]
     return np.array(words, dtype=np.uint64)
@@ -142,3 +143,19 @@ class Random(NamedTuple):
     def permutation(self, count: int) -> NDArray[np.int64]:
         """The numbers 0 to ``count - 1`` in random order."""
         return np.argsort(self.raw(count), kind="stable").astype(np.int64, copy=False)
+
+
+class Undrawn(Random):
+    """All words are zero: for weights that are about to be replaced."""
+
+    def child(self, name: str) -> Undrawn:
+        """Itself."""
+        return self
+
+    def raw(self, count: int) -> NDArray[np.uint64]:
+        """``count`` zeros."""
+        return np.zeros(count, dtype=np.uint64)
+
+
+#: The stream for a model whose weights are in a file: drawing them would take longer than reading.
+UNDRAWN = Undrawn(0)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from npnlp.backend import Backend, get_backend
+from npnlp.backend.random import UNDRAWN
 from npnlp.classifier.calibration import Calibration
 from npnlp.classifier.weights import checked_weights, narrowed, require_room
 from npnlp.errors import InputError
+from npnlp.files.own import own_path
 from npnlp.files.rows import rows_of_text, rows_to_text
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.models import ClassifierConfig, SurnameClassifier
@@ -24,7 +25,7 @@ KIND = "npnlp classifier"
 
 def own_model_path() -> Path:
     """The path of the model that comes with npnlp: ``npnlp train`` on the project's own table."""
-    return Path(str(resources.files("npnlp") / "data" / "model.safetensors"))
+    return own_path("model.safetensors")
 
 
 @summarized
@@ -76,7 +77,8 @@ def load_parts(path: str | Path, backend: Backend | None = None) -> ModelParts:
                 raise InputError(f"familiarity.num_tokens is not {sizes[0]}, the vocabulary's")
         state = checked_weights(state)
         require_room(config, state)
-        model = SurnameClassifier(config, backend=backend or get_backend("numpy"))
+        backend = backend or get_backend("numpy")
+        model = SurnameClassifier(config, backend=backend, random=UNDRAWN)
         model.load_state_dict(state)
     except KeyError as error:
         raise InputError(f"{path}: metadata lacks {error}") from error

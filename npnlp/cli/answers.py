@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from npnlp.checks import require_whole
@@ -15,6 +13,9 @@ from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.decision import ALL, Decided, Decision
 from npnlp.classifier.prediction import Prediction, not_finite
 from npnlp.text.columns import Layout, folded
+
+#: An object on a line, in ASCII.
+to_json_line = json.JSONEncoder(allow_nan=False).encode
 
 
 class Answers(NamedTuple):
@@ -119,25 +120,24 @@ def no_prediction(
 
 def described(prediction: Prediction, *, exact: bool) -> dict[str, Any]:
     """For JSON. But with ``exact``, digits that depend on the names beside it are left out."""
+    values = prediction.to_dict()
     if not exact:
-        top = [(name, float(f"{probability:.6g}")) for name, probability in prediction.top]
-        prediction = replace(prediction, top=tuple(top))
-    return prediction.to_dict()
+        for found in (values, *values["top"]) if values["top"] else ():
+            found["probability"] = float(f"{found['probability']:.6g}")
+    return values
 
 
 def _json(prediction: Prediction, *, exact: bool) -> str:
-    return json.dumps(described(prediction, exact=exact), allow_nan=False) + "\n"
+    return to_json_line(described(prediction, exact=exact)) + "\n"
 
 
 def with_columns(made: list[str], records: Sequence[str], layout: Layout) -> list[str]:
     """Objects of :func:`predicted` with the fields of the table as ``columns``."""
-    lines = []
-    for text, record in zip(made, records, strict=True):
-        held = io.StringIO(record, newline="")
-        (fields,) = csv.reader(held, delimiter=layout.delimiter, strict=True)
-        columns = json.dumps(dict(zip(layout.fields, fields, strict=True)))
-        lines.append(f'{text.rstrip()[:-1]}, "columns": {columns}}}\n')
-    return lines
+    rows = csv.reader(records, delimiter=layout.delimiter, strict=True)
+    return [
+        f'{text[:-2]}, "columns": {to_json_line(dict(zip(layout.fields, fields, strict=True)))}}}\n'
+        for text, fields in zip(made, rows, strict=True)
+    ]
 
 
 def quoted(texts: Sequence[str], delimiter: str) -> Sequence[str]:

@@ -29,7 +29,9 @@ def make_parser(command: str = "") -> argparse.ArgumentParser:
         description="Recurrent networks for text with every gradient written by hand.",
     )
     parser.add_argument("--version", action="version", version=f"npnlp {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", prog=parser.prog
+    )
     for name in (command,) if command in COMMANDS else COMMANDS:
         module = import_module(f"npnlp.cli.{MODULES.get(name, name)}")
         own = commands.add_parser(

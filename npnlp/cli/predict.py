@@ -17,7 +17,6 @@ from npnlp.cli.answers import Answers, described
 from npnlp.cli.decision_options import add_decision, decision_of
 from npnlp.cli.options import add_backend, add_column, add_save_dir, saved_or_own
 from npnlp.cli.population import add_prior, for_population
-from npnlp.cli.predict_file import opened_for, predict_file, predict_parts
 from npnlp.cli.unknown import note_blank, note_unknown
 from npnlp.errors import InputError
 from npnlp.files.plain_json import to_json
@@ -96,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
         note_blank(without)
         note_unknown(classifier, predictions)
         return 0
+    from npnlp.cli.predict_file import opened_for, predict_file, predict_parts  # a table needs none
+
     answers = Answers(options.top_k, options.json, blank, options.exact, decision)
     with opened_for(options.output or "-") as write:
         if options.input is not None:

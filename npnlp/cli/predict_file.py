@@ -8,6 +8,8 @@ import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,9 +25,9 @@ from npnlp.text.encoding import each_once
 from npnlp.text.name_file import NameFile, Names, read_names
 
 Write = Callable[[str], Any]
-#: So many classes are shown of the names that are predicted together; as text they take some
-#: hundred megabytes.
-MOST_ANSWERS = 2**22
+#: Of names that are predicted together so many classes are shown: as text they take some tens of
+#: megabytes. An object of JSON takes as much as several.
+MOST_ANSWERS, OBJECT = 2**20, 16
 
 
 def predict_file(
@@ -59,7 +61,9 @@ def predict_parts(classifier: Classifier, file: NameFile, write: Write, answers:
     unknown, empty = Unknown(classifier), array("q")
     if not answers.as_json:
         write(csv_header(classifier, file.layout, answers))
-    for part in file.parts:
+    shown = min(answers.top_k, len(classifier.vectorizer.nationality_vocab))
+    most = max(1, MOST_ANSWERS // (shown * (OBJECT if answers.as_json else 1)))
+    for part in chain.from_iterable(map(partial(_of_at_most, most), file.parts)):
         made, names, without = _of_part(classifier, part, file, answers)
         if without:
             concerned = set(without)
@@ -76,6 +80,14 @@ def predict_parts(classifier: Classifier, file: NameFile, write: Write, answers:
     note_blank(empty)
 
 
+def _of_at_most(most: int, part: Names) -> Iterator[Names]:
+    """The names of a part, ``most`` at a time."""
+    for first in range(0, len(part.names), most):
+        some, size = slice(first, first + most), part.size if not first else 0
+        records = part.records and part.records[some]
+        yield Names(part.names[some], part.rows[some], size, records, part.blanks)
+
+
 def _of_part(
     classifier: Classifier, part: Names, file: NameFile, answers: Answers
 ) -> tuple[Sequence[str], list[str], list[str]]:
@@ -90,7 +102,7 @@ def _of_part(
     if part.records is None and not answers.as_json:
         heads = quoted(names, ",")
     try:
-        made, without = _predicted(classifier, names, heads, answers, delimiter)
+        made, without = predicted(classifier, names, heads, answers, delimiter)
     except InputError:
         _raise_with_row(part, file.source)
         raise
@@ -106,20 +118,6 @@ def _of_part(
     if answers.as_json and file.layout is not None and len(file.layout.fields) > 1:
         made = with_columns(made, part.records or (), file.layout)
     return made, names, without
-
-
-def _predicted(
-    classifier: Classifier, names: list[str], heads: Sequence[str], answers: Answers, delimiter: str
-) -> tuple[list[str], list[str]]:
-    """:func:`predicted` of as many names at a time as their answers leave room for."""
-    shown = min(answers.top_k, len(classifier.vectorizer.nationality_vocab))
-    size, made, without = max(1, MOST_ANSWERS // shown), list[str](), list[str]()
-    for first in range(0, len(names), size):
-        some = slice(first, first + size)
-        lines, bad = predicted(classifier, names[some], heads[some], answers, delimiter)
-        made += lines
-        without += bad
-    return made, without
 
 
 @contextlib.contextmanager

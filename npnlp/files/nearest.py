@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``"; did you mean NEAREST?"``, or nothing where none of the known words is near."""
+    from difflib import get_close_matches  # only for a mistake
+
     near = get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -5,7 +5,6 @@ A row is ``TYPE:DATA``, the type of its numbers and their bytes, little-endian, 
 
 from __future__ import annotations
 
-import base64
 import binascii
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +23,9 @@ def rows_to_text(rows: Mapping[str, NDArray[Any]]) -> dict[str, str]:
     """Each row ``(n,)`` as text."""
     return {
         name: f"{row.dtype.str[1:]}:"
-        + base64.b64encode(row.astype(row.dtype.newbyteorder("<")).tobytes()).decode()
+        + binascii.b2a_base64(
+            row.astype(row.dtype.newbyteorder("<")).tobytes(), newline=False
+        ).decode()
         for name, row in rows.items()
     }
 
@@ -41,6 +42,6 @@ def _row(name: str, text: Any) -> NDArray[Any]:
     if kind not in TYPES or not colon:
         raise InputError(f"{name} is {short(text)}; it has to be a type, a colon and base64")
     try:
-        return np.frombuffer(base64.b64decode(data, validate=True), dtype=f"<{kind}")
+        return np.frombuffer(binascii.a2b_base64(data, strict_mode=True), dtype=f"<{kind}")
     except (ValueError, binascii.Error) as error:
         raise InputError(f"{name}: damaged: {error}") from error

@@ -7,7 +7,6 @@ import csv
 import errno
 import os
 import re
-import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -87,7 +86,7 @@ def _replaced(path: Path) -> Iterator[Callable[[bytes | bytearray | memoryview],
         with _naming(path), path.open("ab", buffering=0) as device:
             yield lambda data: _write_all(device.fileno(), data)
         return
-    temporary = path.with_name(f".npnlp-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".npnlp-{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
     def write(data: bytes | bytearray | memoryview) -> None:

@@ -18,9 +18,9 @@ NAMES = {
     "split": (("split",),),
 }
 OPTIONS = {"surname": "--column", "nationality": "--label-column", "split": "--split-column"}
-LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+LINE = r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+"
 #: What a spreadsheet writes above the header to say what its delimiter is.
-SEP = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n|\r|\n)', re.IGNORECASE)
+SEP = r'(?i)"?sep=([^"\r\n])"?(?:\r\n|\r|\n)'
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def find_layout(
     The delimiter is the one with which the header has the columns that are needed. Raises
     :class:`InputError`, not naming the file, where a column is missing, or could be several.
     """
-    said = SEP.match(text)
+    said = re.match(SEP, text)
     above = f"sep={said[1]}\n" if said else ""
     body = text[said.end() :] if said else text
     known = given.delimiter or (said[1] if said else DELIMITERS)
@@ -86,7 +86,7 @@ def find_layout(
 
 def _header(body: str, delimiter: str) -> tuple[list[str], int]:
     """The fields of the first record that is not empty, and the line that it ends on."""
-    lines = (line[0] for line in LINE.finditer(body))
+    lines = (line[0] for line in re.finditer(LINE, body))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
         for fields in filter(None, reader):

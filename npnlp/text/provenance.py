@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -53,9 +52,11 @@ class TableNote:
 
 
 def _sha256(frame: pd.DataFrame) -> str:
+    from hashlib import sha256  # predicting hashes nothing
+
     columns = [frame[name] for name in ("nationality", "surname", "split") if name in frame]
     rows = sorted(map("\t".join, zip(*columns, strict=True)))
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    return sha256("\n".join(rows).encode()).hexdigest()
 
 
 def name_codes(names: Iterable[str]) -> NDArray[np.uint64]:
@@ -63,5 +64,7 @@ def name_codes(names: Iterable[str]) -> NDArray[np.uint64]:
 
     Two of a million names have one code with a probability of 3e-8.
     """
-    hashes = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in set(names))
+    from hashlib import blake2b
+
+    hashes = (blake2b(name.encode(), digest_size=8).digest() for name in set(names))
     return np.sort(np.frombuffer(b"".join(hashes), dtype="<u8"))

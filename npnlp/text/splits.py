@@ -7,7 +7,6 @@ changes nothing. Where nationalities are too small for val and test to get any r
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -119,7 +118,9 @@ def _held_of_few(groups: Sequence[Sequence[Unit]], keys: Mapping[Unit, str]) -> 
 
 
 def _hash(seed: int, *parts: str) -> str:
-    return hashlib.blake2b("\0".join((str(seed), *parts)).encode(), digest_size=16).hexdigest()
+    from hashlib import blake2b  # predicting hashes nothing
+
+    return blake2b("\0".join((str(seed), *parts)).encode(), digest_size=16).hexdigest()
 
 
 def _check_divided(frame: pd.DataFrame, source: str) -> None:

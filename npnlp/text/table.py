@@ -6,7 +6,6 @@ import csv
 import io
 import sys
 from array import array
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from npnlp.errors import InputError, short
 from npnlp.files.nearest import no_such_file
+from npnlp.files.own import own_path
 from npnlp.text.columns import ANY, Columns, Layout, find_layout, plain, wrong_width
 from npnlp.text.encoding import clean_name
 from npnlp.text.unpacked import unpacked
@@ -38,7 +38,7 @@ PIECE = 2**20
 
 def own_table_path() -> Path:
     """The path of the project's own table of surnames."""
-    return Path(str(resources.files("npnlp") / "data" / "surnames.csv"))
+    return own_path("surnames.csv")
 
 
 def read_table(path: str | Path, columns: Columns = ANY) -> pd.DataFrame:
