@@ -120,27 +120,32 @@ class TunedPasses:
     ) -> tuple[Array, Callable[[slice], Array]]:
         """The first array of the cell, and ``u`` of some packed rows.
 
-        With one gate the array holds all ``u``. Those of several gates are looked up as they are
+        With one gate the array holds all ``u``. Those of several gates are gathered as they are
         used, into one small array.
         """
         gates, size, xp = self.cell.gates, self.cell.hidden_size, self.xp
-        if gates == 1 or not isinstance(x, LookedUp):
+        if gates == 1:
             u = self._project(x, weight, bias)
-            return u, lambda rows: u[..., rows, :]
-        table, tokens = self.maps.affine(x.table, weight, bias, gates), x.tokens
+            return u, lambda rows: u[rows]
+        given, tokens = (x.table, x.tokens) if isinstance(x, LookedUp) else (x, None)
+        table = self.maps.affine(given, weight, bias, gates)  # (1)
         scratch = xp.empty(gates * batch * size, dtype=table.dtype)
         room = scratch[:0]
 
-        def look_up(rows: slice) -> Any:
+        def gather(rows: slice) -> Any:
             nonlocal room
-            some = tokens[rows]
-            if room.size != gates * len(some) * size:
-                room = scratch[: gates * len(some) * size].reshape(gates, len(some), size)
-            # All rows are there: to clip them spares the copy that NumPy makes where it may raise.
-            table.take(some, axis=1, out=room, mode="clip")  # (1')
+            some = gates * (rows.stop - rows.start) * size
+            if room.size != some:
+                room = scratch[:some].reshape(gates, -1, size)
+            if tokens is None:
+                room[...] = table[:, rows]
+            else:  # all are there: to clip them spares the copy that NumPy makes where it may raise
+                table.take(tokens[rows], axis=1, out=room, mode="clip")  # (1')
             return room
 
-        return xp.empty((gates, len(tokens), size), dtype=table.dtype), look_up
+        if tokens is None:
+            return table, gather
+        return xp.empty((gates, len(tokens), size), dtype=table.dtype), gather
 
     def _run(
         self, arrays: Sequence[Array], inputs: Callable[[slice], Array], weights: Weights,
