@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.base import Array, Backend
-from npnlp.backend.operations import AdamStep, RecurrentPasses, RowAdam
+from npnlp.backend.operations import AdamStep, ClassifierHead, RecurrentPasses, RowAdam
+from npnlp.backend.random import Random
 from npnlp.backend.threads import blas_in_use
 from npnlp.backend.tuned.adam import adam_step
+from npnlp.backend.tuned.head import TunedHead
 from npnlp.backend.tuned.loop import CELLS, TunedPasses
 from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.backend.tuned.rows import TunedRows
@@ -100,6 +102,16 @@ class NumpyBackend(Backend):
         """See :meth:`Backend.recurrent_passes`: the tuned loop, of any type."""
         return _tuned_passes(kind, hidden_size) if kind in CELLS else None
 
+    def dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array]:
+        """See :meth:`Backend.dropout`."""
+        scale = self.keep_mask(random, x.shape, p).astype(x.dtype)
+        scale *= x.dtype.type(1.0 / (1.0 - p))
+        return x * scale, scale
+
+    def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:
+        """See :meth:`Backend.classifier_head`: of real numbers."""
+        return TunedHead(self) if dtype.kind == "f" else None
+
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
         """See :meth:`Backend.adam_step`."""
         return adam_step
@@ -150,6 +162,10 @@ class ReferenceBackend(NumpyBackend):
         self, kind: str, hidden_size: int, dtype: np.dtype[Any]
     ) -> RecurrentPasses | None:
         """None: :mod:`npnlp.layers.recurrent.through_time` runs."""
+        return None
+
+    def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:
+        """None: the layers run."""
         return None
 
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:

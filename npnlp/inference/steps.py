@@ -28,13 +28,13 @@ class Steps:
         gates, size = len(cell.gates), cell.hidden_size
         w_ih, w_hh, b_ih, b_hh = cell.weights
         self._tuned = tuned = tuned_cell(cell)
-        weight, bias = tuned.scaled(w_ih), tuned.scaled(tuned.bias_of_input(b_ih, b_hh))
+        weight, bias = tuned.arranged(w_ih), tuned.arranged(tuned.bias_of_input(b_ih, b_hh))
         self._gated = gates > 1
         self._weight = weight.reshape(gates, size, -1).swapaxes(1, 2) if self._gated else weight.T
         self._bias = bias.reshape(gates, 1, size) if self._gated else bias
         small = cell.backend.small_product
-        self._recur = forward_product(tuned.scaled(w_hh), batch, self.xp, small)
-        self._constants = tuned.constants(b_hh)
+        self._recur = forward_product(tuned.arranged(w_hh), batch, self.xp, small)
+        self._constants = tuned.constants(b_hh, batch)
         self._places = [tuned.arrays.index(name) for name in tuned.states]
 
     def project(self, x: Array) -> Array:
@@ -66,7 +66,7 @@ class Steps:
             return product[gates] if x is hidden else recur(x, gates)
 
         now = [u, *(self.xp.empty(u.shape[-2:], u.dtype) for _ in self._tuned.arrays[1:])]
-        self._tuned.step(now, before, known, *self._constants)  # (3)
+        self._tuned.step(now, u, before, known, *self._constants)  # (3)
         return [now[place] for place in self._places]
 
 

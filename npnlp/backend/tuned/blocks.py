@@ -28,12 +28,3 @@ def by_columns(matrix: Array, width: int) -> Array:
     """A view ``(..., n / width, m, width)`` of matrices ``(..., m, n)``."""
     parts: Array = matrix.reshape(*matrix.shape[:-1], -1, width).swapaxes(-2, -3)
     return parts
-
-
-def add_each(into: Array, others: Array) -> None:
-    """``into[k] += others[k]`` for each k: contiguous arrays in a stack that is not contiguous.
-
-    NumPy would add the stacks through a buffer.
-    """
-    for one, other in zip(into, others, strict=True):
-        one += other

@@ -5,7 +5,8 @@ The equations are those of the reference (``layers/recurrent/``), rearranged for
 - What does not depend on the step before is computed for many steps at a time. In the backward pass
   that is the cell's partial derivatives, its *slopes*: a step then multiplies them by ``dL/dh``
   elementwise to get ``delta = dL/da``.
-- Results are written to reused arrays.
+- Results are written to reused arrays. NumPy is twice as slow where an operand is a stack of parts
+  of larger arrays, so that sums are made in arrays of a step, and then copied.
 - ``sigma(a) = 1 / (1 + e^-a)``, where ``e^-a`` may overflow to infinity: sigma is 0 then. The
   weights of gates are negated once a pass (``scaled``).
 """
@@ -17,7 +18,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from npnlp.backend.operations import Array
-from npnlp.backend.tuned.blocks import add_each
 from npnlp.backend.tuned.products import Operand, Product
 
 
@@ -54,6 +54,10 @@ class TunedCell(ABC):
         scaled[self.block(self.candidate)] *= -1
         return scaled
 
+    def arranged(self, weight: Array) -> Array:
+        """:meth:`scaled`, with the candidate's rows last: that is how :meth:`step` has its sums."""
+        return self.scaled(weight)
+
     def block(self, gate: int) -> slice:
         """The rows of a gate in weights and biases."""
         return slice(gate * self.hidden_size, (gate + 1) * self.hidden_size)
@@ -66,17 +70,19 @@ class TunedCell(ABC):
         """The bias of ``W_ih x``: both biases, without :meth:`bias_in_step`."""
         return b_ih + b_hh
 
-    def constants(self, b_hh: Array) -> tuple[Any, ...]:
+    def constants(self, b_hh: Array, batch: int) -> tuple[Any, ...]:
         """Further arguments of :meth:`step`, computed once a pass: here a 1 of the array's type."""
         return (self.xp.ones((), dtype=b_hh.dtype),)
 
     @abstractmethod
     def step(
-        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
-    ) -> None:
-        """Fill ``now``, this step's rows of ``arrays``, whose first holds ``u_t`` on entry.
+        self, now: Sequence[Array], u: Array, before: Sequence[Array], recur: Product,
+        *constants: Any,
+    ) -> None:  # fmt: skip
+        """Fill ``now``, this step's rows of ``arrays``, from ``u_t``, which may be their first.
 
-        ``before`` are the states of the step before; ``recur`` multiplies with ``W_hh``.
+        ``before`` are the states of the step before; ``recur`` multiplies with ``W_hh``. The gates
+        of ``u`` and of the product are in the order of :meth:`arranged`.
         """
 
     @abstractmethod
@@ -108,16 +114,6 @@ class TunedCell(ABC):
     def of_product(self, delta: Array) -> Array:
         """The columns of ``delta`` that are the gradient of the product with ``W_hh``."""
         return delta
-
-
-def open_gates(of_product: Array, of_input: Array, one: Array, xp: Any) -> None:
-    """Write ``sigma`` of ``-a``, the sum of the two, each ``(gates, b, H)``, to ``of_input``.
-
-    It is computed in ``of_product``, which is contiguous.
-    """
-    add_each(of_product, of_input)
-    sigma_of_negated(of_product, one, xp)
-    of_input[...] = of_product
 
 
 def sigma_of_negated(minus_a: Array, one: Array, xp: Any) -> None:

@@ -16,16 +16,17 @@ class Elman(TunedCell):
     gates = 1
     deltas = 1
 
-    def constants(self, b_hh: Array) -> tuple[Any, ...]:
+    def constants(self, b_hh: Array, batch: int) -> tuple[Any, ...]:
         """``phi``, in place."""
         return (self.xp.tanh,)
 
     def step(
-        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
-    ) -> None:
+        self, now: Sequence[Array], u: Array, before: Sequence[Array], recur: Product,
+        *constants: Any,
+    ) -> None:  # fmt: skip
         """``a`` and then ``h``, in the array of ``u``."""
         (a,), (h,), (phi,) = now, before, constants
-        a += recur(h)  # (1) a = u + W_hh h
+        self.xp.add(u, recur(h), out=a)  # (1) a = u + W_hh h
         phi(a, a)  # (2) phi(a), in place
 
     def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
@@ -47,7 +48,7 @@ class Elman(TunedCell):
 class ReLUElman(Elman):
     """``h = max(u + W_hh h_before, 0)``."""
 
-    def constants(self, b_hh: Array) -> tuple[Any, ...]:
+    def constants(self, b_hh: Array, batch: int) -> tuple[Any, ...]:
         """``phi``, in place."""
         maximum = self.xp.maximum
         return (lambda a, out: maximum(a, 0, out=out),)

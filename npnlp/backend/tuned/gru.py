@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from npnlp.backend.operations import Array
-from npnlp.backend.tuned.cell import TunedCell, open_gates
+from npnlp.backend.tuned.cell import TunedCell, sigma_of_negated
 from npnlp.backend.tuned.products import Operand, Product
 
 
@@ -21,9 +21,10 @@ class GRU(TunedCell):
     scratch = 3
     factors = 4
 
-    def constants(self, b_hh: Array) -> tuple[Any, ...]:
-        """The bias of q behind the others."""
-        return *super().constants(b_hh), self.bias_in_step(b_hh)
+    def constants(self, b_hh: Array, batch: int) -> tuple[Any, ...]:
+        """The bias of q behind the others, for each row."""
+        bias = self.bias_in_step(b_hh)
+        return *super().constants(b_hh, batch), self.xp.tile(bias, (batch, 1))
 
     def bias_in_step(self, b_hh: Array) -> Array:
         """The bias of q."""
@@ -36,21 +37,25 @@ class GRU(TunedCell):
         return b_ih + bias
 
     def step(
-        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
-    ) -> None:
+        self, now: Sequence[Array], u: Array, before: Sequence[Array], recur: Product,
+        *constants: Any,
+    ) -> None:  # fmt: skip
         """(1) to (5)."""
-        xp = self.xp
-        (a, q, h), (h_before,), (one, b_n) = now, before, constants
-        (r, z, n), p = a, recur(h_before)  # (1)
-        open_gates(p[:2], a[:2], one, xp)  # (2) r, z
-        q[...] = b_n  # (3) with the next line
-        q += p[2]
+        xp, (one, b_n) = self.xp, constants
+        (a, q, h), (h_before,) = now, before
+        p = recur(h_before)  # (1)
+        gates, n = p[:2], a[2]
+        xp.add(gates, u[:2], out=gates)
+        sigma_of_negated(gates, one, xp)  # (2)
+        r, z = gates
+        xp.add(p[2], b_n[: len(q)], out=q)  # (3)
         xp.multiply(r, q, out=h)  # (4) with the next two lines: n
-        n += h
-        xp.tanh(n, out=n)
+        xp.add(h, u[2], out=h)
+        xp.tanh(h, out=n)
         xp.subtract(h_before, n, out=h)  # (5) h = n + z * (h_before - n)
         h *= z
         h += n
+        a[:2] = gates
 
     def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """``dh/da_n = (1 - z)(1 - n^2)``, ``dh/dq = dh/da_n r``, ``dh/da_r = dh/dq q (1 - r)``,
@@ -106,14 +111,19 @@ class GRUResetBefore(TunedCell):
     factors = 3
 
     def step(
-        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
-    ) -> None:
+        self, now: Sequence[Array], u: Array, before: Sequence[Array], recur: Product,
+        *constants: Any,
+    ) -> None:  # fmt: skip
         """(1) to (5)."""
-        xp = self.xp
-        (a, m, h), (h_before,), (r, z, n), (one,) = now, before, now[0], constants
-        open_gates(recur(h_before, slice(0, 2)), a[:2], one, xp)  # (1), (2): r, z
+        xp, (one,) = self.xp, constants
+        (a, m, h), (h_before,) = now, before
+        gates, n = recur(h_before, slice(0, 2)), a[2]  # (1)
+        xp.add(gates, u[:2], out=gates)
+        sigma_of_negated(gates, one, xp)  # (2): r, z
+        a[:2] = gates
+        r, z = a[:2]  # the next product may take the place of the gates
         xp.multiply(r, h_before, out=m)  # (3)
-        n += recur(m, slice(2, 3))[0]  # (4)
+        xp.add(recur(m, slice(2, 3))[0], u[2], out=n)  # (4)
         xp.tanh(n, out=n)  # (5)
         xp.subtract(h_before, n, out=h)  # (6) h = n + z * (h_before - n)
         h *= z

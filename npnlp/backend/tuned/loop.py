@@ -88,14 +88,14 @@ class TunedPasses:
         self, x: Rows, weights: Weights, initial: States | None, steps: PackedSteps
     ) -> tuple[Array, ...]:
         """Fill the arrays of the cell, and return them."""
-        cell = self.cell
-        bias = cell.scaled(cell.bias_of_input(weights.b_ih, weights.b_hh))
-        u = self._project(x, cell.scaled(weights.w_ih), bias)  # (1)
-        shape = (u.shape[-2], cell.hidden_size)
-        arrays = u, *(self.xp.empty(shape, dtype=u.dtype) for _ in cell.arrays[1:])
+        cell, xp = self.cell, self.xp
+        bias = cell.arranged(cell.bias_of_input(weights.b_ih, weights.b_hh))
+        first, inputs = self._inputs(x, cell.arranged(weights.w_ih), bias, len(steps.lengths))
+        shape = (len(x), cell.hidden_size)
+        arrays = first, *(xp.empty(shape, dtype=first.dtype) for _ in cell.arrays[1:])
         # In a closed gate e^-a may be infinite.
         with np.errstate(over="ignore") if cell.gates > 1 else nullcontext():
-            self._run(arrays, weights, initial, steps)  # (2), (3)
+            self._run(arrays, inputs, weights, initial, steps)  # (2), (3)
         return arrays
 
     def _backward(
@@ -115,27 +115,58 @@ class TunedPasses:
         u = self.maps.affine(x.table, weight, bias, self.cell.gates)
         return u.take(x.tokens, axis=u.ndim - 2)  # (1'), the look-up
 
+    def _inputs(
+        self, x: Rows, weight: Array, bias: Array, batch: int
+    ) -> tuple[Array, Callable[[slice], Array]]:
+        """The first array of the cell, and ``u`` of some packed rows.
+
+        With one gate the array holds all ``u``. Those of several gates are gathered as they are
+        used, into one small array.
+        """
+        gates, size, xp = self.cell.gates, self.cell.hidden_size, self.xp
+        if gates == 1:
+            u = self._project(x, weight, bias)
+            return u, lambda rows: u[rows]
+        given, tokens = (x.table, x.tokens) if isinstance(x, LookedUp) else (x, None)
+        table = self.maps.affine(given, weight, bias, gates)  # (1)
+        scratch = xp.empty(gates * batch * size, dtype=table.dtype)
+        room = scratch[:0]
+
+        def gather(rows: slice) -> Any:
+            nonlocal room
+            some = gates * (rows.stop - rows.start) * size
+            if room.size != some:
+                room = scratch[:some].reshape(gates, -1, size)
+            if tokens is None:
+                room[...] = table[:, rows]
+            else:  # all are there: to clip them spares the copy that NumPy makes where it may raise
+                table.take(tokens[rows], axis=1, out=room, mode="clip")  # (1')
+            return room
+
+        if tokens is None:
+            return table, gather
+        return xp.empty((gates, len(tokens), size), dtype=table.dtype), gather
+
     def _run(
-        self, arrays: Sequence[Array], weights: Weights, initial: States | None,
-        steps: PackedSteps,
+        self, arrays: Sequence[Array], inputs: Callable[[slice], Array], weights: Weights,
+        initial: States | None, steps: PackedSteps,
     ) -> None:  # fmt: skip
-        """(2) and (3) over all steps, filling ``arrays``, whose first is ``u``."""
+        """(2) and (3) over all steps, filling ``arrays``."""
         cell, (first, *others), batch = self.cell, arrays, len(steps.lengths)
-        w_hh = cell.scaled(weights.w_hh)
+        w_hh = cell.arranged(weights.w_hh)
         recur = product = forward_product(w_hh, batch, self.xp, self.maps.small)
         before: Sequence[Array] | None = initial
         if before is None:
             before, product = zeros_before(w_hh, batch, len(cell.states), self.xp)
         places = [cell.arrays.index(name) for name in cell.states]
-        constants, step, gated = cell.constants(weights.b_hh), cell.step, first.ndim == 3
+        constants, step, gated = cell.constants(weights.b_hh, batch), cell.step, first.ndim == 3
         for start, size in zip(steps.offsets, steps.batch_sizes, strict=True):
             rows = slice(start, start + size)
-            now = [first[:, rows] if gated else first[rows]]
-            if others:
-                now += [array[rows] for array in others]
+            u = inputs(rows)
+            now = [first[:, rows], *[array[rows] for array in others]] if gated else [u]
             if len(before[0]) > size:
                 before = [state[:size] for state in before]
-            step(now, before, product, *constants)  # (2), (3)
+            step(now, u, before, product, *constants)  # (2), (3)
             before, product = [now[place] for place in places] if others else now, recur
 
     def _run_backward(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from npnlp.backend.operations import Array
-from npnlp.backend.tuned.blocks import add_each
 from npnlp.backend.tuned.cell import TunedCell, sigma_of_negated
 from npnlp.backend.tuned.products import ALL, Product
 
@@ -23,23 +22,32 @@ class LSTM(TunedCell):
     scratch = 3
     factors = 4
 
+    def arranged(self, weight: Array) -> Array:
+        """i, f, o, g: those with sigma side by side, and negated."""
+        arranged, size = self.xp.empty_like(weight), self.hidden_size
+        self.xp.negative(weight[: 2 * size], out=arranged[: 2 * size])
+        self.xp.negative(weight[3 * size :], out=arranged[2 * size : 3 * size])
+        arranged[3 * size :] = weight[2 * size : 3 * size]
+        return arranged  # type: ignore[no-any-return]
+
     def step(
-        self, now: Sequence[Array], before: Sequence[Array], recur: Product, *constants: Any
-    ) -> None:
+        self, now: Sequence[Array], u: Array, before: Sequence[Array], recur: Product,
+        *constants: Any,
+    ) -> None:  # fmt: skip
         """(1) to (5)."""
-        xp = self.xp
-        (a, c, tanh_c, h), (_, c_before), (one,), p = now, before, constants, recur(before[0])
-        add_each(p, a)  # (1)
-        i, f, g, o = p
-        sigma_of_negated(p[:2], one, xp)  # (2) with the next lines
+        xp, (one,) = self.xp, constants
+        (a, c, tanh_c, h), (h_before, c_before) = now, before
+        p = recur(h_before)
+        xp.add(p, u, out=p)  # (1)
+        (i, f, o, g), gates = p, a
+        sigma_of_negated(p[:3], one, xp)  # (2) with the next lines
         xp.tanh(g, out=g)
-        sigma_of_negated(o, one, xp)
-        a[...] = p
         xp.multiply(f, c_before, out=c)  # (3) c = f * c_before + i * g
         xp.multiply(i, g, out=h)
         c += h
         xp.tanh(c, out=tanh_c)  # (4)
         xp.multiply(o, tanh_c, out=h)  # (5) h = o * tanh(c)
+        gates[:2], gates[2], gates[3] = p[:2], g, o
 
     def slopes(self, arrays: Sequence[Array], delta: Array, scratch: Array) -> tuple[Array, ...]:
         """``dc/da_i = g i (1 - i)``, ``dc/da_f = c_before f (1 - f)``, ``dc/da_g = i (1 - g^2)``,

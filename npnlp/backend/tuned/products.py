@@ -41,18 +41,17 @@ def forward_product(w_hh: Array, batch: int, xp: Any, small: int) -> Product:
     scratch = xp.empty(len(blocks) * batch * size, dtype=w_hh.dtype)
     width, enough = columns_at_once(batch, size, size, small)
     only, room, dot, matmul = blocks[0], scratch[:0], xp.dot, xp.matmul
-    weights = results = by_columns(blocks, width)
+    weights = by_columns(blocks, width)
     whole = scratch[: batch * size].reshape(batch, size)
     here = whole[:0]
 
     def of_all(x: Array, gates: slice = ALL) -> Any:
-        nonlocal room, results
+        nonlocal room
         if room.ndim != 3 or room.shape[1] != len(x):
             room = scratch[: len(blocks) * len(x) * size].reshape(len(blocks), len(x), size)
-            results = by_columns(room, width)
         if len(x) <= enough:
             return matmul(x, blocks[gates], out=room[gates])
-        matmul(x, weights[gates], out=results[gates])
+        matmul(x, weights[gates], out=by_columns(room, width)[gates])
         return room[gates]
 
     def of_one(x: Array, gates: slice = ALL) -> Any:

@@ -100,8 +100,8 @@ def test_no_array_is_made_inside_the_loop(kind: Callable[..., Recurrent]) -> Non
 
 def test_an_array_made_inside_the_loop_would_be_found() -> None:
     class Wasteful(TunedElman):
-        def step(self, now: Any, before: Any, recur: Any, *constants: Any) -> None:
-            now[0][...] = constants[0](now[0] + recur(before[0]))
+        def step(self, now: Any, u: Any, before: Any, recur: Any, *constants: Any) -> None:
+            now[0][...] = constants[0](u + recur(before[0]))
 
     found: dict[str, list[int]] = {"step": []}
     backend = WithCell(watched_cell(Wasteful, found))

@@ -99,7 +99,7 @@ def test_what_has_no_single_call_goes_layer_by_layer() -> None:
     assert learned() is not None
     assert learned(replace(SMALL, hidden_layer=False)) is None
     assert learned(dtype=np.complex128) is None
-    assert NUMPY.classifier_head(single) is None
+    assert NUMPY.classifier_head(np.dtype(np.complex128)) is None
     with blas_threads(2):
         assert learned() is None
 
