@@ -16,6 +16,7 @@ from npnlp.layers.arguments import require_cache, require_outputs
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.cell import Cell
 from npnlp.layers.recurrent.memory import Probe, RecurrentCache, RecurrentTrace
+from npnlp.layers.recurrent.pieces import PieceByPiece, pieces_of
 from npnlp.layers.recurrent.through_time import ThroughTime
 
 
@@ -54,7 +55,8 @@ class Recurrent(Cell):
         """
         given = [packing.sort(state) for state in initial if state is not None]
         first, kind = tuple(given) or None, self.kind()
-        states, memory = self._passes(x, kind).forward(x, self.weights, first, packing)
+        passes = self._passes(x, kind, packing)
+        states, memory = passes.forward(x, self.weights, first, packing)
         last = (state.take(packing.last_rows, axis=0) for state in states)
         kind = kind or type(self).__name__
         return (states[0], *last), RecurrentCache(x, states, memory, first, packing, kind)
@@ -74,8 +76,13 @@ class Recurrent(Cell):
             self.backend.zeros(shape, dtype) if given is None else packing.sort(given)
             for given in (*dy[1:], *(None for _ in self.states[len(dy) - 1 :]))
         )
-        d_x, d_initial, d_states, d_u = self._passes(x, self.kind()).backward(
-            d_hidden, d_last, Forward(cache.states, cache.memory), x, self.weights, self.d_weights,
+        passes, memory = self._passes(x, self.kind(), packing), cache.memory
+        if probe is not None and isinstance(passes, PieceByPiece):  # a probe is shown all steps
+            passes = passes.passes
+            memory = passes.forward(x, self.weights, cache.initial, packing).memory
+            cache = cache._replace(memory=memory)
+        d_x, d_initial, d_states, d_u = passes.backward(
+            d_hidden, d_last, Forward(cache.states, memory), x, self.weights, self.d_weights,
             cache.initial, packing, traced=probe is not None,
         )  # fmt: skip
         if probe is not None and d_states is not None and d_u is not None:
@@ -88,12 +95,13 @@ class Recurrent(Cell):
         """The ``kind`` under which backends know this cell; empty for a cell of your own."""
         return _known_as(type(self))
 
-    def _passes(self, x: Rows, kind: str) -> RecurrentPasses:
-        """The passes of the backend if it has them, else the reference."""
+    def _passes(self, x: Rows, kind: str, packing: Packing) -> RecurrentPasses:
+        """The passes of the backend if it has them, else the reference; a long tail in pieces."""
         passes = None
         if x.dtype == self.dtype:
             passes = self.backend.recurrent_passes(kind, self.hidden_size, self.dtype)
-        return passes or ThroughTime(self)
+        passes, pieces = passes or ThroughTime(self), pieces_of(packing)
+        return PieceByPiece(passes, pieces, self.backend) if pieces else passes
 
     def check_forward(self, x: Rows, *initial: Array | None, packing: Packing) -> None:
         """See :class:`Layer`."""
