@@ -45,19 +45,24 @@ def test_pieces_follow_one_another() -> None:
         np.testing.assert_array_equal(first, np.arange(piece.before.start, piece.before.stop))
 
 
-@pytest.mark.parametrize("lengths", [[40], [40] * 20, [9] * 15 + [12], [5, 40], [2] * 7 + [40]])
+@pytest.mark.parametrize("lengths", [[7], [40] * 20, [9] * 15 + [12], [5, 12], [40, 40, 42]])
 def test_without_a_long_tail_there_are_no_pieces(lengths: list[int]) -> None:
-    assert bool(pieces_of(packed(lengths))) == (lengths == [2] * 7 + [40])
+    assert not pieces_of(packed(lengths))
+
+
+@pytest.mark.parametrize("lengths", [[8], [40], [5, 40], [2] * 7 + [40]])
+def test_a_single_sequence_may_be_the_tail(lengths: list[int]) -> None:
+    assert pieces_of(packed(lengths))
 
 
 def passes(
-    layer: Recurrent, x: Any, packing: Packing, initial: bool, probe: Any = None
+    layer: Recurrent, x: Any, packing: Packing, initial: bool, whole: bool, probe: Any = None
 ) -> dict[str, Floats]:
     """All that both passes return and add."""
     backend, shape = layer.backend, (len(packing.lengths), layer.hidden_size)
     given = [draw(5 + k, *shape) for k in range(len(layer.states))] if initial else []
     layer.zero_grads()
-    found, cache = layer.forward(x, *map(backend.asarray, given), packing=packing)
+    found, cache = layer.forward(x, *map(backend.asarray, given), packing=packing, whole=whole)
     d = [draw(9, packing.rows, layer.hidden_size), *(draw(7, *shape) for _ in layer.states)]
     d_x, *d_initial = layer.backward(tuple(map(backend.asarray, d)), cache, probe)
     arrays = {f"y{k}": y for k, y in enumerate(found)} | {"d_x": d_x, **layer.grads}
@@ -69,7 +74,7 @@ def passes(
 @pytest.mark.parametrize("looked_up", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
 def test_they_are_the_passes_of_the_whole(
-    cell: str, looked_up: bool, initial: bool, backend: Backend, monkeypatch: pytest.MonkeyPatch
+    cell: str, looked_up: bool, initial: bool, backend: Backend
 ) -> None:
     layer = CELLS[cell](3, 4, backend=backend, dtype=np.float64, random=Random(3))
     packing = packed(LENGTHS, backend)
@@ -77,13 +82,12 @@ def test_they_are_the_passes_of_the_whole(
     if looked_up:
         tokens = np.random.default_rng(2).integers(0, 5, packing.rows)
         x = LookedUp(x, backend.asarray(tokens))
-    found = passes(layer, x, packing, initial)
+    found = passes(layer, x, packing, initial, False)
     traced: list[Any] = []
-    shown = passes(layer, x, packing, initial, traced.append)
-    monkeypatch.setattr(pieces, "ROWS", 10**6)
-    expected = passes(layer, x, packing, initial)
+    shown = passes(layer, x, packing, initial, False, traced.append)
+    expected = passes(layer, x, packing, initial, True)
     of_whole: list[Any] = []
-    passes(layer, x, packing, initial, of_whole.append)
+    passes(layer, x, packing, initial, True, of_whole.append)
     for other in (found, shown):
         assert other.keys() == expected.keys()
         for name, value in expected.items():
@@ -101,15 +105,14 @@ def test_a_long_name_costs_little_more_than_its_states(monkeypatch: pytest.Monke
     packing = packed(lengths)
     x = draw(1, packing.rows, 3).astype(np.float32)
 
-    def most() -> float:
+    def most(whole: bool) -> float:
         tracemalloc.start()
-        (_, last), cache = layer.forward(x, packing=packing)
+        (_, last), cache = layer.forward(x, packing=packing, whole=whole)
         layer.backward((None, last), cache)
         try:
             return tracemalloc.get_traced_memory()[1] / (packing.rows * units * 4)
         finally:
             tracemalloc.stop()
 
-    assert most() < 3  # of the size of all states; in one piece it is 12
-    monkeypatch.setattr(pieces, "ROWS", 10**6)
-    assert most() > 8
+    assert most(whole=False) < 3  # of the size of all states
+    assert most(whole=True) > 8

@@ -1,62 +1,47 @@
 """A batch with a long tail, piece by piece: a few sequences that are far longer than the others.
 
-The tail are the steps that at most an eighth of the sequences have. A step of it has few rows, and
-all of them together may be many more than those of the other sequences. So what the cell remembers
-is kept for no step: the states are, and backward runs each piece forward again before it undoes it,
-from the last one up (Chen, Xu, Zhang and Guestrin, "Training deep nets with sublinear memory cost",
-2016). Sequences of like length have no tail, and are one piece.
+The tail are the steps that at most an eighth of the sequences have, or a single one. A step of it
+has few rows, and all of them together may be many more than those of the other sequences. So what
+the cell remembers is kept for no step: the states are, and backward runs each piece forward again
+before it undoes it, from the last one up (Chen, Xu, Zhang and Guestrin, "Training deep nets with
+sublinear memory cost", 2016). Sequences of like length have no tail, and are one piece.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
-
-from npnlp.backend import Array, Backend
 from npnlp.backend.operations import (
+    Array,
     Backward,
     Forward,
     LookedUp,
+    PackedSteps,
     RecurrentPasses,
     Rows,
     States,
     Weights,
 )
 from npnlp.layers.packing import Packing
-from npnlp.summary import summarized
+from npnlp.layers.recurrent.memory import Piece
 
-#: A tail has at most one in so many of the sequences.
+#: A tail has at most one in so many of the sequences, or one.
 FEW = 8
 #: Packed rows of a piece of the tail; a shorter tail is no piece.
 ROWS = 2048
 
 
-@summarized
-class Piece(NamedTuple):
-    """Some steps: their packed ``rows``, the ``packing`` of these alone, and its initial states.
-
-    ``before`` are the rows of the initial states, or None for the first piece.
-    """
-
-    rows: slice
-    packing: Packing
-    before: slice | None
-
-
-def pieces_of(packing: Packing) -> list[Piece]:
+def pieces_of(packing: Packing) -> tuple[Piece, ...]:
     """The pieces of a batch, in order; none where it is to be left whole."""
     offsets, sizes = packing.runs
-    begin = int(np.searchsorted(-sizes, -(len(packing.lengths) // FEW)))
+    begin = int((sizes > max(1, len(packing.lengths) // FEW)).sum())
     if begin == len(sizes) or packing.rows - offsets[begin] <= ROWS:
-        return []
+        return ()
     cuts = [0, begin] if begin else [0]
     while (end := cuts[-1] + max(1, ROWS // int(sizes[cuts[-1]]))) < len(sizes):
         cuts.append(end)
-    return [
-        _piece(packing, first, last)
-        for first, last in zip(cuts, [*cuts[1:], len(sizes)], strict=True)
-    ]
+    ends = [*cuts[1:], len(sizes)]
+    return tuple(_piece(packing, *steps) for steps in zip(cuts, ends, strict=True))
 
 
 def _piece(packing: Packing, first: int, last: int) -> Piece:
@@ -71,17 +56,20 @@ def _piece(packing: Packing, first: int, last: int) -> Piece:
 class PieceByPiece:
     """``passes`` of a batch of some ``pieces``; its forward pass returns no memory."""
 
-    def __init__(self, passes: RecurrentPasses, pieces: list[Piece], backend: Backend) -> None:
-        self.passes, self.pieces, self.backend = passes, pieces, backend
+    def __init__(self, passes: RecurrentPasses, pieces: tuple[Piece, ...]) -> None:
+        self.passes, self.pieces = passes, pieces
+        self.xp = pieces[0].packing.backend.xp
 
-    def forward(self, x: Rows, weights: Weights, initial: States | None, steps: Packing) -> Forward:
+    def forward(
+        self, x: Rows, weights: Weights, initial: States | None, steps: PackedSteps
+    ) -> Forward:
         """See :meth:`RecurrentPasses.forward`."""
         states: States = ()
         for piece in self.pieces:
             first = _before(piece, states, initial)
             found = self.passes.forward(_rows(x, piece), weights, first, piece.packing)
             if not states:
-                empty, units = self.backend.xp.empty, weights.w_hh.shape[1]
+                empty, units = self.xp.empty, weights.w_hh.shape[1]
                 states = tuple(empty((steps.rows, units), dtype=x.dtype) for _ in found.states)
             for whole, part in zip(states, found.states, strict=True):
                 whole[piece.rows] = part
@@ -89,10 +77,10 @@ class PieceByPiece:
 
     def backward(
         self, d_hidden: Array | None, d_last: States, found: Forward, x: Rows, weights: Weights,
-        grads: Weights, initial: States | None, steps: Packing, *, traced: bool,
+        grads: Weights, initial: States | None, steps: PackedSteps, *, traced: bool,
     ) -> Backward:  # fmt: skip
         """See :meth:`RecurrentPasses.backward`; nothing is traced."""
-        parts = []
+        parts: list[Array] = []
         for piece in reversed(self.pieces):
             first, own = _before(piece, found.states, initial), _rows(x, piece)
             again = self.passes.forward(own, weights, first, piece.packing)
@@ -105,9 +93,8 @@ class PieceByPiece:
             for d, d_before in zip(d_last, undone.d_initial, strict=True):
                 d[:running] = d_before
             parts.insert(0, undone.d_x)
-        if isinstance(x, LookedUp):
-            return Backward(sum(parts[1:], parts[0]), d_last, None, None)
-        return Backward(self.backend.xp.concatenate(parts), d_last, None, None)
+        d_x: Any = sum(parts) if isinstance(x, LookedUp) else self.xp.concatenate(parts)
+        return Backward(d_x, d_last, None, None)
 
 
 def _before(piece: Piece, states: States, initial: States | None) -> States | None:

@@ -107,7 +107,7 @@ class RecurrentStack(Composite):
         """
         if self.alone is not None:
             first = [None if state is None else state[0] for state in initial]
-            (x, *last), of_cell = self.alone.run(x, *first, packing=packing)
+            (x, *last), of_cell = self.alone.run(x, *first, packing=packing, whole=False)
             return (x, *[state[None] for state in last]), StackCache([[of_cell]], [], packing)
         given = [state for state in initial if state is not None]
         caches: list[list[RecurrentCache]] = []
@@ -120,7 +120,9 @@ class RecurrentStack(Composite):
             outputs, of_layer = [], []
             for cell, turn in zip(layer, (_same, packing.reverse), strict=False):
                 first = [state[len(lasts)] for state in given]
-                (hidden, *last), cache = cell.run(_turned(x, turn), *first, packing=packing)  # (2)
+                (hidden, *last), cache = cell.run(
+                    _turned(x, turn), *first, packing=packing, whole=False
+                )  # (2)
                 if every or k + 1 < len(self.cells):
                     outputs.append(turn(hidden))
                 of_layer.append(cache)
