@@ -167,7 +167,8 @@ class Encoder(Composite):
         random: Random | None = None,
     ) -> tuple[Array, EncoderCache]:
         """``y (B, F)`` in the caller's order; ``random`` is the stream of the dropout masks."""
-        (hidden, last), rnn = self.states(x, packing=packing, random=random)  # (1)
+        every = self.config.poolings != ["last"]
+        (hidden, last), rnn = self.states(x, packing=packing, random=random, every=every)  # (1)
         ys, pools = [], []
         for pool in self.pools:
             y, cache = pool.run(hidden, last, packing=packing)  # (2)
@@ -204,9 +205,14 @@ class Encoder(Composite):
         *,
         packing: Packing,
         random: Random | None = None,
+        every: bool = True,
     ) -> tuple[tuple[Array, Array], Any]:
-        """(1): all states of the last layer ``(N, F)``, and each sequence's last one ``(B, F)``."""
-        (hidden, last, *_), cache = self.rnn.run(x, packing=packing, random=random)
+        """(1): all states of the last layer ``(N, F)``, and each sequence's last one ``(B, F)``.
+
+        Without ``every`` there may be None in place of all states.
+        """
+        options = {} if every or isinstance(self.rnn, TransformerEncoder) else {"every": False}
+        (hidden, last, *_), cache = self.rnn.run(x, packing=packing, random=random, **options)
         return (hidden, self.rnn.top(last)), cache
 
     def states_backward(

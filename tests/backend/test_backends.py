@@ -159,7 +159,7 @@ def test_auto_with_a_broken_cupy_computes_with_numpy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 5, 256, 257, 1000])
-@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("rows", [1, 40, 300])
 def test_segment_sum_equals_a_loop(backend: Backend, size: int, rows: int) -> None:
     values = draw(size + rows, rows, 3)
     segments = np.random.default_rng(rows).integers(0, size, rows)

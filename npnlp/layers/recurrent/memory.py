@@ -14,13 +14,26 @@ from npnlp.summary import summarized
 
 
 @summarized
+class Piece(NamedTuple):
+    """Some steps: their packed ``rows``, the ``packing`` of these alone, and its initial states.
+
+    ``before`` are the rows of the initial states, or None for the first piece.
+    """
+
+    rows: slice
+    packing: Packing
+    before: slice | None
+
+
+@summarized
 class RecurrentCache(NamedTuple):
     """What backpropagation through time has to remember.
 
     ``x (N, D)``, or the table to look rows up in; ``states``, all of them ``(N, H)`` each, and
     ``memory``, the arrays that the cell names in its docstring, a row for each packed row;
     ``initial``, the first states ``(B, H)``, longest sequence first, or None for zeros.
-    ``kind``, which cell it is of: :meth:`Recurrent.kind`, or the name of its class.
+    ``kind``, which cell it is of: :meth:`Recurrent.kind`, or the name of its class. Where there are
+    ``pieces``, there is no memory.
     """
 
     x: Rows
@@ -29,6 +42,7 @@ class RecurrentCache(NamedTuple):
     initial: States | None
     packing: Packing
     kind: str
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def hidden(self) -> Array:

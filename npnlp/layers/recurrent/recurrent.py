@@ -15,7 +15,8 @@ from npnlp.errors import InputError
 from npnlp.layers.arguments import require_cache, require_outputs
 from npnlp.layers.packing import Packing
 from npnlp.layers.recurrent.cell import Cell
-from npnlp.layers.recurrent.memory import Probe, RecurrentCache, RecurrentTrace
+from npnlp.layers.recurrent.memory import Piece, Probe, RecurrentCache, RecurrentTrace
+from npnlp.layers.recurrent.pieces import PieceByPiece, pieces_of
 from npnlp.layers.recurrent.through_time import ThroughTime
 
 
@@ -44,20 +45,24 @@ class Recurrent(Cell):
     known_as: ClassVar[str]
 
     def forward(
-        self, x: Rows, *initial: Array | None, packing: Packing
+        self, x: Rows, *initial: Array | None, packing: Packing, whole: bool = True
     ) -> tuple[tuple[Array, ...], RecurrentCache]:
         """All hidden states, and each sequence's last states: ``((N, H), (B, H), ...)``.
 
         ``x (N, D)`` is packed by ``packing``, or is a :class:`LookedUp` of N tokens;
         ``initial``, the first states ``(B, H)``, are in the caller's order, zero if not given.
+        Without ``whole``, a batch with a long tail (:mod:`npnlp.layers.recurrent.pieces`) leaves no
+        memory: backward computes it again.
         Raises :class:`InputError` for a wrong number of rows or of states.
         """
         given = [packing.sort(state) for state in initial if state is not None]
         first, kind = tuple(given) or None, self.kind()
-        states, memory = self._passes(x, kind).forward(x, self.weights, first, packing)
+        pieces = () if whole else pieces_of(packing)
+        passes = self._passes(x, kind, pieces)
+        states, memory = passes.forward(x, self.weights, first, packing)
         last = (state.take(packing.last_rows, axis=0) for state in states)
         kind = kind or type(self).__name__
-        return (states[0], *last), RecurrentCache(x, states, memory, first, packing, kind)
+        return (states[0], *last), RecurrentCache(x, states, memory, first, packing, kind, pieces)
 
     def backward(
         self, dy: tuple[Array | None, ...], cache: RecurrentCache, probe: Probe | None = None
@@ -74,7 +79,11 @@ class Recurrent(Cell):
             self.backend.zeros(shape, dtype) if given is None else packing.sort(given)
             for given in (*dy[1:], *(None for _ in self.states[len(dy) - 1 :]))
         )
-        d_x, d_initial, d_states, d_u = self._passes(x, self.kind()).backward(
+        if probe is not None and cache.pieces:  # it is shown all steps
+            again = self._passes(x, self.kind()).forward(x, self.weights, cache.initial, packing)
+            cache = cache._replace(memory=again.memory, pieces=())
+        passes = self._passes(x, self.kind(), cache.pieces)
+        d_x, d_initial, d_states, d_u = passes.backward(
             d_hidden, d_last, Forward(cache.states, cache.memory), x, self.weights, self.d_weights,
             cache.initial, packing, traced=probe is not None,
         )  # fmt: skip
@@ -88,14 +97,19 @@ class Recurrent(Cell):
         """The ``kind`` under which backends know this cell; empty for a cell of your own."""
         return _known_as(type(self))
 
-    def _passes(self, x: Rows, kind: str) -> RecurrentPasses:
-        """The passes of the backend if it has them, else the reference."""
-        passes = None
+    def _passes(self, x: Rows, kind: str, pieces: tuple[Piece, ...] = ()) -> RecurrentPasses:
+        """The passes of the backend if it has them, else the reference; in ``pieces``, if any."""
+        passes: RecurrentPasses | None = None
         if x.dtype == self.dtype:
             passes = self.backend.recurrent_passes(kind, self.hidden_size, self.dtype)
-        return passes or ThroughTime(self)
+        whole: RecurrentPasses = passes or ThroughTime(self)
+        if not pieces:
+            return whole
+        return PieceByPiece(whole, pieces)
 
-    def check_forward(self, x: Rows, *initial: Array | None, packing: Packing) -> None:
+    def check_forward(
+        self, x: Rows, *initial: Array | None, packing: Packing, whole: bool = True
+    ) -> None:
         """See :class:`Layer`."""
         self.expect_rows(x, packing, self.input_size)
         given = [state for state in initial if state is not None]

@@ -96,16 +96,18 @@ class RecurrentStack(Composite):
         *initial: Array | None,
         packing: Packing,
         random: Random | None = None,
-    ) -> tuple[tuple[Array, ...], StackCache]:
+        every: bool = True,
+    ) -> tuple[tuple[Any, ...], StackCache]:
         """The states of the last layer, and the last states of all: ``((N, F), (K, B, H), ...)``.
 
         F is ``directions * H`` and K ``num_layers * directions``, in PyTorch's order; ``initial``
         are ``(K, B, H)`` too. ``x`` is as for :meth:`Recurrent.forward`; ``random`` is
-        the stream of the dropout masks, without it nothing is dropped.
+        the stream of the dropout masks, without it nothing is dropped. Without ``every`` the states
+        of the last layer may be left out: there is then None in their place.
         """
         if self.alone is not None:
             first = [None if state is None else state[0] for state in initial]
-            (x, *last), of_cell = self.alone.run(x, *first, packing=packing)
+            (x, *last), of_cell = self.alone.run(x, *first, packing=packing, whole=False)
             return (x, *[state[None] for state in last]), StackCache([[of_cell]], [], packing)
         given = [state for state in initial if state is not None]
         caches: list[list[RecurrentCache]] = []
@@ -118,8 +120,11 @@ class RecurrentStack(Composite):
             outputs, of_layer = [], []
             for cell, turn in zip(layer, (_same, packing.reverse), strict=False):
                 first = [state[len(lasts)] for state in given]
-                (hidden, *last), cache = cell.run(_turned(x, turn), *first, packing=packing)  # (2)
-                outputs.append(turn(hidden))
+                (hidden, *last), cache = cell.run(
+                    _turned(x, turn), *first, packing=packing, whole=False
+                )  # (2)
+                if every or k + 1 < len(self.cells):
+                    outputs.append(turn(hidden))
                 of_layer.append(cache)
                 lasts.append(tuple(last))
             x = self._beside(outputs)
@@ -186,8 +191,9 @@ class RecurrentStack(Composite):
         return d_n
 
     def check_forward(
-        self, x: Rows, *initial: Array | None, packing: Packing, random: Random | None = None
-    ) -> None:
+        self, x: Rows, *initial: Array | None, packing: Packing, random: Random | None = None,
+        every: bool = True,
+    ) -> None:  # fmt: skip
         """See :class:`Layer`."""
         require_random(random)
         require_packing(packing)
@@ -225,10 +231,10 @@ class RecurrentStack(Composite):
             return self.dropout.run(x, stream, packing=packing)  # type: ignore[no-any-return]
         return self.dropout.run(x, stream)  # type: ignore[no-any-return]
 
-    def _beside(self, outputs: list[Array]) -> Array:
-        if len(outputs) == 1:
-            return outputs[0]
-        return self.backend.xp.concatenate(outputs, axis=1)  # type: ignore[no-any-return]
+    def _beside(self, outputs: list[Array]) -> Any:
+        if len(outputs) < 2:
+            return outputs[0] if outputs else None
+        return self.backend.xp.concatenate(outputs, axis=1)
 
 
 def _same(x: Array) -> Array:
