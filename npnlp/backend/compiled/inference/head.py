@@ -49,17 +49,22 @@ def finish(
                     for b in columns(0, width):
                         here[j, b] = 0 if here[j, b] < 0 else here[j, b]
             else:
-                z[:count, p * width : (p + 1) * width] = here
+                for j in range(count):
+                    for b in columns(0, width):
+                        z[j, p * width + b] = here[j, b]
         if last.shape[1]:
             z[:count] = 0
             add_bias(last_bias, z)
             add_product(last, y, rest, z[:count], 0, BLOCK)
         softmax(z)
         if len(out):
-            out[start:end] = z[:count, : end - start].T
+            for b in range(end - start):
+                for c in range(count):
+                    out[start + b, c] = z[c, b]
         else:
             find_largest(z[:count], places, z[count])
-            classes[start:end], values[start:end] = places[: end - start], z[count, : end - start]
+            for b in range(end - start):
+                classes[start + b], values[start + b] = places[b], z[count, b]
 
 
 @inner

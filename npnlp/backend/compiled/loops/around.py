@@ -14,10 +14,13 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.products import affine, block_of, no_rows, outer, pass_on
+from npnlp.backend.compiled import products
+from npnlp.backend.compiled.products import block_of, no_rows, outer, pass_on
 from npnlp.backend.compiled.threads.meeting import meet
 from npnlp.backend.compiled.vectors.elementwise import columns
-from npnlp.backend.compiled.vectors.kernel import inner
+from npnlp.backend.compiled.vectors.kernel import called, inner
+
+affine = called(products.affine)
 
 
 @inner
