@@ -32,7 +32,7 @@ softmax_losses, softmax_losses_backward = (
 def affine(x: Array, weight: Array, bias: Array, y: Array, small: int | None) -> None:
     """``y = x W^T + b``; BLAS computes up to ``small`` multiplications, or all of them.
 
-    A branch on None is taken when Numba compiles: no code is made for the other one.
+    Numba makes code only for that branch of a test for None which is taken.
     """
     if small is None or x.size * len(weight) <= small:
         small_affine(x, weight, bias, y)

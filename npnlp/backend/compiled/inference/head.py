@@ -8,7 +8,7 @@ from npnlp.backend.base import Array
 from npnlp.backend.compiled.products import add_product, aligned, turn
 from npnlp.backend.compiled.vectors.elementwise import columns, exp
 from npnlp.backend.compiled.vectors.kernel import inner, kernel
-from npnlp.backend.compiled.vectors.tile import ROW
+from npnlp.backend.compiled.vectors.tile import ROW, loose
 
 #: Rows computed at a time.
 BLOCK = 128
@@ -37,9 +37,9 @@ def finish(
         for p in range(-(-(end - start) // width)):
             low = start + p * width
             high, here = min(low + width, end), y[p]
-            turn(x[low:high].T, turned[p])
+            turn(loose(x[low:high].T), loose(turned[p]))
             if len(before):
-                turn(before[low:high].T, here)
+                turn(loose(before[low:high].T), loose(here))
             else:
                 here[:] = 0
             add_bias(bias, here)

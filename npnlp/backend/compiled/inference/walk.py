@@ -24,6 +24,7 @@ from npnlp.backend.compiled.inference.steps import (
 from npnlp.backend.compiled.products import aligned, panels_of, put_product, room_for
 from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
+from npnlp.backend.compiled.vectors.tile import loose
 from npnlp.backend.compiled.vectors.vectors import Number, picked
 
 #: The codes of the poolings.
@@ -72,7 +73,7 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
         own, zeros = np.arange(TREE).astype(np.int32), np.zeros(TREE, np.int32)
         for low in range(start, end, TREE):
             find_nodes(prefixes, low, min(low + TREE, end), nodes, counts)
-            given = out[low - start : low - start + TREE]
+            given = loose(out[low - start : low - start + TREE])
             ended = given[:, last_at : last_at + size] if last_at >= 0 else spare[0][:, :size]
             # Above the roots: zero states, and nothing is pooled.
             for j in columns(0, size):
@@ -84,7 +85,7 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
                     above[0, p * size + j] = -np.inf if poolings[p] == MAX else 0
             for depth in range(longest):
                 inside, ends, here = counts[depth, 0], TREE - counts[depth, 1], nodes[depth]
-                h, c = now[0], now[states - 1]
+                h, c = loose(now[0]), loose(now[states - 1])
                 for first in range(0, inside, BLOCK):
                     last = min(first + BLOCK, inside)
                     at = Nodes(here[0], here[1], own, zeros, first, last)
@@ -93,9 +94,9 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
                         some = following[g, first:last]
                         put_product(h[first:last], panels[g], rest, some, 0, size)
                 at = Nodes(here[0], here[1], here[2], zeros, ends, TREE)
-                take_steps(at, table, product, bias, before, (ended, spare[states - 1]))
+                take_steps(at, table, product, bias, before, (ended, loose(spare[states - 1])))
                 if pools > 1 or last_at < 0:
-                    pool(poolings, here[1], own, above, h, pooled, 0, inside)
+                    pool(poolings, here[1], own, above, h, loose(pooled), 0, inside)
                     pool(poolings, here[1], here[2], above, ended, given, ends, TREE)
                 now, before, product, following = before, now, following, product
                 pooled, above = above, pooled
