@@ -53,6 +53,7 @@ class CompiledBackend(NumpyBackend):
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
+        self._large = False
         limit_what_was_loaded()  # SciPy's own copy of BLAS
 
     def segment_sum(self, values: Array, segments: Array, size: int) -> Array:
@@ -144,9 +145,13 @@ class CompiledBackend(NumpyBackend):
         h, targets, (first, second) = plain(h), plain_indices(targets), streams
         logits = np.empty((len(h), len(parameters[2])), dtype=h.dtype)
         losses, d = np.empty(len(h), dtype=h.dtype), np.empty_like(h)
+        # Code for large products is compiled once they are needed, and then stays in use.
+        largest = max(parameters[0].size, parameters[2].size) * len(h)
+        self._large = self._large or largest > self.small_product
+        small = self.small_product if self._large else None
         arguments: Any = (
             h, targets, *parameters, *grads, first.key, second.key, np.uint64(first.step),
-            keep_threshold(p), 1.0 / (1.0 - p), self.small_product, logits, losses, d,
+            keep_threshold(p), 1.0 / (1.0 - p), small, logits, losses, d,
         )  # fmt: skip
         correct = np.int64(learning.learn(*arguments))
         return Learned(logits, losses, correct, d)

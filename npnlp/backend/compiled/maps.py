@@ -37,7 +37,8 @@ class CompiledMaps(AffineMaps):
             return super().affine(x, weight, bias, groups)
         x = plain(x)
         out = np.empty((groups, len(x), len(weight) // groups), dtype=x.dtype)
-        share(products.affine, (x, weight.T, bias.reshape(groups, -1), out), out.shape[2],
+        work = products.affine if groups == 1 else products.affine_of_gates
+        share(work, (x, weight.T, bias.reshape(groups, -1), out), out.shape[2],
               groups * x.size)  # fmt: skip
         return out if groups > 1 else out[0]
 

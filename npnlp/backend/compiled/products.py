@@ -18,6 +18,7 @@ from npnlp.backend.compiled.vectors.tile import (
     ROW,
     VECTOR,
     copy_row,
+    loose,
     make_tile,
     turn_square,
 )
@@ -71,7 +72,8 @@ def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int], None]
         whole = (high - low) // width
         by_panels(x, panels[:whole], out, low)
         if whole < len(panels):
-            last, first, some = rest[: len(x)], low + whole * width, high - low - whole * width
+            last, first = loose(rest[: len(x)]), low + whole * width
+            some = high - first
             if not anew:
                 for b in range(len(x)):
                     for j in range(some):
@@ -84,7 +86,14 @@ def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int], None]
                 for j in range(some):
                     out[b, first + j] = last[b, j]
 
-    return inner(distinct(product, how))
+    of_loose = inner(distinct(product, how))
+
+    def of_any(
+        x: Array, panels: Array, rest: Array, out: Array, low: int, high: int
+    ) -> None:  # fmt: skip
+        of_loose(loose(x), loose(panels), rest, loose(out), low, high)
+
+    return inner(distinct(of_any, how))
 
 
 #: ``out += x W`` and ``out = x W``: see :func:`_product`. The sums of :func:`add_apart` are not
@@ -101,7 +110,7 @@ def panels_of(weights: Array, groups: int, low: int, high: int) -> Array:
     n = weights.shape[1] // groups
     panels, none = _empty_panels(groups, high - low, len(weights), weights), no_rows()
     for g in range(groups):
-        _copy(weights, none, 0, g * n + low, g * n + high, panels[g])
+        _copy(loose(weights), none, 0, g * n + low, g * n + high, loose(panels[g]))
     return panels
 
 
@@ -177,9 +186,23 @@ def room_for(batch: int, panels: Array) -> Array:
 
 @kernel
 def affine(x: Array, weights: Array, bias: Array, out: Array, low: int, high: int) -> None:
-    """``out (G, N, n) = x W + b``, W ``(K, G n)`` and b ``(G, n)``: columns ``low`` to ``high``.
+    """``out (1, N, n) = x W + b``, W ``(K, n)`` and b ``(1, n)``: columns ``low`` to ``high``."""
+    project(x, weights, bias, out, None, low, high)
 
-    With several groups, which are gates, b is added last.
+
+@kernel
+def affine_of_gates(x: Array, weights: Array, bias: Array, out: Array, low: int, high: int) -> None:
+    """The same for G gates, ``out (G, N, n)``, W ``(K, G n)`` and b ``(G, n)``; b is added last."""
+    project(x, weights, bias, out, True, low, high)
+
+
+@inner
+def project(
+    x: Array, weights: Array, bias: Array, out: Array, gates: bool | None, low: int, high: int
+) -> None:
+    """:func:`affine` where ``gates`` is None, else :func:`affine_of_gates`.
+
+    Numba makes code only for that branch of a test for None which is taken.
     """
     if x.shape[1] != len(weights) or bias.size != weights.shape[1]:
         raise ValueError("incompatible sizes")
@@ -192,10 +215,10 @@ def affine(x: Array, weights: Array, bias: Array, out: Array, low: int, high: in
             for b in range(len(part)):
                 for j in own:
                     part[b, j] = bias[g, j]
-            if len(out) > 1:
-                add_apart(some, panels[g], rest, part, low, high)
-            else:
+            if gates is None:
                 add_product(some, panels[g], rest, part, low, high)
+            else:
+                add_apart(some, panels[g], rest, part, low, high)
 
 
 @kernel
@@ -271,10 +294,10 @@ def outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: in
     rest = np.empty((MOST_ROWS, width), dtype=out.dtype)
     for start in range(0, len(left), SUMMED):
         some = min(SUMMED, len(left) - start)
-        _copy(right, rows, start, 0, n, panels[:, :some])
+        _copy(loose(right), rows, start, 0, n, panels[:, :some])
         for edge in range(low, high, wide):
             end = min(edge + wide, high)
-            _copy(left, none, start, edge, end, near[:, :some])
+            _copy(loose(left), none, start, edge, end, near[:, :some])
             for first in range(edge, end, MOST_ROWS):
                 p, j = (first - edge) // width, (first - edge) % width
                 last = min(first + MOST_ROWS, end)

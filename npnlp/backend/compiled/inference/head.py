@@ -8,7 +8,7 @@ from npnlp.backend.base import Array
 from npnlp.backend.compiled.products import add_product, aligned, turn
 from npnlp.backend.compiled.vectors.elementwise import columns, exp
 from npnlp.backend.compiled.vectors.kernel import inner, kernel
-from npnlp.backend.compiled.vectors.tile import ROW
+from npnlp.backend.compiled.vectors.tile import ROW, loose
 
 #: Rows computed at a time.
 BLOCK = 128
@@ -37,9 +37,9 @@ def finish(
         for p in range(-(-(end - start) // width)):
             low = start + p * width
             high, here = min(low + width, end), y[p]
-            turn(x[low:high].T, turned[p])
+            turn(loose(x[low:high].T), loose(turned[p]))
             if len(before):
-                turn(before[low:high].T, here)
+                turn(loose(before[low:high].T), loose(here))
             else:
                 here[:] = 0
             add_bias(bias, here)
@@ -49,17 +49,22 @@ def finish(
                     for b in columns(0, width):
                         here[j, b] = 0 if here[j, b] < 0 else here[j, b]
             else:
-                z[:count, p * width : (p + 1) * width] = here
+                for j in range(count):
+                    for b in columns(0, width):
+                        z[j, p * width + b] = here[j, b]
         if last.shape[1]:
             z[:count] = 0
             add_bias(last_bias, z)
             add_product(last, y, rest, z[:count], 0, BLOCK)
         softmax(z)
         if len(out):
-            out[start:end] = z[:count, : end - start].T
+            for b in range(end - start):
+                for c in range(count):
+                    out[start + b, c] = z[c, b]
         else:
             find_largest(z[:count], places, z[count])
-            classes[start:end], values[start:end] = places[: end - start], z[count, : end - start]
+            for b in range(end - start):
+                classes[start + b], values[start + b] = places[b], z[count, b]
 
 
 @inner

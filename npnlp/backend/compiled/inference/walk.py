@@ -24,6 +24,7 @@ from npnlp.backend.compiled.inference.steps import (
 from npnlp.backend.compiled.products import aligned, panels_of, put_product, room_for
 from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
+from npnlp.backend.compiled.vectors.tile import loose
 from npnlp.backend.compiled.vectors.vectors import Number, picked
 
 #: The codes of the poolings.
@@ -62,7 +63,7 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
         rest = room_for(BLOCK, panels)
         now, before = rows_of(states, size, table), rows_of(states, size, table)
         product, following = rows_of(groups, size, table), rows_of(groups, size, table)
-        pooled, above = rows_of(pools, size, table), rows_of(pools, size, table)
+        pooled, above = rows_of(1, pools * size, table)[0], rows_of(1, pools * size, table)[0]
         # Where a sequence ends, c is not needed, and h only for pooling.
         spare, last_at = rows_of(states, size, table), -1
         for p in range(pools):
@@ -72,16 +73,19 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
         own, zeros = np.arange(TREE).astype(np.int32), np.zeros(TREE, np.int32)
         for low in range(start, end, TREE):
             find_nodes(prefixes, low, min(low + TREE, end), nodes, counts)
-            given = out[low - start : low - start + TREE]
+            given = loose(out[low - start : low - start + TREE])
             ended = given[:, last_at : last_at + size] if last_at >= 0 else spare[0][:, :size]
-            parts = given.reshape(len(given), pools, size).transpose(1, 0, 2)
-            product[:, 0, :] = 0  # above the roots: zero states, and nothing is pooled
-            before[:, 0, :] = 0
-            for p in range(pools):
-                above[p, 0, :] = -np.inf if poolings[p] == MAX else 0
+            # Above the roots: zero states, and nothing is pooled.
+            for j in columns(0, size):
+                for g in range(groups):
+                    product[g, 0, j] = 0
+                for s in range(states):
+                    before[s, 0, j] = 0
+                for p in range(pools):
+                    above[0, p * size + j] = -np.inf if poolings[p] == MAX else 0
             for depth in range(longest):
                 inside, ends, here = counts[depth, 0], TREE - counts[depth, 1], nodes[depth]
-                h, c = now[0], now[states - 1]
+                h, c = loose(now[0]), loose(now[states - 1])
                 for first in range(0, inside, BLOCK):
                     last = min(first + BLOCK, inside)
                     at = Nodes(here[0], here[1], own, zeros, first, last)
@@ -90,10 +94,10 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
                         some = following[g, first:last]
                         put_product(h[first:last], panels[g], rest, some, 0, size)
                 at = Nodes(here[0], here[1], here[2], zeros, ends, TREE)
-                take_steps(at, table, product, bias, before, (ended, spare[states - 1]))
+                take_steps(at, table, product, bias, before, (ended, loose(spare[states - 1])))
                 if pools > 1 or last_at < 0:
-                    pool(poolings, here[1], own, above, h, pooled, 0, inside)
-                    pool(poolings, here[1], here[2], above, ended, parts, ends, TREE)
+                    pool(poolings, here[1], own, above, h, loose(pooled), 0, inside)
+                    pool(poolings, here[1], here[2], above, ended, given, ends, TREE)
                 now, before, product, following = before, now, following, product
                 pooled, above = above, pooled
 
@@ -136,11 +140,14 @@ def pool(
     first: int, last: int,
 ) -> None:  # fmt: skip
     """The sum or the maximum of the states from the root to each node, in rows ``target``."""
+    size = h.shape[1]
     for p in range(len(poolings)):
+        own = slice(p * size, (p + 1) * size)
+        so_far, found = above[:, own], pooled[:, own]
         if poolings[p] == MEAN:
-            add_up((above[p], h), (parents, target), (pooled[p],), target, first, last)
+            add_up((so_far, h), (parents, target), (found,), target, first, last)
         elif poolings[p] == MAX:
-            take_larger((above[p], h), (parents, target), (pooled[p],), target, first, last)
+            take_larger((so_far, h), (parents, target), (found,), target, first, last)
 
 
 _tanh, _relu, _gru, _lstm = (

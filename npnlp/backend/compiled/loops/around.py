@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.products import affine, block_of, no_rows, outer, pass_on
+from npnlp.backend.compiled.products import block_of, no_rows, outer, pass_on, project
 from npnlp.backend.compiled.threads.meeting import meet
 from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import inner
@@ -23,7 +23,7 @@ from npnlp.backend.compiled.vectors.kernel import inner
 @inner
 def begin(
     x: Array, w_ih_t: Array, bias: Array, tokens: Array, table: Array, arrivals: Array,
-    threads: int, meeting: int, low: int, high: int,
+    threads: int, meeting: int, gates: bool | None, low: int, high: int,
 ) -> None:  # fmt: skip
     """(1): ``table (G, V, H) = x W_ih^T + b``, of which :func:`look_up` takes rows.
 
@@ -32,7 +32,7 @@ def begin(
     for token in tokens:
         if not 0 <= token < len(x):
             raise IndexError("a token is out of range")
-    affine(x, w_ih_t, bias, table, low, high)
+    project(x, w_ih_t, bias, table, gates, low, high)
     if meeting < threads:
         meet(arrivals, threads, 0)
 

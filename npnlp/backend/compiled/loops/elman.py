@@ -53,7 +53,7 @@ def forward(
     tokens it is ``hidden``. Weights are transposed; ``initial (B, H)``, or no rows for zeros.
     """
     top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
-    begin(x, w_ih_t, bias, tokens, table, arrivals, threads, meeting, low, high)  # (1)
+    begin(x, w_ih_t, bias, tokens, table, arrivals, threads, meeting, None, low, high)  # (1)
     own, panels = columns(left, right), panels_of(w_hh_t, 1, left, right)
     rest, known = room_for(sizes[0], panels), len(initial) > 0
     before, start = initial, 0

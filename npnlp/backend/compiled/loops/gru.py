@@ -49,7 +49,7 @@ def forward(
     ``initial (B, H)``, or no rows for zeros.
     """
     top, bottom, left, right, meeting = part_of(sizes, hidden, threads, low, high)
-    begin(x, w_ih_t, bias, tokens, table, arrivals, threads, meeting, low, high)  # (1) u
+    begin(x, w_ih_t, bias, tokens, table, arrivals, threads, meeting, True, low, high)  # (1) u
     own = columns(left, right)
     panels = panels_of(w_hh_t, 3, left, right)
     rest, known = room_for(sizes[0], panels), len(initial) > 0

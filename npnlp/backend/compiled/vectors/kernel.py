@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from numba import njit
 from numba.core import event
 from numba.extending import register_jitable
+
+from npnlp.backend.compiled.vectors.unfinished import UNFINISHED
 
 COMPILED = __package__.rpartition(".")[0]
 P = ParamSpec("P")
@@ -19,7 +22,7 @@ R = TypeVar("R")
 #: results are reproducible, and NaN and infinity propagate.
 OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 #: A compiled function releases Python's lock while it runs, so that threads can share work.
-UNLOCKED = {"nogil": True}
+UNLOCKED = {"nogil": True, "no_cfunc_wrapper": True}
 
 
 #: When a file of ``compiled/`` was last changed; Numba checks a function's own file only.
@@ -42,7 +45,13 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
     """``function``, to be called from compiled functions only, and compiled into them."""
-    return register_jitable(**OPTIONS)(function)  # type: ignore[no-any-return]
+    return register_jitable(**OPTIONS, **UNFINISHED)(function)  # type: ignore[no-any-return]
+
+
+@cache
+def called(compiled: Callable[P, R]) -> Callable[P, R]:
+    """A kernel, to be called from other kernels: compiled into them, as an inner function."""
+    return inner(compiled.py_func)  # type: ignore[attr-defined]
 
 
 def distinct(function: Callable[P, R], *made_of: Any) -> Callable[P, R]:

@@ -20,6 +20,7 @@ from typing import Any
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils, config
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
 #: Bytes of a row of a panel, and of a vector; a processor with shorter vectors uses several.
@@ -75,6 +76,21 @@ def _given(context: Any, builder: Any, signature: Any, arguments: Any) -> list[A
         else context.cast(builder, value, kind, types.intp)
         for kind, value in zip(signature.args, arguments, strict=True)
     ]  # fmt: skip
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def loose(context: Any, array: Any) -> tuple[Any, Any]:
+    """``array``, whose type says nothing of its strides.
+
+    Numba compiles a function again for an array that is known to be contiguous.
+    """
+    strided = array.copy(layout="A")
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = context.cast(builder, arguments[0], array, strided)
+        return impl_ret_borrowed(context, builder, strided, value)
+
+    return strided(array), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]
