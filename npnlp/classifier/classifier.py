@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from npnlp.text.given import as_texts
 from npnlp.text.letter_case import LETTER_CASES
 from npnlp.text.parts import Parts, in_parts
 from npnlp.text.provenance import TableNote
+
+if TYPE_CHECKING:
+    from npnlp.classifier.explanation import Explanation
 
 #: A number that is not finite is found in the result; NumPy's warnings would say no more.
 QUIET = np.errstate(over="ignore", invalid="ignore")
@@ -201,6 +204,23 @@ class Classifier:
             if sets:
                 sets[place] = []
         return Decided(classes, best, reasons, sets)
+
+    def explain(self, surname: str, tolerance: float = 1e-3) -> list[Explanation]:
+        """Why a name gets its answer, letter by letter (:mod:`npnlp.classifier.explanation`).
+
+        One explanation, or one for each part where the name is read in parts. The contributions of
+        the letters sum to the difference of the logits to within ``tolerance`` of it. Raises
+        :class:`InputError` for a name that is empty or no text, for a ``tolerance`` outside
+        ``[1e-9, 1)``, and where the model's numbers are not finite.
+        """
+        from npnlp.classifier.explanation import exact_copy, explain  # predicting needs neither
+
+        (text,) = as_texts("surname", [surname])
+        read = self.vectorizer.parts_as_read(text)
+        if not all(read):
+            raise InputError("the name is empty; give at least one character")
+        model = exact_copy(self.model)
+        return [explain(model, self.vectorizer, part, tolerance) for part in read]
 
     def unread(self, surnames: list[str]) -> list[int]:
         """The places of names of which no character is known to the model."""

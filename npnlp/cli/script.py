@@ -102,12 +102,12 @@ def imports_of(*packages: str) -> Iterator[None]:
         sys.exit(BAD_INPUT)
 
 
-def loaded_plots(prefix: str) -> ModuleType | None:
-    """``npnlp.plots``, which takes a while; None, and a line, where Matplotlib does not load."""
+def loaded_plots(prefix: str, module: str = "npnlp.plots") -> ModuleType | None:
+    """A module that draws, which loads slowly; None, and a line, where Matplotlib does not load."""
     fix = "matplotlib, or mend its settings (matplotlibrc)"
     try:
         with needs(f"{prefix}: no picture is drawn", "matplotlib", fix=fix):
-            return import_module("npnlp.plots")
+            return import_module(module)
     except InputError as error:
         print(error, file=sys.stderr)
         return None
