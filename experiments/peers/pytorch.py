@@ -24,7 +24,7 @@ class Rows:
         arrays = dataset.arrays(split)
         self.lengths = torch.tensor(arrays.lengths)
         self.targets = torch.tensor(arrays.targets)
-        names = torch.tensor(arrays.tokens).split(arrays.lengths.tolist())
+        names = torch.tensor(arrays.tokens, dtype=torch.long).split(arrays.lengths.tolist())
         padding = dataset.get_vectorizer().char_vocab.mask_index
         self.tokens = torch.nn.utils.rnn.pad_sequence(
             list(names), batch_first=True, padding_value=padding

@@ -26,7 +26,7 @@ LARGEST_TABLE = 2**30
 #: Bytes that are read at once, and the most that a header has.
 PIECE = 2**20
 #: Bytes of lines that become rows at once.
-LINES = 2**18
+LINES = 2**17
 
 
 def own_table_path() -> Path:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from npnlp.backend import Random, get_backend
 from npnlp.classifier.building import make_classifier
-from npnlp.classifier.calibration import Calibration
+from npnlp.classifier.calibration import Calibration, evenly
 from npnlp.classifier.classifier import Classifier
+from npnlp.classifier.finishing import finish
 from npnlp.classifier.inspection import (
     Outcomes,
     error_by_chance,
@@ -21,11 +23,13 @@ from npnlp.classifier.inspection import (
     probability_scores,
     reliability,
 )
+from npnlp.classifier.reading import choose_reading
 from npnlp.classifier.temperature import calibrate, fit_temperature
 from npnlp.errors import InputError
 from npnlp.files.rows import rows_to_text
 from npnlp.files.tensors import load_tensors, save_tensors
 from npnlp.layers import softmax
+from npnlp.models import SurnameClassifier
 from npnlp.text import SurnameDataset, own_table_path
 
 
@@ -210,3 +214,36 @@ def test_files_of_before_have_none(saved: tuple[Classifier, Path]) -> None:
     _, values = load_tensors(path, "npnlp classifier")
     assert set(values) == {"config", "vectorizer"}
     assert Classifier.load(path).calibration is None
+
+
+def test_a_model_is_finished_by_so_many_rows_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a larger table no more rows held out are looked at, so it takes no longer."""
+    monkeypatch.setattr("npnlp.classifier.finishing.KEPT", 120)
+    monkeypatch.setattr("npnlp.classifier.finishing.READ", 50)
+    read: list[int] = []
+
+    def noted(dataset: SurnameDataset, model: SurnameClassifier, held: NDArray[np.int64]) -> None:
+        read.append(len(held))
+        choose_reading(dataset, model, held)
+
+    monkeypatch.setattr("npnlp.classifier.finishing.choose_reading", noted)
+    dataset = SurnameDataset.load_dataset_and_make_vectorizer(own_table_path())
+    backend = get_backend("numpy")
+    model = make_classifier(dataset, {"embedding_size": 4, "rnn_hidden_size": 4}, backend, 0)
+    made = finish(dataset, model, "val")
+    assert made.calibration is not None
+    assert len(made.calibration.target) == 120
+    assert read == [50]
+    every = dataset.arrays("val").targets
+    assert np.array_equal(made.calibration.target, every[evenly(len(every), 120)])
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 5), (1, 5), (7, 5), (5, 5), (100, 7)])
+def test_rows_that_are_looked_at_are_evenly_spaced(count: int, most: int) -> None:
+    places = evenly(count, most)
+    assert len(places) == min(count, most)
+    assert np.ptp(np.diff(places)) <= 1 if len(places) > 1 else True
+    if count:
+        assert (places[0], places[-1]) == (0, count - 1)

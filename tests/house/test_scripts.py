@@ -56,6 +56,7 @@ WRITES = {
     ),
     "probe_cost.py": ("probe_cost.csv",),
     "roofline.py": ("roofline.csv", "roofline.png", "environment.json"),
+    "rows.py": ("rows.csv", "environment.json"),
     "inference.py": ("inference.csv", "environment.json"),
     "determinism.py": ("determinism.csv",),
     "gpu.py": ("gpu.csv", "gpu.png", "environment.json"),
@@ -78,6 +79,7 @@ TABLE_OPTION = {
     "vanishing_gradients.py": "--surname-csv",
     "probe_cost.py": "--surname-csv",
     "roofline.py": "--surname-csv",
+    "rows.py": "--surname-csv",
     "inference.py": "--surname-csv",
     "distributed.py": "--surname-csv",
     "determinism.py": "--surname-csv",
@@ -85,8 +87,8 @@ TABLE_OPTION = {
 
 #: What their quick case takes is long, too.
 LONG = {
-    "against_frameworks.py", "determinism.py", "inference.py",
-    "roofline.py", "vanishing_gradients.py",
+    "against_frameworks.py", "determinism.py", "inference.py", "roofline.py", "rows.py",
+    "vanishing_gradients.py",
 }  # fmt: skip
 
 
