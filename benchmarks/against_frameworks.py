@@ -6,7 +6,8 @@ by epoch; a way's figure is its median, and the spread of a ratio is that of the
 round. The process and every library are held to ``--cores``. Ratios on one core are of time of the
 processor, which other programs do not change, and on several of wall time; both clocks are in the
 table. A way's first epoch, in which PyTorch and JAX compile, counts in no median; its time has a
-column. JAX scans with one step at a time or all unrolled, whichever was faster in a trial.
+column. JAX scans with one step at a time, or an Elman cell with all of them
+unrolled, whichever was faster in a trial.
 
 With ``--grid``: forward, and forward and backward, of one recurrent layer at every B, T and H, each
 library in its fastest way: number of threads up to ``--cores``, and for JAX steps unrolled by 1 or
