@@ -28,17 +28,28 @@ BLOCK, SUMMED = 64, 256
 NEAR = 16
 
 
-def _tiles(parts: int, how: str) -> Callable[[Array, Array, Array, int], None]:
-    """``out[:, low:] += x W`` in tiles, from ``panels (P, K, width)`` of W.
+def _tiles(parts: int, how: str) -> Callable[[Array, Array, int, int, Array, int, bool], None]:
+    """``out[:, low:] += x W`` in tiles, from the panels ``first`` to ``last`` of W.
 
-    A tile uses the first ``width / parts`` columns of a panel; ``how`` see :func:`make_tile`.
+    Panels are ``(P, K, width)``. A tile uses the first ``width / parts`` columns of each; ``how``
+    see :func:`make_tile`. ``turned``, the last panel comes first. A single row takes two panels at
+    a time: the sums of one are too few to keep the processor busy.
     """
     tile_8, tile_4, tile_2, tile_1 = (make_tile(rows, parts, how) for rows in (8, 4, 2, 1))
+    tile_1_2 = make_tile(1, parts, how, beside=2)
 
-    def multiply(x: Array, panels: Array, out: Array, low: int) -> None:
-        b, width = len(x), panels.shape[2]
-        for p in range(len(panels)):
-            i, j = 0, low + p * width
+    def multiply(
+        x: Array, panels: Array, first: int, last: int, out: Array, low: int, turned: bool
+    ) -> None:
+        b, width, at = len(x), panels.shape[2], first
+        if b == 1 and parts == 1:
+            while last - at >= 2:
+                p = first + last - 2 - at if turned else at
+                tile_1_2(x, 0, panels, p, out, 0, low + (p - first) * width)
+                at += 2
+        while at < last:
+            p = first + last - 1 - at if turned else at
+            i, j = 0, low + (p - first) * width
             if MOST_ROWS == 8:
                 while b - i >= 8:
                     tile_8(x, i, panels, p, out, i, j)
@@ -51,25 +62,29 @@ def _tiles(parts: int, how: str) -> Callable[[Array, Array, Array, int], None]:
                 i += 2
             if b > i:
                 tile_1(x, i, panels, p, out, i, j)
+            at += 1
 
     return inner(distinct(multiply, parts, how))
 
 
-def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int], None]:
+def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int, bool], None]:
     """``out += x W`` in columns ``low`` to ``high``, whose ``panels (P, K, width)`` are given.
 
     Shapes: ``x (b, K)``, ``out (b, n)``. ``rest (b, width)`` is scratch for the last panel, where
     ``width`` does not divide the columns. ``how`` see :func:`make_tile`.
+
+    A loop that multiplies with the same weights at every step does so with every other one
+    ``turned``: it begins with the panels that it read last, which are still in the cache.
     """
     by_panels, by_halves = _tiles(1, how), _tiles(2, how)
     anew = how == "anew"
 
     def product(
-        x: Array, panels: Array, rest: Array, out: Array, low: int, high: int
+        x: Array, panels: Array, rest: Array, out: Array, low: int, high: int, turned: bool
     ) -> None:  # fmt: skip
         width = panels.shape[2]
         whole = (high - low) // width
-        by_panels(x, panels[:whole], out, low)
+        by_panels(x, panels, 0, whole, out, low, turned)
         if whole < len(panels):
             last, first, some = rest[: len(x)], low + whole * width, high - low - whole * width
             if not anew:
@@ -77,9 +92,9 @@ def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int], None]
                     for j in range(some):
                         last[b, j] = out[b, first + j]
             if 2 * some <= width:
-                by_halves(x, panels[whole:], last, 0)
+                by_halves(x, panels, whole, whole + 1, last, 0, turned)
             else:
-                by_panels(x, panels[whole:], last, 0)
+                by_panels(x, panels, whole, whole + 1, last, 0, turned)
             for b in range(len(x)):
                 for j in range(some):
                     out[b, first + j] = last[b, j]
@@ -193,9 +208,9 @@ def affine(x: Array, weights: Array, bias: Array, out: Array, low: int, high: in
                 for j in own:
                     part[b, j] = bias[g, j]
             if len(out) > 1:
-                add_apart(some, panels[g], rest, part, low, high)
+                add_apart(some, panels[g], rest, part, low, high, False)
             else:
-                add_product(some, panels[g], rest, part, low, high)
+                add_product(some, panels[g], rest, part, low, high, False)
 
 
 @kernel
@@ -234,7 +249,8 @@ def pass_on(dy: Array, weight: Array, dx: Array, units: int, low: int, high: int
                 part[b, j] = 0
         for start in range(0, len(weight), units):
             end, at = start + units, block_of(start, units, len(weight), dy.shape[1])
-            add_product(some[:, at : at + units], panels[0, :, start:end], rest, part, low, high)
+            of_gate = panels[0, :, start:end]
+            add_product(some[:, at : at + units], of_gate, rest, part, low, high, False)
 
 
 @inner
@@ -279,4 +295,4 @@ def outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: in
                 p, j = (first - edge) // width, (first - edge) % width
                 last = min(first + MOST_ROWS, end)
                 turned = near[p, :some, j : j + last - first].T
-                add_product(turned, panels[:, :some], rest, out[first:last], 0, n)
+                add_product(turned, panels[:, :some], rest, out[first:last], 0, n, False)

@@ -43,7 +43,7 @@ def finish(
             else:
                 here[:] = 0
             add_bias(bias, here)
-            add_product(weights, turned[p : p + 1], rest, here, 0, width)
+            add_product(weights, turned[p : p + 1], rest, here, 0, width, False)
             if last.shape[1]:
                 for j in range(len(here)):
                     for b in columns(0, width):
@@ -53,7 +53,7 @@ def finish(
         if last.shape[1]:
             z[:count] = 0
             add_bias(last_bias, z)
-            add_product(last, y, rest, z[:count], 0, BLOCK)
+            add_product(last, y, rest, z[:count], 0, BLOCK, False)
         softmax(z)
         if len(out):
             out[start:end] = z[:count, : end - start].T

@@ -88,7 +88,7 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
                     take_steps(at, table, product, bias, before, (h, c))
                     for g in range(groups):
                         some = following[g, first:last]
-                        put_product(h[first:last], panels[g], rest, some, 0, size)
+                        put_product(h[first:last], panels[g], rest, some, 0, size, False)
                 at = Nodes(here[0], here[1], here[2], zeros, ends, TREE)
                 take_steps(at, table, product, bias, before, (ended, spare[states - 1]))
                 if pools > 1 or last_at < 0:
