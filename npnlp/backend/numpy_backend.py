@@ -79,6 +79,15 @@ class NumpyBackend(Backend):
         self.scatter_add(out, segments, values)
         return out
 
+    def add_rows(self, table: Array, rows: Array | slice, values: Array) -> None:
+        """See :meth:`Backend.add_rows`. To look rows up with ``take`` is twice as fast."""
+        if isinstance(rows, slice):
+            super().add_rows(table, rows, values)
+            return
+        sums = table.take(rows, axis=0)
+        sums += values
+        table[rows] = sums
+
     def scatter_add(self, table: Array, rows: Array, values: Array) -> None:
         """See :meth:`Backend.scatter_add`."""
         if len(table) <= ONE_HOT_LIMIT:

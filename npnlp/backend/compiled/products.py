@@ -11,17 +11,10 @@ from collections.abc import Callable
 import numpy as np
 
 from npnlp.backend.base import Array
+from npnlp.backend.compiled.panels import copied, empty_panels, no_rows, panels_of, room_for
 from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
-from npnlp.backend.compiled.vectors.tile import (
-    MOST_ROWS,
-    ROW,
-    VECTOR,
-    copy_row,
-    loose,
-    make_tile,
-    turn_square,
-)
+from npnlp.backend.compiled.vectors.tile import MOST_ROWS, ROW, loose, make_tile
 
 #: Rows of ``out``, and rows to sum over, that are computed at a time: they stay in the cache.
 BLOCK, SUMMED = 64, 256
@@ -29,17 +22,28 @@ BLOCK, SUMMED = 64, 256
 NEAR = 16
 
 
-def _tiles(parts: int, how: str) -> Callable[[Array, Array, Array, int], None]:
-    """``out[:, low:] += x W`` in tiles, from ``panels (P, K, width)`` of W.
+def _tiles(parts: int, how: str) -> Callable[[Array, Array, int, int, Array, int, bool], None]:
+    """``out[:, low:] += x W`` in tiles, from the panels ``first`` to ``last`` of W.
 
-    A tile uses the first ``width / parts`` columns of a panel; ``how`` see :func:`make_tile`.
+    Panels are ``(P, K, width)``. A tile uses the first ``width / parts`` columns of each; ``how``
+    see :func:`make_tile`. ``turned``, the last panel comes first. A single row takes two panels at
+    a time: the sums of one are too few to keep the processor busy.
     """
     tile_8, tile_4, tile_2, tile_1 = (make_tile(rows, parts, how) for rows in (8, 4, 2, 1))
+    tile_1_2 = make_tile(1, parts, how, beside=2)
 
-    def multiply(x: Array, panels: Array, out: Array, low: int) -> None:
-        b, width = len(x), panels.shape[2]
-        for p in range(len(panels)):
-            i, j = 0, low + p * width
+    def multiply(
+        x: Array, panels: Array, first: int, last: int, out: Array, low: int, turned: bool
+    ) -> None:
+        b, width, at = len(x), panels.shape[2], first
+        if b == 1 and parts == 1:
+            while last - at >= 2:
+                p = first + last - 2 - at if turned else at
+                tile_1_2(x, 0, panels, p, out, 0, low + (p - first) * width)
+                at += 2
+        while at < last:
+            p = first + last - 1 - at if turned else at
+            i, j = 0, low + (p - first) * width
             if MOST_ROWS == 8:
                 while b - i >= 8:
                     tile_8(x, i, panels, p, out, i, j)
@@ -52,25 +56,29 @@ def _tiles(parts: int, how: str) -> Callable[[Array, Array, Array, int], None]:
                 i += 2
             if b > i:
                 tile_1(x, i, panels, p, out, i, j)
+            at += 1
 
     return inner(distinct(multiply, parts, how))
 
 
-def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int], None]:
+def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int, bool], None]:
     """``out += x W`` in columns ``low`` to ``high``, whose ``panels (P, K, width)`` are given.
 
     Shapes: ``x (b, K)``, ``out (b, n)``. ``rest (b, width)`` is scratch for the last panel, where
     ``width`` does not divide the columns. ``how`` see :func:`make_tile`.
+
+    A loop that multiplies with the same weights at every step does so with every other one
+    ``turned``: it begins with the panels that it read last, which are still in the cache.
     """
     by_panels, by_halves = _tiles(1, how), _tiles(2, how)
     anew = how == "anew"
 
     def product(
-        x: Array, panels: Array, rest: Array, out: Array, low: int, high: int
+        x: Array, panels: Array, rest: Array, out: Array, low: int, high: int, turned: bool
     ) -> None:  # fmt: skip
         width = panels.shape[2]
         whole = (high - low) // width
-        by_panels(x, panels[:whole], out, low)
+        by_panels(x, panels, 0, whole, out, low, turned)
         if whole < len(panels):
             last, first = loose(rest[: len(x)]), low + whole * width
             some = high - first
@@ -79,9 +87,9 @@ def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int], None]
                     for j in range(some):
                         last[b, j] = out[b, first + j]
             if 2 * some <= width:
-                by_halves(x, panels[whole:], last, 0)
+                by_halves(x, panels, whole, whole + 1, last, 0, turned)
             else:
-                by_panels(x, panels[whole:], last, 0)
+                by_panels(x, panels, whole, whole + 1, last, 0, turned)
             for b in range(len(x)):
                 for j in range(some):
                     out[b, first + j] = last[b, j]
@@ -89,9 +97,9 @@ def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int], None]
     of_loose = inner(distinct(product, how))
 
     def of_any(
-        x: Array, panels: Array, rest: Array, out: Array, low: int, high: int
+        x: Array, panels: Array, rest: Array, out: Array, low: int, high: int, turned: bool
     ) -> None:  # fmt: skip
-        of_loose(loose(x), loose(panels), rest, loose(out), low, high)
+        of_loose(loose(x), loose(panels), rest, loose(out), low, high, turned)
 
     return inner(distinct(of_any, how))
 
@@ -99,89 +107,6 @@ def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int], None]
 #: ``out += x W`` and ``out = x W``: see :func:`_product`. The sums of :func:`add_apart` are not
 #: rounded to the places of a large number in ``out``, such as the bias of a closed gate.
 add_product, add_apart, put_product = _product("onward"), _product("apart"), _product("anew")
-
-
-@inner
-def panels_of(weights: Array, groups: int, low: int, high: int) -> Array:
-    """``weights (K, G n)`` as ``(G, P, K, width)``: columns ``low`` to ``high`` of each group.
-
-    The last panel of a group ends in zeros where ``width`` does not divide the columns.
-    """
-    n = weights.shape[1] // groups
-    panels, none = _empty_panels(groups, high - low, len(weights), weights), no_rows()
-    for g in range(groups):
-        _copy(loose(weights), none, 0, g * n + low, g * n + high, loose(panels[g]))
-    return panels
-
-
-@inner
-def aligned(size: int, like: Array) -> Array:
-    """An array ``(size,)`` that starts at a cache line."""
-    room = np.empty(size + ROW // like.itemsize, dtype=like.dtype)
-    first = -room.ctypes.data % ROW // like.itemsize
-    return room[first : first + size]
-
-
-@inner
-def _empty_panels(groups: int, columns: int, rows: int, like: Array) -> Array:
-    """``(groups, P, rows, width)``, each row aligned to cache lines."""
-    width = ROW // like.itemsize
-    parts = -(-columns // width)
-    size = groups * parts * rows * width
-    panels = aligned(size, like).reshape(groups, parts, rows, width)
-    if columns % width:
-        for g in range(groups):
-            panels[g, parts - 1].reshape(-1)[:] = 0
-    return panels
-
-
-@inner
-def no_rows() -> Array:
-    """No row indices: stands for None."""
-    return np.empty(0, dtype=np.intp)
-
-
-@inner
-def _copy(source: Array, rows: Array, start: int, first: int, last: int, panels: Array) -> None:
-    """Copy columns ``first`` to ``last`` of row ``start + k`` of ``source`` to ``panels[:, k]``.
-
-    With ``rows``, of row ``rows[start + k]``. Memory is read in the order in which it lies.
-    """
-    count, width = panels.shape[1], panels.shape[2]
-    whole = (last - first) // width
-    if source.strides[1] != source.itemsize and source.shape[1] > 1:
-        for p in range(-(-(last - first) // width)):
-            edge = first + p * width
-            turn(source[start : start + count, edge : min(edge + width, last)], panels[p])
-        return
-    for k in range(count):
-        row = rows[start + k] if len(rows) else start + k
-        for p in range(whole):
-            copy_row(source, row, first + p * width, panels, p, k)
-        for j in range(last - first - whole * width):
-            panels[whole, k, j] = source[row, first + whole * width + j]
-
-
-@inner
-def turn(columns: Array, panel: Array) -> None:
-    """Copy ``columns (K, n)``, with rows that are not contiguous, to ``panel (K, width)``."""
-    rows, n = columns.shape
-    side = VECTOR // panel.itemsize
-    for k in range(0, rows, side):
-        for j in range(0, n, side):
-            whole = k + side <= rows and j + side <= n
-            if whole and columns.strides[0] == columns.itemsize:
-                turn_square(columns, k, j, panel)
-            else:
-                for row in range(k, min(k + side, rows)):
-                    for column in range(j, min(j + side, n)):
-                        panel[row, column] = columns[row, column]
-
-
-@inner
-def room_for(batch: int, panels: Array) -> Array:
-    """The scratch array ``rest`` of :func:`_product`, for up to ``batch`` rows."""
-    return np.empty((batch, panels.shape[3]), dtype=panels.dtype)
 
 
 @kernel
@@ -216,9 +141,9 @@ def project(
                 for j in own:
                     part[b, j] = bias[g, j]
             if gates is None:
-                add_product(some, panels[g], rest, part, low, high)
+                add_product(some, panels[g], rest, part, low, high, False)
             else:
-                add_apart(some, panels[g], rest, part, low, high)
+                add_apart(some, panels[g], rest, part, low, high, False)
 
 
 @kernel
@@ -257,7 +182,8 @@ def pass_on(dy: Array, weight: Array, dx: Array, units: int, low: int, high: int
                 part[b, j] = 0
         for start in range(0, len(weight), units):
             end, at = start + units, block_of(start, units, len(weight), dy.shape[1])
-            add_product(some[:, at : at + units], panels[0, :, start:end], rest, part, low, high)
+            of_gate = panels[0, :, start:end]
+            add_product(some[:, at : at + units], of_gate, rest, part, low, high, False)
 
 
 @inner
@@ -289,17 +215,17 @@ def outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: in
             raise IndexError("a row is out of range")
     width, n, none = ROW // out.itemsize, out.shape[1], no_rows()
     wide = min(NEAR, -(-(high - low) // width)) * width
-    panels = _empty_panels(1, n, min(SUMMED, len(left)), out)[0]
-    near = _empty_panels(1, wide, panels.shape[1], out)[0]
+    panels = empty_panels(1, n, min(SUMMED, len(left)), out)[0]
+    near = empty_panels(1, wide, panels.shape[1], out)[0]
     rest = np.empty((MOST_ROWS, width), dtype=out.dtype)
     for start in range(0, len(left), SUMMED):
         some = min(SUMMED, len(left) - start)
-        _copy(loose(right), rows, start, 0, n, panels[:, :some])
+        copied(loose(right), rows, start, 0, n, panels[:, :some])
         for edge in range(low, high, wide):
             end = min(edge + wide, high)
-            _copy(loose(left), none, start, edge, end, near[:, :some])
+            copied(loose(left), none, start, edge, end, near[:, :some])
             for first in range(edge, end, MOST_ROWS):
                 p, j = (first - edge) // width, (first - edge) % width
                 last = min(first + MOST_ROWS, end)
                 turned = near[p, :some, j : j + last - first].T
-                add_product(turned, panels[:, :some], rest, out[first:last], 0, n)
+                add_product(turned, panels[:, :some], rest, out[first:last], 0, n, False)

@@ -68,11 +68,12 @@ def put() -> Any:
     """``out = x W``, where ``out`` may have been anything before."""
     import numba
 
-    from npnlp.backend.compiled.products import panels_of, put_product, room_for
+    from npnlp.backend.compiled.panels import panels_of, room_for
+    from npnlp.backend.compiled.products import put_product
 
-    def call(x: Any, weights: Any, out: Any) -> None:
+    def call(x: Any, weights: Any, out: Any, turned: bool) -> None:
         panels = panels_of(weights, 1, 0, weights.shape[1])
-        put_product(x, panels[0], room_for(len(x), panels), out, 0, weights.shape[1])
+        put_product(x, panels[0], room_for(len(x), panels), out, 0, weights.shape[1], turned)
 
     return numba.njit(call)
 
@@ -84,11 +85,17 @@ def test_a_product_that_is_put_somewhere_is_numpys_and_leaves_nothing_of_before(
 ) -> None:
     x, weights = draw(0, rows, inner).astype(dtype), draw(1, inner, columns).astype(dtype)
     out = np.full((rows, columns), np.nan, dtype)
-    put(x, weights, out)
+    put(x, weights, out, False)
     close(out, x @ weights, np.abs(x) @ np.abs(weights))
     added = maps(NUMBA).affine(x, np.ascontiguousarray(weights.T), np.zeros(columns, dtype), 1)
     if x.size * columns > NUMBA.small_product:
         np.testing.assert_array_equal(out, added)
+    again, single = (np.full((rows, columns), np.nan, dtype) for _ in range(2))
+    put(x, weights, again, True)  # from the last panel on
+    for row in range(rows):
+        put(x[row : row + 1], weights, single[row : row + 1], bool(row % 2))
+    np.testing.assert_array_equal(again, out)
+    np.testing.assert_array_equal(single, out)
 
 
 @given(rows=SIZES, inner=SIZES, columns=SIZES, turned=st.booleans(), dtype=TYPES)

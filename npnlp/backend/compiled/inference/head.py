@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.products import add_product, aligned, turn
+from npnlp.backend.compiled.panels import aligned, turn
+from npnlp.backend.compiled.products import add_product
 from npnlp.backend.compiled.vectors.elementwise import columns, exp
 from npnlp.backend.compiled.vectors.kernel import inner, kernel
 from npnlp.backend.compiled.vectors.tile import ROW, loose
@@ -43,7 +44,7 @@ def finish(
             else:
                 here[:] = 0
             add_bias(bias, here)
-            add_product(weights, turned[p : p + 1], rest, here, 0, width)
+            add_product(weights, turned[p : p + 1], rest, here, 0, width, False)
             if last.shape[1]:
                 for j in range(len(here)):
                     for b in columns(0, width):
@@ -55,7 +56,7 @@ def finish(
         if last.shape[1]:
             z[:count] = 0
             add_bias(last_bias, z)
-            add_product(last, y, rest, z[:count], 0, BLOCK)
+            add_product(last, y, rest, z[:count], 0, BLOCK, False)
         softmax(z)
         if len(out):
             for b in range(end - start):

@@ -21,7 +21,8 @@ from npnlp.backend.compiled.inference.steps import (
     relu_steps,
     tanh_steps,
 )
-from npnlp.backend.compiled.products import aligned, panels_of, put_product, room_for
+from npnlp.backend.compiled.panels import aligned, panels_of, room_for
+from npnlp.backend.compiled.products import put_product
 from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
 from npnlp.backend.compiled.vectors.tile import loose
@@ -92,7 +93,7 @@ def _walker(take_steps: Callable[..., None], states: int) -> Callable[..., None]
                     take_steps(at, table, product, bias, before, (h, c))
                     for g in range(groups):
                         some = following[g, first:last]
-                        put_product(h[first:last], panels[g], rest, some, 0, size)
+                        put_product(h[first:last], panels[g], rest, some, 0, size, False)
                 at = Nodes(here[0], here[1], here[2], zeros, ends, TREE)
                 take_steps(at, table, product, bias, before, (ended, loose(spare[states - 1])))
                 if pools > 1 or last_at < 0:

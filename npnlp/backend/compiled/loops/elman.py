@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.loops.around import add_up, begin, finish, look_up
-from npnlp.backend.compiled.products import BLOCK, add_product, panels_of, room_for
+from npnlp.backend.compiled.panels import panels_of, room_for
+from npnlp.backend.compiled.products import BLOCK, add_product
 from npnlp.backend.compiled.threads.meeting import meet
 from npnlp.backend.compiled.threads.parts import part_of
 from npnlp.backend.compiled.vectors.elementwise import add, columns, copy, relu_of, tanh_of
@@ -65,7 +66,7 @@ def forward(
             now, some = hidden[first:last], slice(first - start, last - start)
             look_up(table[0], tokens[first:last], now, own)  # (1')
             if known:
-                add_product(before[some], panels[0], rest, now, left, right)  # (2) a = u + W_hh h
+                add_product(before[some], panels[0], rest, now, left, right, t % 2 == 1)  # (2)
             if relu:  # (3) phi(a)
                 to_relu((now,), (now,), left, right)
             else:
@@ -106,7 +107,7 @@ def backward(
             add_up(out, tokens[first:last], d_table, units, low, high)  # undoes (1')
         meet(arrivals, meeting, back)
         if start > 0 or len(initial):
-            add_product(out, panels[0], rest, d_t, left, right)  # undoes (2)
+            add_product(out, panels[0], rest, d_t, left, right, back % 2 == 1)  # undoes (2)
         end = start
     finish(
         delta, hidden, sizes, previous, initial, d_w_hh, x, tokens, d_table, w_ih, d_w_ih, d_b_ih,

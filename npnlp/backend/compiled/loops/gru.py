@@ -6,7 +6,8 @@ import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.loops.around import add_up, begin, finish, look_up, rows_before
-from npnlp.backend.compiled.products import BLOCK, add_apart, panels_of, room_for
+from npnlp.backend.compiled.panels import panels_of, room_for
+from npnlp.backend.compiled.products import BLOCK, add_apart
 from npnlp.backend.compiled.threads.meeting import meet
 from npnlp.backend.compiled.threads.parts import part_of
 from npnlp.backend.compiled.vectors.elementwise import add, columns, copy, logistic_of, tanh_of
@@ -68,9 +69,11 @@ def forward(
                 for j in own:
                     q[b, j] = b_n[j]  # (3), with its part of (1)
             if known:
-                add_apart(h_before, panels[0], rest, r, left, right)  # (1)
-                add_apart(h_before, panels[1], rest, z, left, right)
-                add_apart(h_before, panels[2], rest, q, left, right)
+                turned = t % 2 == 1
+                for place in range(3):
+                    k = 2 - place if turned else place
+                    out = q if k == 2 else gates[k, first:last]
+                    add_apart(h_before, panels[k], rest, out, left, right, turned)  # (1)
             open_gates((r, z, n, q, h_before), (r, z, n, hidden[first:last]), left, right)
         before, start, known = hidden[start:end], end, True
         meet(arrivals, meeting, t)
@@ -110,7 +113,8 @@ def backward(
             add_up(out, tokens[first:last], d_table, units, low, high)
         meet(arrivals, meeting, back)
         if start > 0 or len(initial):
-            add_apart(out[:, : 3 * units], panels[0], rest, d_t, left, right)  # undoes (1)
+            d_product = out[:, : 3 * units]
+            add_apart(d_product, panels[0], rest, d_t, left, right, back % 2 == 1)  # undoes (1)
         end = start
     finish(
         delta, hidden, sizes, previous, initial, d_w_hh, x, tokens, d_table, w_ih, d_w_ih, d_b_ih,

@@ -6,7 +6,8 @@ import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.loops.around import add_up, begin, finish, look_up, rows_before
-from npnlp.backend.compiled.products import BLOCK, add_apart, add_product, panels_of, room_for
+from npnlp.backend.compiled.panels import panels_of, room_for
+from npnlp.backend.compiled.products import BLOCK, add_apart, add_product
 from npnlp.backend.compiled.threads.meeting import meet
 from npnlp.backend.compiled.threads.parts import part_of
 from npnlp.backend.compiled.vectors.elementwise import add, columns, copy, logistic_of, tanh_of
@@ -67,10 +68,13 @@ def forward(
             i, f, g, o = (gates[0, first:last], gates[1, first:last], gates[2, first:last],
                           gates[3, first:last])  # fmt: skip
             some = slice(first - start, last - start)
-            for k in range(4):
-                look_up(table[k], tokens[first:last], gates[k, first:last], own)
+            turned = t % 2 == 1
+            for place in range(4):
+                k = 3 - place if turned else place
+                out = gates[k, first:last]
+                look_up(table[k], tokens[first:last], out, own)
                 if known:  # (1)
-                    add_apart(h_before[some], panels[k], rest, gates[k, first:last], left, right)
+                    add_apart(h_before[some], panels[k], rest, out, left, right, turned)
             open_gates(
                 (i, f, g, o, c_before[some]),
                 (i, f, g, o, cell[first:last], tanh_cell[first:last], hidden[first:last]),
@@ -119,7 +123,7 @@ def backward(
             add_up(out, tokens[first:last], d_table, units, low, high)
         meet(arrivals, meeting, back)
         if start > 0 or len(initial):
-            add_product(out, panels[0], rest, d_h, left, right)  # undoes (1)
+            add_product(out, panels[0], rest, d_h, left, right, back % 2 == 1)  # undoes (1)
         end = start
     finish(
         delta, hidden, sizes, previous, initial, d_w_hh, x, tokens, d_table, w_ih, d_w_ih, d_b_ih,

@@ -48,6 +48,8 @@ class Matrix:
         self.vector = ir.VectorType(self.number, VECTOR // self.bytes)
         self.address = builder.ptrtoint(array.data, INDEX)
         self.strides = cgutils.unpack_tuple(builder, array.strides)
+        if kind.layout == "C":  # a number that is known makes better code
+            self.strides[-1] = INDEX(self.bytes)
         self.shape = cgutils.unpack_tuple(builder, array.shape)
 
     def at(self, *place: Any) -> Any:
@@ -152,13 +154,16 @@ def _turned(builder: Any, vectors: list[Any]) -> list[Any]:
     return now
 
 
-def make_tile(rows: int, parts: int = 1, how: str = "onward") -> Callable[..., None]:
+def make_tile(
+    rows: int, parts: int = 1, how: str = "onward", beside: int = 1
+) -> Callable[..., None]:
     """``tile(x, i, weights, p, out, r, j)``: ``out[r:, j:] += x[i:i + R] weights[p]``.
 
-    ``R`` is ``rows``; the first ``width / parts`` columns of the panel are used. ``how`` a sum
+    ``R`` is ``rows``; the first ``width / parts`` columns of the panel are used, and of as many
+    panels from p on as are taken ``beside`` each other. ``how`` a sum
     begins: ``"onward"`` from out, ``"apart"`` from 0, with out added at the end, or ``"anew"``,
     where it replaces out. ``x (b, K)`` may have any strides, the rows of ``out (b, n)`` and of
-    ``weights (P, K, width)`` are contiguous. Nothing is checked.
+    ``weights (P, K, width)`` are contiguous, the latter one after another. Nothing is checked.
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -167,7 +172,7 @@ def make_tile(rows: int, parts: int = 1, how: str = "onward") -> Callable[..., N
     ) -> tuple[Any, Any]:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             given = _given(context, builder, signature, arguments)
-            _add_tile(builder, rows, ROW // VECTOR // parts, how, *given)
+            _add_tile(builder, rows, ROW // VECTOR // parts, beside, how, *given)
             return context.get_dummy_value()
 
         return types.void(x, i, weights, p, out, r, j), generate
@@ -176,20 +181,20 @@ def make_tile(rows: int, parts: int = 1, how: str = "onward") -> Callable[..., N
 
 
 def _add_tile(
-    builder: Any, rows: int, vectors: int, how: str, x: Matrix, i: Any, weights: Matrix, p: Any,
-    out: Matrix, r: Any, j: Any,
+    builder: Any, rows: int, vectors: int, panels: int, how: str, x: Matrix, i: Any,
+    weights: Matrix, p: Any, out: Matrix, r: Any, j: Any,
 ) -> None:  # fmt: skip
-    """Generate the loop over k for ``rows x vectors`` vectors of sums."""
+    """Generate the loop over k for ``rows x panels x vectors`` vectors of sums."""
     add, mul, start = builder.add, builder.mul, builder.block
     loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
     of_vector = VECTOR // x.bytes
     x_at = [x.at(add(i, INDEX(row)), INDEX(0)) for row in range(rows)]
-    weights_at = [weights.at(p, INDEX(0), INDEX(v * of_vector)) for v in range(vectors)]
-    out_at = [
-        out.at(add(r, INDEX(row)), add(j, INDEX(v * of_vector)))
-        for row in range(rows)
-        for v in range(vectors)
-    ]
+    in_panels = [weights.at(add(p, INDEX(panel)), INDEX(0), INDEX(0)) for panel in range(panels)]
+    weights_at = [add(at, INDEX(v * VECTOR)) for at in in_panels for v in range(vectors)]
+    vectors *= panels  # those of several panels follow each other
+    column = mul(j, INDEX(out.bytes))
+    out_rows = [add(out.at(add(r, INDEX(row)), INDEX(0)), column) for row in range(rows)]
+    out_at = [add(at, INDEX(v * VECTOR)) for at in out_rows for v in range(vectors)]
     zeros = ir.Constant(out.vector, [0.0] * of_vector)
     sums = [out.load(at, out.vector) if how == "onward" else zeros for at in out_at]
     builder.cbranch(builder.icmp_signed(">", x.shape[1], INDEX(0)), loop, done)
@@ -198,7 +203,7 @@ def _add_tile(
     k = _changing(builder, INDEX(0), start)
     now = [_changing(builder, value, start) for value in sums]
     row_of_weights = [
-        weights.load(add(address, mul(k, weights.strides[1])), x.vector) for address in weights_at
+        weights.load(add(address, mul(k, INDEX(ROW))), x.vector) for address in weights_at
     ]
     new = []
     for row, address in enumerate(x_at):
