@@ -1,4 +1,4 @@
-"""As many names as one likes, of three kinds, from a table of some."""
+"""As many names, or rows of a table, as one likes, made from a table of some."""
 
 from __future__ import annotations
 
@@ -44,3 +44,20 @@ KINDS: dict[str, Callable[[Sequence[str], int, int], list[str]]] = {
     "distinct": distinct,
     "random": of_letters,
 }
+
+
+def labelled(table: Sequence[tuple[str, str]], count: int, seed: int) -> list[tuple[str, str]]:
+    """Rows of a label and a name: 49 of 50 names differ, the others are rows of ``table``.
+
+    A different name has the label of some row of ``table`` that begins with the same two letters,
+    so that there is something to learn.
+    """
+    random, repeated = Random(seed), count // 50
+    begins: dict[str, list[str]] = {}
+    for label, name in table:
+        begins.setdefault(name[:2], []).append(label)
+    made = distinct([name for _, name in table], count - repeated, seed)
+    rows = [(random.choice(begins[name[:2]]), name) for name in made]
+    rows += random.choices(table, k=repeated)
+    random.shuffle(rows)
+    return rows

@@ -56,6 +56,7 @@ WRITES = {
         )), "vanishing_scores.csv", "sentences.json",
     ),
     "probe_cost.py": ("probe_cost.csv",),
+    "recipe.py": ("recipe_epochs.csv", "recipe_memory.csv", "environment.json"),
     "roofline.py": ("roofline.csv", "roofline.png", "environment.json"),
     "inference.py": ("inference.csv", "environment.json"),
     "determinism.py": ("determinism.csv",),
@@ -79,6 +80,7 @@ TABLE_OPTION = {
     "cells_against_pytorch.py": "--surname-csv",
     "vanishing_gradients.py": "--surname-csv",
     "probe_cost.py": "--surname-csv",
+    "recipe.py": "--surname-csv",
     "roofline.py": "--surname-csv",
     "inference.py": "--surname-csv",
     "distributed.py": "--surname-csv",
@@ -88,7 +90,7 @@ TABLE_OPTION = {
 #: What their quick case takes is long, too.
 LONG = {
     "against_pytorch.py", "cells_against_pytorch.py", "determinism.py", "inference.py",
-    "roofline.py", "vanishing_gradients.py",
+    "recipe.py", "roofline.py", "vanishing_gradients.py",
 }  # fmt: skip
 
 
