@@ -25,7 +25,7 @@ from npnlp.backend.tuned.rows import TunedRows
 
 # Up to this many segments a segment sum is a matrix product with a one-hot matrix, which BLAS
 # computes faster than a sort and a reduction.
-ONE_HOT_LIMIT = 256
+ONE_HOT_LIMIT = 96
 # Rows of that matrix computed at a time: they stay in a core's cache.
 ONE_HOT_ROWS = 2048
 # Of rows in the order of their segments: of few, the product has few segments.

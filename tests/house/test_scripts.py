@@ -55,6 +55,7 @@ WRITES = {
         )), "vanishing_scores.csv", "sentences.json",
     ),
     "probe_cost.py": ("probe_cost.csv",),
+    "recipe.py": ("recipe_epochs.csv", "recipe_memory.csv", "environment.json"),
     "roofline.py": ("roofline.csv", "roofline.png", "environment.json"),
     "rows.py": ("rows.csv", "environment.json"),
     "inference.py": ("inference.csv", "environment.json"),
@@ -78,6 +79,7 @@ TABLE_OPTION = {
     "against_frameworks.py": "--surname-csv",
     "vanishing_gradients.py": "--surname-csv",
     "probe_cost.py": "--surname-csv",
+    "recipe.py": "--surname-csv",
     "roofline.py": "--surname-csv",
     "rows.py": "--surname-csv",
     "inference.py": "--surname-csv",
@@ -87,8 +89,8 @@ TABLE_OPTION = {
 
 #: What their quick case takes is long, too.
 LONG = {
-    "against_frameworks.py", "determinism.py", "inference.py", "roofline.py", "rows.py",
-    "vanishing_gradients.py",
+    "against_frameworks.py", "determinism.py", "inference.py", "recipe.py", "roofline.py",
+    "rows.py", "vanishing_gradients.py",
 }  # fmt: skip
 
 
