@@ -11,17 +11,16 @@ from collections.abc import Callable
 import numpy as np
 
 from npnlp.backend.base import Array
+from npnlp.backend.compiled.panels import (
+    copy_columns,
+    empty_panels,
+    no_rows,
+    panels_of,
+    room_for,
+)
 from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
-from npnlp.backend.compiled.vectors.tile import (
-    MOST_ROWS,
-    ROW,
-    VECTOR,
-    copy_row,
-    loose,
-    make_tile,
-    turn_square,
-)
+from npnlp.backend.compiled.vectors.tile import MOST_ROWS, ROW, loose, make_tile
 
 #: Rows of ``out``, and rows to sum over, that are computed at a time: they stay in the cache.
 BLOCK, SUMMED = 64, 256
@@ -99,89 +98,6 @@ def _product(how: str) -> Callable[[Array, Array, Array, Array, int, int], None]
 #: ``out += x W`` and ``out = x W``: see :func:`_product`. The sums of :func:`add_apart` are not
 #: rounded to the places of a large number in ``out``, such as the bias of a closed gate.
 add_product, add_apart, put_product = _product("onward"), _product("apart"), _product("anew")
-
-
-@inner
-def panels_of(weights: Array, groups: int, low: int, high: int) -> Array:
-    """``weights (K, G n)`` as ``(G, P, K, width)``: columns ``low`` to ``high`` of each group.
-
-    The last panel of a group ends in zeros where ``width`` does not divide the columns.
-    """
-    n = weights.shape[1] // groups
-    panels, none = _empty_panels(groups, high - low, len(weights), weights), no_rows()
-    for g in range(groups):
-        _copy(loose(weights), none, 0, g * n + low, g * n + high, loose(panels[g]))
-    return panels
-
-
-@inner
-def aligned(size: int, like: Array) -> Array:
-    """An array ``(size,)`` that starts at a cache line."""
-    room = np.empty(size + ROW // like.itemsize, dtype=like.dtype)
-    first = -room.ctypes.data % ROW // like.itemsize
-    return room[first : first + size]
-
-
-@inner
-def _empty_panels(groups: int, columns: int, rows: int, like: Array) -> Array:
-    """``(groups, P, rows, width)``, each row aligned to cache lines."""
-    width = ROW // like.itemsize
-    parts = -(-columns // width)
-    size = groups * parts * rows * width
-    panels = aligned(size, like).reshape(groups, parts, rows, width)
-    if columns % width:
-        for g in range(groups):
-            panels[g, parts - 1].reshape(-1)[:] = 0
-    return panels
-
-
-@inner
-def no_rows() -> Array:
-    """No row indices: stands for None."""
-    return np.empty(0, dtype=np.intp)
-
-
-@inner
-def _copy(source: Array, rows: Array, start: int, first: int, last: int, panels: Array) -> None:
-    """Copy columns ``first`` to ``last`` of row ``start + k`` of ``source`` to ``panels[:, k]``.
-
-    With ``rows``, of row ``rows[start + k]``. Memory is read in the order in which it lies.
-    """
-    count, width = panels.shape[1], panels.shape[2]
-    whole = (last - first) // width
-    if source.strides[1] != source.itemsize and source.shape[1] > 1:
-        for p in range(-(-(last - first) // width)):
-            edge = first + p * width
-            turn(source[start : start + count, edge : min(edge + width, last)], panels[p])
-        return
-    for k in range(count):
-        row = rows[start + k] if len(rows) else start + k
-        for p in range(whole):
-            copy_row(source, row, first + p * width, panels, p, k)
-        for j in range(last - first - whole * width):
-            panels[whole, k, j] = source[row, first + whole * width + j]
-
-
-@inner
-def turn(columns: Array, panel: Array) -> None:
-    """Copy ``columns (K, n)``, with rows that are not contiguous, to ``panel (K, width)``."""
-    rows, n = columns.shape
-    side = VECTOR // panel.itemsize
-    for k in range(0, rows, side):
-        for j in range(0, n, side):
-            whole = k + side <= rows and j + side <= n
-            if whole and columns.strides[0] == columns.itemsize:
-                turn_square(columns, k, j, panel)
-            else:
-                for row in range(k, min(k + side, rows)):
-                    for column in range(j, min(j + side, n)):
-                        panel[row, column] = columns[row, column]
-
-
-@inner
-def room_for(batch: int, panels: Array) -> Array:
-    """The scratch array ``rest`` of :func:`_product`, for up to ``batch`` rows."""
-    return np.empty((batch, panels.shape[3]), dtype=panels.dtype)
 
 
 @kernel
@@ -289,15 +205,15 @@ def outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: in
             raise IndexError("a row is out of range")
     width, n, none = ROW // out.itemsize, out.shape[1], no_rows()
     wide = min(NEAR, -(-(high - low) // width)) * width
-    panels = _empty_panels(1, n, min(SUMMED, len(left)), out)[0]
-    near = _empty_panels(1, wide, panels.shape[1], out)[0]
+    panels = empty_panels(1, n, min(SUMMED, len(left)), out)[0]
+    near = empty_panels(1, wide, panels.shape[1], out)[0]
     rest = np.empty((MOST_ROWS, width), dtype=out.dtype)
     for start in range(0, len(left), SUMMED):
         some = min(SUMMED, len(left) - start)
-        _copy(loose(right), rows, start, 0, n, panels[:, :some])
+        copy_columns(loose(right), rows, start, 0, n, panels[:, :some])
         for edge in range(low, high, wide):
             end = min(edge + wide, high)
-            _copy(loose(left), none, start, edge, end, near[:, :some])
+            copy_columns(loose(left), none, start, edge, end, near[:, :some])
             for first in range(edge, end, MOST_ROWS):
                 p, j = (first - edge) // width, (first - edge) % width
                 last = min(first + MOST_ROWS, end)

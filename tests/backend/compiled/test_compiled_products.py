@@ -68,7 +68,8 @@ def put() -> Any:
     """``out = x W``, where ``out`` may have been anything before."""
     import numba
 
-    from npnlp.backend.compiled.products import panels_of, put_product, room_for
+    from npnlp.backend.compiled.panels import panels_of, room_for
+    from npnlp.backend.compiled.products import put_product
 
     def call(x: Any, weights: Any, out: Any) -> None:
         panels = panels_of(weights, 1, 0, weights.shape[1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.products import add_product, aligned, turn
+from npnlp.backend.compiled.panels import aligned, turn
+from npnlp.backend.compiled.products import add_product
 from npnlp.backend.compiled.vectors.elementwise import columns, exp
 from npnlp.backend.compiled.vectors.kernel import inner, kernel
 from npnlp.backend.compiled.vectors.tile import ROW, loose

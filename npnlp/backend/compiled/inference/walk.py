@@ -21,7 +21,8 @@ from npnlp.backend.compiled.inference.steps import (
     relu_steps,
     tanh_steps,
 )
-from npnlp.backend.compiled.products import aligned, panels_of, put_product, room_for
+from npnlp.backend.compiled.panels import aligned, panels_of, room_for
+from npnlp.backend.compiled.products import put_product
 from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
 from npnlp.backend.compiled.vectors.tile import loose

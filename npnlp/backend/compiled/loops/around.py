@@ -14,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.products import block_of, no_rows, outer, pass_on, project
+from npnlp.backend.compiled.panels import no_rows
+from npnlp.backend.compiled.products import block_of, outer, pass_on, project
 from npnlp.backend.compiled.threads.meeting import meet
 from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import inner

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.loops.around import add_up, begin, finish, look_up
-from npnlp.backend.compiled.products import BLOCK, add_product, panels_of, room_for
+from npnlp.backend.compiled.panels import panels_of, room_for
+from npnlp.backend.compiled.products import BLOCK, add_product
 from npnlp.backend.compiled.threads.meeting import meet
 from npnlp.backend.compiled.threads.parts import part_of
 from npnlp.backend.compiled.vectors.elementwise import add, columns, copy, relu_of, tanh_of

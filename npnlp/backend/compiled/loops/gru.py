@@ -6,7 +6,8 @@ import numpy as np
 
 from npnlp.backend.base import Array
 from npnlp.backend.compiled.loops.around import add_up, begin, finish, look_up, rows_before
-from npnlp.backend.compiled.products import BLOCK, add_apart, panels_of, room_for
+from npnlp.backend.compiled.panels import panels_of, room_for
+from npnlp.backend.compiled.products import BLOCK, add_apart
 from npnlp.backend.compiled.threads.meeting import meet
 from npnlp.backend.compiled.threads.parts import part_of
 from npnlp.backend.compiled.vectors.elementwise import add, columns, copy, logistic_of, tanh_of
