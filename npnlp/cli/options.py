@@ -34,6 +34,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend", choices=BACKEND_NAMES, default="numpy",
         help="where to compute; numba compiles the loops, auto takes a GPU where one works, "
+        "or numba where training is long enough for its start, "
         "reference runs only the code that is there to be read",
     )  # fmt: skip
 

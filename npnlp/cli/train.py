@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from npnlp.backend import get_backend
+from npnlp.backend import Backend, get_backend
 from npnlp.backend.threads import blas_threads, measured_threads
+from npnlp.backend.worth import seconds_saved
 from npnlp.classifier.building import model_settings
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.failure import DONE, INTERRUPTED
@@ -104,14 +105,15 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
             raise OSError(error.errno, error.strerror, "standard output") from error
 
     options = _complete(options, say)
-    backend = get_backend(options.backend)
-    if backend.reason:
-        say(backend.reason)
+    given = None if options.backend == "auto" else get_backend(options.backend)
     if options.resume and options.reload_from_files:
         raise InputError("--resume and --reload-from-files exclude each other; give one of them")
     require_seeds(options)
     config = TrainingConfig(**{name: getattr(options, name) for name in vars(DEFAULTS)})
     dataset = dataset_of_first(ranks, lambda: _dataset(options))
+    backend = given or _chosen(options, dataset)
+    if backend.reason:
+        say(backend.reason)
     training = Run.make(
         dataset,
         config,
@@ -151,6 +153,14 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
         again = "what was saved before is whole; once that is mended, continue with --resume"
         raise OSError(error.errno, f"{error.strerror}; {again}", error.filename) from error
     return DONE
+
+
+def _chosen(options: argparse.Namespace, dataset: SurnameDataset) -> Backend:
+    """The backend for ``auto``, by the work there is."""
+    layers = options.num_layers * (2 if options.bidirectional else 1)
+    rows = len(dataset.arrays("train"))
+    saved = seconds_saved(options.cell, options.rnn_hidden_size, layers, rows, options.num_epochs)
+    return get_backend("auto", saved, options.cell)
 
 
 def _interrupted(training: Run, stop: KeyboardInterrupt) -> int:

@@ -23,6 +23,7 @@ from npnlp.backend.compiled.inference.passes import WALKS, CompiledPrefixPasses
 from npnlp.backend.compiled.loops.recurrence import LOOPS, CompiledPasses
 from npnlp.backend.compiled.maps import CompiledMaps
 from npnlp.backend.compiled.rows import CompiledRows
+from npnlp.backend.compiled.vectors.kernel import is_stored
 from npnlp.backend.layout import AnyIntegers, Integers, Layout, Numbered
 from npnlp.backend.numpy_backend import ONE_HOT_LIMIT, NumpyBackend
 from npnlp.backend.operations import (
@@ -159,6 +160,11 @@ class CompiledBackend(NumpyBackend):
     def prefix_passes(self, kind: str, dtype: np.dtype[Any]) -> PrefixPasses | None:
         """See :meth:`Backend.prefix_passes`."""
         return CompiledPrefixPasses(kind) if kind in WALKS and dtype.char in REALS else None
+
+    def is_compiled(self, cell: str) -> bool:
+        """Whether layers of this cell were compiled before, so that training starts at once."""
+        kind = "elman_tanh" if cell == "elman" else cell
+        return kind in LOOPS and is_stored(LOOPS[kind][0].backward)
 
     def describe(self) -> dict[str, str]:
         """See :meth:`Backend.describe`."""

@@ -1,4 +1,4 @@
-"""Copies of weights that a product reads from front to back: panels, each as wide as a row of the cache."""
+"""Copies of a matrix for its products: panels of ``width`` columns, ``(P, K, width)``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def panels_of(weights: Array, groups: int, low: int, high: int) -> Array:
     n = weights.shape[1] // groups
     panels, none = empty_panels(groups, high - low, len(weights), weights), no_rows()
     for g in range(groups):
-        copied(loose(weights), none, 0, g * n + low, g * n + high, loose(panels[g]))
+        copy_columns(loose(weights), none, 0, g * n + low, g * n + high, loose(panels[g]))
     return panels
 
 
@@ -50,7 +50,9 @@ def no_rows() -> Array:
 
 
 @inner
-def copied(source: Array, rows: Array, start: int, first: int, last: int, panels: Array) -> None:
+def copy_columns(
+    source: Array, rows: Array, start: int, first: int, last: int, panels: Array
+) -> None:
     """Copy columns ``first`` to ``last`` of row ``start + k`` of ``source`` to ``panels[:, k]``.
 
     With ``rows``, of row ``rows[start + k]``. Memory is read in the order in which it lies.

@@ -11,7 +11,13 @@ from collections.abc import Callable
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.compiled.panels import copied, empty_panels, no_rows, panels_of, room_for
+from npnlp.backend.compiled.panels import (
+    copy_columns,
+    empty_panels,
+    no_rows,
+    panels_of,
+    room_for,
+)
 from npnlp.backend.compiled.vectors.elementwise import columns
 from npnlp.backend.compiled.vectors.kernel import distinct, inner, kernel
 from npnlp.backend.compiled.vectors.tile import MOST_ROWS, ROW, loose, make_tile
@@ -220,10 +226,10 @@ def outer(left: Array, right: Array, rows: Array, out: Array, low: int, high: in
     rest = np.empty((MOST_ROWS, width), dtype=out.dtype)
     for start in range(0, len(left), SUMMED):
         some = min(SUMMED, len(left) - start)
-        copied(loose(right), rows, start, 0, n, panels[:, :some])
+        copy_columns(loose(right), rows, start, 0, n, panels[:, :some])
         for edge in range(low, high, wide):
             end = min(edge + wide, high)
-            copied(loose(left), none, start, edge, end, near[:, :some])
+            copy_columns(loose(left), none, start, edge, end, near[:, :some])
             for first in range(edge, end, MOST_ROWS):
                 p, j = (first - edge) // width, (first - edge) % width
                 last = min(first + MOST_ROWS, end)

@@ -353,6 +353,6 @@ def test_somebody_who_looks_on_is_told_once_that_it_compiles(tmp_path: Path) -> 
         said.append(text.decode())
         os.close(ours)
         os.close(theirs)
-    told = "npnlp: Numba compiles for this machine, once; it takes up to a minute"
+    told = "npnlp: Numba compiles for this machine, once; it takes some ten seconds"
     assert said[0].splitlines() == [told, "end"]
     assert said[1].splitlines() == ["end"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -13,6 +12,7 @@ from numba import njit
 from numba.core import event
 from numba.extending import register_jitable
 
+from npnlp.backend.compiled.vectors.turns import notify, take_turns
 from npnlp.backend.compiled.vectors.unfinished import UNFINISHED
 
 COMPILED = __package__.rpartition(".")[0]
@@ -35,12 +35,24 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
         compiled = njit(cache=True, **OPTIONS, **UNLOCKED)(function)
     except RuntimeError:  # no writable folder
         return njit(**OPTIONS, **UNLOCKED)(function)  # type: ignore[no-any-return]
-    name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}-*.nbi"
-    for index in Path(compiled.stats.cache_path).glob(name):
+    for index in _indices(compiled):
         with contextlib.suppress(OSError):  # another process was first
             if index.stat().st_mtime < CHANGED:
                 index.unlink()
+    take_turns(compiled)
     return compiled  # type: ignore[no-any-return]
+
+
+def _indices(compiled: Any) -> Iterator[Path]:
+    """The files in which Numba lists what it stored of ``compiled``."""
+    of = compiled.py_func
+    name = f"{of.__module__.rpartition('.')[2]}.{of.__qualname__}-*.nbi"
+    return Path(compiled.stats.cache_path).glob(name)
+
+
+def is_stored(compiled: Any) -> bool:
+    """Whether ``compiled`` was compiled before, for some types, and is read from the cache."""
+    return compiled.stats.cache_path is not None and any(_indices(compiled))
 
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
@@ -74,10 +86,8 @@ class Notice(event.Listener):  # type: ignore[misc]
     def on_start(self, event: Any) -> None:
         """Called by Numba before it compiles, not before it loads from its cache."""
         module = event.data["dispatcher"].py_func.__module__
-        seen = sys.stderr is not None and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        if not self.said and module.startswith(COMPILED) and seen:
-            said = "npnlp: Numba compiles for this machine, once; it takes up to a minute"
-            print(said, file=sys.stderr, flush=True)
+        if not self.said and module.startswith(COMPILED):
+            notify("npnlp: Numba compiles for this machine, once; it takes some ten seconds")
             self.said = True
 
     def on_end(self, event: Any) -> None:
