@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 from npnlp.backend import Backend, get_backend
-from npnlp.backend.threads import blas_threads, measured_threads
 from npnlp.backend.worth import seconds_saved
 from npnlp.classifier.building import model_settings
 from npnlp.classifier.classifier import Classifier
@@ -24,6 +23,7 @@ from npnlp.cli.options import (
 from npnlp.cli.outcome import metrics_table, samples_of
 from npnlp.cli.ranks import add_distributed, joined
 from npnlp.cli.script import ending, leave_output, loaded_plots
+from npnlp.cli.threads import add_threads, asked_threads
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.cli.train_seeds import add_seeds, require_seeds, run_seeds
 from npnlp.errors import InputError
@@ -76,10 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="continue the run in the folder where it stopped, or start it")  # fmt: skip
     add("--overwrite", action="store_true",
         help="replace the model of another run in the folder, and what was made of it")  # fmt: skip
-    add("--threads", type=_count_or_auto, metavar="N",
-        help="number of threads of matrix products, or auto: one, or all where a measurement "
-        "finds them worth it; they decide the last bits (default: 1, or what "
-        "OPENBLAS_NUM_THREADS says)")  # fmt: skip
+    add_threads(parser)
     add_distributed(parser)
     add_seeds(parser)
     add("--quick", action="store_true", help="two epochs, unless --num-epochs is given")
@@ -139,7 +136,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
         with training.lock if ranks.first else nullcontext():
             _start(training, options, say)
             align(training.trainer)
-            with _threads(options, say):
+            with asked_threads(options, say):
                 if not ranks.first:
                     training.follow()
                     return DONE
@@ -176,21 +173,6 @@ def _interrupted(training: Run, stop: KeyboardInterrupt) -> int:
     ending()
     print(f"npnlp train: interrupted {where}; {saved}", file=sys.stderr)
     return INTERRUPTED
-
-
-def _count_or_auto(text: str) -> int | str:
-    return text if text == "auto" else int(text)
-
-
-def _threads(
-    options: argparse.Namespace, say: Callable[[str], None]
-) -> AbstractContextManager[Any]:
-    """The number of threads that was asked for, if any."""
-    count = options.threads
-    if count == "auto":
-        count = measured_threads(options.batch_size, options.rnn_hidden_size)
-        say(f"Threads: {count}, by measurement")
-    return nullcontext() if count is None else blas_threads(count)
 
 
 def _complete(options: argparse.Namespace, say: Callable[[str], None]) -> argparse.Namespace:
