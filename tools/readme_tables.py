@@ -74,10 +74,11 @@ def epochs() -> str:
         groups = [by_way[by_way.index.str.startswith(name)] for name in ("torch", "JAX")]
         cells = [f"{1e3 * by_way['epoch_processor_seconds'][way]:.0f} ms" for way in OWN]
         for fastest in (fastest_of(group) for group in groups):
-            cells.append(f"{1e3 * fastest['epoch_processor_seconds']:.0f} ms, {fastest.name}")
+            way = str(fastest.name).removeprefix("torch ").removeprefix("JAX, ")
+            cells.append(f"{1e3 * fastest['epoch_processor_seconds']:.0f} ms, {way}")
         peer = fastest_of(pd.concat(groups))
         cells += [
-            f"{peer[ratio]:.1f} ({peer[f'{ratio}_q25']:.1f} to {peer[f'{ratio}_q75']:.1f})"
+            f"{peer[ratio]:.2f} ({peer[f'{ratio}_q25']:.2f} to {peer[f'{ratio}_q75']:.2f})"
             for ratio in ("ratio", "compiled_ratio")
         ]
         rows.append([f"{cell} {size}", *cells])
