@@ -6,10 +6,9 @@ Run it after a script whose result is kept, copied from its --out folder:
     experiments/book_protocol.py       docs/results/book_protocol.csv
     experiments/long_term_dependencies.py    docs/results/long_term_dependencies.csv
     experiments/compare_models.py      docs/results/compare_models.csv, which is its summary.csv
-    benchmarks/against_pytorch.py      benchmarks/results/against_pytorch.csv
-    benchmarks/cells_against_pytorch.py      benchmarks/results/cells_against_pytorch.csv
-    benchmarks/against_pytorch.py --grid --backend numba       benchmarks/results/grid_numba.csv
-      with --input features --threads 1 --lengths 19 100       benchmarks/results/grid_features.csv
+    benchmarks/against_frameworks.py         benchmarks/results/epochs.csv
+    benchmarks/against_frameworks.py --grid --backend numba    benchmarks/results/grid_numba.csv
+      with --input features --lengths 19 100                   benchmarks/results/grid_features.csv
       and with --backend numpy                                 benchmarks/results/grid.csv
     benchmarks/roofline.py                   benchmarks/results/roofline.csv
       and --backend numba                    benchmarks/results/roofline_numba.csv
@@ -20,6 +19,7 @@ Run it after a script whose result is kept, copied from its --out folder:
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,8 @@ from npnlp.lab.trial import horizons
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
+#: The ways of this project.
+OWN = "npnlp", "npnlp --backend numba"
 SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
 
 
@@ -63,19 +65,46 @@ def book_protocol() -> str:
     return markdown_table(header, rows)
 
 
-def against_pytorch() -> str:
-    """Time of an epoch, and how many times this project's that is, with each backend."""
-    table = pd.read_csv(ROOT / "benchmarks/results/against_pytorch.csv")
+def epochs() -> str:
+    """An epoch in each library's fastest way, and how many times ours the strongest one takes."""
+    table = pd.read_csv(RESULTS / "epochs.csv")
+    rows = []
+    for (cell, size), found in table.groupby(["cell", "hidden_size"], sort=False):
+        by_way = found.set_index("way")
+        groups = [by_way[by_way.index.str.startswith(name)] for name in ("torch", "JAX")]
+        cells = [f"{1e3 * by_way['epoch_processor_seconds'][way]:.0f} ms" for way in OWN]
+        for fastest in (fastest_of(group) for group in groups):
+            cells.append(f"{1e3 * fastest['epoch_processor_seconds']:.0f} ms, {fastest.name}")
+        peer = fastest_of(pd.concat(groups))
+        cells += [
+            f"{peer[ratio]:.1f} ({peer[f'{ratio}_q25']:.1f} to {peer[f'{ratio}_q75']:.1f})"
+            for ratio in ("ratio", "compiled_ratio")
+        ]
+        rows.append([f"{cell} {size}", *cells])
+    strongest = "the strongest peer, times"
+    header = ["", "NumPy", "Numba", "PyTorch's fastest", "JAX's fastest", f"{strongest} NumPy's",
+              f"{strongest} Numba's"]  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def fastest_of(ways: pd.DataFrame) -> pd.Series[Any]:
+    """The row of the way that takes the least."""
+    return ways.sort_values("epoch_processor_seconds").iloc[0]
+
+
+def epoch_ways() -> str:
+    """Every way at the book's size, and how many times this project's epoch it takes."""
+    table = pd.read_csv(RESULTS / "epochs.csv")
     rows = [
         [
             str(row["way"]),
-            f"{1e3 * row['epoch_seconds']:.0f} ms",
+            f"{1e3 * row['epoch_processor_seconds']:.0f} ms",
             *(
                 f"{row[ratio]:.1f} ({row[f'{ratio}_q25']:.1f} to {row[f'{ratio}_q75']:.1f})"
                 for ratio in ("ratio", "compiled_ratio")
             ),
         ]
-        for _, row in table.iterrows()
+        for _, row in table[(table["cell"] == "elman") & (table["hidden_size"] == 64)].iterrows()
     ]
     titles = "", "epoch", "times npnlp's (quartiles)", "times npnlp's with Numba (quartiles)"
     return markdown_table(list(titles), rows)
@@ -92,24 +121,6 @@ def compare_models() -> str:
             cells = [f"{c} ± {half}" for c, half in zip(cells, halves, strict=True)]
         rows.append([f"`{row['entrant']}`", str(row["runs"]), *cells, f"{row['seconds']:.0f} s"])
     return markdown_table(["", "seeds", *SCORES.values(), "training, one core"], rows)
-
-
-def cells_against_pytorch() -> str:
-    """How many times this project's epoch each of PyTorch's ways takes, by cell and size."""
-    table = pd.read_csv(ROOT / "benchmarks/results/cells_against_pytorch.csv")
-    sizes = list(dict.fromkeys(table["hidden_size"]))
-    rows = []
-    theirs = table[table["way"].str.startswith("torch")]
-    for (cell, way), found in theirs.groupby(["cell", "way"], sort=False):
-        by_size = found.set_index("hidden_size")
-        cells = [
-            f"{by_size['ratio'][size]:.1f} ({by_size['ratio_q25'][size]:.1f} to "
-            f"{by_size['ratio_q75'][size]:.1f})"
-            for size in sizes
-        ]
-        rows.append([str(cell), str(way).removeprefix("torch "), *cells])
-    header = ["", "PyTorch's batch", *(f"hidden size {size}" for size in sizes)]
-    return markdown_table(header, rows)
 
 
 def memory_horizons() -> str:
@@ -131,7 +142,7 @@ def memory_horizons() -> str:
 
 
 def grid() -> str:
-    """How many times as long PyTorch's layer takes: the mean over sizes, and the least."""
+    """How many times as long PyTorch's or JAX's layer takes: the mean over sizes, and the least."""
     names = {
         "Numba, characters": "grid_numba.csv", "Numba, numbers": "grid_features.csv",
         "NumPy, numbers": "grid.csv",
@@ -216,8 +227,8 @@ def distributed() -> str:
 TABLES = {
     table.__name__: table
     for table in (
-        class_weights, book_protocol, compare_models, against_pytorch, cells_against_pytorch,
-        memory_horizons, grid, roofline, inference, distributed,
+        class_weights, book_protocol, compare_models, epochs, epoch_ways, memory_horizons,
+        grid, roofline, inference, distributed,
     )
 }  # fmt: skip
 

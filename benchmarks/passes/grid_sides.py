@@ -1,4 +1,4 @@
-"""A recurrent layer at one size, ours and PyTorch's, with the same weights and the same input."""
+"""A recurrent layer at one size, ours and PyTorch's, with the same weights and input."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from npnlp.backend.operations import LookedUp, Rows
 from npnlp.backend.threads import blas_threads
 from npnlp.errors import InputError
 from npnlp.layers import CELLS, Packing
-from passes.epochs import MODULES, threadpool_limits, torch
+from passes.held import threadpool_limits
 from passes.recurrent import torch_twin
+from passes.torch_epochs import MODULES, torch
 
 PASSES = ("forward", "forward + backward")
-OURS, TORCH = "npnlp", "torch"
+OURS, TORCH, JAX = "npnlp", "torch", "jax"
+#: In what the ways of a library differ, of which a pass takes the fastest.
+WAYS = {OURS: "threads", TORCH: "threads", JAX: "unrolled"}
 GATES = {"elman": 1, "gru": 3, "lstm": 4}
 #: The largest difference that is put down to rounding, relative to the largest number there is.
 AGREES = 2e-3
@@ -87,9 +90,11 @@ class Side:
     """One library at one square: ``passes`` by name, and what the last one computed."""
 
     passes: dict[str, Call]
+    #: Numbers of threads, or what :data:`WAYS` says.
+    ways: tuple[int, ...]
 
-    def limited(self, threads: int) -> Any:
-        """A context in which products get so many threads."""
+    def limited(self, way: int) -> Any:
+        """A context in which passes go this way."""
         raise NotImplementedError
 
     def results(self) -> Arrays:
@@ -105,8 +110,9 @@ class Ours(Side):
     them is part of the pass.
     """
 
-    def __init__(self, square: Square, seed: int, backend: Backend) -> None:
+    def __init__(self, square: Square, seed: int, backend: Backend, cores: int) -> None:
         random, self.backend = Random(seed, "grid"), backend
+        self.ways = tuple(range(1, cores + 1))
         self.layer = CELLS[square.cell](
             square.features, square.hidden, random=random, backend=backend
         )
@@ -151,9 +157,9 @@ class Ours(Side):
         rows = LookedUp(self.x.take(vocabulary, axis=0), numbers.take(self.host_tokens))
         return rows, vocabulary
 
-    def limited(self, threads: int) -> Any:
+    def limited(self, way: int) -> Any:
         """See :class:`Side`."""
-        return blas_threads(threads)
+        return blas_threads(way)
 
     def results(self) -> Arrays:
         """See :class:`Side`."""
@@ -169,6 +175,7 @@ class Torch(Side):
     """
 
     def __init__(self, square: Square, ours: Ours) -> None:
+        self.ways = ours.ways
         self.layer = torch_twin(MODULES[square.cell], ours.layer)
         shape = (square.steps, square.batch)
         self.tokens: Any = None
@@ -200,10 +207,10 @@ class Torch(Side):
         hidden.backward(self.dy)
         return hidden
 
-    def limited(self, threads: int) -> Any:
+    def limited(self, way: int) -> Any:
         """See :class:`Side`; PyTorch keeps the number until the next call."""
-        torch.set_num_threads(threads)
-        return threadpool_limits(threads, user_api="openmp")
+        torch.set_num_threads(way)
+        return threadpool_limits(way, user_api="openmp")
 
     def results(self) -> Arrays:
         """See :class:`Side`."""
@@ -212,20 +219,15 @@ class Torch(Side):
         return {name: value.numpy().reshape(-1, value.shape[-1]) for name, value in arrays.items()}
 
 
-def require_agreement(square: Square, ours: Arrays, theirs: Arrays) -> float:
+def require_agreement(square: Square, results: dict[str, Arrays]) -> float:
     """The largest relative difference; raises :class:`InputError` where it is not rounding."""
-    worst = 0.0
-    for name, value in ours.items():
-        other = theirs[name].reshape(value.shape)
-        differs = float(np.abs(value - other).max() / max(np.abs(other).max(), 1e-30))
-        if not differs <= AGREES:
-            raise InputError(f"{square}: {name} differs from PyTorch's by {differs:.2g} of its "
-                             "largest number; nothing is timed")  # fmt: skip
-        worst = max(worst, differs)
+    ours, worst = results[OURS], 0.0
+    for library in [library for library in results if library != OURS]:
+        for name, value in ours.items():
+            other = results[library][name].reshape(value.shape)
+            differs = float(np.abs(value - other).max() / max(np.abs(other).max(), 1e-30))
+            if not differs <= AGREES:
+                raise InputError(f"{square}: {name} differs from {library}'s by {differs:.2g} of "
+                                 "its largest number; nothing is timed")  # fmt: skip
+            worst = max(worst, differs)
     return worst
-
-
-def sides_of(square: Square, seed: int, backend: Backend) -> dict[str, Side]:
-    """Both libraries with the same numbers; ours on ``backend``."""
-    ours = Ours(square, seed, backend)
-    return {OURS: ours, TORCH: Torch(square, ours)}

@@ -1,4 +1,4 @@
-"""benchmarks/against_pytorch.py --grid: both sides agree, what does not fit is said, the map."""
+"""benchmarks/against_frameworks.py --grid: all sides agree, what does not fit is said, the map."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from npnlp.files import write_csv
 
 
 def run(folder: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(folder / "against_pytorch.py"), "--grid", "--out", str(out)]
+    command = [sys.executable, str(folder / "against_frameworks.py"), "--grid", "--out", str(out)]
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
 
 
@@ -53,7 +53,10 @@ def test_a_small_grid_is_measured_and_drawn(
     assert len(table) == 3 * 2 * 2
     assert (table["rounds"] == 3).all()
     assert ((table["ratio_q25"] <= table["ratio"]) & (table["ratio"] <= table["ratio_q75"])).all()
-    assert table[["npnlp_ms", "torch_ms"]].to_numpy().min() > 0
+    others = table.columns.intersection(["torch_ms", "jax_ms"])
+    assert (table[["npnlp_ms", *others]] > 0).all(axis=None)
+    peers = [str(row[f"{row['peer']}_ms"]) for _, row in table.iterrows()]
+    assert peers == [str(least) for least in table[others].min(axis=1)]
     gru = table[(table["cell"] == "gru") & (table["B"] == 4)].set_index("pass").loc["forward"]
     operations = 2 * 24 * (inputs + 4 * 4 * 8)
     assert gru["npnlp_gflops"] * gru["npnlp_ms"] == pytest.approx(1e-6 * operations)
@@ -72,34 +75,39 @@ def test_a_square_that_does_not_fit_is_said(passes: Path, tmp_path: Path) -> Non
     done = run(passes, tmp_path / "out", "--cells", "lstm", "--input", "features", *sizes)
     assert done.returncode == 2
     assert "lstm V=0 B=1000 T=1000000 H=512 D=100 is left out: it takes some" in done.stdout
-    assert done.stderr.startswith("against_pytorch.py: no square fits")
+    assert done.stderr.startswith("against_frameworks.py: no square fits")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.peers
 @pytest.mark.parametrize("cell", ["elman", "gru", "lstm"])
 @pytest.mark.parametrize("vocabulary", [0, 7, 50])
-def test_both_sides_agree_and_a_difference_is_refused(
+def test_all_sides_agree_and_a_difference_is_refused(
     passes: Path, cell: str, vocabulary: int
 ) -> None:
     pytest.importorskip("torch")
-    from passes.grid_sides import Square, require_agreement, sides_of
+    from passes.grid import sides_of
+    from passes.grid_sides import OURS, Square, require_agreement
+    from passes.jax_layers import WITHOUT_JAX
 
     square = Square(cell, batch=3, steps=5, hidden=8, features=6, vocabulary=vocabulary)
-    ours, theirs = (side.results() for side in sides_of(square, 1, get_backend("numpy")).values())
+    sides = sides_of(square, 1, get_backend("numpy"))
+    assert list(sides) == ["npnlp", "torch", *([] if WITHOUT_JAX else ["jax"])]
+    results = {library: side.results() for library, side in sides.items()}
     names = {f"{kind}_{of}_l0" for kind in ("weight", "bias") for of in ("ih", "hh")}
-    assert set(ours) == set(theirs) == {"states", "x", *names}
-    assert require_agreement(square, ours, theirs) < 1e-5
-    for name in ours:
-        if not theirs[name].any():
-            continue
-        wrong: dict[str, Any] = {**theirs, name: theirs[name] * 1.01}
-        with pytest.raises(InputError, match=f"{name} differs"):
-            require_agreement(square, ours, wrong)
+    assert all(set(found) == {"states", "x", *names} for found in results.values())
+    assert require_agreement(square, results) < 1e-5
+    for library in list(results)[1:]:
+        theirs = results[library]
+        for name in theirs:
+            if theirs[name].any():
+                wrong: dict[str, Any] = {**theirs, name: theirs[name] * 1.01}
+                with pytest.raises(InputError, match=f"{name} differs from {library}'s"):
+                    require_agreement(square, {**results, library: wrong})
     longer = replace(square, steps=6)
-    other = next(iter(sides_of(longer, 1, get_backend("numpy")).values())).results()
+    other = sides_of(longer, 1, get_backend("numpy"))[OURS].results()
     with pytest.raises(ValueError, match="reshape"):
-        require_agreement(square, other, theirs)
+        require_agreement(square, {**results, OURS: other})
 
 
 @pytest.mark.peers
@@ -110,7 +118,7 @@ def test_time_ends_the_rounds_but_never_before_the_third(passes: Path) -> None:
 
     square = Square("elman", batch=1, steps=3, hidden=4, features=2)
     for budget, rounds, expected in [(0.0, 9, 3), (60.0, 4, 4), (60.0, 1, 3)]:
-        rows = list(measure(square, 0, [1], rounds, budget, get_backend("numpy")))
+        rows = list(measure(square, 0, 1, rounds, budget, get_backend("numpy")))
         assert [row["pass"] for row in rows] == list(PASSES)
         assert {row["rounds"] for row in rows} == {expected}
         assert {row["npnlp_threads"] for row in rows} == {1}

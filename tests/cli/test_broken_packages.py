@@ -129,9 +129,8 @@ def test_what_backends_says_of_it(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["against_pytorch.py", *(pytest.param(name, marks=pytest.mark.slow) for name in (
-        "cells_against_pytorch.py", "inference.py"))],
-)  # fmt: skip
+    "script", ["against_frameworks.py", pytest.param("inference.py", marks=pytest.mark.slow)]
+)
 def test_a_script_that_needs_pytorch_says_so_in_a_line(script: str, folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / script, "--quick", "--out", folder / "out"],

@@ -17,7 +17,7 @@ from tests.support.tables import environment, refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("benchmarks/*.py")])
-NEEDS_TORCH = {"against_pytorch.py", "cells_against_pytorch.py", "inference.py"}
+NEEDS_TORCH = {"against_frameworks.py", "inference.py"}
 #: These measure a CUDA device; without one they say so in a line, with status 2, and write nothing.
 NEEDS_DEVICE = {"gpu.py"}
 #: These start ranks with mpiexec; without mpi4py or an MPI they say so in the same way.
@@ -38,8 +38,7 @@ WRITES = {
         "recipe_ablation_runs.csv", "recipe_ablation.csv", "recipe_ablation.png",
     ),
     "own_table.py": ("own_table.csv", "own_table_overlap.csv", "own_table.png"),
-    "against_pytorch.py": ("against_pytorch.csv", "environment.json"),
-    "cells_against_pytorch.py": ("cells_against_pytorch.csv", "environment.json"),
+    "against_frameworks.py": ("epochs.csv", "environment.json"),
     "sequence_lengths.py": ("sequence_lengths.csv", "sequence_lengths.png", "environment.json"),
     "long_term_dependencies.py": (
         "long_term_dependencies.csv", "memory_horizons.csv", "long_term_dependencies.png",
@@ -75,8 +74,7 @@ TABLE_OPTION = {
     "compare_models.py": "--surname-csv",
     "recipe_ablation.py": "--surname-csv",
     "own_table.py": "--reference",
-    "against_pytorch.py": "--surname-csv",
-    "cells_against_pytorch.py": "--surname-csv",
+    "against_frameworks.py": "--surname-csv",
     "vanishing_gradients.py": "--surname-csv",
     "probe_cost.py": "--surname-csv",
     "roofline.py": "--surname-csv",
@@ -87,7 +85,7 @@ TABLE_OPTION = {
 
 #: What their quick case takes is long, too.
 LONG = {
-    "against_pytorch.py", "cells_against_pytorch.py", "determinism.py", "inference.py",
+    "against_frameworks.py", "determinism.py", "inference.py",
     "roofline.py", "vanishing_gradients.py",
 }  # fmt: skip
 
