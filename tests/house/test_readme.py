@@ -22,30 +22,49 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_the_library_example_prints_what_the_readme_says() -> None:
-    (example,), (expected,) = blocks("python"), blocks("text")
-    done = subprocess.run(
-        [sys.executable, "-c", example], capture_output=True, text=True, check=True
+def test_the_examples_print_what_the_readme_says() -> None:
+    examples, expected = blocks("python"), blocks("text")
+    assert len(examples) == len(expected) == 2
+    for example, text in zip(examples, expected, strict=True):
+        done = subprocess.run(
+            [sys.executable, "-c", example], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == text
+
+
+def test_it_is_read_in_one_breath() -> None:
+    prose = re.sub(
+        r"```.*?```|^\|.*?$|^!.*?$|\]\([^)]*\)", "", README, flags=re.DOTALL | re.MULTILINE
     )
-    assert done.stdout == expected
+    assert 400 < len(prose.split()) <= 1000
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    for page in ROOT.glob("docs/*.md"):
+        assert f"]({page.name})" in index or page.name == "README.md", page.name
 
 
 def test_the_tables_say_what_the_results_say() -> None:
-    tables = runpy.run_path(str(ROOT / "tools/readme_tables.py"))
-    for name in tables["TABLES"]:
-        section = f"<!-- {name} -->\n{tables['TABLES'][name]()}\n<!-- end of {name} -->"
-        assert section in README, f"run tools/readme_tables.py: {name} has changed"
+    pages = runpy.run_path(str(ROOT / "tools/results_tables.py"))["PAGES"]
+    for page, tables in pages.items():
+        content = (ROOT / page).read_text(encoding="utf-8")
+        for table in tables:
+            name = table.__name__
+            section = f"<!-- {name} -->\n{table()}\n<!-- end of {name} -->"
+            assert section in content, f"run tools/results_tables.py: {name} has changed"
 
 
-def test_every_link_and_picture_is_there() -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert targets
-    for target in targets:
-        assert (ROOT / target).exists(), target
+@each_page
+def test_every_link_and_picture_is_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
 
 
-def test_every_named_script_is_there() -> None:
-    for script in set(re.findall(r"(?:experiments|benchmarks|tools)/[\w/]+\.py", README)):
+@each_page
+def test_every_named_script_is_there(page: Path) -> None:
+    text = "" if page == HISTORY else page.read_text(encoding="utf-8")
+    for script in set(re.findall(r"(?:experiments|benchmarks|tools)/[\w/]+\.py", text)):
         assert (ROOT / script).exists(), script
 
 

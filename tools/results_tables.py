@@ -1,10 +1,9 @@
-"""Write the README's tables of figures from the results that the scripts wrote.
+"""Write the tables of README, accuracy, speed and processes from the results of the scripts.
 
 Run it after a script whose result is kept, copied from its --out folder:
 
     experiments/class_weights.py       docs/results/class_weights.csv
     experiments/book_protocol.py       docs/results/book_protocol.csv
-    experiments/long_term_dependencies.py    docs/results/long_term_dependencies.csv
     experiments/compare_models.py      docs/results/compare_models.csv, which is its summary.csv
     benchmarks/against_frameworks.py         benchmarks/results/epochs.csv
     benchmarks/against_frameworks.py --grid --backend numba    benchmarks/results/grid_numba.csv
@@ -25,7 +24,6 @@ import numpy as np
 import pandas as pd
 
 from npnlp.files import fill_section, markdown_table
-from npnlp.lab.trial import horizons
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
@@ -124,24 +122,6 @@ def compare_models() -> str:
     return markdown_table(["", "seeds", *SCORES.values(), "training, one core"], rows)
 
 
-def memory_horizons() -> str:
-    """The largest length solved, by recipe and task; ``>=`` where no longer one was tried."""
-    runs = pd.read_csv(ROOT / "docs/results/long_term_dependencies.csv")
-    rows_of_runs = [{str(k): v for k, v in run.items()} for run in runs.to_dict("records")]
-    table = pd.DataFrame(horizons(rows_of_runs))
-    tasks = list(dict.fromkeys(table["task"]))
-    rows = []
-    for recipe, found in table.groupby("recipe", sort=False):
-        by_task = found.set_index("task")
-        reached = [
-            f"{'>= ' if by_task['horizon'][task] == by_task['largest'][task] else ''}"
-            f"{by_task['horizon'][task]}"
-            for task in tasks
-        ]
-        rows.append([f"`{recipe}`", *reached])
-    return markdown_table(["", *(task.replace("_", " ") for task in tasks)], rows)
-
-
 def grid() -> str:
     """How many times as long PyTorch's or JAX's layer takes: the mean over sizes, and the least."""
     names = {
@@ -225,19 +205,56 @@ def distributed() -> str:
     return markdown_table(["", *(f"{count} ranks" for count in counts)], rows)
 
 
-TABLES = {
-    table.__name__: table
-    for table in (
-        class_weights, book_protocol, compare_models, epochs, epoch_ways, memory_horizons,
-        grid, roofline, inference, distributed,
-    )
-}  # fmt: skip
+def at_a_glance() -> str:
+    """One row for each thing that people ask first."""
+    scores = pd.read_csv(ROOT / "docs/results/compare_models.csv").set_index("entrant")
+    epoch = pd.read_csv(RESULTS / "epochs.csv")
+    epoch = epoch[(epoch["cell"] == "elman") & (epoch["hidden_size"] == 64)].set_index("way")
+    peer = fastest_of(epoch[~epoch.index.isin(OWN)])
+    names = pd.read_csv(RESULTS / "inference.csv")
+    of_book = names[names["model"] == "book"]
+    different = of_book[of_book["kind"] == "distinct"].set_index("way")
+    start = of_book.set_index("way")["seconds"]
+
+    def scored(entrant: str) -> str:
+        row = scores.loc[entrant]
+        return f"{row['accuracy']:.3f}, {row['macro_f1']:.3f}"
+
+    seconds = scores["seconds"]
+    pair = [1e3 * epoch["epoch_processor_seconds"][way] for way in OWN]
+    each = [different["microseconds_per_name"][way] for way in OWN]
+    once = different.loc["torch, once each"]
+    cold, numpy = start["npnlp predict, cold start"], start["import numpy"]
+    rows = [
+        ["accuracy, macro F1 on the book's 1,660 test names", f"`--recipe wide` {scored('wide')}",
+         f"n-grams, logistic regression {scored('ngrams')}", "`experiments/compare_models.py`"],
+        ["training it", f"`light` {seconds['light']:.0f} s ({scored('light')}), `wide` "
+         f"{seconds['wide']:.0f} s", f"n-grams {seconds['ngrams']:.0f} s",
+         "`experiments/compare_models.py`"],
+        ["an epoch of 7,680 names, Elman 64", f"{pair[0]:.0f} ms; Numba {pair[1]:.0f} ms",
+         f"{peer.name} {1e3 * peer['epoch_processor_seconds']:.0f} ms",
+         "`benchmarks/against_frameworks.py`"],
+        ["a million different names", f"{each[0]:.2f} us a name; Numba {each[1]:.2f} us",
+         f"PyTorch {once['microseconds_per_name']:.2f} us", "`benchmarks/inference.py`"],
+        ["the first answer of a new process", f"{cold:.2f} s",
+         f"importing NumPy alone {numpy:.2f} s", "`benchmarks/inference.py`"],
+    ]  # fmt: skip
+    return markdown_table(["", "npnlp", "beside it", "measured by"], rows)
+
+
+PAGES = {
+    "README.md": (at_a_glance,),
+    "docs/accuracy.md": (class_weights, book_protocol, compare_models),
+    "docs/speed.md": (epochs, epoch_ways, grid, roofline, inference),
+    "docs/processes.md": (distributed,),
+}
 
 
 def main() -> None:
     """Fill every table in."""
-    for name, table in TABLES.items():
-        fill_section(ROOT / "README.md", name, table())
+    for page, tables in PAGES.items():
+        for table in tables:
+            fill_section(ROOT / page, table.__name__, table())
 
 
 if __name__ == "__main__":
