@@ -23,7 +23,7 @@ UNARY = ("neg", "pos", "abs", "invert")
 SCALARS = ("float", "int", "complex")
 PLAIN = {int, float, complex, bool, slice, str, type(None), type(...), type}
 METHODS = (
-    "argmax", "argsort", "astype", "copy", "fill", "max", "mean", "min", "reshape", "sum",
+    "argmax", "argsort", "astype", "copy", "fill", "max", "mean", "min", "repeat", "reshape", "sum",
     "swapaxes", "take", "transpose",
 )  # fmt: skip
 

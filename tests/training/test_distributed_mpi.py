@@ -81,11 +81,12 @@ def test_every_case_is_the_same_for_any_number_of_ranks(
     for case in CASES:
         found = {name.removeprefix(f"{case}/"): value for name, value in arrays.items()
                  if name.startswith(f"{case}/")}  # fmt: skip
-        expected = outcome(make_trainer(dataset, case, np.dtype(dtype)))
+        trainer = make_trainer(dataset, case, np.dtype(dtype))
+        expected, half = outcome(trainer), trainer.config.store == "float16"
         if dtype == "float64":
             check_close(found, expected, 1e-12)
-        else:
-            check_close(of_the_model(found), of_the_model(expected), 1e-6)
+        else:  # a weight that is stored in half precision may be rounded to its neighbour
+            check_close(of_the_model(found), of_the_model(expected), 1e-4 if half else 1e-6)
 
 
 def test_the_same_ranks_repeat_to_the_bit(tmp_path: Path) -> None:
