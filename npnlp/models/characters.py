@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from npnlp.backend import Array, Random
 from npnlp.backend.operations import LookedUp, Rows
-from npnlp.layers import Embedding, LayerOptions, Packing
+from npnlp.layers import Embedding, LayerOptions, Packing, VariationalDropout
 from npnlp.layers.arguments import require_cache, require_indices, require_random, require_rows
 from npnlp.layers.composite import Composite
 from npnlp.layers.embedding import EmbeddingCache
-from npnlp.layers.pooling.per_sequence import spread
 from npnlp.models.classifier_config import ClassifierConfig
 from npnlp.summary import summarized
 
 #: Tokens below this are no characters: padding, unknown, beginning and end.
 SPECIAL_TOKENS = 4
-#: A name draws its mask of features from 2 to this power, which a batch draws.
-BITS = 3
 
 
 @summarized
 class CharacterCache(NamedTuple):
-    """``rows (R,)`` of the embedding that were looked up, or all, and their ``scale (R, D)``.
+    """``rows``, the rows of the embedding that were used, and the cache of the ``dropout``.
 
-    ``scale`` is 0 where dropped, ``1/(1-p)`` elsewhere, and None where nothing is.
+    Without dropout they are the rows of the table that the encoder was given, else the row of each
+    packed token.
     """
 
     rows: Array | slice
-    scale: Array | None
+    dropout: Any
 
 
 class CharacterEmbedding(Composite):
@@ -36,12 +34,10 @@ class CharacterEmbedding(Composite):
 
         (1) in training, a character is unknown with probability ``char_dropout``
         (2) e_n = weight[token_n]
-        (3) e_n = e_n m_b / (1 - p), p the ``embedding_dropout``, m_b the mask of n's name b
+        (3) e_n = dropout(e_n), the same features for all characters of a name
 
-    The encoder gets the rows (3) once for each mask and token that occur together, projects them,
-    and then looks them up: see :meth:`Recurrent.forward`. So that these are few, a batch draws 8
-    masks, and a name one of them: each mask has the same distribution as if it were the name's own,
-    and the gradient the same mean. The parameter is ``emb.weight``.
+    Where (3) does nothing, (2) is left to the encoder, which projects the table before it looks
+    rows up: see :meth:`Recurrent.forward`. The parameter is ``emb.weight``.
     """
 
     def __init__(self, config: ClassifierConfig, **options: Unpack[LayerOptions]) -> None:
@@ -52,6 +48,8 @@ class CharacterEmbedding(Composite):
             **self.options_of("emb"),
         )  # fmt: skip
         self.emb = self.add_layer("emb", emb)
+        dropout = VariationalDropout(config.embedding_dropout, **self.options_of("dropout"))
+        self.dropout = self.add_layer("dropout", dropout)
 
     def forward(
         self,
@@ -62,33 +60,29 @@ class CharacterEmbedding(Composite):
         packing: Packing,
     ) -> tuple[Rows, CharacterCache]:
         """``tokens (N,)``, or numbers in ``vocabulary (R,)``, rows of the embedding."""
-        config, xp, weight = self.config, self.backend.xp, self.emb.parameters["weight"]
-        numbered = vocabulary is not None
+        config, weight = self.config, self.emb.parameters["weight"]
         if random is not None and config.char_dropout:
+            given = vocabulary
             tokens = vocabulary.take(tokens) if vocabulary is not None else tokens
             tokens, vocabulary = self._drop_characters(tokens, random.child("characters")), None
-            if numbered and not config.embedding_dropout and len(weight) > len(tokens):
-                vocabulary, tokens = xp.unique(tokens, return_inverse=True)
+            if given is not None and not config.embedding_dropout and len(weight) > len(tokens):
+                vocabulary, tokens = self.backend.xp.unique(tokens, return_inverse=True)
         if random is None or not config.embedding_dropout:
             if vocabulary is None:
                 return LookedUp(weight, tokens), CharacterCache(slice(None), None)
             table = weight.take(vocabulary, axis=0)
             return LookedUp(table, tokens), CharacterCache(vocabulary, None)
         rows = tokens if vocabulary is None else vocabulary.take(tokens)
-        masks, mask = self._masks(random, packing)
-        if numbered:  # else the number of rows has to be the same for each batch of N tokens
-            pairs, tokens = xp.unique(mask * len(weight) + rows, return_inverse=True)
-            mask, rows = xp.divmod(pairs, len(weight))
-        scale = masks.take(mask, axis=0)
-        e = weight.take(rows, axis=0) * scale  # (2), (3)
-        return (LookedUp(e, tokens) if numbered else e), CharacterCache(rows, scale)
+        e = weight.take(rows, axis=0)  # (2)
+        e, dropout = self.dropout.run(e, random.child("embedding"), packing=packing)  # (3)
+        return e, CharacterCache(rows, dropout)
 
     def backward(self, d_x: Array, cache: CharacterCache) -> None:
         """Add the gradient of the embedding; tokens are integers and have none."""
-        if cache.scale is None:
+        if cache.dropout is None:
             self.emb.add_grad(cache.rows, d_x)
             return
-        d_e = d_x * cache.scale  # undoes (3)
+        d_e = self.dropout.undo(d_x, cache.dropout)  # undoes (3)
         self.emb.undo(d_e, EmbeddingCache(cache.rows))  # type: ignore[arg-type]  # undoes (2)
 
     def check_forward(
@@ -115,12 +109,3 @@ class CharacterEmbedding(Composite):
         return self.backend.xp.where(  # type: ignore[no-any-return]
             keep | (tokens < SPECIAL_TOKENS), tokens, self.config.unk_idx
         )  # (1)
-
-    def _masks(self, random: Random, packing: Packing) -> tuple[Array, Array]:
-        """The masks of (3), divided by 1 - p ``(8, D)``, and that of each packed token ``(N,)``."""
-        xp, keep_mask, p = self.backend.xp, self.backend.keep_mask, self.config.embedding_dropout
-        shared = random.within(None).child("embedding")  # the same ones for every part of a batch
-        shape = 2**BITS, self.emb.embedding_dim
-        masks = keep_mask(shared, shape, p) * self.dtype.type(1.0 / (1.0 - p))
-        bits = keep_mask(random.child("mask"), (len(packing.lengths), BITS), 0.5)
-        return masks, spread((bits * 2 ** xp.arange(BITS)).sum(axis=1), packing)

@@ -22,7 +22,7 @@ from npnlp.gradients import check_adjoint, check_gradients
 from npnlp.layers import Packing
 from npnlp.layers.ngrams import known_ngrams
 from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.models.characters import BITS, SPECIAL_TOKENS, CharacterEmbedding
+from npnlp.models.characters import SPECIAL_TOKENS, CharacterEmbedding
 from tests.support.packed import batch
 from tests.support.reference import BOUNDS, Floats, assert_close, host, packed_order
 from tests.support.tables import finished_run, make_run
@@ -228,10 +228,7 @@ def test_features_are_dropped_for_a_whole_name(with_vocabulary: bool, backend: B
     inputs = (numbered if with_vocabulary else plain)(backend, names)
     inputs.setdefault("vocabulary", None)
     x, _ = embedding.forward(**inputs, random=MASKS)
-    assert isinstance(x, LookedUp) == with_vocabulary
-    if isinstance(x, LookedUp):
-        assert len(x.table) < len(x.tokens)
-        x = x.table.take(x.tokens, axis=0)
+    assert not isinstance(x, LookedUp)
     seen: dict[int, list[list[float]]] = {}
     rows = backend.to_numpy(x).tolist()
     for (_, b), row in zip(packed_order([len(n) for n in names]), rows, strict=True):
@@ -239,16 +236,7 @@ def test_features_are_dropped_for_a_whole_name(with_vocabulary: bool, backend: B
     assert all(row == of_name[0] for of_name in seen.values() for row in of_name)
     masks = np.array([of_name[0] for of_name in seen.values()])
     assert set(np.unique(masks).round(12)) == {0.0, round(1 / (1 - p), 12)}
-    assert 1 < len(np.unique(masks, axis=0)) <= 2**BITS
-
-
-def test_a_batch_draws_masks_of_its_own() -> None:
-    """Over batches a feature is dropped as often as is asked for."""
-    embedding, packing = embedding_of(embedding_dropout=0.3), plain(NUMPY)["packing"]
-    drawn = np.array([embedding._masks(MASKS.at(step), packing)[0] for step in range(200)])
-    assert drawn.shape[1] == 2**BITS
-    assert abs((drawn == 0).mean() - 0.3) < 0.02
-    assert abs((drawn == 0).mean(axis=(0, 1)) - 0.3).max() < 0.06
+    assert abs((masks == 0).mean() - p) < 0.05
 
 
 def test_the_padding_row_learns_nothing(backend: Backend) -> None:
