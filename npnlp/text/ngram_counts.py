@@ -39,7 +39,7 @@ from npnlp.text.ngram_tree import (
 #: So many n-grams of each order are kept.
 MOST_NGRAMS = 8000
 #: Tokens that are counted at once.
-BLOCK = 2**20
+BLOCK = 2**18
 
 
 @summarized
@@ -82,10 +82,10 @@ def fitted(
 
 def _by_size(groups: AnyIntegers) -> Integers:
     """Groups numbered from the largest on; those from ``MOST_GROUPS - 1`` on are one."""
-    _, row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    sizes = np.bincount(groups)
     rank = np.empty(len(sizes), dtype=np.int64)
     rank[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
-    return np.minimum(rank, MOST_GROUPS - 1)[row]
+    return np.minimum(rank, MOST_GROUPS - 1)[groups]
 
 
 def _count(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from npnlp.errors import InputError, short
 from npnlp.text.rows import Coded, Rows, joined
 from npnlp.text.splits import SPLIT_BY, with_split
-from npnlp.text.texts import Texts
+from npnlp.text.texts import BLOCK, Texts
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ def name_codes(names: Iterable[str]) -> NDArray[np.uint64]:
     """
     from hashlib import blake2b
 
-    hashes = b"".join([blake2b(name.encode(), digest_size=8).digest() for name in names])
+    walk, hashes = iter(names), bytearray()
+    while some := [*islice(walk, BLOCK)]:
+        hashes += b"".join([blake2b(name.encode(), digest_size=8).digest() for name in some])
     codes: NDArray[np.uint64] = np.sort(np.frombuffer(hashes, dtype="<u8"))
     different: NDArray[np.uint64] = codes[np.append(True, codes[1:] != codes[:-1])[: len(codes)]]
     return different

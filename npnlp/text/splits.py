@@ -87,7 +87,7 @@ def _occurrence(values: Integers) -> Integers:
 def _by_name(rows: Rows, seed: int) -> NDArray[np.uint8]:
     """Each name, with all its rows, goes to the split that lacks most rows of its nationality."""
     folded = Texts.of(map(str.casefold, rows.names))
-    _, names = folded.order()
+    names = folded.ids.astype(np.int64)
     first = np.unique(names, return_index=True)[1]
     hashes, totals = _hashes(seed, folded.take(first)), np.bincount(names)
     main, chosen = _main_label(rows.labels, names), np.full(len(first), TRAIN, dtype=np.uint8)

@@ -116,34 +116,36 @@ class Texts:
     @cached_property
     def ids(self) -> NDArray[np.int32]:
         """A number for each text, the same for the same text, in the texts' order."""
-        return self.order()[1].astype(np.int32)
+        return self.order()[1]
 
-    def order(self) -> tuple[Integers, Integers]:
+    def order(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The rows in the order of their texts, by code points, and the rank of each row's text.
 
         Equal texts have one rank, from 0 on. Of all rows the first eight bytes are compared, then
         the next eight of those that are still equal.
         """
         starts = self.starts
-        sizes = self.ends - starts
+        sizes = (self.ends - starts).astype(np.int32)
         padded = np.append(self.content, np.zeros(WORD, dtype=np.uint8))
-        order, group = np.arange(len(self)), np.zeros(len(self), dtype=np.int64)
+        order = np.arange(len(self), dtype=np.int32)
+        group = np.zeros(len(self), dtype=np.int32)
         places, depth = order.copy(), 0  # those in ``order`` of rows that are not told apart yet
         while len(places):
             rows = order[places]
             word = _words(padded, starts[rows] + depth, sizes[rows] - depth)
             # Beside zero bytes of its own, a text that has ended is known by its size.
-            ended = np.minimum(sizes[rows] - depth, WORD + 1)
-            new = np.lexsort((ended, word, group[places]))
-            order[places] = rows[new]
-            key = group[places], word[new], ended[new]
+            ended = np.minimum(sizes[rows] - depth, WORD + 1).astype(np.uint8)
+            new = np.lexsort((ended, word, group[places])).astype(np.int32)
+            order[places], ended = rows[new], ended[new]
             differs = np.ones(len(places), dtype=bool)
-            differs[1:] = np.logical_or.reduce([each[1:] != each[:-1] for each in key])
+            for key in (group[places], word[new], ended):
+                differs[1:] &= key[1:] == key[:-1]
+            np.logical_not(differs[1:], out=differs[1:])
             group[places] = places[np.maximum.accumulate(np.arange(len(places)) * differs)]
             depth += WORD
             alone = differs & np.append(differs[1:], True)
-            places = places[~alone & (ended[new] > WORD)]
-        rank = np.empty(len(self), dtype=np.int64)
+            places = places[~alone & (ended > WORD)]
+        rank = np.empty(len(self), dtype=np.int32)
         rank[order] = np.cumsum(np.append(False, group[1:] != group[:-1])[: len(self)])
         return order, rank
 
@@ -159,10 +161,10 @@ def _begins(content: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return begins
 
 
-def _words(padded: NDArray[np.uint8], at: Integers, left: Integers) -> NDArray[np.uint64]:
+def _words(padded: NDArray[np.uint8], at: Integers, left: NDArray[np.int32]) -> NDArray[np.uint64]:
     """The eight bytes from each place on as one number, zero where a text has fewer ``left``."""
     word = np.zeros(len(at), dtype=np.uint64)
     for k in range(WORD):
         word <<= np.uint64(8)
-        word |= np.where(left > k, padded.take(at + k, mode="clip"), 0).astype(np.uint8)
+        word |= padded.take(at + k, mode="clip") * (left > k)
     return word
