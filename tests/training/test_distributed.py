@@ -87,11 +87,13 @@ def test_a_run_is_the_same_for_any_number_of_ranks(
 
 @pytest.mark.parametrize("case", CASES)
 def test_in_single_precision_a_run_stays_as_close(dataset: SurnameDataset, case: str) -> None:
-    expected = outcome(make_trainer(dataset, case, np.float32))
+    trainer = make_trainer(dataset, case, np.float32)
+    expected, half = outcome(trainer), trainer.config.store == "float16"
     found = Threads(3).run(
         lambda communicator: outcome(make_trainer(dataset, case, np.float32, Shared(communicator)))
     )[0]
-    check_close(of_the_model(found), of_the_model(expected), 1e-6)
+    # A weight that is stored in half precision may be rounded to its neighbour.
+    check_close(of_the_model(found), of_the_model(expected), 1e-4 if half else 1e-6)
 
 
 def test_the_same_number_of_ranks_repeats_to_the_bit(dataset: SurnameDataset) -> None:
