@@ -124,7 +124,7 @@ def test_a_frozen_checkpoint_goes_on_to_the_frozen_weights(
     assert after.keys() == wanted.keys()
     for tensor, value in () if redrawn else wanted.items():
         np.testing.assert_allclose(after[tensor], value, rtol=0, atol=RESUMED, err_msg=tensor)
-    assert apart(after, wanted) < 0.1 * apart(before, wanted)
+    assert apart(after, wanted) < 0.3 * apart(before, wanted)
     assert farthest(before, wanted) > farthest(halfway, wanted) > 10 * RESUMED
 
 
