@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ def take_turns(compiled: Any) -> None:
     compile_or_load, folder = compiled.compile, Path(compiled.stats.cache_path)
 
     def compile_in_turn(signature: Any) -> Any:
-        with turn(folder):
+        with turn(folder), no_collection():
             return compile_or_load(signature)
 
     compiled.compile = compile_in_turn
@@ -44,6 +45,18 @@ def turn(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Without Python's search for cycles, an eighth of the time that Numba takes."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _wait(descriptor: int, until: float) -> None:
