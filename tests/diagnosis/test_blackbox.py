@@ -294,13 +294,12 @@ def test_a_fault_that_does_not_repeat_is_called_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path / "run")
-    forward = run.trainer.criterion.run
+    objective = run.trainer.objective
 
-    def broken(logits: Any, targets: Any) -> Any:
-        loss, sums = forward(logits, targets)
-        return loss, sums._replace(loss_sum=np.array(np.nan, np.float32))
+    def broken(*arguments: Any) -> Any:
+        return objective(*arguments)._replace(loss_sum=np.array(np.nan, np.float32))
 
-    run.trainer.criterion.run = broken
+    vars(run.trainer)["objective"] = broken
     with pytest.raises(DivergenceError, match="loss is nan, but not when the step is repeated"):
         run.train()
     assert run_main("replay", run.replay_file) == 0
