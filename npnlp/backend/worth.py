@@ -1,8 +1,8 @@
 """Whether Numba is worth its start: what compiled loops save, and what they cost before.
 
-Both are estimates in seconds of one core, measured by ``benchmarks/first_batch.py`` and
-``benchmarks/epochs.py``. The time saved grows with the names, the epochs and, between 64 and 256,
-with the hidden size.
+Both are estimates in seconds of one core: ``benchmarks/first_batch.py`` measures the start,
+``benchmarks/against_pytorch.py`` epochs. What is saved grows with the names, the epochs and,
+between 64 and 256, with the hidden size.
 """
 
 from __future__ import annotations

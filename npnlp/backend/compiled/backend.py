@@ -118,14 +118,14 @@ class CompiledBackend(NumpyBackend):
         ends = lengths.sum(axis=1).cumsum()
         runs = np.zeros((len(lengths), 2, lengths[:, 0].max()), dtype=np.int32)
         last, previous = np.empty_like(lengths), np.empty(ends[-1], dtype=np.int64)
-        layout.lay_out(lengths, runs, last, previous)
+        layout.lay_out(plain(lengths), runs, last, previous)
         return Layout(runs, last, previous, ends)
 
     def number(self, tokens: AnyIntegers, starts: Integers, where: Layout) -> Numbered:
         """See :meth:`Backend.number`."""
         numbers, vocabulary = np.empty((2, where.ends[-1]), dtype=np.int64)
         ends = np.empty_like(where.ends)
-        layout.number(tokens, starts, where.runs, numbers, vocabulary, ends)
+        layout.number(plain(tokens), plain(starts), plain(where.runs), numbers, vocabulary, ends)
         return Numbered(numbers, vocabulary[: ends[-1]], ends)
 
     def recurrent_passes(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npnlp.backend.base import Array
+from npnlp.backend.compiled.dtypes import plain
 from npnlp.backend.compiled.vectors.kernel import inner, kernel
 
 #: Sequences of a tree: its states stay in the cache, and few prefixes are in two trees.
@@ -63,7 +64,8 @@ def sort(tokens: Array, lengths: Array, num_tokens: int, reverse: bool) -> Prefi
         raise ValueError("lengths are not those of the sequences, or of none")
     if tokens.min() < 0 or tokens.max() >= num_tokens:
         raise IndexError("a token is out of range")
-    tokens = np.ascontiguousarray(tokens, dtype=SMALL if num_tokens <= MOST_SMALL else np.int32)
+    tokens = plain(tokens.astype(SMALL if num_tokens <= MOST_SMALL else np.int32, copy=False))
+    lengths = plain(lengths)
     first, step = (ends - 1, -1) if reverse else (ends - lengths, 1)
     keys, order = np.empty(len(lengths), dtype=np.uint64), np.empty(len(lengths), dtype=np.int64)
     begin = fill_keys(tokens, lengths, first, step, bits, keys)
