@@ -123,7 +123,7 @@ def compare_models() -> str:
 
 
 def grid() -> str:
-    """How many times as long PyTorch's or JAX's layer takes: the mean over sizes, and the least."""
+    """How many times as long a peer's layer takes: the mean over sizes, and the least."""
     names = {
         "Numba, characters": "grid_numba.csv", "Numba, numbers": "grid_features.csv",
         "NumPy, numbers": "grid.csv",
