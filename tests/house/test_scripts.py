@@ -17,7 +17,10 @@ from tests.support.tables import environment, refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("benchmarks/*.py")])
-NEEDS_TORCH = {"against_pytorch.py", "cells_against_pytorch.py", "inference.py"}
+#: These need the peers: PyTorch, or Numba, which is installed beside it.
+NEEDS_TORCH = {
+    "against_pytorch.py", "cells_against_pytorch.py", "first_batch.py", "inference.py",
+}  # fmt: skip
 #: These measure a CUDA device; without one they say so in a line, with status 2, and write nothing.
 NEEDS_DEVICE = {"gpu.py"}
 #: These start ranks with mpiexec; without mpi4py or an MPI they say so in the same way.
@@ -56,6 +59,7 @@ WRITES = {
         )), "vanishing_scores.csv", "sentences.json",
     ),
     "probe_cost.py": ("probe_cost.csv",),
+    "first_batch.py": ("first_batch.csv",),
     "roofline.py": ("roofline.csv", "roofline.png", "environment.json"),
     "inference.py": ("inference.csv", "environment.json"),
     "determinism.py": ("determinism.csv",),
@@ -79,6 +83,7 @@ TABLE_OPTION = {
     "cells_against_pytorch.py": "--surname-csv",
     "vanishing_gradients.py": "--surname-csv",
     "probe_cost.py": "--surname-csv",
+    "first_batch.py": "--surname-csv",
     "roofline.py": "--surname-csv",
     "inference.py": "--surname-csv",
     "distributed.py": "--surname-csv",
@@ -87,7 +92,8 @@ TABLE_OPTION = {
 
 #: What their quick case takes is long, too.
 LONG = {
-    "against_pytorch.py", "cells_against_pytorch.py", "determinism.py", "inference.py",
+    "against_pytorch.py", "cells_against_pytorch.py", "determinism.py", "first_batch.py",
+    "inference.py",
     "roofline.py", "vanishing_gradients.py",
 }  # fmt: skip
 
