@@ -14,8 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from npnlp.backend import get_backend
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
+from npnlp.text import SurnameDataset
 
 KINDS: dict[str, list[str]] = {
     "elman": [], "elman, relu": ["--nonlinearity", "relu"], "gru": ["--cell", "gru"],
@@ -33,7 +35,7 @@ def last(*arguments):
     os._exit(0)
 sums.adam_step = last
 from npnlp.cli import main
-main(sys.argv[1:])
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -55,6 +57,8 @@ def main() -> int:
     parser = script_parser(__doc__, "out/first_batch")
     add_table(parser)
     options = parser.parse_args()
+    get_backend("numba")  # or say that it is not installed
+    SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)  # or what is wrong with it
     rows: list[dict[str, Any]] = []
     for kind in list(KINDS)[: 1 if options.quick else None]:
         with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,8 @@ from tests.support.tables import environment, refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("benchmarks/*.py")])
-NEEDS_TORCH = {"against_frameworks.py", "inference.py"}
+#: These need the peers: PyTorch, or Numba, which is installed beside it.
+NEEDS_TORCH = {"against_frameworks.py", "first_batch.py", "inference.py"}
 #: These measure a CUDA device; without one they say so in a line, with status 2, and write nothing.
 NEEDS_DEVICE = {"gpu.py"}
 #: These start ranks with mpiexec; without mpi4py or an MPI they say so in the same way.
@@ -56,6 +57,7 @@ WRITES = {
     ),
     "probe_cost.py": ("probe_cost.csv",),
     "recipe.py": ("recipe_epochs.csv", "recipe_memory.csv", "environment.json"),
+    "first_batch.py": ("first_batch.csv",),
     "roofline.py": ("roofline.csv", "roofline.png", "environment.json"),
     "rows.py": ("rows.csv", "environment.json"),
     "inference.py": ("inference.csv", "environment.json"),
@@ -80,6 +82,7 @@ TABLE_OPTION = {
     "vanishing_gradients.py": "--surname-csv",
     "probe_cost.py": "--surname-csv",
     "recipe.py": "--surname-csv",
+    "first_batch.py": "--surname-csv",
     "roofline.py": "--surname-csv",
     "rows.py": "--surname-csv",
     "inference.py": "--surname-csv",
@@ -89,8 +92,8 @@ TABLE_OPTION = {
 
 #: What their quick case takes is long, too.
 LONG = {
-    "against_frameworks.py", "determinism.py", "inference.py", "recipe.py", "roofline.py",
-    "rows.py", "vanishing_gradients.py",
+    "against_frameworks.py", "determinism.py", "first_batch.py", "inference.py", "recipe.py",
+    "roofline.py", "rows.py", "vanishing_gradients.py",
 }  # fmt: skip
 
 
