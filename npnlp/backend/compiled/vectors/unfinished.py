@@ -2,8 +2,7 @@
 
 Numba optimizes a function, makes machine code of it, and then copies the optimized code into every
 caller, where all of it is optimized again. An inner function is called from compiled code only, so
-its own machine code is never run. Here its code goes to its callers as it was generated, and is
-optimized there, once.
+its own machine code is never run. Here its code goes to its callers, and is optimized there, once.
 """
 
 from __future__ import annotations
@@ -17,10 +16,11 @@ from numba.core.typed_passes import NativeLowering
 
 
 class Unfinished(JITCodeLibrary):  # type: ignore[misc]
-    """Code to copy into other functions: not optimized, and not made ready to run."""
+    """Code to copy into other functions: not optimized as a whole, and not made ready to run.
 
-    def _optimize_functions(self, module: Any) -> None:
-        module.data_layout = self.codegen._data_layout
+    Numba's cheap passes over each function stay. They remove the counting of references to arrays,
+    which nothing finds any more in the large function that the code becomes a part of.
+    """
 
     def _optimize_final_module(self) -> None:
         """Left to the callers."""
