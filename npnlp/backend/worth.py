@@ -1,7 +1,7 @@
 """Whether Numba is worth its start: what compiled loops save, and what they cost before.
 
 Both are estimates in seconds of one core: ``benchmarks/first_batch.py`` measures the start,
-``benchmarks/against_pytorch.py`` epochs. What is saved grows with the names, the epochs and,
+``benchmarks/against_frameworks.py`` epochs. What is saved grows with the names, the epochs and,
 between 64 and 256, with the hidden size.
 """
 
