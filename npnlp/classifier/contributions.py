@@ -80,18 +80,12 @@ def inputs_of(model: SurnameClassifier, tokens: NDArray[np.int64]) -> Inputs:
         return Inputs(embeddings, letters, np.zeros((0, 0), model.dtype), none, none)
     packing = Packing.of(np.array([len(tokens)]), model.backend)
     rows, known, _ = bag.find(tokens, packing)
-    ends = np.concatenate([np.arange(n - 1, len(tokens)) for n in _orders(bag.orders, len(tokens))])
-    orders = np.concatenate(
-        [np.full(len(tokens) - n + 1, n) for n in _orders(bag.orders, len(tokens))]
-    )
+    found = np.array(sorted({n for n in bag.orders if n <= len(tokens)}), dtype=np.int64)
+    orders = found.repeat(len(tokens) - found + 1)  # as the bag finds them: n by n, by their ends
+    ends = np.array([end for n in found for end in range(n - 1, len(tokens))], dtype=np.int64)
     rows, ends, orders = rows[known], ends[known], orders[known]
     each = bag.parameters["weight"].take(rows, axis=0) / np.sqrt(max(len(rows), 1))
     return Inputs(embeddings, letters, each, ends, orders)
-
-
-def _orders(orders: tuple[int, ...], longest: int) -> list[int]:
-    """In the order in which the bag finds them."""
-    return [n for n in range(1, max(orders) + 1) if n in orders and n <= longest]
 
 
 def difference(

@@ -143,6 +143,13 @@ def test_n_grams_stand_where_the_name_has_them(dataset: SurnameDataset) -> None:
     np.testing.assert_allclose(inputs.bag, rows, rtol=1e-12)
 
 
+def test_a_name_that_is_shorter_than_every_n_gram(dataset: SurnameDataset) -> None:
+    settings = {"embedding_size": 7, "rnn_hidden_size": 8, "ngram_orders": (4,), "ngram_size": 6}
+    model = make_classifier(dataset, settings, get_backend("numpy"), seed=3)
+    (found,) = Classifier(model, dataset.get_vectorizer()).explain("R")
+    assert [letter.letter for letter in found.letters] == ["R"]
+
+
 @each_kind
 def test_letters_are_left_out_and_read_one_after_another(
     dataset: SurnameDataset, kind: str
