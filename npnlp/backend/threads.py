@@ -177,16 +177,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)
 
 
+def cores() -> int:
+    """The number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def measured_threads(rows: int, size: int) -> int:
     """The number of cores if that many threads are measured to be faster, else 1.
 
     This measures the matrix product of a step, ``(rows, size) (size, size)`` in float32. The result
     may differ between runs.
     """
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    all_cores = cores()
     state, weight = np.ones((rows, size), np.float32), np.ones((size, size), np.float32)
-    seconds: dict[int, list[float]] = {1: [], cores: []}
+    seconds: dict[int, list[float]] = {1: [], all_cores: []}
     for _ in range(TRIALS):
         for count, taken in seconds.items():
             with blas_threads(count):
@@ -194,10 +199,10 @@ def measured_threads(rows: int, size: int) -> int:
                 for _ in range(PRODUCTS):
                     np.dot(state, weight)
                 taken.append(time.perf_counter() - started)
-        if sum(seconds[cores]) > 2 * sum(seconds[1]):  # another program uses a core
+        if sum(seconds[all_cores]) > 2 * sum(seconds[1]):  # another program uses a core
             return 1
-    one, all_cores = (min(taken) for taken in (seconds[1], seconds[cores]))  # the least disturbed
-    return cores if one > WORTH * all_cores else 1
+    # Of each, the least disturbed.
+    return all_cores if min(seconds[1]) > WORTH * min(seconds[all_cores]) else 1
 
 
 def blas_in_use() -> str:

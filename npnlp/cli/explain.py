@@ -9,9 +9,8 @@ from pathlib import Path
 from unicodedata import east_asian_width
 
 from npnlp.classifier.explanation import TOLERANCE, Explanation
-from npnlp.cli.options import add_backend, add_save_dir, saved_or_own
+from npnlp.cli.options import add_backend, add_save_dir, require_utf8, saved_or_own
 from npnlp.cli.script import loaded_plots
-from npnlp.errors import InputError
 from npnlp.files.plain_json import to_json
 
 HELP = "show letter by letter why a name got its nationality"
@@ -41,10 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
-    try:
-        options.name.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"name {options.name!r} is not UTF-8 text") from error
+    require_utf8(options.name)
     classifier = saved_or_own(options, "npnlp explain")
     found = classifier.explain(options.name, options.tolerance)
     if options.json:

@@ -99,6 +99,14 @@ def add_pictures(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def require_utf8(name: str) -> None:
+    """A byte that is not UTF-8 reaches us as half of a surrogate pair, which is no character."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"name {name!r} is not UTF-8 text") from error
+
+
 def saved_classifier(options: argparse.Namespace) -> Classifier:
     """The model in the folder of the run, on the backend that was asked for."""
     backend = get_backend(options.backend)

@@ -15,7 +15,13 @@ from npnlp.classifier.decision import Decision
 from npnlp.classifier.prediction import Prediction
 from npnlp.cli.answers import Answers, described
 from npnlp.cli.decision_options import add_decision, decision_of
-from npnlp.cli.options import add_backend, add_column, add_save_dir, saved_or_own
+from npnlp.cli.options import (
+    add_backend,
+    add_column,
+    add_save_dir,
+    require_utf8,
+    saved_or_own,
+)
 from npnlp.cli.population import add_prior, for_population
 from npnlp.cli.unknown import note_blank, note_unknown
 from npnlp.errors import InputError
@@ -154,7 +160,7 @@ def _names(given: Sequence[str], on_empty: str) -> list[str]:
     names: list[str] = []
     for name in given:
         if name != "-":
-            _require_text(name)
+            require_utf8(name)
             if not name.strip() and on_empty == "error":
                 raise InputError(
                     f"name {len(names) + 1} is empty; give at least one character, or choose "
@@ -168,14 +174,6 @@ def _names(given: Sequence[str], on_empty: str) -> list[str]:
         for part in read_names(sys.stdin.buffer, "standard input", ANY, on_empty).parts:
             names += part.names
     return names
-
-
-def _require_text(name: str) -> None:
-    """A byte that is not UTF-8 reaches us as half of a surrogate pair, which is no character."""
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"name {name!r} is not UTF-8 text") from error
 
 
 def _table(predictions: Sequence[Prediction]) -> list[str]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from npnlp.backend.threads import cores
 from npnlp.cli.failure import DONE, FAILED, INTERRUPTED, failure_of, one_line
 from npnlp.cli.script import ending
 from npnlp.errors import InputError
 from npnlp.runs.seeds import Seeds, Work, folder_of, train_seeds
-from npnlp.runs.side_by_side import cores
 
 #: Options that are of one run, and what they would be with several.
 ALONE = {

@@ -18,7 +18,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from npnlp.backend.threads import one_blas_thread
+from npnlp.backend.threads import cores, one_blas_thread
 from npnlp.checks import require_whole
 from npnlp.errors import DeviceError, DivergenceError, InputError
 from npnlp.training.interrupt import Interrupted, interruptible
@@ -48,12 +48,6 @@ class Place:
             raise Interrupted
 
 
-def cores() -> int:
-    """The number of cores that this process may use."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return found or 1
-
-
 def side_by_side(
     call: Callable[..., Any],
     tasks: Sequence[tuple[Any, ...]],
@@ -68,8 +62,7 @@ def side_by_side(
     process ended without a word. After Ctrl-C those running end by themselves, and for all that
     are not done an :class:`Interrupted` stands there. ``heard`` is called with the number of a
     task, and ``"note"`` with what its :class:`Place` was told, or ``"done"`` with its result.
-    Where ``backend`` may be
-    a GPU, which no fork can use, processes are spawned.
+    Where ``backend`` may be a GPU, which no fork can use, processes are spawned.
     """
     jobs = cores() if jobs is None else jobs
     require_whole("jobs", jobs)
