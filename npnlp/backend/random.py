@@ -47,9 +47,6 @@ class Share(Protocol):
     def from_steps(self, steps: tuple[int, ...]) -> Share:
         """The same for the packed rows from each of ``steps`` on, one after another."""
 
-    def repeated(self, times: int) -> Share:
-        """The same for a batch with each sequence ``times`` in a row."""
-
 
 _workers = threading.local()
 
@@ -98,10 +95,6 @@ class Random(NamedTuple):
     def from_steps(self, *steps: int) -> Random:
         """The same stream for a mask of the packed rows from each of ``steps`` on, in turn."""
         return self if self.share is None else self._replace(share=self.share.from_steps(steps))
-
-    def repeated(self, times: int) -> Random:
-        """The same stream for masks of a batch with each sequence ``times`` in a row."""
-        return self if self.share is None else self._replace(share=self.share.repeated(times))
 
     @property
     def key(self) -> NDArray[np.uint64]:

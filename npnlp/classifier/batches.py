@@ -52,26 +52,6 @@ class Batch(NamedTuple):
         names = "tokens", "vocabulary", "packing", "ngrams"
         return {name: getattr(self, name) for name in names}
 
-    def repeated(self, times: int) -> Batch:
-        """The batch with each row ``times`` in a row: for passes with other dropout masks."""
-        if times == 1:
-            return self
-
-        def rows(x: Any) -> Any:
-            return None if x is None else x.repeat(times, axis=0)
-
-        xp = self.packing.backend.xp
-        return Batch(
-            tokens=rows(self.tokens),
-            vocabulary=self.vocabulary,
-            packing=self.packing.repeated(times),
-            targets=rows(self.targets),
-            rows=rows(self.rows),
-            shares=rows(self.shares),
-            weights=rows(self.weights),
-            ngrams=self.ngrams and self.ngrams.repeated(times, xp),
-        )
-
 
 def require_split(split: SplitArrays, model: SurnameClassifier) -> None:
     """Raise :class:`InputError` unless its tokens and targets are rows and classes of ``model``.

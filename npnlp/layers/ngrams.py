@@ -26,7 +26,7 @@ from npnlp.checks import require_fraction, require_whole
 from npnlp.errors import InputError
 from npnlp.layers.arguments import require_cache, require_indices, require_random, require_rows
 from npnlp.layers.base import Cache, Layer, LayerOptions
-from npnlp.layers.packing import Packing, copies_of
+from npnlp.layers.packing import Packing
 from npnlp.summary import summarized
 
 
@@ -40,11 +40,6 @@ class FoundNgrams(NamedTuple):
     rows: Array
     known: Array
     sequences: Array
-
-    def repeated(self, times: int, xp: Any) -> FoundNgrams:
-        """Those of a batch with each sequence ``times`` in a row (:meth:`Packing.repeated`)."""
-        sequences = copies_of(self.sequences, times, xp)
-        return FoundNgrams(self.rows.repeat(times), self.known.repeat(times), sequences)
 
 
 class NgramCache(Cache):

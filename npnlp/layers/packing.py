@@ -135,17 +135,6 @@ class Packing:
         """The sequence of each packed row, numbered in the caller's order ``(N,)``."""
         return self.places if self.order is None else self.order[self.places]
 
-    def repeated(self, times: int) -> Packing:
-        """That of each sequence ``times`` in a row; packed rows are then ``times`` in a row, too.
-
-        So rows of either kind are ``x.repeat(times, axis=0)``.
-        """
-        order = None if self.order is None else copies_of(self.order, times, np)
-        on_backend = self.last_rows, self.previous_rows
-        last, previous = (copies_of(rows, times, self.backend.xp) for rows in on_backend)
-        lengths, runs = self.lengths.repeat(times), self.runs * np.int32(times)
-        return Packing(self.backend, lengths, order, runs, last, previous)
-
     def expect(self, name: str, x: Any, rows: int) -> None:
         """Raise :class:`InputError` unless ``x`` is an array of so many rows."""
         shape = getattr(x, "shape", None)
@@ -156,12 +145,6 @@ class Packing:
     def padded_rows(self) -> Array:
         """The index of each packed row in padded ``(T * B)`` rows, in the caller's order."""
         return self.backend.asarray(self.steps * len(self.lengths) + self.sequences)
-
-
-def copies_of(rows: Array, times: int, xp: Any) -> Array:
-    """Of ``rows (n,)`` of ``x``, all places in ``x.repeat(times, axis=0)``: ``(n times,)``."""
-    places: Array = rows[:, None] * times + xp.arange(times)
-    return places.reshape(-1)
 
 
 def pack_many(lengths: Integers, backend: Backend) -> tuple[list[Packing], Layout]:

@@ -9,8 +9,6 @@ may be there or not:
          L = sum_bc v_c q_bc (-log softmax(z'_b)_c) / sum_b v[y_b]       with class weights v
     (4)  L = (L_1 + L_2) / 2 + alpha S(z_1, z_2) / 2       consistency of two dropout passes
 
-The two passes are one, of a batch in which each name stands twice.
-
 Sources: Szegedy et al., 2016 (1); Menon et al., "Long-tail learning via logit adjustment", 2021,
 equation 10 (2); Liang et al., "R-Drop", 2021, equation 3 (4).
 """
@@ -140,27 +138,35 @@ class SoftObjective:
         self, model: SurnameClassifier, batch: Batch, random: Random, probe: Probe | None
     ) -> Outcome:
         """See :class:`Objective`."""
-        passes = 2 if self.consistency else 1
-        once, batch, random = batch, batch.repeated(passes), random.repeated(passes)
         targets = self.unit.take(batch.targets, axis=0) if batch.shares is None else batch.shares
         targets = (1 - self.smoothing) * targets + self.smoothing / len(self.unit)  # (1)
         weights: Any = batch.weights
         if weights is None:
             weights = model.backend.xp.ones(len(targets), dtype=model.dtype)
         weights = weights.astype(model.dtype, copy=False)
-        weight_sum: Any = len(once.targets)
+        weight_sum: Any = len(targets)
         if self.class_weights is not None:
-            weight_sum = self.class_weights.take(once.targets).sum()
-            weights = weights * (len(once.targets) / weight_sum)
-        logits, cache = model.run(**batch.inputs, random=random)
-        total, found = self.loss.run(logits + self.adjustment, targets, weights)  # (2), (3)
-        d_logits = self.loss.undo(1.0, found)  # undoes (3)
+            weight_sum = self.class_weights.take(batch.targets).sum()
+            weights = weights * (len(targets) / weight_sum)
+        streams = [random, random.child("again")] if self.consistency else [random]
+        passes = [model.run(**batch.inputs, random=stream) for stream in streams]
+        found = [
+            self.loss.run(logits + self.adjustment, targets, weights)  # (2), (3)
+            for logits, _ in passes
+        ]
+        total: Any = sum(loss for loss, _ in found) / len(passes)
+        gradients = [self.loss.undo(1 / len(passes), cache) for _, cache in found]  # undoes (3)
         if self.consistency:
-            divergence, apart = self.divergence.run(logits[::2], logits[1::2], weights[::2])  # (4)
+            (first, _), (second, _) = passes
+            divergence, apart = self.divergence.run(first, second, weights)  # (4)
             total = total + self.consistency / 2 * divergence
-            for number, d in enumerate(self.divergence.undo(self.consistency / 2, apart)):
-                d_logits[number::2] += d  # undoes (4)
+            for gradient, of_other in zip(
+                gradients, self.divergence.undo(self.consistency / 2, apart), strict=True
+            ):
+                gradient += of_other  # undoes (4)
         model.zero_grads()
-        model.undo(d_logits, cache, probe)
-        correct = count_correct(logits[::passes], once.targets)
-        return Outcome(logits[::passes], total * weight_sum, weight_sum, correct)
+        for number, ((_, cache), gradient) in enumerate(zip(passes, gradients, strict=True)):
+            model.undo(gradient, cache, None if number else probe)
+        logits = passes[0][0]
+        correct = count_correct(logits, batch.targets)
+        return Outcome(logits, total * weight_sum, weight_sum, correct)

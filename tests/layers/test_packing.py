@@ -52,24 +52,6 @@ def test_rows_lie_longest_first_and_step_after_step(backend: Backend, lengths: l
 
 
 @property_test
-@given(lengths=LENGTHS, times=st.integers(1, 3))
-def test_of_sequences_in_a_row_packed_rows_are_in_a_row(
-    backend: Backend, lengths: list[int], times: int
-) -> None:
-    data, packing = pack_padded_sequence(
-        backend.asarray(padded(lengths)), np.array(lengths), backend
-    )
-    x, every = padded(lengths).repeat(times, axis=1), np.array(lengths).repeat(times)
-    expected, of_all = pack_padded_sequence(backend.asarray(x), every, backend)
-    found, host = packing.repeated(times), backend.to_numpy
-    np.testing.assert_array_equal(host(data).repeat(times, axis=0), host(expected))
-    for name in ("lengths", "runs", "sequences", "longest_first"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(of_all, name))
-    for name in ("last_rows", "previous_rows", "reversed_rows"):
-        np.testing.assert_array_equal(host(getattr(found, name)), host(getattr(of_all, name)))
-
-
-@property_test
 @given(lengths=LENGTHS)
 def test_last_and_previous_rows(backend: Backend, lengths: list[int]) -> None:
     packing = Packing.of(np.array(lengths), backend)

@@ -238,26 +238,10 @@ def test_a_rank_drops_the_ngrams_that_the_batch_drops(
         np.testing.assert_array_equal(stream.keep((len(mine),), 0.5), kept[np.isin(sequence, own)])
 
 
-@given(LENGTHS, st.integers(1, 5))
-def test_ranks_share_a_batch_in_which_each_row_stands_twice(lengths: list[int], size: int) -> None:
-    ordered = np.array(sorted(lengths, reverse=True))
-    whole = Packing.of(ordered, NUMPY).repeated(2)
-    of_sequences = MASKS.keep((2 * len(ordered), 3), 0.5)
-    of_steps = MASKS.keep((whole.rows, 3), 0.5)
-    for own, share in shares(lengths, size):
-        twice = np.stack([2 * own, 2 * own + 1], axis=1).ravel()
-        drawn = MASKS.within(share).repeated(2)
-        np.testing.assert_array_equal(drawn.keep((len(twice), 3), 0.5), of_sequences[twice])
-        rows = np.flatnonzero(np.isin(whole.places, twice))
-        found = drawn.keep((2 * share.packing.rows, 3), 0.5)
-        np.testing.assert_array_equal(found, of_steps[rows])
-
-
 def test_a_stream_without_a_share_is_what_it_was() -> None:
     stream = Random(7, "a", 2)
     assert stream == Random(7, "a", 2, None)
     assert stream.from_steps(0, 1) is stream
-    assert stream.repeated(2) is stream
     assert stream.within(None) == stream
 
 

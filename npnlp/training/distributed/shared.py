@@ -56,7 +56,7 @@ class BatchShare:
     """Where a rank's rows, every ``size``-th from ``rank`` on, lie in the masks of a full batch.
 
     ``lengths (B,)`` are those of the full batch, longest first, and ``packing`` is that of this
-    rank's rows; in both each row stands ``times`` in a row. See
+    rank's rows. See
     :class:`npnlp.backend.random.Share`.
     """
 
@@ -65,16 +65,10 @@ class BatchShare:
     rank: int
     size: int
     starts: tuple[int, ...] = (0,)
-    times: int = 1
 
     def from_steps(self, steps: tuple[int, ...]) -> Self:
         """See :class:`npnlp.backend.random.Share`."""
         return replace(self, starts=steps)
-
-    def repeated(self, times: int) -> Self:
-        """See :class:`npnlp.backend.random.Share`."""
-        lengths, packing = self.lengths.repeat(times), self.packing.repeated(times)
-        return replace(self, lengths=lengths, packing=packing, times=self.times * times)
 
     def place(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
         """The shape of the full batch's mask, and where in it this rank's mask of ``shape`` lies.
@@ -83,7 +77,7 @@ class BatchShare:
         is ``(B, heads, T, T)``. Raises
         :class:`InputError` for another number of rows.
         """
-        own, batch = self.own, len(self.lengths)
+        own, batch = slice(self.rank, None, self.size), len(self.lengths)
         if len(shape) == 4:
             longest = int(self.lengths[0])
             wide = (batch, shape[1], longest, longest)
@@ -99,17 +93,12 @@ class BatchShare:
         return (count, *shape[1:]), rows
 
     @cached_property
-    def own(self) -> Rows:
-        """Which sequences of the full batch are this rank's."""
-        return np.arange(len(self.lengths)).reshape(-1, self.times)[self.rank :: self.size].ravel()
-
-    @cached_property
     def packed(self) -> tuple[int, Rows]:
         """The number of rows of the full batch's packed mask, and which of them are this rank's."""
         steps, places = self.packing.steps, self.packing.places
         sizes = (self.lengths[:, None] > np.arange(self.lengths[0])).sum(axis=0)
         ends = np.cumsum(sizes)
-        rows = (ends - sizes)[steps] + self.own[places]
+        rows = (ends - sizes)[steps] + places * self.size + self.rank
         count, parts = 0, []
         for start in self.starts:
             before = int(ends[min(start, len(ends)) - 1]) if start else 0

@@ -94,9 +94,6 @@ def test_a_part_of_a_batch_is_masked_as_the_whole() -> None:
         def place(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any]:
             return (2 * shape[0], *shape[1:]), slice(1, None, 2)
 
-        def repeated(self, times: int) -> Share:
-            return self
-
     x, random = draw(0, 4, 5), Random(3, "mask")
     (y, _), (expected, _) = both(lambda backend: backend.dropout(x, random.within(Odd()), 0.5))
     np.testing.assert_array_equal(y, expected)
