@@ -125,8 +125,9 @@ def compare_models() -> str:
 def grid() -> str:
     """How many times as long a peer's layer takes: the mean over sizes, and the least."""
     names = {
-        "Numba, characters": "grid_numba.csv", "Numba, numbers": "grid_features.csv",
-        "NumPy, numbers": "grid.csv",
+        "Numba, characters, to the faster of PyTorch and JAX": "grid_numba.csv",
+        "Numba, numbers, to PyTorch": "grid_features.csv",
+        "NumPy, numbers, to PyTorch": "grid.csv",
     }  # fmt: skip
     tables = [pd.read_csv(RESULTS / name) for name in names.values()]
     rows = []
