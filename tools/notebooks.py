@@ -94,9 +94,19 @@ def executed(cells: list[Cell], widgets: bool = False) -> list[list[dict[str, An
         client = NotebookClient(made, timeout=PATIENCE, record_timing=False, kernel_name="python3",
                                 resources={"metadata": {"path": folder}})  # fmt: skip
         client.execute()
+    _require_drawn(made.metadata)
     count = sum(bool(cell.code) for cell in cells)
     of_cells = [cell.outputs for cell in made.cells[-count:]]
     return [[_stored(output, n + 1) for output in some] for n, some in enumerate(of_cells)]
+
+
+def _require_drawn(metadata: Any) -> None:
+    """Raise ``RuntimeError`` where a slider shows an error, which ends no cell."""
+    for state in metadata.get("widgets", {}).values():
+        for widget in state["state"].values():
+            for output in widget["state"].get("outputs", ()):
+                if output["output_type"] == "error":
+                    raise RuntimeError(f"a slider: {output['ename']}: {output['evalue']}")
 
 
 def _stored(output: Any, count: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pandas as pd
 from npnlp.errors import InputError, short
 from npnlp.files.nearest import no_such_file
 from npnlp.files.plain_json import parse_json
+from npnlp.text.content import read_bytes
 
 #: Figures of ``metrics.json`` by the names of a table.
 FIGURES = {
@@ -27,6 +28,8 @@ FIGURES = {
 #: Columns that are drawn.
 HISTORY = ("epoch", "val_loss", "val_macro_f1")
 FLOW = ("epoch", "layer", "lag", "hidden_grad_mean")
+#: ``metrics.json`` has at most this many bytes; it has some thousands.
+LARGEST_METRICS = 2**24
 #: How far back the gradient is given as a figure.
 LAG = 5
 
@@ -73,7 +76,8 @@ class Seen:
         epochs = rows["epoch"]
         rows = rows[epochs == (epochs.max() if last else epochs.min())].sort_values("lag")
         norms = rows["hidden_grad_mean"].to_numpy(dtype=np.float64)
-        left = norms / norms[0] if len(norms) and norms[0] > 0 else np.full(len(norms), np.nan)
+        with np.errstate(all="ignore"):
+            left = norms / norms[0] if len(norms) and norms[0] > 0 else np.full(len(norms), np.nan)
         return pd.DataFrame({"lag": rows["lag"].to_numpy(), "left": left})
 
     def left_at(self, lag: int, last: bool) -> float | None:
@@ -165,7 +169,7 @@ def _read(folder: Path, name: str) -> Seen:
             say = f"the folder holds several seeds: name one, such as {several[0]}"
         raise InputError(f"{path}: no such file; {say}")
     try:
-        metrics = parse_json(path.read_bytes())
+        metrics = parse_json(read_bytes(path, LARGEST_METRICS))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if not isinstance(metrics, dict):

@@ -128,10 +128,26 @@ def test_a_source_with_text_in_one_language_is_refused(tmp_path: Path) -> None:
         MAKE["cells_of"](source)
 
 
+def test_an_error_below_a_slider_would_be_found() -> None:
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no"}
+    drawn = {"output_type": "stream", "name": "stdout", "text": "1"}
+    require = MAKE["_require_drawn"]
+    widgets = {
+        kind: {"widgets": {"view": {"state": {"a": {"state": {"outputs": [drawn, *more]}}, "b": {
+            "state": {}}}}}}
+        for kind, more in (("whole", []), ("broken", [error]))
+    }  # fmt: skip
+    require({})
+    require(widgets["whole"])
+    with pytest.raises(RuntimeError, match="a slider: ValueError: no"):
+        require(widgets["broken"])
+
+
 @pytest.mark.peers
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
-@pytest.mark.parametrize("widgets", [False, True], ids=["pictures", "sliders"])
-@each_name
+@pytest.mark.parametrize(
+    ("name", "widgets"), [*((name, False) for name in NAMES), ("why_gradients_vanish", True)]
+)
 def test_it_runs(name: str, widgets: bool, tmp_path: Path) -> None:
     """In a process of its own, in an empty folder; any error in a cell ends the tool."""
     done = subprocess.run(
@@ -145,6 +161,6 @@ def test_it_runs(name: str, widgets: bool, tmp_path: Path) -> None:
     made, kept = (outputs_of(folder / f"{name}.ipynb") for folder in folders)
     assert [output for output in chain(*made) if output.get("name") == "stderr"] == []
     sliders = [n for n, of in enumerate(kinds(made)) if any(SLIDER in each for each in of)]
-    assert len(sliders) == (2 if widgets and name == "why_gradients_vanish" else 0)
+    assert len(sliders) == (2 if widgets else 0)
     for place, (shown, known) in enumerate(zip(kinds(made), kinds(kept), strict=True)):
         assert place in sliders or shown == known, f"cell {place + 1}: run tools/notebooks.py"

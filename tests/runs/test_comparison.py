@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.image
+import numpy as np
 import pandas as pd
 import pytest
 
+from npnlp.cli.compare import lines
 from npnlp.cli.compare_picture import CELL_COLOURS, comparison, looks
 from npnlp.errors import InputError
 from npnlp.runs.comparison import LAG, Comparison
@@ -115,12 +117,12 @@ def test_the_command_shows_tables_json_and_a_picture(
     refusal(printed.err, f"wrote {tmp_path / 'both.png'}")
     picture = matplotlib.image.imread(tmp_path / "both.png")
     assert picture.shape[:2] == (1200, 1800)
-    lines = printed.out.splitlines()
-    assert lines[0].split() == ["elman", "gru"]
-    (accuracy,) = [line.split()[2:] for line in lines if line.startswith("test accuracy")]
+    rows = printed.out.splitlines()
+    assert rows[0].split() == ["elman", "gru"]
+    (accuracy,) = [line.split()[2:] for line in rows if line.startswith("test accuracy")]
     known = [read_json(folder / "metrics.json")["test"]["accuracy"] for folder in pair]
     assert accuracy == [f"{value:.3f}" for value in known]
-    assert [line.split() for line in lines if line.startswith("cell")] == [["cell", "elman", "gru"]]
+    assert [line.split() for line in rows if line.startswith("cell")] == [["cell", "elman", "gru"]]
     assert run_main("compare", *pair, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found == Comparison.of(pair).to_dict()
@@ -167,6 +169,28 @@ def test_what_is_no_run_is_one_line(
     printed = capsys.readouterr()
     assert printed.out == ""
     refusal(printed.err, "npnlp compare: ", *words)
+
+
+def test_a_damaged_file_is_read_or_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    bad, random = copied(pair[0], tmp_path / "bad"), np.random.default_rng(0)
+    refused: list[tuple[Path, str]] = []
+    for _ in range(120):
+        path = bad / random.choice(["metrics.json", "history.csv", "gradient_flow.csv"])
+        whole = path.read_bytes()
+        damaged, place = bytearray(whole), int(random.integers(len(whole)))
+        if random.integers(2):
+            damaged[place] ^= 1 << int(random.integers(8))
+        else:
+            damaged[place : place + 9] = random.choice([b"", b",", b"\n", b'"', b"-1e999", b"null"])
+        path.write_bytes(damaged)
+        try:
+            found = Comparison.of([pair[1], bad])
+            assert len([*lines(found), *found.notes(), *found.to_dict()]) > 10
+        except InputError as error:
+            refused.append((path, str(error)))
+        path.write_bytes(whole)
+    assert 20 < len(refused) < 100
+    assert all(str(path) in said and said.isprintable() for path, said in refused)
 
 
 def test_one_run_or_a_folder_of_seeds_is_said(pair: tuple[Path, Path], tmp_path: Path) -> None:
