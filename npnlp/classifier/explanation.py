@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from npnlp.errors import InputError
 from npnlp.models import SurnameClassifier
 from npnlp.summary import summarized
 from npnlp.text import SurnameVectorizer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What the contributions may miss of the difference that they share out; sums round at the least.
 TOLERANCE, LEAST = 1e-3, 1e-9
@@ -86,6 +90,34 @@ class Explanation:
             for each in self.letters
         ]
         return {**values, "disagreements": self.disagreements}
+
+    def table(self) -> pd.DataFrame:
+        """A row a letter: the answer of the name that ends there with its ``probability``, and the
+        other numbers of :class:`Letter`.
+        """
+        import pandas as pd
+
+        best = [int(np.argmax(each.probabilities)) for each in self.letters]
+        return pd.DataFrame({
+            "letter": [each.letter for each in self.letters],
+            "the answer then": [self.labels[place] for place in best],
+            "probability": [
+                each.probabilities[place]
+                for each, place in zip(self.letters, best, strict=True)
+            ],
+            "gradient": [each.gradient for each in self.letters],
+            "contribution": [each.contribution for each in self.letters],
+            "left out": [each.left_out for each in self.letters],
+        })  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        """The table, below what it explains, for a notebook."""
+        said = (
+            f"{self.surname}: {self.answer} {self.probability:.3f}, "
+            f"runner-up {self.runner_up} {self.runner_up_probability:.3f}"
+        )
+        table: str = self.table().to_html(index=False, float_format="{:.3g}".format)
+        return f"<p>{escape(said)}</p>\n{table}"
 
 
 def exact_copy(model: SurnameClassifier) -> SurnameClassifier:

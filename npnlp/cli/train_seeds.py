@@ -7,13 +7,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tqdm import tqdm
-
 from npnlp.backend.threads import cores
 from npnlp.cli.failure import DONE, FAILED, INTERRUPTED, failure_of, one_line
 from npnlp.cli.script import ending
 from npnlp.errors import InputError
 from npnlp.runs.seeds import Seeds, Work, folder_of, train_seeds
+from npnlp.runs.shown import shown
 
 #: Options that are of one run, and what they would be with several.
 ALONE = {
@@ -58,18 +57,11 @@ def run_seeds(options: argparse.Namespace, work: Work, say: Callable[[str], None
     seeds = range(options.seed, options.seed + options.seeds)
     jobs = min(options.jobs or cores(), len(seeds))
     say(f"Seeds: {seeds[0]} to {seeds[-1]}, {jobs} at a time")
-    total, done = work.training["num_epochs"], dict.fromkeys(seeds, 0)
-    quiet = True if options.quiet else None  # None: tqdm is quiet where there is no terminal
-    with tqdm(desc="epochs", total=total * len(seeds), unit="epoch", disable=quiet) as bar:
+    with shown(seeds, work.training["num_epochs"], not options.quiet) as renew:
 
         def heard(seed: int, kind: str, value: Any) -> None:
-            if kind == "note":
-                done[seed] += 1
-                bar.update()
-                bar.set_postfix(seed=seed, val_loss=f"{value['val_loss']:.4f}")
-            else:
-                bar.update(total - done[seed])  # stopped early, or not at all
-                bar.clear()
+            renew(seed, kind, value)
+            if kind == "done":
                 say(_line(seed, value))
 
         found = train_seeds(work, seeds, options.save_dir, jobs, heard)

@@ -7,7 +7,7 @@ import inspect
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from npnlp.estimator.given import (
     row_weights,
 )
 from npnlp.models import ClassifierConfig, SurnameClassifier
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class NotFittedError(InputError, AttributeError):
@@ -57,10 +60,10 @@ class SurnameClassifierEstimator:
     - ``verbose``: above 0, a line an epoch.
 
     After ``fit``: ``classes_`` (sorted), ``n_features_in_`` (1), ``feature_names_in_`` (of a
-    table), ``n_iter_`` (epochs), ``history_`` (a row of ``history.csv`` for each), ``model_``,
-    ``calibration_`` (None without one), ``familiarity_`` and ``vectorizer_``. A fitted estimator
-    can be pickled and copied; :meth:`save` writes the file that :class:`Classifier` loads, in which
-    nothing is executable.
+    table), ``n_iter_`` (epochs), ``history_`` (a frame with a row for each and the columns of
+    ``history.csv``), ``model_``, ``calibration_`` (None without one), ``familiarity_`` and
+    ``vectorizer_``. A fitted estimator can be pickled and copied; :meth:`save` writes the file that
+    :class:`Classifier` loads, in which nothing is executable.
     """
 
     recipe: str | None = None
@@ -115,7 +118,7 @@ class SurnameClassifierEstimator:
         fitted = fit_model(names, class_names(classes), targets, self.get_params(), weights)
         self.classes_: NDArray[Any] = classes
         self.n_features_in_ = 1
-        self.n_iter_, self.history_ = len(fitted.history), fitted.history
+        self.n_iter_, self.history_ = len(fitted.history), _frame(fitted.history)
         vars(self).pop("feature_names_in_", None)
         if (column := column_of(X)) is not None:
             self.feature_names_in_ = np.array([column], dtype=object)
@@ -181,8 +184,13 @@ class SurnameClassifierEstimator:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """The model as its configuration and plain arrays: its layers hold a module and views."""
+        """The model as its configuration and plain arrays: its layers hold a module and views.
+
+        The history goes as plain numbers, which every version of pandas makes a frame of.
+        """
         state = dict(vars(self))
+        if "history_" in state:
+            state["history"] = state.pop("history_").to_dict("list")
         if "model_" in state:
             model = state.pop("model_")
             state["model"] = (model.config.to_dict(), model.state_dict(), model.backend.name)
@@ -190,6 +198,8 @@ class SurnameClassifierEstimator:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         config, weights, backend = state.pop("model", (None, None, None))
+        if "history" in state:
+            state["history_"] = _frame(state.pop("history"))
         vars(self).update(state)
         if config is not None:
             try:
@@ -238,6 +248,12 @@ class SurnameClassifierEstimator:
             input_tags=InputTags(one_d_array=True, two_d_array=False, string=True),
             non_deterministic=self.random_state is None,
         )
+
+
+def _frame(rows: Any) -> pd.DataFrame:
+    import pandas as pd  # predicting does without
+
+    return pd.DataFrame(rows)
 
 
 def _not_fitted(name: str) -> Exception:

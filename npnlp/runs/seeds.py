@@ -119,7 +119,8 @@ class Seeds:
         scores = ""
         if self.done:
             mean, low, high = self.interval("test.accuracy")
-            scores = f", accuracy {mean:.4f} ({low:.4f} to {high:.4f}) on test"
+            between = "" if math.isnan(low) else f" ({low:.4f} to {high:.4f})"
+            scores = f", accuracy {mean:.4f}{between} on test"
         return f"<{type(self).__name__}: {len(self.done)} done, {len(self.failed)} failed{scores}>"
 
     @property
@@ -154,19 +155,24 @@ class Seeds:
         write_table(paths[1], header, [[name, *row] for name, row in rows.items()])
         return paths
 
-    def table(self) -> list[str]:
-        """Mean and half of the interval of the scores of each split, as lines."""
+    def scores(self) -> list[list[str]]:
+        """A header, and for each split its name and its scores: mean and half of the interval."""
         columns = {"loss": "loss", "accuracy": "accuracy", "balanced_accuracy": "balanced",
                    "macro_f1": "macro F1"}  # fmt: skip
-        lines = [f"{'split':<6}" + "".join(f"{title:>20}" for title in columns.values())]
+        rows = [["split", *columns.values()]]
         for split in ("train", "val", "test"):
             found = [self.interval(f"{split}.{name}") for name in columns]
             cells = (
                 f"{mean:.4f}" if math.isnan(high) else f"{mean:.4f} ± {high - mean:.4f}"
                 for mean, _, high in found
             )
-            lines.append(f"{split:<6}" + "".join(f"{cell:>20}" for cell in cells))
-        return lines
+            rows.append([split, *cells])
+        return rows
+
+    def table(self) -> list[str]:
+        """:meth:`scores` as lines."""
+        return [f"{split:<6}" + "".join(f"{cell:>20}" for cell in cells)
+                for split, *cells in self.scores()]  # fmt: skip
 
 
 def leaves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

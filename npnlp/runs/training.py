@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,9 @@ from npnlp.errors import InputError, require_known
 from npnlp.estimator.fit import completed
 from npnlp.models import ClassifierConfig
 from npnlp.runs.run import require_elsewhere
-from npnlp.runs.seeds import Seeds, Work, folder_of, train_seeds
+from npnlp.runs.seeds import Work, folder_of, train_seeds
+from npnlp.runs.shown import shown
+from npnlp.runs.trained import Trained
 from npnlp.text import SurnameDataset
 from npnlp.text.columns import Columns
 from npnlp.training.config import TrainingConfig
@@ -45,8 +47,9 @@ def train(
     backend: str = "numpy",
     resume: bool = False,
     overwrite: bool = False,
+    progress: bool | None = None,
     **settings: Any,
-) -> Seeds:
+) -> Trained:
     """Train a classifier with every seed from ``seed`` to ``seed + seeds - 1``, side by side.
 
     ``table`` is a frame, or a file as ``npnlp train`` reads it; ``name``, ``label`` and ``split``
@@ -56,10 +59,12 @@ def train(
     seeds are trained at a time, by default one a core, each in a process of its own
     (:mod:`npnlp.runs.side_by_side`).
 
-    The result has ``figures`` and ``interval("test.accuracy")``, and in ``classifiers`` the model
-    of each seed; ``failed`` holds the error of a seed that diverged. With ``save_dir`` each run has
-    a folder there, ``seed-1337`` and so on, beside ``seeds.json`` and ``seeds.csv``; ``resume``
-    continues those that are not done.
+    The result has ``figures`` and ``interval("test.accuracy")``, in ``classifiers`` the model of
+    each seed, ``history_`` and ``gradient_flow_`` as frames, and ``mistakes()``
+    (:class:`npnlp.runs.trained.Trained`); ``failed`` holds the error of a seed that diverged. With
+    ``save_dir`` each run has a folder there, ``seed-1337`` and so on, beside ``seeds.json`` and
+    ``seeds.csv``; ``resume`` continues those that are not done. How far each seed is, a notebook or
+    a terminal shows; ``progress=False`` shows nothing.
 
     Raises :class:`InputError` for a table or a setting that is not what it has to be, and the error
     of the first seed where all have failed.
@@ -73,14 +78,16 @@ def train(
         work = Work(dataset, training, shape, get_backend(backend).name, resume=resume,
                     overwrite=overwrite)  # fmt: skip
         work.run_of(seed, folder)  # what is wrong for all is said once
-        found = train_seeds(work, range(seed, seed + seeds), folder, jobs)
+        numbers = range(seed, seed + seeds)
+        with shown(numbers, training["num_epochs"], progress is not False) as heard:
+            found = train_seeds(work, numbers, folder, jobs, heard)
         if found.interrupted:
             raise Interrupted
         if not found.done:
             raise next(iter(found.failed.values()))
         files = {each: folder_of(folder, each) / work.model_file for each in found.done}
         models = {each: Classifier.load(path, get_backend(backend)) for each, path in files.items()}
-        return replace(found, classifiers=models)
+        return Trained.of(found, models, dataset, folder)
 
 
 def _chosen(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

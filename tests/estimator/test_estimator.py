@@ -56,8 +56,8 @@ def test_what_it_keeps(fitted: SurnameClassifierEstimator) -> None:
 
 
 def test_the_history_has_a_row_an_epoch(fitted: SurnameClassifierEstimator) -> None:
-    assert [row["epoch"] for row in fitted.history_] == list(range(fitted.n_iter_))
-    assert fitted.history_[-1]["train_loss"] < fitted.history_[0]["train_loss"]
+    assert fitted.history_["epoch"].tolist() == list(range(fitted.n_iter_))
+    assert fitted.history_["train_loss"].iloc[-1] < fitted.history_["train_loss"].iloc[0]
 
 
 def test_log_probabilities(fitted: SurnameClassifierEstimator) -> None:

@@ -11,7 +11,8 @@ import npnlp
 ROOT = Path(__file__).resolve().parents[2]
 #: Where somebody may be told how to install something, and in what kinds of files.
 PLACES = ("*.md", "*.cfg", "*.toml", ".ci/*", "docs/**/*", "findings/**/*", "npnlp/**/*",
-          "experiments/**/*", "benchmarks/**/*", "tools/**/*", "tests/**/*")  # fmt: skip
+          "experiments/**/*", "benchmarks/**/*", "tools/**/*", "tests/**/*",
+          "notebooks/**/*")  # fmt: skip
 KINDS = {".md", ".py", ".sh", ".txt", ".cfg", ".toml", ".cu", ".cuh", ".h", ""}
 #: Asking for the other project by name, with extras or without.
 FOREIGN = re.compile(

@@ -190,7 +190,7 @@ def test_the_library_trains_what_the_command_trains(table: Path, tmp_path: Path)
     assert found.figures["test.loss"][0] == kept.figures["test.loss"][0]
     assert found.interval("test.loss") == t_interval(found.figures["test.loss"])
     assert list(found.classifiers) == [5, 6]
-    assert repr(found).startswith("<Seeds: 2 done, 0 failed, accuracy ")
+    assert repr(found).startswith("<Trained: 2 done, 0 failed, accuracy ")
     names = frame["surname"].tolist()
     saved = npnlp.Classifier.load(tmp_path / "kept" / "seed-5" / "model.safetensors")
     first, second = (found.classifiers[seed].probabilities(names) for seed in (5, 6))
