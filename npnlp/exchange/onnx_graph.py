@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from npnlp.version import __version__
 #: The operators and the file version of ONNX 1.12 (2022), the first with LayerNormalization.
 OPSET, IR_VERSION = 17, 8
 INTEGERS, FLOATS = TensorProto.INT64, TensorProto.FLOAT
-INT32 = TensorProto.INT32
 
 
 class Graph:
@@ -47,6 +46,10 @@ class Graph:
         self.nodes.append(helper.make_node(operator, list(inputs), names, name, **attributes))
         return names[0] if outputs == 1 else names
 
+    def beside(self, parts: Sequence[str], axis: int) -> str:
+        """The parts side by side; one alone as it is."""
+        return str(self.add("Concat", *parts, axis=axis)) if len(parts) > 1 else parts[0]
+
     def linear(self, x: str, weight: NDArray[Any], bias: NDArray[Any], name: str) -> str:
         """``x W^T + b`` over the last axis."""
         product = self.add("MatMul", x, self.constant(weight.T, f"{name}.weight_t"))
@@ -56,22 +59,22 @@ class Graph:
         self,
         name: str,
         inputs: Mapping[str, tuple[int, tuple[str | int, ...]]],
-        output: tuple[str, str, tuple[str | int, ...]],
+        outputs: Mapping[str, tuple[str, tuple[str | int, ...]]],
         metadata: Mapping[str, str],
         description: str,
     ) -> bytes:
         """The content of an ONNX file, checked by onnx; the same graph gives the same bytes.
 
-        ``inputs`` are an element type and a shape by name; ``output`` is a value of the graph, its
-        name in the file, and its shape.
+        ``inputs`` are an element type and a shape by name; ``outputs`` are a value of the graph and
+        its shape by the name that it gets in the file.
         """
-        value, output_name, shape = output
-        self.nodes.append(helper.make_node("Identity", [value], [output_name], output_name))
+        for output, (value, _) in outputs.items():
+            self._rename(value, output)
         graph = helper.make_graph(
             self.nodes,
             name,
             [helper.make_tensor_value_info(k, kind, of) for k, (kind, of) in inputs.items()],
-            [helper.make_tensor_value_info(output_name, FLOATS, shape)],
+            [helper.make_tensor_value_info(k, FLOATS, shape) for k, (_, shape) in outputs.items()],
             list(self.constants.values()),
         )
         made = helper.make_model(
@@ -86,3 +89,9 @@ class Graph:
         onnx.checker.check_model(made, full_check=True)
         content: bytes = made.SerializeToString(deterministic=True)
         return content
+
+    def _rename(self, value: str, name: str) -> None:
+        """Call a value by another name: a node that copies it is refused by some converters."""
+        for node in self.nodes:
+            for values in (node.input, node.output):
+                values[:] = [name if each == value else each for each in values]
