@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ INTEGERS, FLOATS = TensorProto.INT64, TensorProto.FLOAT
 
 
 class Graph:
-    """Nodes and constants; every value is identified by its name."""
+    """Nodes and constants; every value is identified by its name, which begins with ``prefix``."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self.prefix = prefix
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
 
@@ -30,7 +31,11 @@ class Graph:
         A Python int is stored as int64, a float as float32.
         """
         array = np.asarray(value, dtype=np.float32 if type(value) is float else None, order="C")
-        name = name or f"constant_{array.dtype}_{array.tolist()}".replace(" ", "")
+        name = (
+            self.prefix + name
+            if name
+            else f"{self.prefix}constant_{array.dtype}_{array.tolist()}".replace(" ", "")
+        )
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(array, name)
         return name
@@ -41,7 +46,7 @@ class Graph:
 
     def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
         """Add a node; returns the name of its output, or a list of names for several outputs."""
-        name = f"{operator}_{len(self.nodes)}"
+        name = f"{self.prefix}{operator}_{len(self.nodes)}"
         names = [name] if outputs == 1 else [f"{name}_{place}" for place in range(outputs)]
         self.nodes.append(helper.make_node(operator, list(inputs), names, name, **attributes))
         return names[0] if outputs == 1 else names
@@ -54,6 +59,26 @@ class Graph:
         """``x W^T + b`` over the last axis."""
         product = self.add("MatMul", x, self.constant(weight.T, f"{name}.weight_t"))
         return str(self.add("Add", product, self.constant(bias, f"{name}.bias")))
+
+    def scan(
+        self, x: str, state: str, step: Callable[[Graph, str, str], str], size: int, name: str
+    ) -> str:
+        """All states ``(T, B, H)`` of ``h_t = step(x_t, h_{t-1})`` from ``state (B, H)``.
+
+        ``step`` adds nodes to the graph that it is given, and returns the name of the state.
+        """
+        body = Graph(f"{self.prefix}{name}.")
+        h_before, x_now = f"{body.prefix}h", f"{body.prefix}x"
+        h = step(body, x_now, h_before)
+
+        def value(name: str, size: int | None) -> Any:
+            return helper.make_tensor_value_info(name, FLOATS, (None, size))
+
+        inputs = [value(h_before, size), value(x_now, None)]
+        outputs = [value(h, size), value(body.add("Identity", h), size)]
+        constants = list(body.constants.values())
+        made = helper.make_graph(body.nodes, name, inputs, outputs, constants)
+        return str(self.add("Scan", state, x, outputs=2, body=made, num_scan_inputs=1)[1])
 
     def model(
         self,

@@ -94,10 +94,10 @@ def _pooled(
 ) -> str:
     """Mean, maximum or attention pooling of ``hidden (T, B, F)``: ``(B, F)``."""
     present = graph.add("Unsqueeze", sequences.present, graph.integers(2))  # (T, B, 1)
-    nothing, lowest = graph.constant(0.0), graph.constant(-np.inf)
     if pooling == "max":
-        own = graph.add("Where", present, hidden, lowest)
+        own = graph.add("Where", present, hidden, graph.constant(-np.inf))
         return str(graph.add("ReduceMax", own, axes=[0], keepdims=0))
+    nothing = graph.constant(0.0)
     own = graph.add("Where", present, hidden, nothing)
     if pooling == "mean":
         ones = graph.add("Where", present, graph.constant(1.0), nothing)
@@ -106,6 +106,6 @@ def _pooled(
         return str(graph.add("Div", total, count))
     u = graph.add("Tanh", graph.linear(hidden, state["pool.weight"], state["pool.bias"], "pool"))
     context = graph.constant(state["pool.context"][:, None], "pool.context")
-    e = graph.add("Where", present, graph.add("MatMul", u, context), lowest)
+    e = graph.add("Where", present, graph.add("MatMul", u, context), graph.constant(-np.inf))
     weighted = graph.add("Mul", graph.add("Softmax", e, axis=0), own)
     return str(graph.add("ReduceSum", weighted, graph.integers(0), keepdims=0))

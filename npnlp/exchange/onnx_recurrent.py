@@ -4,7 +4,7 @@ Their weights are this project's in another order: W ``(1, G H, D)``, R ``(1, G 
 ``(1, 2 G H)``, the biases of the input before those of the state.
 
     gates of     here           ONNX
-    GRU          r, z, n        z, r, h      linear_before_reset=1 is the reset after the product
+    GRU          r, z, n        z, r, h      linear_before_reset=1, the reset after the product
     LSTM         i, f, g, o     i, o, f, c   g is c
 
 Each node reads in one direction and knows no lengths: what it computes past the end of a sequence
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.exchange.onnx_graph import Graph
+from npnlp.exchange.onnx_scan import scanned, states
 from npnlp.exchange.onnx_sequences import Sequences
 from npnlp.models import ClassifierConfig
 
@@ -44,8 +45,11 @@ def recurrent(
     for layer in range(config.num_layers):
         every, lasts = [], []
         for suffix in ("", "_reverse")[: config.directions]:
-            hidden = _states(graph, sequences.reverse(x) if suffix else x,
-                             f"_l{layer}{suffix}", config, state)  # fmt: skip
+            own, name = sequences.reverse(x) if suffix else x, f"_l{layer}{suffix}"
+            if scanned(config):
+                hidden = states(graph, own, sequences, name, config, state)
+            else:
+                hidden = _states(graph, own, name, config, state)
             lasts.append(sequences.last(hidden))
             every.append(sequences.reverse(hidden) if suffix else hidden)
         x, last = graph.beside(every, axis=2), graph.beside(lasts, axis=1)
@@ -84,8 +88,6 @@ def reordered(weight: NDArray[Any], cell: str) -> NDArray[Any]:
 
 def _attributes(config: ClassifierConfig) -> dict[str, Any]:
     attributes: dict[str, Any] = {"hidden_size": config.rnn_hidden_size}
-    if config.cell == "elman":
-        attributes["activations"] = [config.nonlinearity.capitalize()]
     if config.cell == "gru":
-        attributes["linear_before_reset"] = int(config.reset == "after")
+        attributes["linear_before_reset"] = 1
     return attributes

@@ -39,6 +39,12 @@ class Sequences:
         """The last step of each sequence of ``x (T, B, F)``: ``(B, F)``."""
         return self._rows(x, self._last)
 
+    def zeros(self, size: int) -> str:
+        """The state ``(B, size)`` before the first step."""
+        batch = self.graph.add("Shape", self.tokens, start=1, end=2)
+        shape = self.graph.add("Concat", batch, self.graph.integers(size), axis=0)
+        return str(self.graph.add("Expand", self.graph.constant(0.0), shape))
+
     @cached_property
     def _column(self) -> str:
         return str(self.graph.add("Unsqueeze", self.steps, self.graph.integers(1)))  # (T, 1)
