@@ -51,6 +51,10 @@ class Graph:
         self.nodes.append(helper.make_node(operator, list(inputs), names, name, **attributes))
         return names[0] if outputs == 1 else names
 
+    def size(self, x: str, axis: int) -> str:
+        """The size of an axis ``(1,)``."""
+        return str(self.add("Gather", self.add("Shape", x), self.integers(axis), axis=0))
+
     def beside(self, parts: Sequence[str], axis: int) -> str:
         """The parts side by side; one alone as it is."""
         return str(self.add("Concat", *parts, axis=axis)) if len(parts) > 1 else parts[0]

@@ -52,8 +52,11 @@ def onnx_model(classifier: Classifier) -> bytes:
         "vectorizer": classifier.vectorizer.to_serializable(),
     }
     graph = Graph()
-    logits = classifier_graph(graph, config, classifier.model.state_dict())
-    probabilities = graph.add("Softmax", logits, axis=1)
+    state = classifier.model.state_dict()
+    z = features_graph(graph, config, state)
+    # Two sums, so that no output is read inside, over which float16 converters stumble.
+    logits, again = (graph.linear(z, state["fc2.weight"], state["fc2.bias"], "fc2") for _ in "12")
+    probabilities = graph.add("Softmax", again, axis=1)
     shape = ("batch", config.num_classes)
     return graph.model(
         "surname_classifier",
@@ -64,10 +67,10 @@ def onnx_model(classifier: Classifier) -> bytes:
     )
 
 
-def classifier_graph(
+def features_graph(
     graph: Graph, config: ClassifierConfig, state: Mapping[str, NDArray[Any]]
 ) -> str:
-    """Nodes from ``tokens`` and ``lengths`` to the logits ``(B, C)``."""
+    """Nodes from ``tokens`` and ``lengths`` to what the last layer reads."""
     sequences = Sequences(graph, "tokens", "lengths")
     table = graph.constant(state["emb.weight"], "emb.weight")
     x = graph.add("Gather", table, sequences.tokens, axis=0)  # (T, B, D)
@@ -82,7 +85,7 @@ def classifier_graph(
     z = graph.beside(seen, axis=1)
     if config.hidden_layer:
         z = graph.add("Relu", graph.linear(z, state["fc1.weight"], state["fc1.bias"], "fc1"))
-    return graph.linear(z, state["fc2.weight"], state["fc2.bias"], "fc2")
+    return z
 
 
 def _pooled(

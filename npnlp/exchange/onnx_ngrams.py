@@ -50,7 +50,7 @@ def ngram_bag(
     chosen = graph.add("Mul", chosen, graph.add("Unsqueeze", known, graph.integers(2)))
     total = graph.add("ReduceSum", chosen, graph.integers(1), keepdims=0)
     count = graph.add("ReduceSum", known, graph.integers(1), keepdims=1)
-    count = graph.add("Max", count, graph.constant(1.0))
+    count = graph.add("Clip", count, graph.constant(1.0))
     return str(graph.add("Div", total, graph.add("Sqrt", count)))
 
 

@@ -41,13 +41,16 @@ class Sequences:
 
     def zeros(self, size: int) -> str:
         """The state ``(B, size)`` before the first step."""
-        batch = self.graph.add("Shape", self.tokens, start=1, end=2)
-        shape = self.graph.add("Concat", batch, self.graph.integers(size), axis=0)
+        shape = self.graph.add("Concat", self._batch, self.graph.integers(size), axis=0)
         return str(self.graph.add("Expand", self.graph.constant(0.0), shape))
 
     @cached_property
     def _column(self) -> str:
         return str(self.graph.add("Unsqueeze", self.steps, self.graph.integers(1)))  # (T, 1)
+
+    @cached_property
+    def _batch(self) -> str:
+        return self.graph.size(self.tokens, 1)
 
     @cached_property
     def _ends(self) -> str:
@@ -67,17 +70,14 @@ class Sequences:
         return self._range(1)  # (B,)
 
     def _range(self, axis: int) -> str:
-        size = self.graph.add("Shape", self.tokens, start=axis, end=axis + 1)
-        size = self.graph.add("Squeeze", size, self.graph.integers(0))
+        size = self.graph.add("Squeeze", self.graph.size(self.tokens, axis), self.graph.integers(0))
         return str(self.graph.add("Range", self._zero, size, self._one))
 
     def _flat(self, steps: str) -> str:
         """The row of each step, given with the sequences in the last axis."""
-        size = self.graph.add("Shape", self.tokens, start=1, end=2)
-        first = self.graph.add("Mul", steps, size)
+        first = self.graph.add("Mul", steps, self._batch)
         return str(self.graph.add("Add", first, self._sequences))
 
     def _rows(self, x: str, rows: str) -> str:
-        features = self.graph.add("Shape", x, start=2, end=3)
-        shape = self.graph.add("Concat", self.graph.integers(-1), features, axis=0)
+        shape = self.graph.beside([self.graph.integers(-1), self.graph.size(x, 2)], axis=0)
         return str(self.graph.add("Gather", self.graph.add("Reshape", x, shape), rows, axis=0))
