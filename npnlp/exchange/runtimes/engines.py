@@ -1,0 +1,115 @@
+"""How each runtime loads and runs an ONNX file with inputs ``tokens`` and ``lengths``.
+
+An engine is given the path of the file and returns a function of tokens ``(B, T)`` and lengths
+``(B,)``, both int64, to the probabilities ``(B, C)``. Each imports its package when it is called.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = NDArray[np.int64]
+Run = Callable[[Tokens, Tokens], Any]
+OUTPUT = "probabilities"
+
+
+class Engine(NamedTuple):
+    """``load`` needs ``package``, which pip installs under that name, to import ``module``."""
+
+    package: str
+    module: str
+    load: Callable[[str], Run]
+
+
+def _onnxruntime(path: str) -> Run:
+    onnxruntime: Any = import_module("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+    return lambda tokens, lengths: session.run([OUTPUT], {"tokens": tokens, "lengths": lengths})[0]
+
+
+def _reference(path: str) -> Run:
+    made = import_module("onnx.reference").ReferenceEvaluator(path)
+    return lambda tokens, lengths: made.run([OUTPUT], {"tokens": tokens, "lengths": lengths})[0]
+
+
+def _openvino(path: str) -> Run:
+    """One model for all batches, in float32 also where the processor has a shorter type."""
+    core: Any = import_module("openvino").Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", _IN_FULL)
+    return lambda tokens, lengths: compiled({"tokens": tokens, "lengths": lengths})[
+        compiled.output(OUTPUT)
+    ]
+
+
+def _openvino_fixed(path: str) -> Run:
+    """A model of its own for the shapes of each batch."""
+    core: Any = import_module("openvino").Core()
+
+    def run(tokens: Tokens, lengths: Tokens) -> Any:
+        model = core.read_model(path)
+        model.reshape({"tokens": tokens.shape, "lengths": lengths.shape})
+        compiled = core.compile_model(model, "CPU", _IN_FULL)
+        return compiled({"tokens": tokens, "lengths": lengths})[compiled.output(OUTPUT)]
+
+    return run
+
+
+_IN_FULL = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+
+
+def _tract(path: str) -> Run:
+    """tract wants the shapes before it reads the recurrence."""
+    tract: Any = import_module("tract")
+
+    def run(tokens: Tokens, lengths: Tokens) -> Any:
+        model = tract.onnx().load(path)
+        model.set_input_fact(0, f"{tokens.shape[0]},{tokens.shape[1]},i64")
+        model.set_input_fact(1, f"{lengths.shape[0]},i64")
+        return model.into_model().into_runnable().run([tokens, lengths])[1].to_numpy()
+
+    return run
+
+
+def _mnn(path: str) -> Run:
+    """Through MNN's converter, beside the file; its integers have 32 bits."""
+    mnn: Any = import_module("MNN")
+    converted = f"{path}.mnn"
+    arguments = ["-f", "ONNX", "--modelFile", path, "--MNNModel", converted, "--bizCode", "npnlp"]
+    done = subprocess.run(
+        [sys.executable, "-m", "MNN.tools.mnnconvert", *arguments], capture_output=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"its converter ends with status {done.returncode}")
+    net = mnn.nn.load_module_from_file(converted, ["tokens", "lengths"], [OUTPUT])
+
+    def placed(array: Tokens) -> Any:
+        value = mnn.expr.placeholder(array.shape, mnn.expr.NCHW, mnn.expr.int)
+        value.write(array.astype(np.int32))
+        return value
+
+    def run(tokens: Tokens, lengths: Tokens) -> Any:
+        found = net.forward([placed(tokens), placed(lengths)])
+        return (found if isinstance(found, mnn.expr.Var) else found[0]).read()
+
+    return run
+
+
+#: By name. What is installed under ``package`` runs in this interpreter.
+ENGINES = {
+    "onnxruntime": Engine("onnxruntime", "onnxruntime", _onnxruntime),
+    "onnx.reference": Engine("onnx", "onnx.reference", _reference),
+    "openvino": Engine("openvino", "openvino", _openvino),
+    "openvino-fixed": Engine("openvino", "openvino", _openvino_fixed),
+    "tract": Engine("tract", "tract", _tract),
+    "mnn": Engine("mnn", "MNN", _mnn),
+}
