@@ -15,6 +15,7 @@ from npnlp.version import __version__
 #: The operators and the file version of ONNX 1.12 (2022), the first with LayerNormalization.
 OPSET, IR_VERSION = 17, 8
 INTEGERS, FLOATS = TensorProto.INT64, TensorProto.FLOAT
+INT32 = TensorProto.INT32
 
 
 class Graph:

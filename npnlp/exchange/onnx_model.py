@@ -23,6 +23,7 @@ from npnlp.classifier.classifier import Classifier
 from npnlp.exchange.onnx_graph import INTEGERS, Graph
 from npnlp.exchange.onnx_ngrams import ngram_bag
 from npnlp.exchange.onnx_recurrent import recurrent
+from npnlp.exchange.onnx_sequence_lens import recurrent_with_lengths
 from npnlp.exchange.onnx_sequences import Sequences
 from npnlp.exchange.onnx_transformer import transformer
 from npnlp.files import write_atomic
@@ -37,13 +38,17 @@ ABOUT = (
 )
 
 
-def write_onnx(classifier: Classifier, path: str | Path) -> None:
-    """Write the classifier, atomically."""
-    write_atomic(path, onnx_model(classifier))
+def write_onnx(classifier: Classifier, path: str | Path, *, sequence_lens: bool = False) -> None:
+    """Write the classifier, atomically; see :func:`onnx_model`."""
+    write_atomic(path, onnx_model(classifier, sequence_lens=sequence_lens))
 
 
-def onnx_model(classifier: Classifier) -> bytes:
-    """The classifier as the content of an ONNX file, checked by ``onnx.checker``."""
+def onnx_model(classifier: Classifier, *, sequence_lens: bool = False) -> bytes:
+    """The classifier as the content of an ONNX file, checked by ``onnx.checker``.
+
+    With ``sequence_lens`` a recurrent layer is one operator that is given the lengths: faster in
+    onnxruntime, and wrong in other runtimes.
+    """
     config = classifier.model.config
     described = {
         "format": KIND,
@@ -53,7 +58,7 @@ def onnx_model(classifier: Classifier) -> bytes:
     }
     graph = Graph()
     state = classifier.model.state_dict()
-    z = features_graph(graph, config, state)
+    z = features_graph(graph, config, state, sequence_lens)
     # Two sums, so that no output is read inside, over which float16 converters stumble.
     logits, again = (graph.linear(z, state["fc2.weight"], state["fc2.bias"], "fc2") for _ in "12")
     probabilities = graph.add("Softmax", again, axis=1)
@@ -68,13 +73,18 @@ def onnx_model(classifier: Classifier) -> bytes:
 
 
 def features_graph(
-    graph: Graph, config: ClassifierConfig, state: Mapping[str, NDArray[Any]]
+    graph: Graph,
+    config: ClassifierConfig,
+    state: Mapping[str, NDArray[Any]],
+    sequence_lens: bool,
 ) -> str:
     """Nodes from ``tokens`` and ``lengths`` to what the last layer reads."""
     sequences = Sequences(graph, "tokens", "lengths")
     table = graph.constant(state["emb.weight"], "emb.weight")
     x = graph.add("Gather", table, sequences.tokens, axis=0)  # (T, B, D)
-    encoder = transformer if config.cell == "transformer" else recurrent
+    encoder = recurrent_with_lengths if sequence_lens else recurrent
+    if config.cell == "transformer":
+        encoder = transformer
     hidden, last = encoder(graph, x, sequences, config, state)
     seen = [
         last if name == "last" else _pooled(graph, hidden, sequences, name, state)

@@ -42,6 +42,18 @@ def test_onnxruntime_computes_the_same(case: dict[str, Any]) -> None:
         check_same(classifier, content, names)
 
 
+@pytest.mark.parametrize("case", [*CASES[1::6], *OTHERS], ids=label)
+def test_with_the_lengths_given_to_the_operators_it_is_the_same(case: dict[str, Any]) -> None:
+    classifier = made(**case)
+    content = onnx_model(classifier, sequence_lens=True)
+    graph = onnx.load_model_from_string(content).graph
+    recurrent = [node for node in graph.node if node.op_type in ("RNN", "GRU", "LSTM", "Scan")]
+    layers = 0 if case["cell"] == "transformer" else case.get("num_layers", 1)
+    assert [len(node.input) for node in recurrent] == [5] * layers
+    for names in (MANY, SHORTEST):
+        check_same(classifier, content, names)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_at_the_sizes_of_a_real_model(cell: str) -> None:
     classifier = made(**CELLS[cell], num_layers=2, embedding_size=100, rnn_hidden_size=64)
@@ -167,6 +179,18 @@ def test_a_name_outside_the_vocabulary_is_one_line() -> None:
     names = Names(MANY.tokens + V, MANY.lengths, MANY.targets)
     with pytest.raises(InputError, match="does not run"):
         onnx_logits(onnx_model(made()), names.tokens, names.lengths)
+
+
+def test_the_lengths_of_operators_are_an_option(tmp_path: Path, capsys: Capture) -> None:
+    made(cell="gru").save(tmp_path / "model.safetensors")
+    options = ("--save-dir", tmp_path, "--sequence-lens")
+    assert run_main("export", *options, "--format", "onnx") == 0
+    assert (tmp_path / "model.onnx").read_bytes() == onnx_model(
+        made(cell="gru"), sequence_lens=True
+    )
+    capsys.readouterr()
+    assert run_main("export", *options) == 2
+    refusal(capsys.readouterr().err, "npnlp export:", "sequence-lens", "--format onnx")
 
 
 def test_a_layout_is_of_a_state_dict(tmp_path: Path, capsys: Capture) -> None:
