@@ -34,8 +34,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--sequence-lens", action="store_true",
-        help="give the lengths to the operators of an ONNX file: up to 1.7 times as fast in "
-        "onnxruntime where names are of unequal length, and wrong in most other runtimes",
+        help="give the lengths to the operators of an ONNX file: faster in onnxruntime, and "
+        "wrong in most other runtimes (see docs/runtimes.md)",
     )  # fmt: skip
     parser.add_argument(
         "--output", type=Path, metavar="FILE",
