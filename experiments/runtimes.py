@@ -25,10 +25,9 @@ from npnlp.backend import get_backend
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.exchange.differences import padded
-from npnlp.exchange.onnx_model import write_onnx
-from npnlp.exchange.onnx_run import onnx_logits
 from npnlp.exchange.runtimes.comparison import NAMES, Found, batches_of, compare, installed
 from npnlp.files import write_csv, write_json
+from npnlp.optional import needs
 from npnlp.runs.report import environment
 from npnlp.runs.training import train
 from npnlp.text import read_table
@@ -81,6 +80,8 @@ def crashes(kind: str) -> str:
 
 def accuracies(kind: str, path: Path, classifier: Classifier, test: Any) -> dict[str, Any]:
     """Accuracy on the test names in onnxruntime: of the file, and with shorter numbers."""
+    with needs("these accuracies", "onnxruntime"):
+        from npnlp.exchange.onnx_run import onnx_logits
     tokens, lengths = padded(classifier.vectorizer, test["surname"])
     classes = classifier.vectorizer.nationality_vocab
     targets = np.array([classes.lookup_token(name) for name in test["nationality"]])
@@ -107,6 +108,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.quick:
         options.epochs, options.kinds = 1, ["elman"]
+    with needs("this experiment", "onnx"):
+        from npnlp.exchange.onnx_model import write_onnx
     logging.disable(logging.WARNING)  # the converters say much
     warnings.simplefilter("ignore")
     table = read_table(options.surname_csv)

@@ -8,6 +8,7 @@ is one line on standard error, and the status is then 1.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def main() -> int:
     """Run the file on every batch."""
     name, path, given, output = sys.argv[1:]
     arrays = np.load(given)
-    found = {}
+    found: dict[str, Any] = {}
     try:
         run = ENGINES[name].load(path)
         for number in range(len(arrays.files) // 2):
@@ -28,7 +29,7 @@ def main() -> int:
         said = [line.strip() for line in str(error).splitlines() if line.strip()]
         print(f"{type(error).__name__}: {said[0] if said else ''}", file=sys.stderr)
         return 1
-    np.savez(output, allow_pickle=False, **found)
+    np.savez(output, **found)
     return 0
 
 

@@ -1,7 +1,7 @@
 """How each runtime loads and runs an ONNX file with inputs ``tokens`` and ``lengths``.
 
-An engine is given the path of the file and returns a function of tokens ``(B, T)`` and lengths
-``(B,)``, both int64, to the probabilities ``(B, C)``. Each imports its package when it is called.
+An engine is given its package and the path of the file, and returns a function of tokens ``(B,
+T)`` and lengths ``(B,)``, both int64, to the probabilities ``(B, C)``.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ OUTPUT = "probabilities"
 
 
 class Engine(NamedTuple):
-    """``load`` needs ``package``, which pip installs under that name, to import ``module``."""
+    """``run`` is given what is imported as ``module``, of ``package`` as pip names it."""
 
     package: str
     module: str
-    load: Callable[[str], Run]
+    run: Callable[[Any, str], Run]
+
+    def load(self, path: str) -> Run:
+        """Import the package and load the file."""
+        return self.run(import_module(self.module), path)
 
 
-def _onnxruntime(path: str) -> Run:
-    onnxruntime: Any = import_module("onnxruntime")
+def _onnxruntime(onnxruntime: Any, path: str) -> Run:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -37,23 +40,23 @@ def _onnxruntime(path: str) -> Run:
     return lambda tokens, lengths: session.run([OUTPUT], {"tokens": tokens, "lengths": lengths})[0]
 
 
-def _reference(path: str) -> Run:
-    made = import_module("onnx.reference").ReferenceEvaluator(path)
+def _reference(reference: Any, path: str) -> Run:
+    made = reference.ReferenceEvaluator(path)
     return lambda tokens, lengths: made.run([OUTPUT], {"tokens": tokens, "lengths": lengths})[0]
 
 
-def _openvino(path: str) -> Run:
+def _openvino(openvino: Any, path: str) -> Run:
     """One model for all batches, in float32 also where the processor has a shorter type."""
-    core: Any = import_module("openvino").Core()
+    core = openvino.Core()
     compiled = core.compile_model(core.read_model(path), "CPU", _IN_FULL)
     return lambda tokens, lengths: compiled({"tokens": tokens, "lengths": lengths})[
         compiled.output(OUTPUT)
     ]
 
 
-def _openvino_fixed(path: str) -> Run:
+def _openvino_fixed(openvino: Any, path: str) -> Run:
     """A model of its own for the shapes of each batch."""
-    core: Any = import_module("openvino").Core()
+    core = openvino.Core()
 
     def run(tokens: Tokens, lengths: Tokens) -> Any:
         model = core.read_model(path)
@@ -67,9 +70,8 @@ def _openvino_fixed(path: str) -> Run:
 _IN_FULL = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
 
 
-def _tract(path: str) -> Run:
+def _tract(tract: Any, path: str) -> Run:
     """tract wants the shapes before it reads the recurrence."""
-    tract: Any = import_module("tract")
 
     def run(tokens: Tokens, lengths: Tokens) -> Any:
         model = tract.onnx().load(path)
@@ -80,9 +82,8 @@ def _tract(path: str) -> Run:
     return run
 
 
-def _mnn(path: str) -> Run:
+def _mnn(mnn: Any, path: str) -> Run:
     """Through MNN's converter, beside the file; its integers have 32 bits."""
-    mnn: Any = import_module("MNN")
     converted = f"{path}.mnn"
     arguments = ["-f", "ONNX", "--modelFile", path, "--MNNModel", converted, "--bizCode", "npnlp"]
     done = subprocess.run(

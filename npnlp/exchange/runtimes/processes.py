@@ -35,7 +35,7 @@ def in_python(runtime: str, path: Path, batches: Sequence[Batch]) -> tuple[list[
         for number, batch in enumerate(batches)
         for name in ("tokens", "lengths")
     }
-    np.savez(given, allow_pickle=False, **arrays)
+    np.savez(given, **arrays)
     module = "npnlp.exchange.runtimes.case"
     refused = reason_of([sys.executable, "-m", module, runtime, str(path), str(given), str(output)])
     if refused:
