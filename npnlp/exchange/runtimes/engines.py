@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,8 +88,9 @@ def _mnn(mnn: Any, path: str) -> Run:
     converted = f"{path}.mnn"
     arguments = ["-f", "ONNX", "--modelFile", path, "--MNNModel", converted, "--bizCode", "npnlp"]
     done = subprocess.run(
-        [sys.executable, "-m", "MNN.tools.mnnconvert", *arguments], capture_output=True, check=False
-    )
+        [sys.executable, "-m", "MNN.tools.mnnconvert", *arguments],
+        cwd=Path(path).parent, capture_output=True, check=False,
+    )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"its converter ends with status {done.returncode}")
     net = mnn.nn.load_module_from_file(converted, ["tokens", "lengths"], [OUTPUT])
