@@ -14,6 +14,7 @@ Run it after a script whose result is kept, copied from its --out folder:
     benchmarks/inference.py                  benchmarks/results/inference.csv
     benchmarks/distributed.py                benchmarks/results/distributed.csv
     benchmarks/onnx_forms.py                 benchmarks/results/onnx_forms.csv
+    experiments/scale.py                     docs/results/scale.csv
     experiments/runtimes.py                  docs/results/runtimes.csv, shorter_numbers.csv
 """
 
@@ -285,11 +286,22 @@ def onnx_forms() -> str:
     return markdown_table(["", *(f"{size:,} at a time" for size in sizes)], rows)
 
 
+def scale() -> str:
+    """Time of ten million names by Dask, over that of a plain loop."""
+    table = pd.read_csv(ROOT / "docs/results/scale.csv")
+    rows = [
+        [str(row["way"]), str(row["workers"]), f"{row['seconds']:.1f} s", f"{row['ratio']:.2f}"]
+        for _, row in table.iterrows()
+    ]
+    return markdown_table(["", "workers", "10,000,000 names", "times the plain loop's"], rows)
+
+
 PAGES = {
     "README.md": (at_a_glance,),
     "docs/accuracy.md": (class_weights, book_protocol, compare_models),
     "docs/speed.md": (epochs, epoch_ways, grid, roofline, inference),
     "docs/processes.md": (distributed,),
+    "docs/scale.md": (scale,),
     "docs/runtimes.md": (runtimes, shorter_numbers, onnx_forms),
 }
 
