@@ -1,4 +1,4 @@
-"""Write the tables of README, accuracy, speed and processes from the results of the scripts.
+"""Write the tables of README and of pages from the results of the scripts.
 
 Run it after a script whose result is kept, copied from its --out folder:
 
@@ -13,6 +13,9 @@ Run it after a script whose result is kept, copied from its --out folder:
       and --backend numba                    benchmarks/results/roofline_numba.csv
     benchmarks/inference.py                  benchmarks/results/inference.csv
     benchmarks/distributed.py                benchmarks/results/distributed.csv
+    benchmarks/onnx_forms.py                 benchmarks/results/onnx_forms.csv
+    experiments/scale.py                     docs/results/scale.csv
+    experiments/runtimes.py                  docs/results/runtimes.csv, shorter_numbers.csv
 """
 
 from __future__ import annotations
@@ -243,11 +246,64 @@ def at_a_glance() -> str:
     return markdown_table(["", "npnlp", "beside it", "measured by"], rows)
 
 
+def runtimes() -> str:
+    """The largest difference of probabilities of each kind of models in each runtime."""
+    table = pd.read_csv(ROOT / "docs/results/runtimes.csv")
+    versions = dict(zip(table["runtime"], table["version"], strict=True))
+
+    def cell(row: Any) -> str:
+        if row["wrong"]:
+            return f"WRONG ({row['difference']:.0e})"
+        if not isinstance(row["refused"], str):
+            return f"{row['difference']:.0e}"
+        return "crashes" if "crashes" in row["refused"] else "refused"
+
+    rows = [
+        [str(kind), *(cell(found[found["runtime"] == name].iloc[0]) for name in versions)]
+        for kind, found in table.groupby("kind", sort=False)
+    ]
+    return markdown_table(["", *(f"{name} {versions[name]}" for name in versions)], rows)
+
+
+def shorter_numbers() -> str:
+    """Accuracy in onnxruntime, of each kind of models with shorter numbers."""
+    table = pd.read_csv(ROOT / "docs/results/shorter_numbers.csv")
+    rows = []
+    for _, row in table.iterrows():
+        cells = [str(row[way]) for way in ("float32", "int8", "float16")]
+        said = [f"{float(c):.3f}" if c[0].isdigit() else "crashes" for c in cells]
+        rows.append([str(row["kind"]), *said])
+    return markdown_table(["", "float32", "int8", "float16"], rows)
+
+
+def onnx_forms() -> str:
+    """Time in onnxruntime, and that with ``--sequence-lens`` over it."""
+    table = pd.read_csv(RESULTS / "onnx_forms.csv")
+    sizes = list(dict.fromkeys(table["batch_size"]))
+    rows = [
+        [str(kind), *(f"{r['plain_us']:.0f} us, {r['ratio']:.2f}" for _, r in found.iterrows())]
+        for kind, found in table.groupby("kind", sort=False)
+    ]
+    return markdown_table(["", *(f"{size:,} at a time" for size in sizes)], rows)
+
+
+def scale() -> str:
+    """Time of ten million names by Dask, over that of a plain loop."""
+    table = pd.read_csv(ROOT / "docs/results/scale.csv")
+    rows = [
+        [str(row["way"]), str(row["workers"]), f"{row['seconds']:.1f} s", f"{row['ratio']:.2f}"]
+        for _, row in table.iterrows()
+    ]
+    return markdown_table(["", "workers", "10,000,000 names", "times the plain loop's"], rows)
+
+
 PAGES = {
     "README.md": (at_a_glance,),
     "docs/accuracy.md": (class_weights, book_protocol, compare_models),
     "docs/speed.md": (epochs, epoch_ways, grid, roofline, inference),
     "docs/processes.md": (distributed,),
+    "docs/scale.md": (scale,),
+    "docs/runtimes.md": (runtimes, shorter_numbers, onnx_forms),
 }
 
 

@@ -18,7 +18,7 @@ FILES = {"pytorch": "state_dict.safetensors", "onnx": "model.onnx"}
 HELP = "write a saved model for PyTorch or ONNX"
 DESCRIPTION = (
     "Write a saved model as a PyTorch state dict (safetensors, no pickle) or as an ONNX file with "
-    "inputs tokens (batch, time) and lengths (batch) and output logits."
+    "inputs tokens (batch, time) and lengths (batch) and outputs logits and probabilities."
 )
 
 
@@ -33,6 +33,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "nn.TransformerEncoder, or those of the notebook's class around nn.RNNCell",
     )  # fmt: skip
     parser.add_argument(
+        "--sequence-lens", action="store_true",
+        help="give the lengths to the operators of an ONNX file: faster in onnxruntime, and "
+        "wrong in most other runtimes (see docs/runtimes.md)",
+    )  # fmt: skip
+    parser.add_argument(
         "--output", type=Path, metavar="FILE",
         help="where to (default: state_dict.safetensors or model.onnx in the folder of the run)",
     )  # fmt: skip
@@ -44,13 +49,18 @@ def run(options: argparse.Namespace) -> int:
     classifier = load_saved(source)
     output = options.output or options.save_dir / FILES[options.format]
     _check_output(output, source, options.format)
+    if options.sequence_lens and options.format != "onnx":
+        raise InputError("sequence-lens is of an ONNX file; leave it out, or add --format onnx")
     if options.format == "onnx":
         if options.layout != "pytorch":
             raise InputError("layout is of a state dict; leave it out for ONNX")
         with needs("an export to ONNX", "onnx"):
             from npnlp.exchange.onnx_model import write_onnx
-        write_onnx(classifier, output)
-        hint = "inputs tokens (batch, time) and lengths (batch), output logits (batch, classes)"
+        write_onnx(classifier, output, sequence_lens=options.sequence_lens)
+        hint = (
+            "inputs tokens (batch, time) and lengths (batch), outputs logits and probabilities "
+            "(batch, classes)"
+        )
     else:
         write_state_dict(classifier, output, options.layout)
         hint = "in PyTorch: model.load_state_dict(safetensors.torch.load_file(FILE))"

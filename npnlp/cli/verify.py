@@ -9,9 +9,11 @@ from pathlib import Path
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.import_ import add_choices, choices_of
 from npnlp.cli.options import add_surname_csv, columns_of, load_saved
+from npnlp.cli.verify_runtimes import in_runtimes
 from npnlp.errors import InputError
 from npnlp.exchange import read_state_dict
 from npnlp.exchange.differences import BOUNDS, Difference, Names, from_onnx, from_torch
+from npnlp.exchange.runtimes.comparison import ALL, NAMES
 from npnlp.files.nearest import no_such_file
 from npnlp.optional import needs
 from npnlp.text import own_table_path, read_table
@@ -21,7 +23,7 @@ HELP = "compare a model with PyTorch or onnxruntime"
 DESCRIPTION = (
     "The largest difference, on real names, of a model's outputs and gradients from PyTorch's (a "
     ".safetensors), or of its outputs from onnxruntime's (a .onnx). Status 1 where one is above "
-    "1e-5 in float32 or 1e-12 in float64."
+    "1e-5 in float32 or 1e-12 in float64, or where a --runtime answers otherwise."
 )
 
 
@@ -40,6 +42,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_surname_csv(parser)
     parser.add_argument("--names", type=int, default=256, metavar="N",
                         help="how many names of the table to take")  # fmt: skip
+    parser.add_argument(
+        "--runtime", metavar="NAME",
+        help=f"run a .onnx in this runtime, each file on the same names in a process of its own: "
+        f"{', '.join(NAMES)}; or {ALL} that are installed (default: onnxruntime, by its logits)",
+    )  # fmt: skip
     add_choices(parser)
 
 
@@ -52,11 +59,16 @@ def run(options: argparse.Namespace) -> int:
             raise InputError(f"{path}: {no_such_file(path)}")
         folder = path.parent if options.save_dir is None else options.save_dir
         classifier = load_saved(folder / options.model_state_file)
+        if options.runtime is not None:
+            texts = read_table(csv, columns_of(options))["surname"].tolist()
+            return in_runtimes(path, classifier, texts, options)
         with needs("a comparison with ONNX", "onnxruntime"):
             from npnlp.exchange.onnx_run import VERSION as PEER
         names = _names(csv, columns_of(options), classifier, options.names)
         found = from_onnx(classifier, path, names)
     else:
+        if options.runtime is not None:
+            raise InputError(f"runtime: {path} is no .onnx; npnlp export --format onnx writes one")
         said: list[str] = []
         classifier = read_state_dict(path, options.vectorizer_file, choices_of(options), said)
         if said:

@@ -7,7 +7,7 @@ those of the mean cross-entropy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,11 +56,18 @@ class Names:
         if not len(rows):
             raise InputError("no name of a nationality that the model has")
         rows = rows.iloc[np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
-        flat, lengths = vectorizer.vectorize_many(rows["surname"])
-        tokens = np.full((len(rows), lengths.max()), vectorizer.char_vocab.mask_index)
-        tokens[np.arange(lengths.max()) < lengths[:, None]] = flat
         targets = np.array([classes.lookup_token(name) for name in rows["nationality"]])
-        return cls(tokens, lengths, targets)
+        return cls(*padded(vectorizer, rows["surname"]), targets)
+
+
+def padded(
+    vectorizer: SurnameVectorizer, names: Iterable[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Tokens ``(B, T)``, padded with the mask, and lengths ``(B,)``."""
+    flat, lengths = vectorizer.vectorize_many(names)
+    tokens = np.full((len(lengths), lengths.max()), vectorizer.char_vocab.mask_index)
+    tokens[np.arange(lengths.max()) < lengths[:, None]] = flat
+    return tokens, lengths
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """Recurrent layers as the ONNX operators RNN, GRU and LSTM.
 
-Their weights are this project's in another order: W ``(directions, G H, D)``, R ``(directions, G H,
-H)`` and B ``(directions, 2 G H)``, the biases of the input before those of the state.
+Their weights are this project's in another order: W ``(1, G H, D)``, R ``(1, G H, H)`` and B
+``(1, 2 G H)``, the biases of the input before those of the state.
 
     gates of     here           ONNX
-    GRU          r, z, n        z, r, h      linear_before_reset=1 is the reset after the product
+    GRU          r, z, n        z, r, h      linear_before_reset=1, the reset after the product
     LSTM         i, f, g, o     i, o, f, c   g is c
 
-The operators get the lengths as ``sequence_lens``: they stop each sequence at its last step, and
-reverse it within its length. Source: the ONNX operators' specification, opset 14.
+Each node reads in one direction and knows no lengths: what it computes past the end of a sequence
+is never read, and a layer that reads from the end gets each sequence turned around within its
+length. The operators' own ``sequence_lens`` and ``direction`` are ignored or refused by many
+runtimes.
+
+Source: the ONNX operators' specification, opset 14.
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.exchange.onnx_graph import INT32, Graph
+from npnlp.exchange.onnx_graph import Graph
+from npnlp.exchange.onnx_scan import scanned, states
+from npnlp.exchange.onnx_sequences import Sequences
 from npnlp.models import ClassifierConfig
 
 OPERATORS = {"elman": "RNN", "gru": "GRU", "lstm": "LSTM"}
@@ -28,37 +34,49 @@ ORDERS = {"elman": (0,), "gru": (1, 0, 2), "lstm": (0, 3, 1, 2)}
 
 
 def recurrent(
-    graph: Graph, x: str, lengths: str, config: ClassifierConfig, state: Mapping[str, NDArray[Any]]
+    graph: Graph,
+    x: str,
+    sequences: Sequences,
+    config: ClassifierConfig,
+    state: Mapping[str, NDArray[Any]],
 ) -> tuple[str, str]:
-    """All states ``(T, B, F)``, 0 past the end, and the last ones ``(B, F)`` of ``x (T, B, D)``."""
-    lengths = graph.add("Cast", lengths, to=INT32)
-    outputs = 3 if config.cell == "lstm" else 2
+    """All states ``(T, B, F)`` and the last ones ``(B, F)`` of ``x (T, B, D)``."""
     last = ""
     for layer in range(config.num_layers):
-        weights = [
-            graph.constant(array, f"rnn.{name}_l{layer}")
-            for name, array in zip("WRB", layer_weights(config, state, layer), strict=True)
-        ]
-        hidden, last, *_ = graph.add(
-            OPERATORS[config.cell], x, *weights, lengths, outputs=outputs, **_attributes(config)
-        )  # (T, directions, B, H), (directions, B, H)
-        side_by_side = graph.add("Transpose", hidden, perm=[0, 2, 1, 3])
-        x = graph.add("Reshape", side_by_side, graph.integers(0, 0, -1))
-    batch_first = graph.add("Transpose", last, perm=[1, 0, 2])
-    return x, graph.add("Reshape", batch_first, graph.integers(0, -1))
+        every, lasts = [], []
+        for suffix in ("", "_reverse")[: config.directions]:
+            own, name = sequences.reverse(x) if suffix else x, f"_l{layer}{suffix}"
+            if scanned(config):
+                hidden = states(graph, own, sequences, name, config, state)
+            else:
+                hidden = _states(graph, own, name, config, state)
+            lasts.append(sequences.last(hidden))
+            every.append(sequences.reverse(hidden) if suffix else hidden)
+        x, last = graph.beside(every, axis=2), graph.beside(lasts, axis=1)
+    return x, last
+
+
+def _states(
+    graph: Graph, x: str, suffix: str, config: ClassifierConfig, state: Mapping[str, NDArray[Any]]
+) -> str:
+    """All states ``(T, B, H)`` of one layer in one direction."""
+    weights = [
+        graph.constant(array, f"rnn.{name}{suffix}")
+        for name, array in zip("WRB", layer_weights(config, state, suffix), strict=True)
+    ]
+    hidden = graph.add(OPERATORS[config.cell], x, *weights, **_attributes(config))
+    return str(graph.add("Squeeze", hidden, graph.integers(1)))  # of (T, 1, B, H)
 
 
 def layer_weights(
-    config: ClassifierConfig, state: Mapping[str, NDArray[Any]], layer: int
+    config: ClassifierConfig, state: Mapping[str, NDArray[Any]], suffix: str
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """W, R and B of one layer, both directions, in ONNX's order."""
-    suffixes = [f"_l{layer}", f"_l{layer}_reverse"][: config.directions]
-
-    def stacked(name: str) -> NDArray[Any]:
-        return np.stack([reordered(state[f"rnn.{name}{s}"], config.cell) for s in suffixes])
-
-    biases = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1)
-    return stacked("weight_ih"), stacked("weight_hh"), biases
+    """W, R and B of one layer in one direction, in ONNX's order."""
+    w_ih, w_hh, b_ih, b_hh = (
+        reordered(state[f"rnn.{name}{suffix}"], config.cell)[None]
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    return w_ih, w_hh, np.concatenate([b_ih, b_hh], axis=1)
 
 
 def reordered(weight: NDArray[Any], cell: str) -> NDArray[Any]:
@@ -69,10 +87,7 @@ def reordered(weight: NDArray[Any], cell: str) -> NDArray[Any]:
 
 
 def _attributes(config: ClassifierConfig) -> dict[str, Any]:
-    direction = "bidirectional" if config.bidirectional else "forward"
-    attributes: dict[str, Any] = {"hidden_size": config.rnn_hidden_size, "direction": direction}
-    if config.cell == "elman":
-        attributes["activations"] = [config.nonlinearity.capitalize()] * config.directions
+    attributes: dict[str, Any] = {"hidden_size": config.rnn_hidden_size}
     if config.cell == "gru":
-        attributes["linear_before_reset"] = int(config.reset == "after")
+        attributes["linear_before_reset"] = 1
     return attributes

@@ -31,7 +31,7 @@ def onnx_logits(
     except Exception as error:  # onnxruntime's errors have no other class in common
         raise InputError(f"{name}: not an ONNX model that runs: {error}") from error
     inputs = {each.name for each in session.get_inputs()}
-    if inputs != {"tokens", "lengths"} or [o.name for o in session.get_outputs()] != ["logits"]:
+    if inputs != {"tokens", "lengths"} or session.get_outputs()[0].name != "logits":
         raise InputError(
             f"{name}: its inputs are {sorted(inputs)}, not tokens and lengths, or its output is "
             "not logits; npnlp export --format onnx writes such a file"

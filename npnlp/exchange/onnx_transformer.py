@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.exchange.onnx_graph import Graph
+from npnlp.exchange.onnx_sequences import Sequences
 from npnlp.layers.attention.transformer import MAX_POSITIONS
 from npnlp.models import ClassifierConfig
 
@@ -18,27 +20,24 @@ EPSILON = 1e-5
 def transformer(
     graph: Graph,
     x: str,
-    steps: str,
-    lengths: str,
+    sequences: Sequences,
     config: ClassifierConfig,
     state: Mapping[str, NDArray[Any]],
 ) -> tuple[str, str]:
-    """All states ``(T, B, H)`` and the last ones ``(B, H)`` of ``x (T, B, D)``, ``steps (T,)``."""
+    """All states ``(T, B, H)`` and the last ones ``(B, H)`` of ``x (T, B, D)``."""
     here = {name.removeprefix("rnn."): array for name, array in state.items()}
     x = graph.add("Transpose", x, perm=[1, 0, 2])
     h = graph.linear(x, here["input.weight"], here["input.bias"], "rnn.input")
     table = graph.constant(here["position.weight"], "rnn.position.weight")
-    rows = graph.add("Min", steps, graph.constant(MAX_POSITIONS - 1))
+    rows = graph.add("Min", sequences.steps, graph.constant(MAX_POSITIONS - 1))
     positions = graph.add("Gather", table, rows, axis=0)
     h = graph.add("Add", h, positions)
-    column = graph.add("Unsqueeze", lengths, graph.integers(1, 2, 3))
-    present = graph.add("Less", steps, column)  # (B, 1, 1, T)
+    by_sequence = graph.add("Transpose", sequences.present, perm=[1, 0])
+    present = graph.add("Unsqueeze", by_sequence, graph.integers(1, 2))  # (B, 1, 1, T)
     for index in range(config.num_layers):
         h = _block(graph, h, present, config.num_heads, here, f"layers.{index}.")
-    hidden = _norm(graph, h, here, "norm")
-    ends = graph.add("Unsqueeze", graph.add("Sub", lengths, graph.constant(1)), graph.integers(1))
-    h_last = graph.add("GatherND", hidden, ends, batch_dims=1)
-    return graph.add("Transpose", hidden, perm=[1, 0, 2]), h_last
+    hidden = graph.add("Transpose", _norm(graph, h, here, "norm"), perm=[1, 0, 2])
+    return hidden, sequences.last(hidden)
 
 
 def _block(
@@ -58,22 +57,21 @@ def _block(
     z = _norm(graph, h, state, f"{prefix}norm1")
     name = f"{prefix}self_attn.in_proj"
     projected = graph.linear(z, state[f"{name}_weight"], state[f"{name}_bias"], f"rnn.{name}")
-    a = linear(_attention(graph, projected, present, heads), "self_attn.out_proj")
+    size = state[f"{name}_weight"].shape[1] // heads
+    a = linear(_attention(graph, projected, present, heads, size), "self_attn.out_proj")
     m = graph.add("Add", h, a)
     f = graph.add("Relu", linear(_norm(graph, m, state, f"{prefix}norm2"), "linear1"))
     return str(graph.add("Add", m, linear(f, "linear2")))
 
 
-def _attention(graph: Graph, projected: str, present: str, heads: int) -> str:
-    """``(B, T, H)`` of q, k, v side by side ``(B, T, 3 H)``; see ``dot_product.py``."""
+def _attention(graph: Graph, projected: str, present: str, heads: int, size: int) -> str:
+    """``(B, T, H)`` of q, k, v side by side ``(B, T, 3 H)``, of ``size`` features a head."""
     parts = []
     for part in graph.add("Split", projected, outputs=3, axis=2):
         apart = graph.add("Reshape", part, graph.integers(0, 0, heads, -1))
         parts.append(graph.add("Transpose", apart, perm=[0, 2, 1, 3]))  # (B, heads, T, d)
     q, k, v = parts
-    # d, the number of features per head, is known to the graph only as a shape.
-    size = graph.add("Cast", graph.add("Shape", q, start=3), to=1)
-    q = graph.add("Div", q, graph.add("Sqrt", size))
+    q = graph.add("Div", q, graph.constant(math.sqrt(size)))
     s = graph.add("MatMul", q, graph.add("Transpose", k, perm=[0, 1, 3, 2]))
     s = graph.add("Where", present, s, graph.constant(-np.inf))
     o = graph.add("MatMul", graph.add("Softmax", s, axis=3), v)

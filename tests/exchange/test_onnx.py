@@ -42,6 +42,18 @@ def test_onnxruntime_computes_the_same(case: dict[str, Any]) -> None:
         check_same(classifier, content, names)
 
 
+@pytest.mark.parametrize("case", [*CASES[1::6], *OTHERS], ids=label)
+def test_with_the_lengths_given_to_the_operators_it_is_the_same(case: dict[str, Any]) -> None:
+    classifier = made(**case)
+    content = onnx_model(classifier, sequence_lens=True)
+    graph = onnx.load_model_from_string(content).graph
+    recurrent = [node for node in graph.node if node.op_type in ("RNN", "GRU", "LSTM", "Scan")]
+    layers = 0 if case["cell"] == "transformer" else case.get("num_layers", 1)
+    assert [len(node.input) for node in recurrent] == [5] * layers
+    for names in (MANY, SHORTEST):
+        check_same(classifier, content, names)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_at_the_sizes_of_a_real_model(cell: str) -> None:
     classifier = made(**CELLS[cell], num_layers=2, embedding_size=100, rnn_hidden_size=64)
@@ -61,19 +73,30 @@ def test_what_stands_after_a_name_has_no_part_in_it(case: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("cell", "operator", "inputs"),
-    [("elman tanh", "RNN", 5), ("elman relu", "RNN", 5), ("gru after", "GRU", 5),
-     ("gru before", "GRU", 5), ("lstm", "LSTM", 5)],
+    ("cell", "operator"),
+    [("elman tanh", "RNN"), ("elman relu", "Scan"), ("gru after", "GRU"), ("gru before", "Scan"),
+     ("lstm", "LSTM")],
 )  # fmt: skip
-def test_each_layer_is_one_standard_operator_that_takes_the_lengths(
-    cell: str, operator: str, inputs: int
+def test_a_layer_is_an_operator_a_direction_that_other_runtimes_cannot_misread(
+    cell: str, operator: str
 ) -> None:
     classifier = made(**CELLS[cell], num_layers=3, bidirectional=True)
     graph = onnx.load_model_from_string(onnx_model(classifier)).graph
-    recurrent = [node for node in graph.node if node.op_type in ("RNN", "GRU", "LSTM", "Loop")]
-    assert [node.op_type for node in recurrent] == [operator] * 3
-    casts = {node.output[0] for node in graph.node if node.op_type == "Cast"}
-    assert all(len(node.input) == inputs and node.input[4] in casts for node in recurrent)
+    recurrent = [node for node in graph.node if node.op_type in ("RNN", "GRU", "LSTM", "Scan")]
+    assert [node.op_type for node in recurrent] == [operator] * 6
+    for node in recurrent:
+        assert len(node.input) == (2 if operator == "Scan" else 4)  # no sequence_lens
+        names = {each.name for each in node.attribute}
+        assert not names & {"direction", "activations"}
+
+
+@pytest.mark.parametrize("case", [*CASES[::5], *OTHERS], ids=label)
+def test_no_node_is_there_that_converters_stumble_over(case: dict[str, Any]) -> None:
+    graph = onnx.load_model_from_string(onnx_model(made(**case))).graph
+    used = {name for node in graph.node for name in node.input}
+    assert {each.name for each in graph.initializer} <= used
+    assert not {"Cast", "Identity"} & {node.op_type for node in graph.node}
+    assert [each.name for each in graph.output] == ["logits", "probabilities"]
 
 
 def test_the_file_says_what_it_is() -> None:
@@ -83,7 +106,8 @@ def test_the_file_says_what_it_is() -> None:
     onnx.checker.check_model(model, full_check=True)
     dims = {each.name: [d.dim_param or d.dim_value for d in each.type.tensor_type.shape.dim]
             for each in (*model.graph.input, *model.graph.output)}  # fmt: skip
-    assert dims == {"tokens": ["batch", "time"], "lengths": ["batch"], "logits": ["batch", 3]}
+    assert dims == {"tokens": ["batch", "time"], "lengths": ["batch"], "logits": ["batch", 3],
+                    "probabilities": ["batch", 3]}  # fmt: skip
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
     (entry,) = model.metadata_props
     said = json.loads(entry.value)
@@ -155,6 +179,18 @@ def test_a_name_outside_the_vocabulary_is_one_line() -> None:
     names = Names(MANY.tokens + V, MANY.lengths, MANY.targets)
     with pytest.raises(InputError, match="does not run"):
         onnx_logits(onnx_model(made()), names.tokens, names.lengths)
+
+
+def test_the_lengths_of_operators_are_an_option(tmp_path: Path, capsys: Capture) -> None:
+    made(cell="gru").save(tmp_path / "model.safetensors")
+    options = ("--save-dir", tmp_path, "--sequence-lens")
+    assert run_main("export", *options, "--format", "onnx") == 0
+    assert (tmp_path / "model.onnx").read_bytes() == onnx_model(
+        made(cell="gru"), sequence_lens=True
+    )
+    capsys.readouterr()
+    assert run_main("export", *options) == 2
+    refusal(capsys.readouterr().err, "npnlp export:", "sequence-lens", "--format onnx")
 
 
 def test_a_layout_is_of_a_state_dict(tmp_path: Path, capsys: Capture) -> None:

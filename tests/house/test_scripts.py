@@ -17,8 +17,10 @@ from tests.support.tables import environment, refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted([*ROOT.glob("experiments/*.py"), *ROOT.glob("benchmarks/*.py")])
-#: These need the peers: PyTorch, or Numba, which is installed beside it.
-NEEDS_TORCH = {"against_frameworks.py", "first_batch.py", "inference.py"}
+#: These need the peers: PyTorch, or Numba and onnx, which are installed beside it.
+NEEDS_TORCH = {
+    "against_frameworks.py", "first_batch.py", "inference.py", "onnx_forms.py", "runtimes.py",
+}  # fmt: skip
 #: These measure a CUDA device; without one they say so in a line, with status 2, and write nothing.
 NEEDS_DEVICE = {"gpu.py"}
 #: These start ranks with mpiexec; without mpi4py or an MPI they say so in the same way.
@@ -56,6 +58,9 @@ WRITES = {
         )), "vanishing_scores.csv", "sentences.json",
     ),
     "probe_cost.py": ("probe_cost.csv",),
+    "scale.py": ("scale.csv", "environment.json"),
+    "runtimes.py": ("runtimes.csv", "shorter_numbers.csv", "environment.json"),
+    "onnx_forms.py": ("onnx_forms.csv", "environment.json"),
     "recipe.py": ("recipe_epochs.csv", "recipe_memory.csv", "environment.json"),
     "first_batch.py": ("first_batch.csv",),
     "roofline.py": ("roofline.csv", "roofline.png", "environment.json"),
@@ -81,6 +86,9 @@ TABLE_OPTION = {
     "against_frameworks.py": "--surname-csv",
     "vanishing_gradients.py": "--surname-csv",
     "probe_cost.py": "--surname-csv",
+    "scale.py": "--surname-csv",
+    "runtimes.py": "--surname-csv",
+    "onnx_forms.py": "--surname-csv",
     "recipe.py": "--surname-csv",
     "first_batch.py": "--surname-csv",
     "roofline.py": "--surname-csv",

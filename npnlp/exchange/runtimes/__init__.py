@@ -1,0 +1,1 @@
+"""One ONNX file in every runtime that is installed, each in a process of its own."""
