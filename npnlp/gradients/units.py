@@ -2,8 +2,9 @@
 
 Its mean squares are integrals over these numbers, by the quadrature of Gauss and Hermite: the mean
 of ``f(z)``, ``z ~ N(0, 1)``, is the sum of ``f`` at n points with n weights, exact for polynomials
-of degree ``2 n - 1``. Of several independent numbers it is that of each in turn. Source: Abramowitz
-and Stegun, "Handbook of mathematical functions", 1964, section 25.4.
+of degree ``2 n - 1``. Of several independent numbers it is that of each in turn. With the points
+below the mean squares of tanh are right to some parts in a million, those of gates to a few in a
+thousand. Source: Abramowitz and Stegun, "Handbook of mathematical functions", 1964, section 25.4.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from npnlp.layers.recurrent.recurrent import Recurrent
 from tests.support.passes import CELLS, Pass, each_cell, each_gated, layer_of
 from tests.support.reference import PHI_PRIME, Floats, assert_close, draw
 
+#: Units of a wide layer.
+WIDE = 192
 NO_SUMS = np.zeros((2, 2, 1))
 
 
@@ -80,6 +83,46 @@ def test_the_fixed_point_is_that_of_a_fine_integral(variance: float) -> None:
     assert_close(variance * found.squares[0] + 0.4, q, 1e-6)
 
 
+def mean(function: Callable[[Floats], Floats], variance: float) -> float:
+    """Of a normal number with mean 0, by the trapezoid rule."""
+    z, step = np.linspace(-12, 12, 4001, retstep=True)
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * step
+    return float(density @ function(math.sqrt(variance) * z))
+
+
+def test_the_fixed_point_of_an_lstm_is_that_of_its_gates_one_by_one() -> None:
+    """Its gates are independent, so that the mean of a product is the product of means."""
+    layer, v, of_sums = LSTM(1, 1, dtype=np.float64), [0.5, 0.8, 1.1, 0.3], np.zeros((2, 2, 4))
+    of_sums[0, 1] = [0.3, 0.2, 0.4, 0.1]
+    found = fixed_point(layer, v, of_sums)
+    square, of_c = found.squares
+    i, f, g, _ = (variance * square + u for variance, u in zip(v, of_sums[0, 1], strict=True))
+
+    def sigma(a: Floats) -> Floats:
+        return np.asarray(1 / (1 + np.exp(-a)))
+
+    def slope(a: Floats) -> Floats:
+        return np.asarray(sigma(a) * (1 - sigma(a)))
+
+    open_squares = [mean(lambda a: sigma(a) ** 2, variance) for variance in (i, f)]
+    slopes = [mean(lambda a: slope(a) ** 2, variance) for variance in (i, f)]
+    g_square = mean(lambda a: np.tanh(a) ** 2, g)
+    g_slope = mean(lambda a: (1 - np.tanh(a) ** 2) ** 2, g)
+    assert_close(of_c, open_squares[0] * g_square / (1 - open_squares[1]), 2e-3)
+    to_h = v[0] * slopes[0] * g_square + v[1] * slopes[1] * of_c + v[2] * open_squares[0] * g_slope
+    assert_close(found.chi[1], np.array([to_h, open_squares[1]]), 2e-3)
+
+
+@pytest.mark.parametrize("cell", ["gru", "before"])
+def test_a_gru_at_rest_is_what_it_comes_to(cell: str) -> None:
+    layer = CELLS[cell](WIDE, WIDE, dtype=np.float64, random=Random(1))
+    trace = trace_on_random(layer, 30, 8, Random(5))
+    at_rest = trace.cache.packing.steps > 10
+    found = mean_field(layer, np.asarray(trace.cache.x))
+    assert_close(found.chi, growth(steps_of(layer, trace.cache))[at_rest].mean(axis=0), 0.02)
+    assert_close(found.squares[0], (trace.cache.hidden[at_rest] ** 2).mean(), 0.1)
+
+
 def test_moments_of_the_normal_distribution() -> None:
     (z,) = normal((0.0, 4.0))
     assert_close(mean_square(z), 4.0)
@@ -116,9 +159,6 @@ def test_growth_of_a_matrix_of_one_unit_is_the_square_of_its_terms(cell: str) ->
             squares = squares - parts["new"] ** 2 - parts["reset"] ** 2
             squares += (n * w_n) ** 2 * (float(steps.carried[1][row, 0]) ** 2 + (r * w_r) ** 2)
         assert_close(chi, squares)
-
-
-WIDE = 192
 
 
 def run(layer: Recurrent, length: int = 21, batch: int = 24) -> tuple[float, Any]:
