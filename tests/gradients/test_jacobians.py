@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -202,3 +204,9 @@ def test_norms_are_the_largest_singular_values(phi: str, kind: str) -> None:
         weights = (s / s[0]) ** 2 if s[0] else 0 * s
         assert_close(share[lag], (weights * (u.T @ d) ** 2).sum() / (d @ d), 1e-9, floor=1e-9)
     assert share[0] == pytest.approx(1)
+
+
+def test_the_example_of_the_module_is_right() -> None:
+    tried = doctest.testmod(import_module("npnlp.gradients.jacobians"))
+    assert tried.attempted > 5
+    assert tried.failed == 0
