@@ -22,6 +22,8 @@ from npnlp.text import SplitArrays
 
 #: Columns of recorded flow: the epoch, the number of the layer, then :data:`COLUMNS`.
 WIDTH = 2 + len(COLUMNS)
+#: As many, the first ones, are in checkpoints from before the norm of the product was recorded.
+FIRST_WIDTH = 12
 #: Columns of ``gradient_flow.csv`` with the right names, after the others: ``saturation`` is the
 #: mean slope, which falls while units saturate, and ``weight_hh_share`` a norm. The fraction is
 #: that norm over the sum of all lags' norms.

@@ -27,9 +27,10 @@ HELP = "show how much gradient reaches each step"
 DESCRIPTION = (
     "Backpropagate the loss of a saved model over a split of a table, and show by lag (steps back "
     "from the last character) how much gradient arrives, where the gradient of W_hh comes from, "
-    "and the bound of the chain rule. Writes gradient_flow_model.csv and, by gate or by attention "
-    "head, flow_by_part_model.csv, each with a picture, into the folder of the run; training "
-    f"wrote gradient_flow.csv as it went along. {RULE}"
+    "the norm of the product of Jacobians and the bound of the chain rule. Writes "
+    "gradient_flow_model.csv and, by gate or by attention head, flow_by_part_model.csv, each with "
+    "a picture, into the folder of the run; training wrote gradient_flow.csv as it went along. "
+    f"{RULE}"
 )
 
 
@@ -81,14 +82,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _print_table(name: str, flow: GradientFlow) -> None:
     table = flow.table()
-    if np.isfinite(table[0, -3]):
-        print(f"{name}: the largest singular value of W_hh is {table[0, -3]:.3f}, its spectral "
-              f"radius {table[0, -2]:.3f}")  # fmt: skip
+    if np.isfinite(flow.sigma_max):
+        print(f"{name}: the largest singular value of W_hh is {flow.sigma_max:.3f}, its spectral "
+              f"radius {flow.spectral_radius:.3f}")  # fmt: skip
     else:
         print(f"{name}: attention, which has no W_hh")
     print(f"{'lag':>4}{'|dL/dh| mean':>14}{'quartiles':>32}{'share of dW_hh':>16}"
-          f"{'mean phi':>10}{'bound':>10}")  # fmt: skip
+          f"{'mean phi':>10}{'product':>10}{'bound':>10}")  # fmt: skip
     total = float(table[:, COLUMNS.index("weight_hh_share")].sum())
-    for lag, mean, q25, q50, q75, norm, slope, _, _, bound in table:
+    for lag, mean, q25, q50, q75, norm, slope, _, _, bound, product, _, _ in table:
         print(f"{lag:>4.0f}{mean:>14.2e}{q25:>12.1e}{q50:>10.1e}{q75:>10.1e}"
-              f"{fraction_of(norm, total):>16.2e}{slope:>10.3f}{bound:>10.1e}")  # fmt: skip
+              f"{fraction_of(norm, total):>16.2e}{slope:>10.3f}{product:>10.1e}"
+              f"{bound:>10.1e}")  # fmt: skip

@@ -10,7 +10,18 @@ recurrent neural networks", 2013, section 2.
 
 The ``J_t`` of a cell with gates is a sum: one term for each gate, and one that does not contain the
 weights, along which its gradients survive. That of the LSTM is for the pair (h, c). ``steps.py``
-has the formulas and the bound.
+has the formulas and the bound. What the bound says, what the best direction would get, and what a
+direction without relation to the weights gets, of a layer of your own:
+
+>>> import numpy as np
+>>> import npnlp
+>>> layer, x = npnlp.layers.GRU(3, 16, dtype=np.float64), np.cos(np.arange(30.0)).reshape(10, 3)
+>>> seen = npnlp.jacobians(layer, x)
+>>> bound, best, typical = seen.bound(), seen.norms(), seen.mean_field()
+>>> bool((typical <= best).all() and (best <= bound).all())
+True
+>>> bool(bound[-1] > 10 * best[-1])
+True
 """
 
 from __future__ import annotations
@@ -22,6 +33,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend import Array
 from npnlp.gradients.rounding import Rounding
+from npnlp.gradients.shared_weights import predicted
 from npnlp.gradients.steps import Steps, elman, relative_slopes, steps_of, sum_of
 from npnlp.layers import Packing
 from npnlp.layers.recurrent.recurrent import Recurrent
@@ -94,6 +106,32 @@ class Jacobians:
             values.append(np.linalg.svd(product, compute_uv=False))
         return np.array(values)
 
+    def norms(self) -> Floats:
+        """``|dh_T/dh_k|_2`` for lags 0, 1, ..., T: the most of a gradient that can arrive there.
+
+        Of the hidden state, for the LSTM through both states: ``(T + 1,)``.
+        """
+        found: Floats = np.linalg.norm(self._to_hidden(), 2, axis=(1, 2))
+        return found
+
+    def surviving_share(self, d: Floats) -> Floats:
+        """The share of ``d = dL/dh_T (H,)`` in the directions that survive: ``(T + 1,)``.
+
+        ``|P^T d|^2 / (|P|_2 |d|)^2`` with ``P = dh_T/dh_k``, for lags 0, 1, ..., T (``norms.py``).
+        """
+        arriving = np.linalg.norm(d @ self._to_hidden(), axis=1)
+        most = self.norms() * np.linalg.norm(d)
+        share: Floats = np.divide(arriving, most, out=np.zeros_like(most), where=most > 0) ** 2
+        return share
+
+    def mean_field(self) -> Floats:
+        """The part of a gradient that arrives by mean-field theory: ``(T + 1,)``.
+
+        For lags 0, 1, ..., T of a gradient whose direction has nothing to do with the weights, from
+        the activations and the size of the weights alone (``shared_weights.py``).
+        """
+        return predicted(self._steps)
+
     def factors(self) -> tuple[Floats, Floats]:
         """The largest ``phi'(a_t)`` of each step ``(T,)``, and the singular values of ``W_hh``
         ``(H,)``, largest first.
@@ -138,6 +176,15 @@ class Jacobians:
                     growth[-1] = determined
                 logs += growth
         return np.sort(logs / len(self))[::-1]
+
+    def _to_hidden(self) -> Floats:
+        """``dh_T/dh_k`` for k = T, ..., 0: ``(T + 1, H, H)``."""
+        size = self.weight_hh.shape[1]
+        rows, found = np.eye(size, self.size), [np.eye(size)]
+        for t in range(len(self), 0, -1):
+            rows = rows @ self.step(t)
+            found.append(rows[:, :size])
+        return np.array(found)
 
     @property
     def _steps(self) -> Steps:

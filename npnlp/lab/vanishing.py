@@ -26,7 +26,7 @@ from npnlp.training.trainer import Trainer
 
 def trainer_at(dataset: SurnameDataset, start: Start, config: TrainingConfig) -> Trainer:
     """A trainer whose surname model begins at ``start``; the rest is as ``npnlp train`` has it."""
-    settings = {"nonlinearity": start.nonlinearity}
+    settings = {"cell": start.cell, "nonlinearity": start.nonlinearity}
     model = make_classifier(dataset, settings, get_backend("numpy"), config.seed)
     start.set(model.encoder.cells[0], Random(config.seed, "model").child("start"))
     return Trainer(model, dataset.arrays("train"), dataset.arrays("val"), config, examine=examine)

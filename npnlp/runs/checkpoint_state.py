@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.classifier.flow import WIDTH
+from npnlp.classifier.flow import FIRST_WIDTH, WIDTH
 from npnlp.errors import InputError, short
 from npnlp.training.history import History
 from npnlp.training.trainer import Trainer
@@ -125,6 +125,14 @@ def _require_flow(trainer: Trainer, flow: NDArray[Any], epoch: int) -> None:
             raise InputError(f"tensor 'flow': column {column} has to be 0 to {limit - 1}")
 
 
+def _with_later_columns(flow: NDArray[Any]) -> NDArray[Any]:
+    """Rows of flow from before some columns were recorded, with NaN there."""
+    if flow.ndim != 2 or flow.shape[1] != FIRST_WIDTH:
+        return flow
+    later = np.full((len(flow), WIDTH - FIRST_WIDTH), np.nan)
+    return np.hstack([flow, later], dtype=flow.dtype, casting="unsafe")
+
+
 def plain_state(trainer: Trainer) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """:meth:`Trainer.state` as tensors and plain values: its history is a tensor, too.
 
@@ -151,6 +159,8 @@ def with_history(
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"field 'history': {error}") from error
     rest = {name: tensor for name, tensor in tensors.items() if name != "history"}
+    if "flow" in rest:
+        rest["flow"] = _with_later_columns(rest["flow"])
     values = {name: value for name, value in state.items() if name != "history"}
     for name in WITH_BEST:
         part = values.get(name)

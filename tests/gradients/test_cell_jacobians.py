@@ -272,3 +272,12 @@ def test_exponents_of_saturated_units_are_those_of_exact_arithmetic() -> None:
         squares.append(sum((a * a for a in column), Fraction(0)))
     logs = [(math.log(s.numerator) - math.log(s.denominator)) / 12 for s in squares]
     assert_close(seen.lyapunov_exponents(), np.sort(logs)[::-1], 1e-11)
+
+
+@each_cell
+@each_kind
+def test_norms_are_those_of_the_hidden_state(cell: str, kind: str) -> None:
+    seen = seen_of(cell, kind)
+    expected = [np.linalg.norm(seen.to(T - lag)[:H, :H], 2) for lag in range(T + 1)]
+    assert_close(seen.norms(), expected)
+    assert (seen.norms() <= seen.bound() * (1 + 1e-12)).all()

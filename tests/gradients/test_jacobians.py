@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -188,3 +190,23 @@ def test_every_backend_gives_the_same(backend: Backend) -> None:
     layer = Elman(D, H, backend=backend, dtype=np.float64, random=Random(3))
     seen = jacobians(layer, backend.asarray(x), backend.asarray(h0))
     assert_close(seen.to(0), jacobians(layer_of("tanh"), x, h0).to(0))
+
+
+@each_phi
+@each_kind
+def test_norms_are_the_largest_singular_values(phi: str, kind: str) -> None:
+    seen = case(phi, kind)[3]
+    assert_close(seen.norms(), seen.singular_values()[:, 0])
+    d = draw(4, H)
+    share = seen.surviving_share(d)
+    for lag in range(T + 1):
+        u, s, _ = np.linalg.svd(seen.to(T - lag))
+        weights = (s / s[0]) ** 2 if s[0] else 0 * s
+        assert_close(share[lag], (weights * (u.T @ d) ** 2).sum() / (d @ d), 1e-9, floor=1e-9)
+    assert share[0] == pytest.approx(1)
+
+
+def test_the_example_of_the_module_is_right() -> None:
+    tried = doctest.testmod(import_module("npnlp.gradients.jacobians"))
+    assert tried.attempted > 5
+    assert tried.failed == 0
