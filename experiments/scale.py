@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -73,12 +74,11 @@ def by_dask(folder: Path, output: Path, classifier: npnlp.Classifier, client: An
 @contextmanager
 def cluster(workers: int) -> Iterator[Any]:
     """A client of so many processes of one thread each."""
-    from distributed import Client, LocalCluster
-
-    with LocalCluster(
+    distributed: Any = import_module("distributed")
+    with distributed.LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None,
         memory_limit=0,
-    ) as local, Client(local) as client:  # fmt: skip
+    ) as local, distributed.Client(local) as client:  # fmt: skip
         yield client
 
 
