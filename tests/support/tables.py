@@ -56,6 +56,7 @@ FILES = {
     "gradient_flow.png",
     "confusion_matrix.png",
     "reliability.png",
+    "page.html",
 }
 #: Columns of history.csv that a clock fills.
 CLOCK = ["seconds", "names_per_second"]
