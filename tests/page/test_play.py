@@ -1,4 +1,4 @@
-"""The page by keyboard, in a real browser: typing, sliders, languages, themes; and no network."""
+"""The page by keyboard, in a real browser: typing, sliders, languages, themes."""
 
 from __future__ import annotations
 
@@ -224,42 +224,3 @@ def test_nothing_stands_out_of_a_phone(
         retype(browser, name)
         wide = browser.run("document.scrollingElement.scrollWidth")
         assert wide <= width
-
-
-# --- no network
-
-
-def test_nothing_is_asked_for(browser: Browser, own_page: Path) -> None:
-    browser.requests()
-    opened(browser, own_page)
-    retype(browser, "Rossi")
-    browser.press("[data-language=ko]", ENTER)
-    assert browser.requests() == [own_page.as_uri()]
-    assert browser.run("performance.getEntriesByType('resource').length") == 0
-
-
-FORBIDDEN = {
-    "fetch": "fetch('http://127.0.0.1:9/x').catch(() => 0)",
-    "image": "new Image().src = 'http://127.0.0.1:9/x.png'",
-    "data image": "new Image().src = 'data:image/png;base64,AAAA'",
-    "script": "document.body.append(Object.assign(document.createElement('script'), "
-    "{src: 'http://127.0.0.1:9/x.js'}))",
-    "inline script": "document.body.append(Object.assign(document.createElement('script'), "
-    "{textContent: '1'}))",
-    "style sheet": "document.head.append(Object.assign(document.createElement('link'), "
-    "{rel: 'stylesheet', href: 'http://127.0.0.1:9/x.css'}))",
-}
-
-
-@pytest.mark.parametrize("what", FORBIDDEN)
-def test_the_policy_would_refuse_it(browser: Browser, own_page: Path, what: str) -> None:
-    browser.open(own_page)
-    browser.requests()
-    refused = browser.driver.execute_async_script(
-        "const done = arguments[0]; setTimeout(() => done(''), 5000);"
-        "document.addEventListener('securitypolicyviolation', (e) => done(e.violatedDirective));"
-        f"{FORBIDDEN[what]};"
-    )
-    assert refused
-    assert [url for url in browser.requests() if url.startswith("http")] == []
-    browser.complaints()

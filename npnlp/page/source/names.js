@@ -6,13 +6,15 @@ const AROUND = new RegExp(`^${BLANK}+|${BLANK}+$`, "gu");
 const clean = (name) => name.normalize("NFC").replace(AROUND, "");
 
 /** Letters whose title case is a character of its own. */
-const TITLED = { ǆ: "ǅ", Ǆ: "ǅ", ǉ: "ǈ", Ǉ: "ǈ", ǌ: "ǋ", Ǌ: "ǋ", ǳ: "ǲ", Ǳ: "ǲ" };
+const TITLED = { ǆ: "ǅ", Ǆ: "ǅ", ǉ: "ǈ", Ǉ: "ǈ", ǌ: "ǋ", Ǌ: "ǋ", ǳ: "ǲ", Ǳ: "ǲ", ŉ: "ʼN" };
 const isCased = (character) => /\p{Cased}/u.test(character);
 
 function titled(character) {
   if (/\p{Lt}/u.test(character)) return character;
   if (/[\u10d0-\u10ff]/u.test(character)) return character; // Georgian has no titles
   const [first, ...rest] = character.toUpperCase();
+  // A Greek iota that is written below a vowel stays below it.
+  if (rest.at(-1) === "\u0399") return [first, ...rest.slice(0, -1), "\u0345"].join("");
   return TITLED[character] ?? first + rest.join("").toLowerCase();
 }
 

@@ -12,7 +12,9 @@ const FORMULAS = {
 
 /** What a text with <subscripts> looks like. */
 function formula(text) {
-  return text.split(/<([^<>]+)>/).map((part, n) => element(n % 2 ? "sub" : "span", part));
+  const line = element("span");
+  line.append(...text.split(/<([^<>]+)>/).map((part, n) => (n % 2 ? element("sub", part) : part)));
+  return line;
 }
 
 class Panel {
@@ -146,7 +148,7 @@ class Panel {
         { ...ghost, values: asTrained.products, dash: [8, 6] });
     }
     this.get(".of-cell").textContent = say(`flow_${model.cell}`);
-    this.get(".flow .formula").replaceChildren(...formula(FORMULAS[model.cell]));
+    this.get(".flow .formula").replaceChildren(formula(FORMULAS[model.cell]));
     this.get(".of-g").textContent = say("ofG", {
       first: model.classes[this.classes[0]], second: model.classes[this.classes[1]],
     });
@@ -155,6 +157,7 @@ class Panel {
     drawCurves(this.get(".flow .chart"), curves, {
       labels: letters, range, log: true, gutter: this.gutter, height: 320, title: said.join(" "),
     });
+    this.drawFactors();
     this.get(".figures").replaceChildren(...said.map((text) => element("span", text)));
     offerTable(this.get(".flow details"), say("flowTitle"), () =>
       tableOf(say("flowTitle"),
@@ -162,6 +165,18 @@ class Panel {
         letters.map((letter, n) => [
           letter, ...[found.gradients, found.atStates, found.products].map((of) => figure(of[n])),
         ])));
+  }
+
+  /** Below each letter, what the gradient was multiplied by since the letter that it came from. */
+  drawFactors() {
+    const { gradients } = this.found;
+    const from = this.way ? -1 : 1;
+    const factors = gradients.map((value, n) => {
+      const factor = value / gradients[n + from];
+      return n + from in gradients && Number.isFinite(factor) ? `×${figure(factor, 2)}` : "";
+    });
+    const row = [say("factorRow"), ...factors].map((text) => element("span", text));
+    this.get(".factors").replaceChildren(...row);
   }
 
   drawLegend(withTrained) {

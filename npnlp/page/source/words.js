@@ -30,7 +30,7 @@ function figure(value, digits = 3) {
 }
 
 const minus = (text) => text.replace("-", "−");
-const percent = (value) => `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
 /** A new element with a text and classes. */
 function element(tag, text = "", name = "") {
