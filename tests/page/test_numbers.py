@@ -163,7 +163,9 @@ HARD = (
     "van der Berg", "van-der-berg", "d'Arc", "-", "--a--b", "McMAHAN", "ΑΣΣΟΣ", "ǆUNGLA", "ნინო",
     "Þór", "\u3000Kim\u00a0Lee", "a\x1f", "x" * 30, "🙂a", "김", "l'Étoile du-Nord", "ﬁ", "ŉ",
 )  # fmt: skip
-SPLITS = ({}, {"hyphens": EVERYWHERE, "spaces": BETWEEN, "apostrophes": BETWEEN})
+SPLITS: tuple[dict[str, str], ...] = (
+    {}, {"hyphens": EVERYWHERE, "spaces": BETWEEN, "apostrophes": BETWEEN},
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("split_at", SPLITS, ids=["whole", "in parts"])

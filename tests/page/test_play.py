@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,16 @@ def test_the_scale_makes_it_vanish_or_explode(
     assert browser.find("#scale").get_attribute("aria-valuetext") == "0.95 times as trained"
     assert product(browser) < trained
     assert browser.complaints() == []
+
+
+def test_the_factors_below_the_letters_multiply_to_the_whole(
+    browser: Browser, own_page: Path
+) -> None:
+    opened(browser, own_page)
+    factors = [numbers(cell.text) for cell in browser.all(".flow .factors span")[1:]]
+    assert factors.pop() == []  # nothing comes before the last letter
+    share = numbers(browser.all(".flow .figures span")[-1].text)[-1]
+    assert math.prod(factor for (factor,) in factors) == pytest.approx(share, rel=0.05)
 
 
 def test_one_unit_by_keyboard(browser: Browser, own_page: Path) -> None:

@@ -53,9 +53,19 @@ class Panel {
     this.classes = classes.length > 1 ? classes : [0, 0];
     this.whole = averaged(this.parts, tokens.map((each) => of(weights, each)));
     this.found = look(model, weights, own, this.classes, this.layer, this.way);
-    this.asTrained = scale === 1 ? null : look(model, trained, own, this.classes, this.layer, this.way);
+    this.asTrained = scale === 1 ? null : this.lookAsTrained(own);
     this.letters = [...this.parts[this.part]];
     return true;
+  }
+
+  /** The same at scale 1, which a slider that moves leaves as it is. */
+  lookAsTrained(tokens) {
+    const asked = [...tokens, this.layer, this.way].join();
+    if (this.asked !== asked) {
+      this.asked = asked;
+      this.kept = look(this.model, this.trained, tokens, this.classes, this.layer, this.way);
+    }
+    return this.kept;
   }
 
   /** The numbers that the y axis of the flow has to hold. */
@@ -147,7 +157,7 @@ class Panel {
       curves.unshift({ ...ghost, values: asTrained.gradients },
         { ...ghost, values: asTrained.products, dash: [8, 6] });
     }
-    this.get(".of-cell").textContent = say(`flow_${model.cell}`);
+    this.get(".of-cell").textContent = say(`flow_${model.cell}`) + (this.way ? ` ${say("fromTheEnd")}` : "");
     this.get(".flow .formula").replaceChildren(formula(FORMULAS[model.cell]));
     this.get(".of-g").textContent = say("ofG", {
       first: model.classes[this.classes[0]], second: model.classes[this.classes[1]],
@@ -173,7 +183,7 @@ class Panel {
     const from = this.way ? -1 : 1;
     const factors = gradients.map((value, n) => {
       const factor = value / gradients[n + from];
-      return n + from in gradients && Number.isFinite(factor) ? `×${figure(factor, 2)}` : "";
+      return n + from in gradients && Number.isFinite(factor) ? figure(factor, 2) : "";
     });
     const row = [say("factorRow"), ...factors].map((text) => element("span", text));
     this.get(".factors").replaceChildren(...row);
