@@ -19,6 +19,7 @@ from npnlp.gradients.chain_rule import products, tanh_orbit
 from npnlp.layers import Packing
 from npnlp.layers.recurrent.stack import RecurrentStack
 from npnlp.models import SurnameClassifier
+from npnlp.page import html
 from npnlp.text import own_table_path
 from npnlp.text.letter_case import LETTER_CASES
 from npnlp.text.parts import BETWEEN, EVERYWHERE
@@ -123,6 +124,46 @@ def test_a_wrong_number_would_be_found(
     (found,) = browser.run(ASKED, [("Nakamoto", *case)])
     check(classifier, found, "Nakamoto", case)
     classifier.model.parameters["rnn.weight_hh_l0"][3, 4] *= 1.01
+    with pytest.raises(AssertionError):
+        check(classifier, found, "Nakamoto", case)
+
+
+#: A mistake in a line of cells.js or chain.js, and the kind of model that has to show it.
+MISTAKES = {
+    "a slope is left out": ("elman", "d * slope(h[n])", "d"),
+    "a slope is left out of J v": ("elman", "slope(h[n]) * p", "p"),
+    "ReLU at zero": ("relu", "h > 0 ? 1 : 0", "1"),
+    "the direct part": ("gru", "d + dH[k] * z[k]);", "d);"),
+    "the direct part of J v": ("gru", "+ z[k] * own;", "+ own;"),
+    "the reset gate": ("gru before", "+ dM[k] * r[k]);", ");"),
+    "the reset gate of J v": ("gru before", "+ r[k] * own);", ");"),
+    "the forget gate": ("lstm", "d * f[k]);", "d);"),
+    "the slope of the forget gate in J v": ("lstm", "f[k] * (1 - f[k]) * vF[k] * cBefore[k] +", ""),
+    "the order of a direction": ("lstm, both", "reversed(undone.dX, way)", "undone.dX"),
+    "attention's mean": ("attention", "(dAlpha[t] - mean)", "dAlpha[t]"),
+    "the pooled step": ("max", "steps[unit] === t ? d : 0", "d"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_script_would_be_found(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory, mistake: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    kind, right, wrong = MISTAKES[mistake]
+    plain, changed = html._read, []
+
+    def read(name: str) -> str:
+        text = plain(name)
+        if right in text and name.endswith(".js"):
+            changed.append(name)
+        return text.replace(right, wrong, 1) if name.endswith(".js") else text
+
+    monkeypatch.setattr(html, "_read", read)
+    classifier, case = made(kind), (0, 0, 1.0)
+    browser.open(written(tmp_path_factory, [classifier]))
+    assert len(changed) == 1
+    (found,) = browser.run(ASKED, [("Nakamoto", *case)])
     with pytest.raises(AssertionError):
         check(classifier, found, "Nakamoto", case)
 
