@@ -259,8 +259,8 @@ def test_the_default_folder_and_table(tmp_path: Path) -> None:
 
 
 COMMANDS = (
-    "train", "evaluate", "predict", "explain", "gradient-flow", "gradcheck", "replay", "export",
-    "import", "verify", "backends",
+    "train", "evaluate", "predict", "explain", "page", "gradient-flow", "gradcheck", "replay",
+    "export", "import", "verify", "backends",
 )  # fmt: skip
 
 

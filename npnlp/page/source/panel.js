@@ -159,9 +159,11 @@ class Panel {
     }
     this.get(".of-cell").textContent = say(`flow_${model.cell}`) + (this.way ? ` ${say("fromTheEnd")}` : "");
     this.get(".flow .formula").replaceChildren(formula(FORMULAS[model.cell]));
-    this.get(".of-g").textContent = say("ofG", {
+    const ofG = say("ofG", {
       first: model.classes[this.classes[0]], second: model.classes[this.classes[1]],
     });
+    const several = model.layers > 1 || model.bidirectional;
+    this.get(".of-g").textContent = several ? `${ofG} ${say("throughAll")}` : ofG;
     this.drawLegend(Boolean(asTrained));
     const said = this.figures(scale);
     drawCurves(this.get(".flow .chart"), curves, {
