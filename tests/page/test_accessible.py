@@ -37,9 +37,10 @@ def findings(browser: Browser, axe: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("language", ["en", "ko"])
+CASES = [(language, theme, 1280) for language in ("en", "ko") for theme in ("light", "dark")]
+
+
+@pytest.mark.parametrize(("language", "theme", "width"), [*CASES, ("ko", "dark", 390)])
 def test_no_serious_finding(
     browser: Browser, tmp_path_factory: pytest.TempPathFactory, axe: str, language: str,
     theme: str, width: int,

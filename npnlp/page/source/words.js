@@ -21,6 +21,7 @@ const power = (exponent) => `10${[...String(exponent)].map((c) => SUPERSCRIPTS[c
 
 /** A number as people write it: 0.0123, 4.56 × 10⁻⁷. */
 function figure(value, digits = 3) {
+  if (Number.isNaN(value)) return "–";
   if (!Number.isFinite(value)) return "∞";
   if (value === 0) return "0";
   const size = Math.abs(value);
