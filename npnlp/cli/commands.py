@@ -13,8 +13,8 @@ from npnlp.version import __version__
 
 #: Each has a module of this package, by its own name but for what Python would not take.
 COMMANDS = (
-    "train", "evaluate", "predict", "explain", "compare", "gradient-flow", "gradcheck", "replay",
-    "export", "import", "verify", "backends",
+    "train", "evaluate", "predict", "explain", "page", "compare", "gradient-flow", "gradcheck",
+    "replay", "export", "import", "verify", "backends",
 )  # fmt: skip
 MODULES = {"gradient-flow": "gradient_flow", "import": "import_"}
 

@@ -21,8 +21,9 @@ from npnlp.cli.options import (
     columns_of,
 )
 from npnlp.cli.outcome import metrics_table, samples_of
+from npnlp.cli.page import after_run
 from npnlp.cli.ranks import add_distributed, joined
-from npnlp.cli.script import ending, leave_output, loaded_plots
+from npnlp.cli.script import ending, leave_output
 from npnlp.cli.threads import add_threads, asked_threads
 from npnlp.cli.train_options import DEFAULTS, add_model, add_training
 from npnlp.cli.train_seeds import add_seeds, require_seeds, run_seeds
@@ -125,11 +126,10 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
     for line in audit_lines(training.audit) if ranks.first else ():
         say(f"  {line}")
     if options.seeds is not None:
-        plots = loaded_plots("npnlp train") if options.pictures else None
         work = Work(
             dataset, vars(config), _shape(options), backend.name, options.model_state_file,
             options.vectorizer_file, options.resume, options.overwrite,
-            plots.draw_run if plots else None,
+            after_run(options),
         )  # fmt: skip
         return run_seeds(options, work, say)
     try:
@@ -286,7 +286,7 @@ def _finish(training: Run, options: argparse.Namespace, say: Callable[..., None]
     names = ("metrics.json", "history.csv", "gradient_flow.csv", "confusion_matrix.csv",
              "reliability.csv", "MODEL_CARD.md")  # fmt: skip
     tables = [training.save_dir / name for name in names]
-    plots = loaded_plots("npnlp train") if options.pictures else None
-    pictures = plots.draw_run(training.save_dir) if plots else []  # last: all else is there
+    after = after_run(options)
+    pictures = after(training.save_dir, say) if after else []  # last: all else is there
     for path in (*written, *tables, *pictures):
         say(f"wrote {path}")

@@ -19,6 +19,7 @@ from npnlp.diagnosis.replay import write_replay
 from npnlp.errors import DivergenceError, InputError
 from npnlp.files.folder_lock import NAME as LOCK_FILE
 from npnlp.files.folder_lock import FolderLock
+from npnlp.page.html import PAGE
 from npnlp.runs.bars import Watcher, progress_bars
 from npnlp.runs.checkpoint import load_checkpoint, other_setting, save_checkpoint, settings_of
 from npnlp.text import SPLITS, SurnameDataset
@@ -46,7 +47,8 @@ DERIVED = (
     "flow_by_part_model.csv", "flow_by_part_model.png",
 )  # fmt: skip
 PICTURES = ("learning_curves", "gradient_norms", "gradient_flow", "confusion_matrix", "reliability")
-DRAWN = tuple(f"{name}.png" for name in PICTURES)
+#: The page of the model is written with them.
+DRAWN = (*(f"{name}.png" for name in PICTURES), PAGE)
 
 
 @dataclass

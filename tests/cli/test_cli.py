@@ -259,8 +259,8 @@ def test_the_default_folder_and_table(tmp_path: Path) -> None:
 
 
 COMMANDS = (
-    "train", "evaluate", "predict", "explain", "compare", "gradient-flow", "gradcheck", "replay",
-    "export", "import", "verify", "backends",
+    "train", "evaluate", "predict", "explain", "page", "compare", "gradient-flow", "gradcheck",
+    "replay", "export", "import", "verify", "backends",
 )  # fmt: skip
 
 

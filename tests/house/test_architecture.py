@@ -38,7 +38,7 @@ ROOMS: list[set[str]] = [
     {"estimator"},
     {"diagnosis"},
     {"training"},
-    {"exchange"},
+    {"exchange", "page"},
     {"classifier"},
     {"inference"},
     {"models", "gradients"},

@@ -56,7 +56,10 @@ FILES = {
     "gradient_flow.png",
     "confusion_matrix.png",
     "reliability.png",
+    "page.html",
 }
+#: And what it leaves with ``--no-pictures``.
+UNDRAWN_FILES = {name for name in FILES if not name.endswith((".png", ".html"))}
 #: Columns of history.csv that a clock fills.
 CLOCK = ["seconds", "names_per_second"]
 

@@ -12,8 +12,8 @@ from npnlp.text.audit import audit, audit_lines
 from npnlp.text.labels import NATIONALITIES, alike, label_word
 from npnlp.text.rows import Rows
 from tests.support.tables import (
-    FILES,
     SMALL,
+    UNDRAWN_FILES,
     csv_text,
     finished_run,
     frame_of,
@@ -54,9 +54,7 @@ def test_a_table_of_other_labels_speaks_of_no_nationalities(
     table.write_text(csv_text(rows).replace("nationality", "label", 1), encoding="utf-8")
     assert run_main("train", "--surname-csv", table, "--save-dir", folder, "--num-epochs", "1",
                     "--no-pictures", *SMALL) == 0  # fmt: skip
-    assert {path.name for path in folder.iterdir()} == {
-        name for name in FILES if not name.endswith(".png")
-    }
+    assert {path.name for path in folder.iterdir()} == UNDRAWN_FILES
     printed = capsys.readouterr().out
     for text in (printed, (folder / "MODEL_CARD.md").read_text(encoding="utf-8"),
                  (folder / "confusion_matrix.csv").read_text(encoding="utf-8")):  # fmt: skip

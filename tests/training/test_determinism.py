@@ -93,7 +93,8 @@ def test_the_same_command_gives_the_same_files(tmp_path: Path, recipe: str) -> N
         train(tmp_path / name / ("deep/" * place) / "run", surroundings, *RECIPES[recipe])
         for place, (name, surroundings) in enumerate(SURROUNDINGS.items())
     )
-    assert set(first) == FILES
+    offered = recipe.startswith(("elman", "lstm"))  # by a page
+    assert set(first) == (FILES if offered else FILES - {"page.html"})
     assert first == second
 
 

@@ -1,0 +1,1 @@
+"""A page to play with: one model in one HTML file that needs neither network nor server."""
