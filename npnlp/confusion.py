@@ -10,16 +10,28 @@ import pandas as pd
 from numpy.typing import NDArray
 
 
-def read_confusion(matrix_csv: str | Path) -> tuple[str, list[str], NDArray[np.int64]]:
+def read_confusion(
+    matrix: pd.DataFrame | str | Path,
+) -> tuple[str, list[str], NDArray[np.int64]]:
     """What a class is called, the classes' names, and the counts ``(C, C)``.
 
-    Columns are taken by position, since a class may have any name; numbers are read as such.
+    From ``confusion_matrix.csv`` or a DataFrame with its columns: the true classes' names, and a
+    column for each predicted class in the same order. Columns are taken by position, since a class
+    may have any name; numbers are read as such.
     """
+    if isinstance(matrix, pd.DataFrame):
+        names = matrix.iloc[:, 0].astype(str).tolist()
+        return _class_of(matrix.columns[0]), names, matrix.iloc[:, 1:].to_numpy(np.int64)
     plain: Any = {"header": None, "keep_default_na": False}
-    corner = pd.read_csv(matrix_csv, nrows=1, dtype=str, **plain).iat[0, 0]
-    table = pd.read_csv(matrix_csv, skiprows=1, dtype={0: str}, **plain)
+    corner = pd.read_csv(matrix, nrows=1, dtype=str, **plain).iat[0, 0]
+    table = pd.read_csv(matrix, skiprows=1, dtype={0: str}, **plain)
     counts = table.iloc[:, 1:].to_numpy(np.int64)
-    return str(corner).removeprefix("true "), table[0].tolist(), counts
+    return _class_of(corner), table[0].tolist(), counts
+
+
+def _class_of(corner: object) -> str:
+    """What a class is called, from the name of the first column."""
+    return str(corner).removeprefix("true ")
 
 
 def largest_classes(

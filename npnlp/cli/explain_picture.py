@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from npnlp.classifier.explanation import Explanation
-from npnlp.drawing import Axes, picture
-from npnlp.plots import BLACK, BLUE, ORANGE, VERMILION
+from npnlp.drawing import Axes, Figure, picture
+from npnlp.drawing.look import BLACK, BLUE, ORANGE, VERMILION
 
 #: The labels that are shown: the most probable ones after any letter.
 LABELS = 7
 
 
-def explanation(found: Sequence[Explanation], path: str | Path) -> None:
+def explanation(found: Sequence[Explanation], path: str | Path | None = None) -> Figure:
     """A column for each part of the name: what is believed, the gradient, the contributions."""
     widths = [max(len(each.letters), 6) for each in found]
     texts = [each.surname for each in found] + list(found[0].labels)
@@ -35,6 +35,7 @@ def explanation(found: Sequence[Explanation], path: str | Path) -> None:
                 axes.set_xticks(places, [letter.letter for letter in each.letters], fontsize=17)
                 axes.set_xlim(-0.6, len(places) - 0.4)
                 axes.grid(visible=False, axis="x")
+    return figure
 
 
 def _believed(axes: Axes, found: Explanation) -> None:
