@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from npnlp.backend import Backend, get_backend
@@ -15,12 +16,12 @@ from npnlp.classifier.classifier import Classifier
 from npnlp.cli.failure import DONE, INTERRUPTED
 from npnlp.cli.options import (
     add_backend,
-    add_pictures,
     add_save_dir,
     add_surname_csv,
     columns_of,
 )
 from npnlp.cli.outcome import metrics_table, samples_of
+from npnlp.cli.pictures import add_pictures, drawn_as, require_font
 from npnlp.cli.ranks import add_distributed, joined
 from npnlp.cli.script import ending, leave_output, loaded_plots
 from npnlp.cli.threads import add_threads, asked_threads
@@ -102,6 +103,8 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
             raise OSError(error.errno, error.strerror, "standard output") from error
 
     options = _complete(options, say)
+    if options.pictures:
+        require_font(options.language)
     given = None if options.backend == "auto" else get_backend(options.backend)
     if options.resume and options.reload_from_files:
         raise InputError("--resume and --reload-from-files exclude each other; give one of them")
@@ -129,7 +132,7 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
         work = Work(
             dataset, vars(config), _shape(options), backend.name, options.model_state_file,
             options.vectorizer_file, options.resume, options.overwrite,
-            plots.draw_run if plots else None,
+            partial(plots.draw_run, **drawn_as(options)) if plots else None,
         )  # fmt: skip
         return run_seeds(options, work, say)
     try:
@@ -287,6 +290,7 @@ def _finish(training: Run, options: argparse.Namespace, say: Callable[..., None]
              "reliability.csv", "MODEL_CARD.md")  # fmt: skip
     tables = [training.save_dir / name for name in names]
     plots = loaded_plots("npnlp train") if options.pictures else None
-    pictures = plots.draw_run(training.save_dir) if plots else []  # last: all else is there
+    # Last: all else is there.
+    pictures = plots.draw_run(training.save_dir, **drawn_as(options)) if plots else []
     for path in (*written, *tables, *pictures):
         say(f"wrote {path}")

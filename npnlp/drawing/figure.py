@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from npnlp.drawing.fonts import families_for
+from npnlp.drawing.fonts import noted
+from npnlp.drawing.korean import KOREAN
+from npnlp.drawing.language import require_language, translate
 from npnlp.drawing.library import Figure, FigureCanvasAgg, own_settings
-from npnlp.drawing.look import DPI
-from npnlp.errors import InputError
+from npnlp.drawing.look import DPI, sized
 from npnlp.files import write_atomic
+from npnlp.files.pictures import format_of
 
-#: The formats of pictures: the ending of a file's name says which.
-FORMATS = ("png", "svg", "pdf")
 #: No date and no version in the file: the same data gives the same bytes.
 METADATA: dict[str, dict[str, None]] = {
     "svg": {"Date": None, "Creator": None},
@@ -35,23 +35,23 @@ class Picture(Figure):
     notebook's backend) do not reach it, and it is not registered with ``pyplot``.
     """
 
-    def __init__(self, width: float, height: float, families: Sequence[str]) -> None:
+    def __init__(self, width: float, height: float, settings: Mapping[str, Any]) -> None:
         super().__init__(figsize=(width, height), dpi=DPI, layout="constrained")
-        self.families = list(families)
+        self.settings = dict(settings)
 
     def draw(self, renderer: Any) -> None:
         """Draw everything: what is made only now (ticks) is made with the project's settings."""
-        with own_settings(self.families):
+        with own_settings(self.settings):
             super().draw(renderer)
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """As Matplotlib's own, with the project's settings for what ``options`` do not name."""
-        with own_settings(self.families):
+        with own_settings(self.settings):
             super().savefig(fname, **options)
 
     def content(self, kind: str = "png") -> bytes:
-        """The bytes of a file of the kind, one of :data:`FORMATS`."""
-        with own_settings(self.families):
+        """The bytes of a file of the kind, one of :data:`npnlp.files.pictures.FORMATS`."""
+        with own_settings(self.settings):
             if kind != "png":
                 stream = io.BytesIO()
                 super().savefig(stream, format=kind, metadata=METADATA[kind])
@@ -68,38 +68,34 @@ class Picture(Figure):
         return self.content()
 
 
-def format_of(path: str | Path) -> str:
-    """The format that a file's name asks for; PNG, where it has no ending."""
-    ending = Path(path).suffix[1:].lower() or FORMATS[0]
-    if ending not in FORMATS:
-        raise InputError(f"{path}: no picture is drawn as {ending}; end the name with .png, .svg "
-                         "or .pdf")  # fmt: skip
-    return ending
-
-
 @contextmanager
 def picture(
     path: str | Path | None = None,
     width: float = 12,
     height: float = 6.75,
     texts: Iterable[str] = (),
+    language: str = "en",
 ) -> Iterator[Picture]:
     """A figure in the project's style; with ``path``, it is written there at the end.
 
-    The sizes are in inches. ``texts`` are a user's own, for which a font is looked for. With
-    ``path``, what fails between here and the end is said in one line, and there is no file then;
-    only a failure to write the file is raised. Raises :class:`InputError` where ``path`` ends in
-    another way than the names of :data:`FORMATS`.
+    The sizes are in inches. ``texts`` are a user's own, for which a font is looked for. The labels
+    are in ``language``, one of :data:`npnlp.drawing.LANGUAGES`: what is written here in English is
+    translated at the end. With ``path``, what fails between here and the end is said in one line,
+    and there is no file then; only a failure to write the file is raised. Raises
+    :class:`InputError` for a ``path`` with an ending that is no format of pictures, and where no
+    font has the language.
     """
+    require_language(language)
+    begun = _begun(width, height, texts, path, language)
     if path is None:
-        with _begun(width, height, texts, None) as figure:
+        with begun as figure:
             yield figure
         return
     kind = format_of(path)
     try:
-        with _begun(width, height, texts, path) as figure:
+        with begun as figure:
             yield figure
-            content = figure.content(kind)
+        content = figure.content(kind)
     except Exception as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         print(f"{path} is not drawn ({why})", file=sys.stderr)
@@ -110,10 +106,15 @@ def picture(
 
 @contextmanager
 def _begun(
-    width: float, height: float, texts: Iterable[str], path: str | Path | None
+    width: float, height: float, texts: Iterable[str], path: str | Path | None, language: str
 ) -> Iterator[Picture]:
-    """A figure without content, amid the project's settings."""
+    """A figure without content, amid the project's settings; its labels are translated after."""
     with own_settings():
-        families = families_for(texts, path)
-    with own_settings(families):
-        yield Picture(width, height, families)
+        known = KOREAN.values() if language == "ko" else ()
+        families = noted([*texts, *known], path)
+    settings = {**sized(width), "font.family": families}
+    with own_settings(settings):
+        figure = Picture(width, height, settings)
+        yield figure
+        if language != "en":
+            translate(figure, language)

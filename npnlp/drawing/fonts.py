@@ -7,32 +7,41 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from npnlp.drawing.library import FontProperties, findfont, fontManager, get_font, mpl
+from npnlp.drawing.library import FontProperties, findfont, fontManager, get_font, rcParams
 
 #: Matplotlib's font that has a frame in the place of every character there is.
 LAST_RESORT = "Last Resort"
+#: Families without serifs, which go with Matplotlib's own; others are taken where these are not.
+PREFERRED = (
+    "Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo",
+    "Noto Sans CJK JP",
+)  # fmt: skip
 
 
-def families_for(texts: Iterable[str], path: str | Path | None) -> list[str]:
-    """The families of fonts for ``texts``: Matplotlib's own, and others for what that one lacks.
-
-    A note names characters that no font here has, and the picture of ``path`` that they are in.
-    """
-    families: list[str] = list(mpl.rcParams["font.family"])
+def families_for(texts: Iterable[str]) -> tuple[list[str], str]:
+    """The families of fonts for ``texts``, Matplotlib's own first; and letters that none has."""
+    families: list[str] = list(rcParams["font.family"])
     left = {ord(letter) for text in texts for letter in text}
     left -= _has(findfont(FontProperties()))
     fonts = [font for font in fontManager.ttflist if not font.name.startswith(LAST_RESORT)]
-    for font in sorted(fonts, key=lambda f: (f.style != "normal", f.weight != 400)):
+    for font in sorted(
+        fonts, key=lambda f: (f.name not in PREFERRED, f.style != "normal", f.weight != 400)
+    ):
         if not left:
             break
         with suppress(Exception):  # of a file that is gone, or is none
             if found := left & _has(font.fname):
                 families.append(font.name)
                 left -= found
+    return families, "".join(map(chr, sorted(left)))
+
+
+def noted(texts: Iterable[str], path: str | Path | None) -> list[str]:
+    """The families of fonts for ``texts``; a note names letters of the picture that none has."""
+    families, left = families_for(texts)
     if left:
-        letters = "".join(map(chr, sorted(left)[:10]))
         print(f"note: no font here has {len(left)} of the characters in {path or 'a picture'} "
-              f"({letters}); frames stand for them", file=sys.stderr)  # fmt: skip
+              f"({left[:10]}); frames stand for them", file=sys.stderr)  # fmt: skip
     return families
 
 

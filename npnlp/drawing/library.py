@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -46,30 +46,33 @@ def _first_import() -> Iterator[None]:
 
 with _first_import():
     import matplotlib as mpl
+    from matplotlib import rcParams as rcParams
     from matplotlib.axes import Axes as Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg as FigureCanvasAgg
+    from matplotlib.colors import LogNorm as LogNorm
     from matplotlib.figure import Figure as Figure
     from matplotlib.font_manager import FontProperties as FontProperties
     from matplotlib.font_manager import findfont as findfont
     from matplotlib.font_manager import fontManager as fontManager
     from matplotlib.font_manager import get_font as get_font
     from matplotlib.patches import Rectangle as Rectangle
+    from matplotlib.text import Text as Text
+    from matplotlib.ticker import FixedFormatter as FixedFormatter
+    from matplotlib.ticker import LogLocator as LogLocator
     from matplotlib.ticker import MaxNLocator as MaxNLocator
+    from matplotlib.ticker import NullLocator as NullLocator
     from matplotlib.ticker import PercentFormatter as PercentFormatter
 
 
 @contextmanager
-def own_settings(families: Sequence[str] = ()) -> Iterator[None]:
-    """Matplotlib's defaults with :data:`STYLE`; the user's are back afterwards.
-
-    ``families`` are those of fonts, by default Matplotlib's own.
-    """
+def own_settings(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Matplotlib's defaults with :data:`STYLE` and ``changes``; the user's are back afterwards."""
     with mpl.rc_context(), warnings.catch_warnings(), unremarked():
         # What does not fit, and letters that no font has; the CSV has the text.
         warnings.simplefilter("ignore", UserWarning)
         mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
-        if families:
-            own: Any = list(families)
-            mpl.rcParams["font.family"] = own
+        settings: Any = mpl.rcParams
+        settings.update(STYLE)
+        for name, value in (changes or {}).items():
+            settings[name] = value
         yield

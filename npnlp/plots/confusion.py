@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from npnlp.confusion import largest_classes, read_confusion
+from npnlp.confusion import families_together, largest_classes, read_confusion
 from npnlp.drawing import Figure, PercentFormatter, picture
-from npnlp.plots.tables import Table
+from npnlp.plots.parts import Table
 
 #: A class's name is drawn up to this length.
 LONGEST_NAME = 24
@@ -17,38 +17,56 @@ LONGEST_NAME = 24
 MOST_CLASSES = 40
 #: As many of its cells have a number in them, the largest ones.
 MOST_NUMBERS = 400
+#: The colours from 0 to 1: white to one colour, which colour-blind readers and printers see as
+#: light to dark. Numbers are white above DARK and black below, where both stand out as much: at
+#: least 4.5 to 1.
+COLOURS, DARK = "Blues", 0.72
+#: The size of the numbers in points, in squares of a little more than a third of an inch.
+NUMBERS = 14
 
 
-def confusion_matrix(matrix: Table, path: str | Path | None = None) -> Figure:
+def confusion_matrix(
+    matrix: Table, path: str | Path | None = None, *, language: str = "en"
+) -> Figure:
     """The fraction of each true class predicted as each class, from ``confusion_matrix.csv``.
 
-    Classes with most rows come first; of more than :data:`MOST_CLASSES` the last row and column are
-    the others together. The columns are the classes of the rows in the same order: they are taken
-    by position, since a class may have any name.
+    From white to one colour. Classes that are taken for each other stand together
+    (:func:`npnlp.confusion.families_together`); of more than :data:`MOST_CLASSES` the last row and
+    column are the others together. The columns are the classes of the rows in the same order: they
+    are taken by position, since a class may have any name.
     """
     label, names, table = read_confusion(matrix)
     named, counts = largest_classes(table, MOST_CLASSES)
-    order, what = [_shown(names[place]) for place in named], "in % of each row"
+    line = families_together(counts[: len(named), : len(named)])
+    order, what = [_shown(names[named[place]]) for place in line], "in % of each row"
     if rest := len(names) - len(named):
+        line.append(len(named))
         order.append(f"the other {rest:,} classes")
-        what += f": the {len(named)} largest of {len(names):,} classes, the others together"
+        what += f":\nthe {len(named)} largest of {len(names):,} classes"
+    counts = counts[np.ix_(line, line)]
     totals = counts.sum(axis=1)
     share = counts / np.maximum(totals, 1)[:, None]
-    size = max(7.0, 0.62 * len(order) + 3)
-    with picture(path, width=size + 1.5, height=size, texts=order) as figure:
+    size = max(7.0, 0.5 * len(order) + 3)
+    with picture(
+        path, width=size + 1.8, height=size, texts=[label, *order], language=language
+    ) as figure:
         axes = figure.add_subplot()
         axes.grid(visible=False)
-        image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1)
-        axes.set_xticks(range(len(order)), order, rotation=60, ha="right")
+        image = axes.imshow(share, cmap=COLOURS, vmin=0, vmax=1)
+        axes.set_xticks(range(len(order)), order, rotation=60, ha="right", rotation_mode="anchor")
         axes.set_yticks(
             range(len(order)), [f"{n} ({c})" for n, c in zip(order, totals, strict=True)]
         )
+        axes.set_xticks(np.arange(len(order) - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(len(order) - 1) + 0.5, minor=True)
+        axes.grid(which="minor", color="0.92", linewidth=0.8, alpha=1)
+        axes.tick_params(which="minor", length=0)
         least = max(0.005, np.sort(share, axis=None)[-MOST_NUMBERS:][0])
         for row, column in zip(*np.nonzero(share >= least), strict=True):
             value = share[row, column]
             axes.text(
-                column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=11,
-                color="black" if value > 0.5 else "white", in_layout=False,
+                column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=NUMBERS,
+                color="white" if value > DARK else "black", in_layout=False,
             )  # fmt: skip
         axes.set(
             xlabel=f"predicted {label}",

@@ -10,14 +10,16 @@ import pandas as pd
 
 from npnlp.drawing import Figure, picture
 from npnlp.drawing.look import BLACK, BLUE, COLOURS, ORANGE, STYLES
-from npnlp.plots.tables import Table, table_of, whole_numbers
+from npnlp.plots.parts import Table, table_of, whole_numbers
 
 
-def learning_curves(history: Table, path: str | Path | None = None) -> Figure:
+def learning_curves(
+    history: Table, path: str | Path | None = None, *, language: str = "en"
+) -> Figure:
     """Loss and accuracy by epoch, with the best epoch marked, from ``history.csv``."""
     history, epochs, marker = _history(history)
     best = int(history["val_loss"].argmin())
-    with picture(path) as figure:
+    with picture(path, language=language) as figure:
         labels = {"loss": "cross-entropy loss (nats)", "accuracy": "accuracy"}
         for place, (quantity, label) in enumerate(labels.items(), start=1):
             axes = figure.add_subplot(1, 2, place)
@@ -32,12 +34,14 @@ def learning_curves(history: Table, path: str | Path | None = None) -> Figure:
     return figure
 
 
-def gradient_norms(history: Table, path: str | Path | None = None) -> Figure:
+def gradient_norms(
+    history: Table, path: str | Path | None = None, *, language: str = "en"
+) -> Figure:
     """The gradient norm by epoch, of all parameters and of each weight, from ``history.csv``."""
     history, epochs, marker = _history(history)
     prefix = "grad_norm."
     matrices = [c for c in map(str, history) if c.startswith(prefix) and "weight" in c]
-    with picture(path) as figure:
+    with picture(path, language=language) as figure:
         axes = figure.add_subplot()
         axes.plot(epochs, history["grad_norm"], color=BLACK, linewidth=4, marker=marker)
         for column, colour, style in zip(matrices, cycle(COLOURS), cycle(STYLES), strict=False):

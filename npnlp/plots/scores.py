@@ -19,11 +19,15 @@ SCORE_NAMES = {
 
 
 def score_marks(
-    groups: Mapping[str, Sequence[Mapping[str, Any]]], title: str, path: str | Path | None = None
+    groups: Mapping[str, Sequence[Mapping[str, Any]]],
+    title: str,
+    path: str | Path | None = None,
+    *,
+    language: str = "en",
 ) -> Figure:
     """Each score of each group of runs: one mark per run, and a line at the mean."""
     looks = [(BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D")]
-    with picture(path) as figure:
+    with picture(path, language=language) as figure:
         axes = figure.add_subplot()
         for group, (label, rows) in enumerate(groups.items()):
             colour, marker = looks[group % len(looks)]
