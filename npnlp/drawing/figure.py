@@ -59,7 +59,7 @@ class Picture(Figure):
             stream, canvas = io.BytesIO(), FigureCanvasAgg(self)
             # Figure.savefig would draw everything twice.
             canvas.print_png(  # type: ignore[no-untyped-call]
-                stream, metadata={"Software": None}, pil_kwargs={"compress_level": 3}
+                stream, metadata={"Software": None}, pil_kwargs={"compress_level": 6}
             )
             return stream.getvalue()
 

@@ -60,6 +60,7 @@ with _first_import():
     from matplotlib.ticker import FixedFormatter as FixedFormatter
     from matplotlib.ticker import LogLocator as LogLocator
     from matplotlib.ticker import MaxNLocator as MaxNLocator
+    from matplotlib.ticker import NullFormatter as NullFormatter
     from matplotlib.ticker import NullLocator as NullLocator
     from matplotlib.ticker import PercentFormatter as PercentFormatter
 

@@ -34,8 +34,9 @@ def score_marks(
             for place, score in enumerate(SCORE_NAMES):
                 x = place + 0.24 * (group - (len(groups) - 1) / 2)
                 values = [row[score] for row in rows]
+                spread = x + np.linspace(-0.05, 0.05, len(values) + 2)[1:-1]
                 axes.plot(
-                    [x] * len(values), values, marker, color=colour, alpha=0.5, markersize=10,
+                    spread, values, marker, color=colour, alpha=0.5, markersize=10,
                     label=label if place == 0 else None,
                 )  # fmt: skip
                 axes.plot([x - 0.08, x + 0.08], [np.mean(values)] * 2, color=BLACK)
