@@ -57,10 +57,11 @@ KOREAN = {
     "predicted {}": "예측한 {}",
     "true {} (test rows)": "실제 {}(테스트 행 수)",
     "nationality": "국적",
-    "Where the test names go, in % of each row": "테스트 이름의 예측, 행마다 %",
-    "Where the test names go, in % of each row:\nthe {} largest of {} classes": (
-        "테스트 이름의 예측, 행마다 %:\n클래스 {1}개 가운데 큰 것 {0}개"
+    "Where the test names go, {}\n(classes taken for each other are neighbours)": (
+        "테스트 이름의 예측, {}\n(서로 혼동되는 클래스를 나란히 둠)"
     ),
+    "in % of each row": "행마다 %",
+    "in % of each row, {} of {} classes": "행마다 %, 클래스 {1}개 가운데 {0}개",
     "the other {} classes": "나머지 클래스 {}개",
     "share of the row": "행에서 차지하는 비율",
     "share of right answers": "맞힌 비율",
@@ -91,7 +92,7 @@ KOREAN = {
         "남은 기울기: 학습하지 않은 층, 긴 무작위 시퀀스"
     ),
     "gradient, mean of the sequences": "기울기, 시퀀스 평균",
-    "{} back: {} {}, bound {}": "{}단계 앞: {} {}, 한계 {}",
+    "lag {}: {} {}, bound {}": "{}단계 앞: {} {}, 한계 {}",
     "gradient": "기울기",
     "singular value": "특잇값",
     "Singular values of dh_T/dh_k along one random sequence (drawn where above rounding)": (

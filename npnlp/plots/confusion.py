@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npnlp.confusion import families_together, largest_classes, read_confusion
-from npnlp.drawing import Figure, PercentFormatter, picture
+from npnlp.drawing import Axes, Figure, PercentFormatter, picture
 from npnlp.plots.parts import Table
 
 #: A class's name is drawn up to this length.
@@ -42,7 +44,7 @@ def confusion_matrix(
     if rest := len(names) - len(named):
         line.append(len(named))
         order.append(f"the other {rest:,} classes")
-        what += f":\nthe {len(named)} largest of {len(names):,} classes"
+        what += f", {len(named)} of {len(names):,} classes"
     counts = counts[np.ix_(line, line)]
     totals = counts.sum(axis=1)
     share = counts / np.maximum(totals, 1)[:, None]
@@ -51,31 +53,37 @@ def confusion_matrix(
         path, width=size + 1.8, height=size, texts=[label, *order], language=language
     ) as figure:
         axes = figure.add_subplot()
-        axes.grid(visible=False)
-        image = axes.imshow(share, cmap=COLOURS, vmin=0, vmax=1)
-        axes.set_xticks(range(len(order)), order, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(
-            range(len(order)), [f"{n} ({c})" for n, c in zip(order, totals, strict=True)]
-        )
-        axes.set_xticks(np.arange(len(order) - 1) + 0.5, minor=True)
-        axes.set_yticks(np.arange(len(order) - 1) + 0.5, minor=True)
-        axes.grid(which="minor", color="0.92", linewidth=0.8, alpha=1)
-        axes.tick_params(which="minor", length=0)
-        least = max(0.005, np.sort(share, axis=None)[-MOST_NUMBERS:][0])
-        for row, column in zip(*np.nonzero(share >= least), strict=True):
-            value = share[row, column]
-            axes.text(
-                column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=NUMBERS,
-                color="white" if value > DARK else "black", in_layout=False,
-            )  # fmt: skip
+        image = _squares(axes, share)
+        places = range(len(order))
+        axes.set_xticks(places, order, rotation=60, ha="right", rotation_mode="anchor")
+        axes.set_yticks(places, [f"{n} ({c})" for n, c in zip(order, totals, strict=True)])
         axes.set(
             xlabel=f"predicted {label}",
             ylabel=f"true {label} (test rows)",
-            title=f"Where the test names go, {what}",
+            title=f"Where the test names go, {what}\n(classes taken for each other are neighbours)",
         )
         share_of_row = PercentFormatter(xmax=1)
         figure.colorbar(image, ax=axes, label="share of the row", format=share_of_row, shrink=0.8)
     return figure
+
+
+def _squares(axes: Axes, share: NDArray[np.float64]) -> Any:
+    """The shares as colours between thin lines, and the largest as numbers, in percent."""
+    image = axes.imshow(share, cmap=COLOURS, vmin=0, vmax=1)
+    edges = np.arange(len(share) - 1) + 0.5
+    axes.set_xticks(edges, minor=True)
+    axes.set_yticks(edges, minor=True)
+    axes.grid(visible=False)
+    axes.grid(which="minor", color="0.92", linewidth=0.8, alpha=1)
+    axes.tick_params(which="minor", length=0)
+    least = max(0.005, np.sort(share, axis=None)[-MOST_NUMBERS:][0])
+    for row, column in zip(*np.nonzero(share >= least), strict=True):
+        value = share[row, column]
+        axes.text(
+            column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=NUMBERS,
+            color="white" if value > DARK else "black", in_layout=False,
+        )  # fmt: skip
+    return image
 
 
 def _shown(name: str) -> str:

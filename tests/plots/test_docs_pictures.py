@@ -136,7 +136,7 @@ def test_a_cell_has_the_same_colour_everywhere() -> None:
 
 def test_the_panels_say_where_the_far_ends_are() -> None:
     texts = texts_of(vanishing.starts(ROOT / "docs/results/vanishing_starts.csv"))
-    assert "99 back: gradient 10⁻⁶¹, bound 2·10⁻³⁰" in texts
+    assert "lag 99: gradient 10⁻⁶¹, bound 2·10⁻³⁰" in texts
 
 
 def test_the_tool_draws_what_it_is_asked_for(

@@ -66,7 +66,7 @@ def _ends(axes: Axes, lag: int, what: str, norm: float, bound: float) -> None:
     """Where both curves end, below the name of the panel."""
     axes.set_title(axes.get_title(), pad=24)
     axes.text(
-        0.5, 1.03, f"{lag} back: {what} {power_of_ten(norm)}, bound {power_of_ten(bound)}",
+        0.5, 1.03, f"lag {lag}: {what} {power_of_ten(norm)}, bound {power_of_ten(bound)}",
         fontsize="small", ha="center", transform=axes.transAxes,
     )  # fmt: skip
 
