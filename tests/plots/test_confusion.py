@@ -25,8 +25,9 @@ def with_families(families: list[list[int]], count: int) -> NDArray[np.int64]:
     return counts
 
 
-def test_classes_that_are_taken_for_each_other_stand_together() -> None:
-    families = [[0, 3, 7], [1, 5], [2, 4, 6, 8]]
+@given(st.permutations(range(9)))
+def test_classes_that_are_taken_for_each_other_stand_together(members: list[int]) -> None:
+    families = [members[:3], members[3:5], members[5:]]
     line = families_together(with_families(families, 9))
     assert sorted(line) == list(range(9))
     for family in families:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,6 +96,20 @@ def test_a_user_s_settings_do_not_reach_a_figure_that_is_drawn_later(
         assert theirs.content(kind) == whole
         assert mpl.rcParams["text.usetex"] is True
     assert dict(mpl.rcParams) == before
+
+
+def test_a_user_s_settings_do_not_reach_what_a_notebook_asks_the_canvas_for(
+    finished: Path,
+) -> None:
+    """As IPython's inline backend does, whose settings are the user's."""
+    drawn = []
+    for settings in ({}, {name: THEIRS[name] for name in THEIRS if "savefig" not in name}):
+        figure, stream = figure_of("gradient_norms", finished), io.BytesIO()
+        with mpl.rc_context(settings):
+            paper = figure.get_facecolor()
+            figure.canvas.print_figure(stream, format="png", dpi=figure.dpi, facecolor=paper)
+        drawn.append(matplotlib.image.imread(io.BytesIO(stream.getvalue())))
+    np.testing.assert_array_equal(*drawn)
 
 
 def test_a_user_s_settings_do_not_reach_savefig(finished: Path, tmp_path: Path) -> None:
