@@ -43,6 +43,14 @@ def test_one_way_is_enough_however_few_rows_there_are() -> None:
     assert abs(line.index(3) - line.index(1)) == 1
 
 
+def test_a_line_is_turned_so_that_the_first_class_comes_early() -> None:
+    """3 is near 0, 0 near 1, and 1 near 2: the line is found as 2, 1, 0, 3."""
+    counts = np.diag([100, 100, 100, 100])
+    for one, other, count in ((0, 1, 30), (1, 2, 25), (0, 3, 10)):
+        counts[one, other] = counts[other, one] = count
+    assert families_together(counts) == [3, 0, 1, 2]
+
+
 @given(st.integers(0, 9), st.integers(0, 2**32 - 1))
 def test_every_class_stands_once_and_the_first_in_the_first_half(count: int, seed: int) -> None:
     counts = np.random.default_rng(seed).integers(0, 5, (count, count))
