@@ -36,7 +36,8 @@ each = pytest.mark.parametrize("name", list(DRAWN))
 each_format = pytest.mark.parametrize("kind", FORMATS)
 THEIRS: Any = {
     "text.usetex": True, "font.family": "No Such Font", "axes.facecolor": "red", "figure.dpi": 17,
-    "xtick.color": "green", "axes.unicode_minus": False, "mathtext.fontset": "cm", "savefig.dpi": 20,
+    "xtick.color": "green", "axes.unicode_minus": False, "mathtext.fontset": "cm",
+    "text.hinting": "none", "lines.antialiased": False, "savefig.dpi": 20,
     "savefig.facecolor": "blue", "svg.fonttype": "none", "pdf.compression": 0,
 }  # fmt: skip
 
