@@ -5,6 +5,7 @@ from __future__ import annotations
 KOREAN = {
     # The course of a training
     "epoch": "에폭",
+    "epoch {}": "에폭 {}",
     "Loss": "손실",
     "Accuracy": "정확도",
     "cross-entropy loss (nats)": "교차 엔트로피 손실(nat)",

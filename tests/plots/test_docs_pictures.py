@@ -139,6 +139,15 @@ def test_the_panels_say_where_the_far_ends_are() -> None:
     assert "lag 99: gradient 10⁻⁶¹, bound 2·10⁻³⁰" in texts
 
 
+@pytest.mark.parametrize(("count", "maps"), [(2, 0), (4, 0), (5, 2)])
+def test_heat_maps_over_training_are_of_five_epochs_at_least(count: int, maps: int) -> None:
+    table = pd.read_csv(ROOT / "docs/results/vanishing_epochs.csv")
+    figure = vanishing.epochs(table[table["epoch"] < count])
+    assert sum(len(axes.images) for axes in figure.axes) == maps
+    assert ("epoch 1" in texts_of(figure)) == (not maps)
+    assert list(outside(figure)) == []
+
+
 def test_the_tool_draws_what_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,8 +10,15 @@ import pandas as pd
 
 from npnlp.drawing import Axes, Figure, LogLocator, NullLocator, Picture, picture, power_of_ten
 from npnlp.drawing.look import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, STYLES, VERMILION
-from npnlp.plots.flow import LIMITS
-from npnlp.plots.parts import Table, heat_map, table_of, whole_numbers, within
+from npnlp.plots.flow import FEWEST_EPOCHS, LIMITS
+from npnlp.plots.parts import (
+    Table,
+    heat_map,
+    lines_by_lag,
+    table_of,
+    whole_numbers,
+    within,
+)
 
 #: The look of each start, in all pictures of starts.
 LOOKS = dict(
@@ -157,8 +164,14 @@ def surnames(table: Table, path: str | Path | None = None, language: str = "en")
 
 
 def epochs(table: Table, path: str | Path | None = None, language: str = "en") -> Figure:
-    """Heat maps over epoch and lag: what reaches a step, and its share of dL/dW_hh."""
+    """Heat maps over epoch and lag: what reaches a step, and its share of dL/dW_hh.
+
+    Of fewer than :data:`npnlp.plots.flow.FEWEST_EPOCHS` epochs, a line for each.
+    """
     table = table_of(table)
+    mapped = table["epoch"].nunique() >= FEWEST_EPOCHS
+    number = table["epoch"] + 1
+    table = table.assign(named="epoch " + number.astype(str))
     kinds = {
         "hidden_grad_mean": ("What reaches the step", "norm of dL/dh, mean"),
         "weight_hh_share": ("Its share of dL/dW_hh", "norm of the share"),
@@ -167,7 +180,13 @@ def epochs(table: Table, path: str | Path | None = None, language: str = "en") -
         figure.suptitle("Over training, start: default, tanh (one batch an epoch; white: no step)")
         for axes, column in zip(figure.subplots(1, 2), kinds, strict=True):
             title, label = kinds[column]
-            heat_map(figure, axes, table, column, label)
+            if mapped:
+                heat_map(figure, axes, table, column, label)
+            else:
+                seen = within(table[column], float(table[column].max()))
+                lines_by_lag(axes, table.assign(seen=seen), "named", "seen")
+                axes.set(xlabel=LAG, ylabel=label, yscale="log")
+                axes.legend()
             axes.set_title(title)
     return figure
 
