@@ -23,7 +23,7 @@ from npnlp.errors import InputError
 from npnlp.files.pictures import Output, files_of, format_of
 from tests.support.figures import outside, texts_of, without_legend
 from tests.support.fonts import font_of, letters_of, only_own_fonts
-from tests.support.tables import finished_run, refusal, run_main
+from tests.support.tables import finished_run, refusal, run_main, train_small
 
 DRAWN: dict[str, tuple[Callable[..., Figure], str]] = {
     "learning_curves": (plots.learning_curves, "history.csv"),
@@ -217,3 +217,15 @@ def test_a_run_draws_in_another_format_and_language(finished: Path, tmp_path: Pa
         drawn = plots.draw_run(tmp_path, "svg", "ko")
     assert {path.name for path in drawn} == {f"{name}.ko.svg" for name in DRAWN}
     assert all(path.read_bytes().startswith(b"<?xml") for path in drawn)
+
+
+def test_a_run_asks_for_a_format_and_the_next_one_leaves_none_of_another(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def pictures() -> set[str]:
+        return {path.name for path in run.iterdir() if path.suffix[1:] in FORMATS}
+
+    assert train_small(run, "--picture-format", "svg", epochs=1) == 0
+    assert pictures() == {f"{name}.svg" for name in DRAWN}
+    assert train_small(run, "--overwrite", epochs=2) == 0
+    assert pictures() == {f"{name}.png" for name in DRAWN}
