@@ -46,6 +46,7 @@ from tqdm import tqdm
 
 from npnlp.backend import get_backend
 from npnlp.cli.options import add_backend
+from npnlp.cli.pictures import add_format, output_of
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
@@ -66,6 +67,7 @@ def parsed() -> argparse.Namespace:
     """The options; ``--quick`` takes one round, or a grid of small squares."""
     parser = script_parser(__doc__, "out/against_frameworks")
     add_table(parser)
+    add_format(parser)
     add_backend(parser)
     add = parser.add_argument
 
@@ -216,7 +218,7 @@ def main() -> int:
     described = {**environment(get_backend(options.backend)), **versions, "cores": options.cores}
     write_json(options.out / "environment.json", described)
     if options.grid:
-        grid_picture.draw(options.out / "grid.csv", options.out / "grid.png")
+        grid_picture.draw(options.out / "grid.csv", output_of(options, options.out).path("grid"))
     return 0
 
 

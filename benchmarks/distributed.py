@@ -28,9 +28,10 @@ import pandas as pd
 from passes.ranks import MODELS, OneOf, Timed, epochs, make
 from tqdm import tqdm
 
-from npnlp import plots
 from npnlp.backend import get_backend
+from npnlp.cli.pictures import add_format, output_of
 from npnlp.cli.script import add_table, guarded, script_parser
+from npnlp.drawing import look_of, picture
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
 from npnlp.runs.report import environment
@@ -52,6 +53,7 @@ def parsed() -> argparse.Namespace:
     """The options."""
     parser = script_parser(__doc__, "out/distributed")
     add_table(parser)
+    add_format(parser)
     add = parser.add_argument
     add("--epochs", type=int, default=5, help="of each model in each round")
     add("--rounds", type=int, default=3, help="times that each number of ranks has its turn")
@@ -144,22 +146,26 @@ def fitted(sums: list[dict[str, float]]) -> tuple[float, float]:
     return (small - beta * fewest) / 2, beta
 
 
-def draw(csv: Path, path: Path) -> None:
-    """Efficiency against the number of ranks: dots are measured, lines the model."""
+def draw(csv: Path, path: Path, cores: int | None = None) -> None:
+    """Efficiency against the number of ranks: marks are measured, lines the model."""
+    cores = cores or os.cpu_count()
     table = pd.read_csv(csv)
-    with plots.picture(path) as figure:
+    with picture(path) as figure:
         axes = figure.subplots()
-        for colour, style, (name, rows) in zip(
-            plots.COLOURS, plots.STYLES, table.groupby("model", sort=False), strict=False
-        ):
-            for kind, line, mark in (("model", style, ""), ("measured", "", "o")):
+        for style, filled, (name, rows) in zip(
+            ("-", "--", ":"), ("full", "none", "full"), table.groupby("model", sort=False),
+            strict=False,
+        ):  # fmt: skip
+            look = look_of(str(name))
+            for kind, line, mark in (("model", style, ""), ("measured", "", look.mark)):
                 part = rows[rows["kind"] == kind]
-                axes.plot(part["ranks"], part["efficiency"], color=colour, linestyle=line,
-                          marker=mark, markersize=9, label=f"{name}, {kind}")  # fmt: skip
+                axes.plot(part["ranks"], part["efficiency"], color=look.colour, linestyle=line,
+                          marker=mark, fillstyle=filled, markersize=10,
+                          label=f"{name}, {kind}")  # fmt: skip
         axes.set_xscale("log", base=2)
         axes.set_xticks(MODELLED, [str(ranks) for ranks in MODELLED])
-        axes.set(xlabel="ranks", ylabel="efficiency", ylim=(0, 1.05),
-                 title=f"Sharing a batch; measured on {os.cpu_count()} cores")  # fmt: skip
+        axes.set(xlabel="ranks", ylabel="efficiency: time of one rank / (ranks x time)",
+                 ylim=(0, 1.05), title=f"Sharing a batch; measured on {cores} cores")  # fmt: skip
         axes.legend()
 
 
@@ -194,7 +200,7 @@ def main() -> int:
     made_with = environment(get_backend("numpy"))
     made_with |= {"cores": str(os.cpu_count()), "alpha_s": f"{alpha:.3g}", "beta_s": f"{beta:.3g}"}
     write_json(options.out / "environment.json", made_with)
-    draw(options.out / "distributed.csv", options.out / "distributed.png")
+    draw(options.out / "distributed.csv", output_of(options, options.out).path("distributed"))
     return 0
 
 

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from npnlp.backend import Backend
 from npnlp.backend.cuda.backend import CupyBackend
 from npnlp.cli.failure import FAILED
+from npnlp.cli.pictures import add_format, output_of
 from npnlp.cli.script import guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv, write_json
@@ -43,6 +44,7 @@ Makers = Iterator[tuple[str, Callable[[], Way]]]
 def parsed() -> argparse.Namespace:
     """The options; ``--quick`` keeps the book's sizes alone."""
     parser = script_parser(__doc__, "out/gpu")
+    add_format(parser)
     add = parser.add_argument
     add("--cells", nargs="+", choices=sorted(GATES), default=sorted(GATES), help="which cells")
     add("--lengths", type=int, nargs="+", default=[19, 128, 1024], metavar="T", help="steps")
@@ -148,7 +150,7 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     write_csv(options.out / "gpu.csv", rows)
     write_json(options.out / "environment.json", described)
-    draw(options.out / "gpu.csv", options.out / "gpu.png", PASSES)
+    draw(options.out / "gpu.csv", output_of(options, options.out).path("gpu"), PASSES)
     return 0
 
 

@@ -32,7 +32,6 @@ from typing import Any
 import numpy as np
 from passes.gpu_case import CLASSES, VOCABULARY, Case
 from passes.roofline_case import BEYOND, Steps, measure
-from passes.roofline_picture import draw
 from tqdm import tqdm
 
 from npnlp.backend import Backend, get_backend
@@ -144,7 +143,6 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     write_csv(options.out / "roofline.csv", rows)
     write_json(options.out / "environment.json", environment(backend))
-    draw(options.out / "roofline.csv", options.out / "roofline.png", BOUND)
     return 0
 
 

@@ -30,9 +30,11 @@ from tqdm import tqdm
 from npnlp import plots
 from npnlp.backend import Backend, get_backend
 from npnlp.cli.options import add_backend
+from npnlp.cli.pictures import add_format, output_of
 from npnlp.cli.script import guarded, script_parser
 from npnlp.files import write_csv, write_json
 from npnlp.layers import CELLS
+from npnlp.plots.parts import legend_below, within
 from npnlp.runs.report import environment
 
 LENGTHS = [10, 30, 100, 300, 1000, 3000, 10_000]
@@ -46,6 +48,8 @@ LOOKS = {
     "truncate": (plots.GREEN, "-.", "^"),
     TORCH: (plots.BLACK, ":", "D"),
 }
+#: Gradients below this are not drawn: float64 ends at 10^-308, and nothing is learned from them.
+FLOOR, SEEN = 1e-30, "≥ 10⁻³⁰"
 Key = tuple[str, str, int]
 Seconds = dict[Key, list[tuple[float, float]]]
 
@@ -157,31 +161,34 @@ def sentences(rows: list[dict[str, Any]], seconds: Seconds) -> Iterator[str]:
 
 
 def draw(csv: Path, path: Path) -> None:
-    """Time a step, memory held and gradient at the first step against T."""
+    """A row a cell: time a step, memory held and gradient at the first step against T."""
     table = pd.read_csv(csv)
     table["held_bytes"] /= 2**20
     panels = [
-        ("us_per_step", "µs a step of the batch, forward and backward", "Time a step"),
-        ("held_bytes", "MiB held for backpropagation", "Memory held"),
-        ("first_step_gradient", "norm of dL/dh$_0$", "Gradient before the first step"),
+        ("us_per_step", "µs a step of the batch", "Forward and backward"),
+        ("held_bytes", "MiB held", "Memory to go back with"),
+        ("first_step_gradient", "norm of dL/dh₀", f"Gradient left at h₀, {SEEN}"),
     ]
-    with plots.picture(path, width=18, height=7) as figure:
-        for axes, (column, label, title) in zip(figure.subplots(1, 3), panels, strict=True):
-            for place, ((cell, way), of_way) in enumerate(table.groupby(["cell", "way"])):
-                colour, style, marker = LOOKS[str(way)]
-                # A gradient of exactly zero has no place on a logarithmic axis.
-                seen = of_way[of_way[column] > 0]
-                axes.plot(seen["T"], seen[column], color=colour, linestyle=style, marker=marker,
-                          markersize=11 - 2 * (place % 4), label=f"{cell}, {way}")  # fmt: skip
-            axes.set(xscale="log", xlim=(table["T"].min() / 1.5, table["T"].max() * 1.5),
-                     xlabel="length T (steps, log scale)", ylabel=label, title=title)  # fmt: skip
-            if column == "us_per_step":
-                axes.set_ylim(bottom=0)
-            else:
-                axes.set_yscale("log")
-        axes.set_title("Gradient before the first step\n(not drawn where float64 has 0)")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    cells = list(dict.fromkeys(table["cell"]))
+    with plots.picture(path, width=18, height=1.5 + 6 * len(cells)) as figure:
+        grid = figure.subplots(len(cells), 3, squeeze=False)
+        for row, cell in zip(grid, cells, strict=True):
+            for axes, (column, label, title) in zip(row, panels, strict=True):
+                for way, of_way in table[table["cell"] == cell].groupby("way"):
+                    colour, style, marker = LOOKS[str(way)]
+                    values = of_way[column]
+                    if column == "first_step_gradient":
+                        values = within(values, 1.0, (FLOOR, math.inf))
+                    axes.plot(of_way["T"], values, color=colour, linestyle=style, marker=marker,
+                              label=way)  # fmt: skip
+                axes.set(xscale="log", xlim=(table["T"].min() / 1.5, table["T"].max() * 1.5),
+                         xlabel="length T (steps, log scale)", ylabel=label,
+                         title=title if len(cells) == 1 else f"{title}, {cell}")  # fmt: skip
+                if column == "us_per_step":
+                    axes.set_ylim(bottom=0)
+                else:
+                    axes.set_yscale("log")
+        legend_below(figure, grid[0, 0], 4)
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -201,6 +208,7 @@ def positive(text: str) -> int:
 def parsed() -> argparse.Namespace:
     """The options; ``--quick`` makes the sizes small."""
     parser = script_parser(__doc__, "out/sequence_lengths")
+    add_format(parser)
 
     def number(name: str, default: int | list[int] | None, text: str, **keywords: Any) -> None:
         parser.add_argument(name, type=positive, default=default, help=text, **keywords)
@@ -240,7 +248,8 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     write_csv(options.out / "sequence_lengths.csv", rows)
     write_json(options.out / "environment.json", environment(backend))
-    draw(options.out / "sequence_lengths.csv", options.out / "sequence_lengths.png")
+    path = output_of(options, options.out).path("sequence_lengths")
+    draw(options.out / "sequence_lengths.csv", path)
     return 0
 
 

@@ -18,26 +18,24 @@ from __future__ import annotations
 import statistics
 import sys
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from npnlp import plots
 from npnlp.backend import Random
 from npnlp.classifier.batches import batches
 from npnlp.classifier.evaluation import evaluate
+from npnlp.cli.pictures import add_format, output_of
 from npnlp.cli.script import add_table, guarded, script_parser
-from npnlp.drawing import PercentFormatter
 from npnlp.files import write_csv
+from npnlp.lab.pictures.scores import PUBLISHED, book_protocol
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays, SurnameDataset
 from npnlp.training.optimizers import Adam
 from npnlp.training.schedule import ReduceLROnPlateau
 
-PUBLISHED = (0.415, 0.424)
 BATCH, PATIENCE = 64, 5
 
 
@@ -179,35 +177,15 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """A dot a seed, a line at the mean, and the published figures as a band."""
-    variants = list(dict.fromkeys(row["variant"] for row in rows))
-    with plots.picture(path) as figure:
-        axes = figure.add_subplot()
-        axes.axvspan(*PUBLISHED, color=plots.ORANGE, alpha=0.5, linewidth=0)
-        for place, variant in enumerate(variants):
-            values = [row["reported"] for row in rows if row["variant"] == variant]
-            axes.plot(values, [place] * len(values), "o", color=plots.BLUE, alpha=0.55)
-            mean = statistics.mean(values)
-            axes.plot([mean, mean], [place - 0.3, place + 0.3], color=plots.BLACK)
-        axes.set_yticks(range(len(variants)), variants)
-        axes.invert_yaxis()
-        axes.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-        seeds = len(rows) // len(variants)
-        axes.set(
-            xlabel="test accuracy as the protocol reports it",
-            title=f"The book's protocol, one slip mended at a time ({seeds} seeds;\n"
-            "line: mean; band: the published 41.5 % and 42.4 %)",
-        )
-
-
 def main() -> int:
     """Run every variant with every seed; write a table and a picture."""
     parser = script_parser(__doc__, "out/book_protocol")
     add_table(parser)
+    add_format(parser)
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many")
     parser.add_argument("--num-epochs", type=int, default=100, metavar="N", help="at most")
     options = parser.parse_args()
+    output = output_of(options, options.out)
     seeds = range(options.seed, options.seed + (2 if options.quick else options.seeds))
     epochs = 2 if options.quick else options.num_epochs
     dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
@@ -224,7 +202,7 @@ def main() -> int:
     write_csv(options.out / "book_protocol_runs.csv", rows)
     table = summary(rows)
     write_csv(options.out / "book_protocol.csv", table)
-    draw(rows, options.out / "book_protocol.png")
+    book_protocol(options.out / "book_protocol.csv", output.path("book_protocol"))
     print(f"{'variant':<28}{'reported':>9}{'range':>16}{'change':>17}{'all rows, no dropout':>22}")
     for row in table:
         print(
@@ -239,7 +217,7 @@ def main() -> int:
         f"The published {PUBLISHED[0]} to {PUBLISHED[1]} {'lies' if within else 'does not lie'} "
         f"within the {len(seeds)} seeds' range of the protocol as printed, {low:.3f} to {high:.3f}."
     )
-    print(f"wrote {options.out}/book_protocol.csv, _runs.csv and .png")
+    print(f"wrote {options.out}/book_protocol.csv, _runs.csv and .{output.kind}")
     return 0
 
 

@@ -8,20 +8,19 @@ Status 1 if a derivative by hand is not what the numerical one or the layer says
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from npnlp.backend import Random
 from npnlp.cli.failure import DONE, FAILED
+from npnlp.cli.pictures import add_format, add_language, output_of
 from npnlp.cli.script import guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.gradients import chain_rule as notes
 from npnlp.gradients.check import BOUNDS
-from npnlp.plots import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, picture
+from npnlp.lab.pictures import chain_rule as pictures
 
 Row = dict[str, Any]
 
@@ -37,10 +36,6 @@ DESCENTS = {
     "valley": (notes.valley, notes.valley_gradient, (-4.0, 1.0), (0.01, 0.17, 0.22)),
 }
 RATES = ("too small", "right", "too large")
-LOOKS = [
-    (BLUE, "-", "o"), (ORANGE, "--", "s"), (BLACK, ":", "D"), (GREEN, "-.", "^"),
-    (VERMILION, (0, (5, 1)), "v"), (PURPLE, (0, (3, 1, 1, 1)), "P"),
-]  # fmt: skip
 
 
 def chains(steps: int) -> list[Row]:
@@ -116,93 +111,6 @@ def elman_step() -> list[Row]:
     ]  # fmt: skip
 
 
-def draw_chains(table: Path, path: Path) -> None:
-    """Products by step on a logarithmic axis: equal factors left, tanh right."""
-    rows = pd.read_csv(table)
-    with picture(path) as figure:
-        left, right = figure.subplots(1, 2, sharey=True)
-        for axes, kind, looks in (
-            (left, "every factor", LOOKS[:5]),
-            (right, "tanh:", [LOOKS[0], LOOKS[2], LOOKS[4], LOOKS[5]]),
-        ):
-            found = rows[rows["chain"].str.startswith(kind)].groupby("chain", sort=False)
-            for (chain, of_chain), (colour, style, _) in zip(found, looks, strict=True):
-                label = str(chain).removeprefix("tanh: ").replace("h_0", "h₀")
-                axes.plot(of_chain["step"], of_chain["product"], color=colour, linestyle=style,
-                          label=label)  # fmt: skip
-            axes.set(xlabel="number of factors", yscale="log")
-            axes.legend(loc="lower left")
-        left.set(title="The same factor each step", ylabel="product of the local derivatives")
-        right.set(title="w times the slope of tanh, h ← tanh(w h)")
-
-
-def draw_derivatives(table: Path, path: Path) -> None:
-    """``dz/dy`` over y with the slip beside it, and the error of both numerical ways by h."""
-    sizes = pd.read_csv(table)
-    y = np.linspace(-3, 3, 241)
-    with picture(path) as figure:
-        left, right = figure.subplots(1, 2)
-        left.plot(y, [notes.dz_dy(1, v) for v in y], color=BLUE, label="2x²(1 − y²)/(1 + y²)²")
-        left.plot(y, [notes.dz_dy_first_term(1, v) for v in y], "--", color=VERMILION,
-                  label="2x²/(1 + y²): second\nterm forgotten")  # fmt: skip
-        left.plot(y[::20], [notes.complex_step(*notes.along("y", 1, v)) for v in y[::20]], "o",
-                  color=BLACK, markersize=8, label="complex step")  # fmt: skip
-        left.set(title="dz/dy at x = 1", xlabel="y", ylabel="dz/dy", ylim=(-0.6, 3.4))
-        left.legend(loc="upper left")
-        for (way, of_way), (colour, style, marker) in zip(
-            sizes.groupby("way"), LOOKS, strict=False
-        ):
-            right.plot(of_way["h"], of_way["error"].clip(lower=1e-17), color=colour,
-                       linestyle=style, marker=marker, label=way)  # fmt: skip
-        right.set(
-            title="Error in dz/dy by step size", xlabel="step size h",
-            ylabel="relative error (0 drawn as 10⁻¹⁷)", xscale="log", yscale="log",
-        )  # fmt: skip
-        right.legend(loc="center left")
-
-
-def draw_descents(table: Path, path: Path) -> None:
-    """The paths on the parabola and over the contours of the valley."""
-    rows = pd.read_csv(table)
-    with picture(path) as figure:
-        left, right = figure.subplots(1, 2)
-        w = np.linspace(-2, 8, 201)
-        left.plot(w, (w - 3) ** 2 + 1, color=BLACK, linewidth=1)
-        u, v = np.meshgrid(np.linspace(-4.6, 2, 100), np.linspace(-1.7, 1.7, 100))
-        right.contour(u, v, (u * u + 10 * v * v) / 2, levels=10, colors="grey", linewidths=0.8)
-        for name, axes, up, top in (("bowl", left, "J", 26), ("valley", right, "w_2", 1.7)):
-            of_function = rows[rows["function"] == name].groupby(["rate", "eta"], sort=False)
-            for ((rate, eta), found), (colour, style, marker) in zip(
-                of_function, [LOOKS[0], LOOKS[3], LOOKS[4]], strict=True
-            ):
-                seen = found[(found[up].abs() > top).cumsum() <= 1]  # until it leaves the picture
-                axes.plot(seen["w_1"], seen[up], color=colour, linestyle=style, marker=marker,
-                          linewidth=1.5, markersize=8, label=f"η = {eta}: {rate}")  # fmt: skip
-        left.set(title="J(w) = (w − 3)² + 1", xlabel="w", ylabel="J(w)", xlim=(-2, 8), ylim=(0, 26))
-        right.set(title="J(w) = (w₁² + 10 w₂²)/2", xlabel="w₁", ylabel="w₂",
-                  xlim=(-4.6, 2), ylim=(-1.7, 1.7))  # fmt: skip
-        for axes in (left, right):
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13))
-
-
-def draw_elman_step(table: Path, path: Path) -> None:
-    """Every number that the layer gives too: by hand a ring, by the layer a cross in it."""
-    rows = pd.read_csv(table).dropna(subset=["layer"])
-    with picture(path) as figure:
-        axes = figure.add_subplot()
-        axes.axhline(0, color=BLACK, linewidth=1)
-        axes.plot(rows["quantity"], rows["by_hand"], "o", color=BLUE, markersize=16,
-                  markerfacecolor="none", markeredgewidth=2.5, label="by hand")  # fmt: skip
-        axes.plot(rows["quantity"], rows["layer"], "x", color=VERMILION, markersize=9,
-                  markeredgewidth=2.5, label="npnlp.layers.Elman")  # fmt: skip
-        axes.set_xticks(range(len(rows)), rows["quantity"], rotation=50, ha="right")
-        axes.set(
-            title="One Elman step, forward and back: two ways to the same numbers",
-            xlabel="quantity, unit or entry in brackets", ylabel="value",
-        )  # fmt: skip
-        axes.legend()
-
-
 def show(title: str, rows: Sequence[Row], columns: dict[str, str]) -> None:
     """Print ``columns`` of the rows, each in its format, under a title."""
     cells = [[format(row[name], "" if row[name] == "" else form) for name, form in columns.items()]
@@ -249,7 +157,11 @@ def sound(parts: dict[str, list[Row]]) -> bool:
 
 def main() -> int:
     """Compute, write, draw and print every part."""
-    options = script_parser(__doc__, "out/chain_rule").parse_args()
+    parser = script_parser(__doc__, "out/chain_rule")
+    add_format(parser)
+    add_language(parser)
+    options = parser.parse_args()
+    output = output_of(options, options.out)
     steps, count, moves = (10, 1, 5) if options.quick else (50, 3, 15)
     drawn = Random(options.seed, "points").uniform((count, 2), 0.2, 2.0).round(2).tolist()
     parts = {
@@ -263,17 +175,16 @@ def main() -> int:
     for name, rows in parts.items():
         write_csv(options.out / f"{name}.csv", rows)
     for name, (table, draw) in PICTURES.items():
-        draw(options.out / f"{table}.csv", options.out / f"{name}.png")
+        draw(options.out / f"{table}.csv", output.path(name), output.language)
     report(parts)
     return DONE if sound(parts) else FAILED
 
 
 #: The table that each picture is drawn from.
-PICTURES: dict[str, tuple[str, Callable[[Path, Path], None]]] = {
-    "chain_rule_products": ("chain_rule_products", draw_chains),
-    "chain_rule_derivatives": ("chain_rule_step_sizes", draw_derivatives),
-    "chain_rule_descent": ("chain_rule_descent", draw_descents),
-    "chain_rule_elman_step": ("chain_rule_elman_step", draw_elman_step),
+PICTURES = {
+    "chain_rule_products": ("chain_rule_products", pictures.products),
+    "chain_rule_derivatives": ("chain_rule_step_sizes", pictures.derivatives),
+    "chain_rule_descent": ("chain_rule_descent", pictures.descents),
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from npnlp import plots
 from npnlp.backend import get_backend
+from npnlp.cli.pictures import add_format, output_of
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import write_csv
 from npnlp.runs.run import Run
@@ -40,8 +41,10 @@ def main() -> int:
     """Train with every seed, print a table, write CSV and a picture."""
     parser = script_parser(__doc__, "out/class_weights")
     add_table(parser)
+    add_format(parser)
     parser.add_argument("--seeds", type=int, default=10, metavar="N", help="how many")
     options = parser.parse_args()
+    output = output_of(options, options.out)
     count, epochs = (2, 2) if options.quick else (options.seeds, 100)
     dataset = SurnameDataset.load_dataset_and_make_vectorizer(options.surname_csv)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -51,7 +54,7 @@ def main() -> int:
     plots.score_marks(
         {f"class weights: {k}": [row for row in rows if row["class_weights"] == k] for k in KINDS},
         "What class weights buy and cost",
-        options.out / "class_weights.png",
+        output.path("class_weights"),
     )
     tested = int((dataset.surname_df["split"] == "test").sum())
     print(f"{tested:,} test rows, {count} seeds: mean (range)")

@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from npnlp.classifier.inspection import wilson_interval
+from npnlp.cli.pictures import add_format, output_of
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv
@@ -31,8 +30,8 @@ from npnlp.lab.comparison import (
     summary_rows,
     train_all,
 )
+from npnlp.lab.pictures.scores import compare_models as draw
 from npnlp.optional import needs
-from npnlp.plots import BLACK, BLUE, VERMILION, picture
 from npnlp.text import SurnameDataset
 from npnlp.training.recipes import RECIPES
 
@@ -112,31 +111,6 @@ def results_of(
                 yield ensemble(joint, runs)
 
 
-def draw(summary: list[dict[str, Any]], path: Path) -> None:
-    """A dot and an interval for each entrant, on all test names and on those train has not."""
-    places = np.arange(len(summary))[::-1]
-    looks = (("", "all test names", BLUE, "o", 0.14),
-             ("unseen_", "names that train has not", VERMILION, "s", -0.14))  # fmt: skip
-    with picture(path, width=14, height=2.6 + 0.46 * len(summary)) as figure:
-        panels = figure.subplots(1, 2, sharey=True)
-        for axes, (score, title) in zip(
-            panels, (("accuracy", "accuracy"), ("macro_f1", "macro F1")), strict=True
-        ):
-            for scope, label, colour, marker, shift in looks:
-                means = np.array([row[scope + score] for row in summary])
-                highs = np.array([row[f"{scope}{score}_high"] for row in summary])
-                axes.errorbar(
-                    means, places + shift, xerr=np.nan_to_num(highs - means), fmt=marker,
-                    color=colour, markersize=8, elinewidth=2, capsize=4, label=label,
-                )  # fmt: skip
-            axes.set_yticks(
-                places, [f"{row['entrant']} ({row['runs']})" for row in summary], color=BLACK
-            )
-            axes.set(xlabel=title, ylim=(-0.7, len(summary) - 0.3))
-        figure.suptitle("Test scores (runs): mean and 95 % interval over seeds", fontsize=17)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-
-
 def table(summary: list[dict[str, Any]]) -> Iterator[str]:
     """The summary as lines."""
     heads = ("accuracy", "balanced", "macro F1", "acc. unseen", "F1 unseen")
@@ -165,6 +139,7 @@ def main() -> int:
     """Train all of them, print a table, write CSV files and a picture."""
     parser = script_parser(__doc__, "out/compare_models")
     add_table(parser)
+    add_format(parser)
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many of a recipe")
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
                         help="models at a time; the seconds of several are longer")  # fmt: skip
@@ -173,6 +148,7 @@ def main() -> int:
     parser.add_argument("--entrants", nargs="+", metavar="NAME", default=KNOWN,
                         help="which to train")  # fmt: skip
     options = parser.parse_args()
+    output = output_of(options, options.out)
     for name in options.entrants:
         if name not in KNOWN:
             raise InputError(f"entrant {name!r} is not known; choose from {', '.join(KNOWN)}")
@@ -197,7 +173,7 @@ def main() -> int:
     summary = summary_rows(model_rows(results, dataset))
     write_csv(options.out / "summary.csv", summary)
     write_csv(options.out / "by_nationality.csv", nationality_rows(results, dataset))
-    draw(summary, options.out / "compare_models.png")
+    draw(options.out / "summary.csv", output.path("compare_models"))
     tested = len(dataset.frames["test"])
     best = max(row["accuracy"] for row in summary)
     low, high = wilson_interval(best, tested)

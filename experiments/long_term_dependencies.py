@@ -17,11 +17,12 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from npnlp import plots
 from npnlp.backend import get_backend
+from npnlp.cli.pictures import add_format, add_language, output_of
 from npnlp.cli.script import guarded, script_parser
 from npnlp.files import write_csv
-from npnlp.lab.cures import WHEN, answer, cures
+from npnlp.lab.cures import answer, cures
+from npnlp.lab.pictures import cures as pictures
 from npnlp.lab.tasks import TASKS
 from npnlp.lab.trial import LabConfig, horizons, outcome, train_on, verdict
 from npnlp.lab.variants import VARIANTS
@@ -33,82 +34,6 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 TASK_OF_LOOK = "adding"
 LOOKED_AT = ["tanh", "irnn", "lstm", "gru", "gru-chrono", "attention"]
-#: The colour and the line or mark of each variant: Elman cells, gates, attention.
-LOOKS: dict[str, tuple[str, Any, str]] = {
-    "tanh": (plots.BLACK, "-", "o"), "orthogonal": (plots.BLACK, "--", "s"),
-    "relu": (plots.BLACK, "-.", "^"), "irnn": (plots.BLACK, ":", "D"),
-    "bidirectional": (plots.PURPLE, (0, (5, 1)), "v"),
-    "lstm": (plots.BLUE, "-", "o"), "lstm-chrono": (plots.BLUE, "--", "s"),
-    "gru": (plots.VERMILION, "-", "^"), "gru-chrono": (plots.VERMILION, "--", "v"),
-    "attention": (plots.GREEN, "-", "P"), "transformer": (plots.GREEN, "--", "X"),
-}  # fmt: skip
-#: Gradients below this are not drawn: where they go is seen by then.
-FLOOR = 1e-12
-
-
-def draw_horizons(runs_csv: Path, path: Path) -> None:
-    """A panel a task, a line a variant: the lengths that were tried, and how far it came."""
-    runs = pd.read_csv(runs_csv)
-    tasks, lengths = list(runs["task"].unique()), sorted(runs["T"].unique())
-    variants = [name for name in VARIANTS if name in set(runs["recipe"])]
-    columns = min(2, len(tasks))
-    lines = -(-len(tasks) // columns)
-    with plots.picture(
-        path, width=7.5 * columns, height=(1.8 + 0.42 * len(variants)) * lines
-    ) as figure:
-        panels = figure.subplots(lines, columns, squeeze=False, sharey=True).reshape(-1)
-        for axes, task in zip(panels, tasks, strict=False):
-            of_task = runs[runs["task"] == task]
-            for place, variant in enumerate(variants):
-                colour = LOOKS[variant][0]
-                found = of_task[of_task["recipe"] == variant].groupby("T")["solved"]
-                if not len(found):
-                    continue
-                most = found.sum() * 2 > found.count()
-                good, bad = most.index[most], most.index[~most]
-                if len(good):
-                    axes.plot([lengths[0], max(good)], [place, place], color=colour, linewidth=5)
-                axes.plot(good, [place] * len(good), "o", color=colour, markersize=11)
-                axes.plot(
-                    bad, [place] * len(bad), "x", color=colour, markersize=10, markeredgewidth=2
-                )
-                far = max(good, default=0)
-                text, beside = f"{'≥ ' * (far == max(most.index))}{far}", axes.get_yaxis_transform()
-                axes.text(1.01, place, text, transform=beside, va="center", color=colour)
-            axes.set_xscale("log")
-            axes.set_xlim(lengths[0] * 0.85, lengths[-1] * 1.2)
-            axes.set_xticks(lengths, [str(length) for length in lengths])
-            axes.set_xticks([], minor=True)
-            axes.set_yticks(range(len(variants)), variants)
-            axes.set(title=task.replace("_", " "), xlabel="length T (steps, log scale)",
-                     ylim=(len(variants) - 0.5, -0.5))  # fmt: skip
-        for axes in panels[len(tasks) :]:
-            axes.set_visible(False)
-        figure.suptitle("Memory horizons (right): ● most seeds solve this length, × most do not")
-
-
-def draw_cures(cures_csv: Path, path: Path) -> None:
-    """By lag, before and after training: the gradient, and the Jacobian's largest stretch."""
-    table = pd.read_csv(cures_csv)
-    rows = (
-        ("relative", "|dL/ds| / |dL/ds| at lag 0", "Gradient that reaches each step"),
-        ("largest", "largest singular value", "Product of the Jacobians, dh_T/ds"),
-    )
-    with plots.picture(path, width=14, height=11) as figure:
-        panels = figure.subplots(len(rows), len(WHEN), sharex=True, sharey="row")
-        for line, (column, label, title) in zip(panels, rows, strict=True):
-            for axes, when in zip(line, WHEN, strict=True):
-                for variant, found in table[table["when"] == when].groupby("recipe", sort=False):
-                    colour, style, marker = LOOKS[str(variant)]
-                    axes.plot(found["lag"], found[column], color=colour,
-                              linestyle=style, marker=marker, markersize=8,
-                              markevery=max(1, len(found) // 8), label=variant)  # fmt: skip
-                axes.set_yscale("log")
-                axes.set(title=f"{title}, {when}", xlabel="lag: steps back from the last",
-                         ylabel=label)  # fmt: skip
-            line[0].set_ylim(bottom=max(FLOOR, line[0].get_ylim()[0]))
-        figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center",
-                      ncols=6)  # fmt: skip
 
 
 def plan(options: argparse.Namespace) -> Iterator[tuple[str, str]]:
@@ -166,6 +91,8 @@ def train_all(
 def options_of(usual: LabConfig) -> argparse.Namespace:
     """What was asked for."""
     parser = script_parser(__doc__, "out/long_term_dependencies")
+    add_format(parser)
+    add_language(parser)
     add = parser.add_argument
     add("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="what to remember")
     add("--cells", nargs="+", choices=list(VARIANTS), default=list(VARIANTS),
@@ -206,7 +133,11 @@ def main() -> int:
         learning_rate=options.learning_rate,
         clip_norm=options.clip_norm,
     )
-    lengths, out = sorted(set(options.lengths)), options.out
+    lengths, out, output = (
+        sorted(set(options.lengths)),
+        options.out,
+        output_of(options, options.out),
+    )
     for task in options.tasks:
         TASKS[task].require(lengths[0])
     out.mkdir(parents=True, exist_ok=True)
@@ -216,14 +147,18 @@ def main() -> int:
     print(f"memory horizon, {options.seeds} seeds, at most {config.budget} updates:")
     for row in table:
         print(f"  {row['task']:<16}{row['recipe']:<15}{row['horizon']:>5} of {lengths[-1]}")
-    draw_horizons(out / "long_term_dependencies.csv", out / "long_term_dependencies.png")
+    pictures.horizons(
+        out / "long_term_dependencies.csv", output.path("long_term_dependencies"), output.language
+    )
     print(verdict(table))
     print(answer(table))
     if options.look:
         backend, seed = get_backend("numpy"), options.seed
         looked = cures(TASK_OF_LOOK, options.look, seed, options.look_cells, config, backend)
         write_csv(out / "cures_jacobians.csv", looked)
-        draw_cures(out / "cures_jacobians.csv", out / "cures_jacobians.png")
+        pictures.jacobians(
+            out / "cures_jacobians.csv", output.path("cures_jacobians"), output.language
+        )
     return 0
 
 

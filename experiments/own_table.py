@@ -17,6 +17,7 @@ from tqdm import tqdm
 from npnlp import plots
 from npnlp.backend import get_backend
 from npnlp.classifier.evaluation import evaluate
+from npnlp.cli.pictures import add_format, output_of
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.files import fill_section, write_csv
 from npnlp.runs.run import Run
@@ -84,9 +85,11 @@ def main() -> int:
     """Compare, train, print and write."""
     parser = script_parser(__doc__, "out/own_table")
     add_table(parser, "--reference")
+    add_format(parser)
     parser.add_argument("--card", type=Path, metavar="FILE", help="write the figures in there")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many")
     options = parser.parse_args()
+    output = output_of(options, options.out)
     count, epochs = (1, 2) if options.quick else (options.seeds, 100)
     own = SurnameDataset.load_dataset_and_make_vectorizer(own_table_path())
     frame = read_table(options.reference)
@@ -109,7 +112,7 @@ def main() -> int:
             for table in tables
         },
         "Trained on the project's own table alone",
-        options.out / "own_table.png",
+        output.path("own_table"),
     )
     text = sentences(shared, rows)
     print(text)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from npnlp.cli.pictures import add_format, output_of
 from npnlp.cli.script import add_table, guarded, script_parser
 from npnlp.errors import InputError
 from npnlp.files import write_csv
@@ -21,16 +19,15 @@ from npnlp.lab.comparison import (
     corrected,
     entrant_of,
     log_prior_of,
-    paired_changes,
     paired_rows,
     score,
     train_all,
 )
-from npnlp.plots import BLACK, BLUE, VERMILION, picture
+from npnlp.lab.pictures.scores import WHOLE
+from npnlp.lab.pictures.scores import recipe_ablation as draw
 from npnlp.text import SurnameDataset
 from npnlp.training.recipes import RECIPES
 
-WHOLE = "whole"
 #: What is changed, in the settings of recipes. One that changes nothing is left out.
 VARIANTS: dict[str, dict[str, Any]] = {
     "no n-grams": {"ngram_orders": []},
@@ -97,34 +94,6 @@ def rows_of(
             }
 
 
-def draw(runs: list[dict[str, Any]], path: Path) -> None:
-    """A bar for each variant: how far it is from the whole recipe, in points; a dot a run."""
-    table = paired_rows(runs, "variant", WHOLE)[1:]
-    places = np.arange(len(table))[::-1]
-    looks = (("accuracy", "accuracy", BLUE, 0.19), ("macro_f1", "macro F1", VERMILION, -0.19))
-    with picture(path, width=13, height=2.6 + 0.6 * len(table)) as figure:
-        axes = figure.add_subplot()
-        for name, label, colour, shift in looks:
-            changes = paired_changes(runs, "variant", WHOLE, name)
-            means = 100 * np.array([row[f"{name}_change"] for row in table])
-            highs = 100 * np.array([row[f"{name}_change_high"] for row in table])
-            axes.barh(places + shift, means, height=0.36, color=colour, label=label)
-            if table[0]["runs"] > 2:  # of two runs it would span far more than they do
-                axes.errorbar(means, places + shift, xerr=highs - means, fmt="none",
-                              ecolor=BLACK, elinewidth=1.5, capsize=3)  # fmt: skip
-            for place, row in zip(places, table, strict=True):
-                points = 100 * np.array(changes[row["variant"]])
-                axes.plot(points, [place + shift] * len(points), "o", color=BLACK, markersize=4)
-        axes.axvline(0, color=BLACK, linewidth=1)
-        axes.set_yticks(places, [row["variant"] for row in table])
-        axes.set(
-            xlabel="change on val against the whole recipe, in points (dots: seeds)",
-            title="What the recipe loses or gains with one part changed",
-        )
-        axes.set_ylim(-0.7, len(table) - 0.3)
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-
-
 def small(dataset: SurnameDataset) -> SurnameDataset:
     """Some rows of each nationality and split."""
     groups = dataset.surname_df.groupby(["nationality", "split"])
@@ -135,6 +104,7 @@ def main() -> int:
     """Train, print a table, write CSV files and a picture."""
     parser = script_parser(__doc__, "out/recipe_ablation")
     add_table(parser)
+    add_format(parser)
     parser.add_argument("--recipe", choices=list(RECIPES), default="wide", help="which one")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="how many")
     parser.add_argument("--jobs", type=int, default=1, metavar="N",
@@ -142,6 +112,7 @@ def main() -> int:
     parser.add_argument("--variants", nargs="+", metavar="NAME", default=list(VARIANTS),
                         help="which to train, besides the whole recipe")  # fmt: skip
     options = parser.parse_args()
+    output = output_of(options, options.out)
     for name in options.variants:
         if name not in VARIANTS:
             raise InputError(f"variant {name!r} is not known; choose from {', '.join(VARIANTS)}")
@@ -161,7 +132,7 @@ def main() -> int:
         write_csv(options.out / "recipe_ablation_runs.csv", rows)  # after each, since they are long
     table = paired_rows(rows, "variant", WHOLE)
     write_csv(options.out / "recipe_ablation.csv", table)
-    draw(rows, options.out / "recipe_ablation.png")
+    draw(options.out / "recipe_ablation_runs.csv", output.path("recipe_ablation"))
     for row in table:
         print(f"{row['variant']:<34} " + "  ".join(
             f"{name} {row[name]:.4f} ({100 * row[f'{name}_change']:+.2f})"

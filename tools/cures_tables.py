@@ -1,7 +1,7 @@
 """Write the tables of docs/cures.md and its Korean version from kept results.
 
-Run it after experiments/long_term_dependencies.py, whose CSV files are kept in docs/results and
-whose pictures in docs/images, copied from its --out folder.
+Run it after experiments/long_term_dependencies.py, whose CSV files are kept in docs/results;
+tools/docs_pictures.py draws docs/images from them.
 """
 
 from __future__ import annotations

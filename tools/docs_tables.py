@@ -1,7 +1,7 @@
 """Write the tables of docs/vanishing-gradients.md and its Korean version from kept results.
 
 Run it after experiments/chain_rule.py and experiments/vanishing_gradients.py, whose CSV files are
-kept in docs/results and whose pictures in docs/images, copied from their --out folders.
+kept in docs/results; tools/docs_pictures.py draws docs/images from them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Draw docs/images/unrolled.png: the network unrolled over a name, and the gradient shrinking.
 
+Also with Korean labels, which takes a font with Hangul (Debian: fonts-nanum).
+
     python tools/unrolled_picture.py [NAME]
 
 The network is the one that the main job trains, before its first step; the gradient is that of the
@@ -18,11 +20,14 @@ from numpy.typing import NDArray
 from npnlp.backend import get_backend
 from npnlp.classifier.building import make_classifier, make_criterion
 from npnlp.classifier.flow import flow_of
-from npnlp.drawing import picture
+from npnlp.cli.failure import DONE
+from npnlp.cli.script import guarded
+from npnlp.drawing import LANGUAGES, Output, picture
+from npnlp.drawing.look import BLUE, VERMILION
 from npnlp.text import SplitArrays, SurnameDataset, own_table_path
 
 ROOT = Path(__file__).resolve().parents[1]
-FORWARD, BACKWARD, INK = "#0072B2", "#D55E00", "#222222"  # apart for colour-blind eyes
+FORWARD, BACKWARD, INK = BLUE, VERMILION, "#222222"
 #: Points of the widest arrow.
 WIDEST = 22
 
@@ -42,10 +47,9 @@ def gradient_of(name: str) -> NDArray[np.float64]:
     return relative
 
 
-def draw(name: str, path: Path) -> None:
+def draw(name: str, shares: NDArray[np.float64], path: Path, language: str = "en") -> None:
     """The picture: a state for each letter, the way forward above, the way back below."""
-    shares = gradient_of(name)[-len(name) :]
-    with picture(path, 13, 3.6) as figure:
+    with picture(path, 13, 3.6, [name], language) as figure:
         axes = figure.add_subplot()
         axes.set(xlim=(-0.75, len(name) + 0.75), ylim=(-1.5, 1.15))
         axes.axis("off")
@@ -66,6 +70,16 @@ def draw(name: str, path: Path) -> None:
                   fontsize=16)  # fmt: skip
 
 
+def main(name: str = "Nakamoto") -> int:
+    """Draw it in every language."""
+    shares = gradient_of(name)[-len(name) :]
+    for language in LANGUAGES:
+        path = Output(ROOT / "docs/images", language=language).path("unrolled")
+        draw(name, shares, path, language)
+        print(path.relative_to(ROOT))
+    return DONE
+
+
 def arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], color: str,
           width: float) -> None:  # fmt: skip
     """An arrow between two points."""
@@ -73,4 +87,4 @@ def arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], color
 
 
 if __name__ == "__main__":
-    draw(sys.argv[1] if len(sys.argv) > 1 else "Nakamoto", ROOT / "docs/images/unrolled.png")
+    sys.exit(guarded("unrolled_picture.py", lambda: main(*sys.argv[1:2])))

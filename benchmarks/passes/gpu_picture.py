@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from npnlp import plots
+from npnlp.drawing import NullFormatter, NullLocator
+from npnlp.plots.parts import legend_below
 
 
 def draw(csv: Path, path: Path, passes: Sequence[str]) -> None:
@@ -17,7 +19,8 @@ def draw(csv: Path, path: Path, passes: Sequence[str]) -> None:
     seen = table[(table["T"] == steps) & (table["B"] == batch) & (table["lengths"] == "padded")]
     cells = sorted(seen["cell"].unique())
     with plots.picture(path, width=18, height=2 + 5 * len(cells)) as figure:
-        grid = figure.subplots(len(cells), len(passes), squeeze=False)
+        grid = figure.subplots(len(cells), len(passes), squeeze=False, sharey="row")
+        sizes = sorted(seen["H"].unique().tolist())
         for row, cell in zip(grid, cells, strict=True):
             for axes, name in zip(row, passes, strict=True):
                 part = seen[(seen["cell"] == cell) & (seen["pass"] == name)]
@@ -29,8 +32,11 @@ def draw(csv: Path, path: Path, passes: Sequence[str]) -> None:
                     )  # fmt: skip
                 floor = part.drop_duplicates("H")
                 axes.plot(floor["H"], floor["floor_ms"], color=plots.BLACK, label="floor")
-                axes.set(xscale="log", yscale="log", xlabel="hidden units H", ylabel="ms",
-                         title=f"{cell}, {name}")  # fmt: skip
-        figure.suptitle(f"T = {steps}, B = {batch}, all sequences T long")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+                axes.set(xscale="log", yscale="log", xlabel="hidden units H",
+                         ylabel="median ms", title=f"{cell}, {name}")  # fmt: skip
+                axes.set_xticks(sizes, [str(size) for size in sizes])
+                axes.yaxis.set_minor_formatter(NullFormatter())
+                axes.xaxis.set_minor_locator(NullLocator())
+                axes.label_outer()
+        figure.suptitle(f"Time of each pass: T = {steps}, B = {batch}, all sequences T long")
+        legend_below(figure, grid[0, 0], 5)

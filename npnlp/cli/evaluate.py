@@ -20,6 +20,7 @@ from npnlp.cli.outcome import metrics_table, probability_table
 from npnlp.cli.script import loaded_plots
 from npnlp.errors import InputError
 from npnlp.files import write_table
+from npnlp.files.pictures import format_of
 from npnlp.files.plain_json import to_json
 from npnlp.text import own_table_path
 from npnlp.text.dataset import CLASS_WEIGHTS
@@ -39,13 +40,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="of the loss, from the table's train split")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--reliability", type=Path, metavar="FILE",
-                        help="draw how often answers are right against how probable they are (PNG; "
-                        "the numbers go into a CSV beside it), of the last split")  # fmt: skip
+                        help="draw how often answers are right against how probable they are, of "
+                        "the last split, into a .png, .svg or .pdf; the numbers go into a CSV "
+                        "beside it")  # fmt: skip
     add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
+    if options.reliability:
+        format_of(options.reliability)
     classifier = saved_or_own(options, "npnlp evaluate")
     source = options.surname_csv or own_table_path()
     dataset, splits, said = measured(classifier, options)

@@ -10,7 +10,9 @@ from unicodedata import east_asian_width
 
 from npnlp.classifier.explanation import TOLERANCE, Explanation
 from npnlp.cli.options import add_backend, add_save_dir, require_utf8, saved_or_own
+from npnlp.cli.pictures import add_language, require_font
 from npnlp.cli.script import loaded_plots
+from npnlp.files.pictures import format_of
 from npnlp.files.plain_json import to_json
 
 HELP = "show letter by letter why a name got its nationality"
@@ -32,8 +34,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="draw it, as a PNG (default: no picture)"
-    )
+        "--picture", type=Path, metavar="FILE",
+        help="draw it into a file that ends in .png, .svg or .pdf (default: no picture)",
+    )  # fmt: skip
+    add_language(parser)
     add_save_dir(parser)
     add_backend(parser)
 
@@ -41,6 +45,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     require_utf8(options.name)
+    if options.picture:
+        format_of(options.picture)
+        require_font(options.language)
     classifier = saved_or_own(options, "npnlp explain")
     found = classifier.explain(options.name, options.tolerance)
     if options.json:
@@ -49,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         print("\n\n".join("\n".join(table(each)) for each in found))
     drawing = "npnlp.cli.explain_picture"
     if options.picture and (plots := loaded_plots("npnlp explain", drawing)):
-        plots.explanation(found, options.picture)
+        plots.explanation(found, options.picture, language=options.language)
         if options.picture.exists():
             print(f"wrote {options.picture}", file=sys.stderr)
     if unknown := classifier.unknown_characters(options.name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
@@ -12,11 +11,11 @@ from npnlp.classifier.flow import flow_and_parts, flow_layers, flow_rows, fracti
 from npnlp.cli.measured import ALL, RULE, add_split_by, measured
 from npnlp.cli.options import (
     add_backend,
-    add_pictures,
     add_save_dir,
     add_surname_csv,
     saved_classifier,
 )
+from npnlp.cli.pictures import add_pictures, output_of
 from npnlp.cli.script import loaded_plots
 from npnlp.errors import InputError
 from npnlp.files import write_csv
@@ -50,6 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
+    output = output_of(options, options.save_dir)
     classifier = saved_classifier(options)
     source = options.surname_csv or own_table_path()
     dataset, splits, said = measured(classifier, options)
@@ -73,10 +73,10 @@ def run(options: argparse.Namespace) -> int:
     write_csv(parts, rows)
     print(f"wrote {path} and {parts}")
     if options.pictures and (plots := loaded_plots("npnlp gradient-flow")):
-        plots.gradient_flow(path, path.with_suffix(".png"), saved=True)
-        plots.flow_by_part(parts, parts.with_suffix(".png"))
-        drawn = [str(at.with_suffix(".png")) for at in (path, parts)]
-        print("\n".join(f"wrote {at}" for at in drawn if Path(at).exists()))
+        drawn = [output.path(at.stem) for at in (path, parts)]
+        plots.gradient_flow(path, drawn[0], saved=True, language=output.language)
+        plots.flow_by_part(parts, drawn[1], language=output.language)
+        print("\n".join(f"wrote {at}" for at in drawn if at.exists()))
     return 0
 
 

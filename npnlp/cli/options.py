@@ -92,13 +92,6 @@ def columns_of(options: argparse.Namespace) -> Columns:
     return Columns(*names, options.delimiter)
 
 
-def add_pictures(parser: argparse._ActionsContainer) -> None:
-    """``--no-pictures``."""
-    parser.add_argument(
-        "--no-pictures", dest="pictures", action="store_false", help="draw no pictures"
-    )
-
-
 def require_utf8(name: str) -> None:
     """A byte that is not UTF-8 reaches us as half of a surrogate pair, which is no character."""
     try:

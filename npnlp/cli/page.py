@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.cli.options import add_save_dir, load_saved, saved_or_own
+from npnlp.cli.pictures import drawn_as
 from npnlp.cli.script import loaded_plots
 from npnlp.errors import InputError
 from npnlp.page.html import PAGE, write_page
@@ -69,7 +71,8 @@ def after_run(options: argparse.Namespace) -> AfterRun | None:
     if not options.pictures:
         return None
     plots = loaded_plots("npnlp train")
-    return AfterRun(plots.draw_run if plots else None, options.model_state_file)
+    draw_run = partial(plots.draw_run, **drawn_as(options)) if plots else None
+    return AfterRun(draw_run, options.model_state_file)
 
 
 def _labelled(shown: list[tuple[Classifier, Path]]) -> list[tuple[Classifier, str]]:

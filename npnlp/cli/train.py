@@ -15,13 +15,13 @@ from npnlp.classifier.classifier import Classifier
 from npnlp.cli.failure import DONE, INTERRUPTED
 from npnlp.cli.options import (
     add_backend,
-    add_pictures,
     add_save_dir,
     add_surname_csv,
     columns_of,
 )
 from npnlp.cli.outcome import metrics_table, samples_of
 from npnlp.cli.page import after_run
+from npnlp.cli.pictures import add_pictures, require_font
 from npnlp.cli.ranks import add_distributed, joined
 from npnlp.cli.script import ending, leave_output
 from npnlp.cli.threads import add_threads, asked_threads
@@ -103,6 +103,8 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
             raise OSError(error.errno, error.strerror, "standard output") from error
 
     options = _complete(options, say)
+    if options.pictures:
+        require_font(options.language)
     given = None if options.backend == "auto" else get_backend(options.backend)
     if options.resume and options.reload_from_files:
         raise InputError("--resume and --reload-from-files exclude each other; give one of them")

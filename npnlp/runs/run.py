@@ -19,6 +19,7 @@ from npnlp.diagnosis.replay import write_replay
 from npnlp.errors import DivergenceError, InputError
 from npnlp.files.folder_lock import NAME as LOCK_FILE
 from npnlp.files.folder_lock import FolderLock
+from npnlp.files.pictures import files_of
 from npnlp.page.html import PAGE
 from npnlp.runs.bars import Watcher, progress_bars
 from npnlp.runs.checkpoint import load_checkpoint, other_setting, save_checkpoint, settings_of
@@ -43,12 +44,18 @@ FILES = (
 )
 #: What other commands make of a model, in its folder.
 DERIVED = (
-    "state_dict.safetensors", "model.onnx", "gradient_flow_model.csv", "gradient_flow_model.png",
-    "flow_by_part_model.csv", "flow_by_part_model.png",
+    "state_dict.safetensors", "model.onnx", "gradient_flow_model.csv", "flow_by_part_model.csv",
 )  # fmt: skip
 PICTURES = ("learning_curves", "gradient_norms", "gradient_flow", "confusion_matrix", "reliability")
 #: The page of the model is written with them.
-DRAWN = (*(f"{name}.png" for name in PICTURES), PAGE)
+DRAWN = (
+    *(
+        file
+        for name in (*PICTURES, "gradient_flow_model", "flow_by_part_model")
+        for file in files_of(name)
+    ),
+    PAGE,
+)
 
 
 @dataclass

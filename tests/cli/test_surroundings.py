@@ -76,7 +76,7 @@ def test_a_run_survives_its_surroundings(tmp_path: Path) -> None:
     assert set(files) == FILES
     for name in ("learning_curves.png", "gradient_norms.png", "gradient_flow.png"):
         width, height = (int.from_bytes(files[name][at : at + 4], "big") for at in (16, 20))
-        assert (width, height) == (1800 if "flow" in name else 1440, 810)
+        assert (width, height) == (1440, 930 if "flow" in name else 810)
     assert not [name for name in files if name.endswith(("csv", "json", "md"))
                 and b"\\u" in files[name]]  # fmt: skip
     assert set(CJK) <= set(files["confusion_matrix.csv"].decode().replace("\n", ",").split(","))

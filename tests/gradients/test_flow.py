@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from npnlp import plots
 from npnlp.backend import Backend, Random, get_backend
 from npnlp.classifier import batches
 from npnlp.classifier.flow import RIGHT, flow_of, flow_rows, write_flow
@@ -25,6 +24,7 @@ from npnlp.layers import Elman, Packing, SoftmaxCrossEntropy
 from npnlp.layers.recurrent.initialization import INITIALIZATIONS, initialize
 from npnlp.layers.recurrent.memory import RecurrentTrace
 from npnlp.layers.recurrent.stack import RecurrentStack
+from npnlp.plots import flow as flow_plots
 from tests.support import tables
 from tests.support.reference import (
     PHI_PRIME,
@@ -365,12 +365,14 @@ def test_fractions_add_up_to_one_in_each_layer_and_epoch(finished: Path) -> None
 def test_the_picture_of_a_saved_model_is_of_no_epoch(finished: Path, saved: bool) -> None:
     recorded = pd.read_csv(finished / "gradient_flow.csv")
     axes = Figure().add_subplot()
-    plots._flow_by_lag(axes, recorded[recorded["epoch"] == 0], saved)
+    flow_plots.flow_by_lag(axes, recorded[recorded["epoch"] == 0], saved)
     labels = [str(label) for label in axes.get_legend_handles_labels()[1]]
     assert any("epoch 1" in label for label in labels) == (not saved)
+    limits = {name for column, (name, _, _) in flow_plots.LIMITS.items() if column in recorded}
     assert {label.removesuffix(", epoch 1") for label in labels} == {
-        "mean", "quartiles", "chain-rule bound",
+        "gradient, mean", "its quartiles", *limits,
     }  # fmt: skip
+    assert "product of the norms, a bound" in limits
 
 
 def test_the_command_writes_a_table_and_a_picture(

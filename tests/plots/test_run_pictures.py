@@ -13,8 +13,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from fontTools.fontBuilder import FontBuilder
-from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 
 from npnlp.confusion import largest_classes
@@ -28,9 +27,10 @@ from npnlp.plots import (
     picture,
     reliability,
 )
+from tests.support.fonts import font_of
 from tests.support.tables import finished_run, refusal
 
-Draw = Callable[[Path, Path], None]
+Draw = Callable[..., Figure]
 PICTURES: dict[str, tuple[Draw, str]] = {
     "learning_curves": (learning_curves, "history.csv"),
     "gradient_norms": (gradient_norms, "history.csv"),
@@ -206,27 +206,6 @@ def test_a_font_that_has_the_letters_is_found(
     finally:
         fontManager.ttflist[:] = known
     assert capsys.readouterr().err == ""
-
-
-def font_of(path: Path, letters: str) -> Path:
-    """A font with a square for each letter."""
-    pen = TTGlyphPen(None)
-    pen.moveTo((0, 0))
-    for point in ((0, 800), (800, 800), (800, 0)):
-        pen.lineTo(point)
-    pen.closePath()
-    names = [".notdef", *(f"u{ord(letter):04X}" for letter in letters)]
-    font = FontBuilder(1000)
-    font.setupGlyphOrder(names)
-    font.setupCharacterMap({ord(letter): f"u{ord(letter):04X}" for letter in letters})
-    font.setupGlyf(dict.fromkeys(names, pen.glyph()))
-    font.setupHorizontalMetrics(dict.fromkeys(names, (900, 0)))
-    font.setupHorizontalHeader(ascent=800, descent=-200)
-    font.setupNameTable({"familyName": "Some", "styleName": "Regular"})
-    font.setupOS2()
-    font.setupPost()
-    font.save(path)
-    return path
 
 
 def test_the_style_stays_inside(tables: Path) -> None:
