@@ -28,8 +28,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the folder of a run, as npnlp train leaves it; two or more",
     )  # fmt: skip
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="draw them, as a PNG (default: no picture)"
-    )
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="draw them, as .png, .svg or .pdf (default: no picture)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 

@@ -6,24 +6,19 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from npnlp import plots
-from npnlp.drawing import Axes, MaxNLocator, picture
+from npnlp.drawing import CELL_COLOURS, Axes, Figure, MaxNLocator, picture
+from npnlp.drawing.look import MARKS, STYLES
 from npnlp.runs.comparison import Comparison, Seen
 
-#: One colour for each cell in all pictures.
-CELL_COLOURS: dict[str, str] = getattr(plots, "CELL_COLOURS", {
-    "elman": plots.BLUE, "gru": plots.GREEN, "lstm": plots.VERMILION, "transformer": plots.PURPLE,
-})  # fmt: skip
 #: Of a run that does not name its cell.
 OTHER = "#777777"
-MARKS = "os^DvP"
 #: How far the last of several runs of a cell is on the way from its colour to white.
 LIGHTEST = 0.6
 #: Gradients below this are not drawn: where they go is seen by then.
 FLOOR = 1e-8
 
 
-def comparison(found: Comparison, path: str | Path) -> None:
+def comparison(found: Comparison, path: str | Path | None = None) -> Figure:
     """Loss and macro F1 by epoch above; below, the gradient by lag in the first and last epoch."""
     names = [run.name for run in found.runs]
     with picture(path, width=15, height=10, texts=names) as figure:
@@ -46,6 +41,7 @@ def comparison(found: Comparison, path: str | Path) -> None:
                    f"Gradient that is left, {when} epoch")  # fmt: skip
             axes.set_yscale("log")
         loss.legend(loc="best")
+    return figure
 
 
 def looks(runs: tuple[Seen, ...]) -> list[dict[str, Any]]:
@@ -57,7 +53,7 @@ def looks(runs: tuple[Seen, ...]) -> list[dict[str, Any]]:
         seen[run.cell] += 1
         found.append({
             "color": _lighter(CELL_COLOURS.get(run.cell, OTHER), share),
-            "linestyle": plots.STYLES[place % len(plots.STYLES)],
+            "linestyle": STYLES[place % len(STYLES)],
             "marker": MARKS[place % len(MARKS)],
             "label": label(run),
         })  # fmt: skip
