@@ -35,7 +35,10 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }  # fmt: skip
 POOLED = {"last": None, "mean": "GlobalAveragePooling1D", "max": "GlobalMaxPooling1D"}
 each_kind = pytest.mark.parametrize("kind", KINDS)
-SHAPES = [(depth, both) for depth in (1, 2) for both in (False, True)]
+#: Layers, and whether in both directions; and what is left to the longer run.
+SHAPES = [(1, False), (2, True), pytest.param(1, True, marks=pytest.mark.slow),
+          pytest.param(2, False, marks=pytest.mark.slow)]  # fmt: skip
+SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))]
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +142,7 @@ def test_poolings_and_heads_both_ways(
     same_logits(taken, logits_and_gradients(keras, back)[0])
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_random_shapes_both_ways(keras: Any, seed: int, tmp_path: Path) -> None:
     random = np.random.default_rng(seed)
     kind = list(KINDS)[seed % len(KINDS)]
@@ -155,11 +158,11 @@ def test_random_shapes_both_ways(keras: Any, seed: int, tmp_path: Path) -> None:
 
 
 @each_kind
-@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("both", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_weights_alone_are_read_by_paths_and_shapes(
     keras: Any, kind: str, both: bool, tmp_path: Path
 ) -> None:
-    model = keras_model(keras, kind, depth=3, both=both)
+    model = keras_model(keras, kind, depth=2, both=both)
     model.save_weights(tmp_path / "theirs.weights.h5")
     said: list[str] = []
     choices = Choices(nonlinearity="relu" if "relu" in kind else None)

@@ -15,6 +15,7 @@ from npnlp.errors import InputError
 from npnlp.exchange.frameworks.cells import TENSORS, Array, CellRow, from_torch, to_torch
 from npnlp.exchange.frameworks.table import row_for
 from npnlp.models import ClassifierConfig
+from npnlp.summary import summarized
 
 #: Fields of a configuration that a file may say, and those that only training uses.
 SAYS = ("nonlinearity", "reset", "pooling")
@@ -28,6 +29,7 @@ SUFFIXES = ("", "_reverse")
 LINEAR = {1: ("fc2",), 2: ("fc1", "fc2")}
 
 
+@summarized
 @dataclass(frozen=True)
 class Parts:
     """``embedding (V, D)``; the arrays of each layer and direction, by the names of ``row``; and
@@ -39,6 +41,7 @@ class Parts:
     linear: list[tuple[Array, Array]]
 
 
+@summarized
 @dataclass(frozen=True)
 class Found:
     """What a file holds: tensors under this project's names, and what it ``says`` of the model.
