@@ -227,6 +227,37 @@ def test_the_maximum_over_masked_steps_of_both_directions_differs(
         same_logits(taken, logits_and_gradients(keras, model)[0])
 
 
+def test_older_formats_and_missing_weights_are_refused(tmp_path: Path) -> None:
+    h5py, path = needed("h5py"), tmp_path / "theirs.h5"
+    for group, words in (("model_weights", r"in Keras's old format; in Keras: model.save"),
+                         ("_layer_checkpoint_dependencies", "of Keras 2"),
+                         ("other", "no group 'layers'")):  # fmt: skip
+        with h5py.File(path, "w") as file:
+            file[f"{group}/x"] = np.zeros(3)
+        with pytest.raises(InputError, match=words):
+            read_model(path, vectorizer_file(tmp_path))
+    write_model(made(cell="gru"), tmp_path / "ours.weights.h5", "keras")
+    with h5py.File(tmp_path / "ours.weights.h5", "r+") as file:
+        del file["layers/gru/cell/vars/1"]
+    with pytest.raises(InputError, match="gru/cell: "):
+        read_model(tmp_path / "ours.weights.h5", vectorizer_file(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [({"pooling": "last+mean"}, "a chain of layers"), ({"pooling": "attention"}, "no layer for"),
+     ({"cell": "transformer", "num_heads": 2}, "no cell for transformer"),
+     ({"padding_idx": 3}, "Keras masks token 0"), ({"ngram_orders": (2,)}, "n-grams")],
+)  # fmt: skip
+def test_what_keras_has_no_layer_for_is_refused(
+    fields: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    needed("h5py")
+    with pytest.raises(InputError, match=words):
+        write_model(made(**fields), tmp_path / "ours.keras", "keras")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_commands_take_and_give_a_keras_file(keras: Any, tmp_path: Path) -> None:
     model = keras_model(keras, "GRU after", both=True)
     model.save(tmp_path / "theirs.keras")

@@ -20,7 +20,7 @@ CELL_KINDS = ("SimpleRNN", "GRU", "LSTM", "Bidirectional")
 POOLINGS = {"GlobalAveragePooling1D": "mean", "GlobalMaxPooling1D": "max"}
 WAYS = ("forward_layer", "backward_layer")
 UNMASKED = "without mask_zero: Keras reads the padding of shorter names too, and this model none"
-ZEROED = "Keras's Bidirectional sets padded steps to zero, which its maximum over time sees"
+ZEROED = "this Keras model sets padded steps to zero, which its maximum over time sees"
 
 
 @dataclass
@@ -134,7 +134,8 @@ def _pooling(last: Layer, pooling: Layer | None, plan: Plan) -> None:
         raise pooling.refuse("the layer before returns the last state only")
     pooling.require(data_format=("channels_last",), keepdims=(False,))
     plan.says["pooling"] = POOLINGS[pooling.kind]
-    if plan.says["pooling"] == "max" and last.kind == "Bidirectional":
+    zeros = last.kind == "Bidirectional" or cell.fields.get("zero_output_for_mask")
+    if plan.says["pooling"] == "max" and zeros:
         plan.notes.append(ZEROED)
 
 
