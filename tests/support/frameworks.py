@@ -18,13 +18,12 @@ from npnlp.exchange.differences import Names, difference, own_pass
 from tests.support.exchange import C, V, some_names
 
 #: Keras reads these when it is imported: PyTorch computes, and no file is written to a home folder.
-SETTINGS = {"KERAS_BACKEND": "torch", "KERAS_HOME": tempfile.gettempdir()}
+SETTINGS = {"KERAS_BACKEND": "torch", "KERAS_HOME": f"{tempfile.gettempdir()}/npnlp-keras"}
 
 
 def needed(name: str) -> Any:
     """A module of a framework, or the test is skipped; its own warnings are not ours."""
-    for setting, value in SETTINGS.items():
-        os.environ.setdefault(setting, value)
+    os.environ.update(SETTINGS)
     with warnings.catch_warnings(action="ignore"):
         try:
             return importlib.import_module(name)
