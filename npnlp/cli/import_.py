@@ -46,7 +46,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_choices(parser: argparse.ArgumentParser) -> None:
     """Options for what a bare state dict does not say; see :func:`choices_of`."""
     group = parser.add_argument_group(
-        "what a file does not say", "a file of npnlp export says all this itself, but a msgpack"
+        "what a file does not say",
+        "a file of npnlp export says it itself, a .msgpack and a .weights.h5 aside",
     )
     group.add_argument(
         "--vectorizer-file", type=Path, metavar="FILE",
