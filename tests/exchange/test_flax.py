@@ -192,9 +192,12 @@ def test_random_shapes_both_ways(flax: dict[str, Any], seed: int, tmp_path: Path
     taken = read_model(path, vectorizer_file(tmp_path))
     same_logits(taken, theirs.logits(theirs.params))
     write_model(taken, tmp_path / "back.msgpack", "flax", form)
-    back = read_msgpack(tmp_path / "back.msgpack")
-    for name, value in read_msgpack(theirs.saved(tmp_path / "same.msgpack")).items():
-        np.testing.assert_array_equal(back[name], value)
+    same_logits(read_model(tmp_path / "back.msgpack", vectorizer_file(tmp_path)),
+                theirs.logits(theirs.params))  # fmt: skip
+    if (form, cell) != ("nnx", "OptimizedLSTMCell"):  # which is written as LSTMCell
+        back = read_msgpack(tmp_path / "back.msgpack")
+        for name, value in read_msgpack(theirs.saved(tmp_path / "same.msgpack")).items():
+            np.testing.assert_array_equal(back[name], value)
 
 
 def compact(flax: dict[str, Any], both: bool, size: int, hidden: int) -> Any:

@@ -81,7 +81,8 @@ NNX_LSTM = CellRow(
     split("{}.bias", "hi", "hf", "hg", "ho"),
 )  # fmt: skip
 NNX_FUSED_LSTM = CellRow(
-    "nnx", ("OptimizedLSTMCell",), "fused, i f g o; transposed", "to `b_hh`; `b_ih` zero", "",
+    "nnx", ("OptimizedLSTMCell",), "fused, i f g o; transposed", "to `b_hh`; `b_ih` zero",
+    "an export writes LSTMCell",
     "lstm", None, fused(NNX[0], "ifgo", IFGO), fused(NNX[1], "ifgo", IFGO), NONE,
     fused("dense_h.bias", "ifgo", IFGO),
 )  # fmt: skip
