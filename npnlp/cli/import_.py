@@ -1,4 +1,4 @@
-"""``npnlp import``: a PyTorch state dict becomes a saved model."""
+"""``npnlp import``: a model of PyTorch, Keras or Flax becomes a saved model."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
-from npnlp.exchange import Choices, read_state_dict
+from npnlp.exchange import Choices, read_model
 from npnlp.files import write_atomic
 from npnlp.layers.pooling.by_name import POOLINGS
 from npnlp.layers.recurrent.cells import RESETS
@@ -18,11 +18,12 @@ from npnlp.models import ClassifierConfig
 MODEL, VECTORIZER = "model.safetensors", "vectorizer.json"
 
 
-HELP = "take over a PyTorch state dict"
+HELP = "take over a model of PyTorch, Keras or Flax"
 DESCRIPTION = (
     "Take over a state dict that safetensors.torch.save_file or torch.save wrote: of a model with "
     "emb, an encoder (nn.RNN, nn.GRU, nn.LSTM or the notebook's class around nn.RNNCell, below any "
-    "one name), fc1 and fc2. What its names and shapes do not say, options say."
+    "one name), fc1 and fc2. Or a model of Keras 3, or the parameters of one of Flax: an "
+    "embedding, recurrent layers, linear layers. What a file does not say, options say."
 )
 
 
@@ -32,7 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "file",
         type=Path,
         metavar="FILE",
-        help="the state dict: a .safetensors, or a .pt or .pth where PyTorch is installed",
+        help="the state dict: a .safetensors, or a .pt or .pth where PyTorch is installed; of "
+        "Keras a .keras or .weights.h5 (needs h5py), of Flax a .msgpack or .safetensors",
     )
     parser.add_argument(
         "--save-dir", type=Path, required=True, metavar="DIR",
@@ -44,7 +46,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_choices(parser: argparse.ArgumentParser) -> None:
     """Options for what a bare state dict does not say; see :func:`choices_of`."""
     group = parser.add_argument_group(
-        "a bare state dict", "a file of npnlp export says all this itself"
+        "what a file does not say",
+        "a file of npnlp export says it itself, a .msgpack and a .weights.h5 aside",
     )
     group.add_argument(
         "--vectorizer-file", type=Path, metavar="FILE",
@@ -52,8 +55,9 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--nonlinearity", choices=NONLINEARITIES,
                        help="of an Elman cell (default: tanh)")  # fmt: skip
-    group.add_argument("--reset", choices=RESETS,
-                       help="of a GRU; PyTorch's is after (default: after)")  # fmt: skip
+    group.add_argument(
+        "--reset", choices=RESETS, help="of a GRU; PyTorch's and Flax's is after (default: after)"
+    )
     group.add_argument(
         "--pooling", metavar="NAME",
         help=f"of the states: {', '.join(POOLINGS)}, or several joined by + (default: attention "
@@ -70,7 +74,7 @@ def choices_of(options: argparse.Namespace) -> Choices:
 def run(options: argparse.Namespace) -> int:
     """Run the command."""
     said: list[str] = []
-    classifier = read_state_dict(options.file, options.vectorizer_file, choices_of(options), said)
+    classifier = read_model(options.file, options.vectorizer_file, choices_of(options), said)
     model, vectorizer = options.save_dir / MODEL, options.save_dir / VECTORIZER
     for path, taken in ((model, None), (vectorizer, options.vectorizer_file)):
         if path.exists() and (taken is None or path.resolve() != taken.resolve()):

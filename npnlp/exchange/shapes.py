@@ -43,6 +43,9 @@ def config_from_shapes(state: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
 
 
 def _recurrent(state: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    if "rnn.weight_hr_l0" in state:
+        raise InputError("tensor 'rnn.weight_hr_l0' is of an LSTM with proj_size, whose state has "
+                         "another size than its cell; a model here has none")  # fmt: skip
     rows, hidden = _shape(state, "rnn.weight_hh_l0")
     gates, rest = divmod(rows, hidden)
     if rest or gates not in GATES:

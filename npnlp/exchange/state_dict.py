@@ -10,18 +10,16 @@ where that is installed, and never by this program. In PyTorch:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.classifier.model_file import KIND as CLASSIFIER
 from npnlp.classifier.weights import checked_weights, require_room
-from npnlp.errors import InputError, short
-from npnlp.exchange.layouts import State, from_layout, require_notebook, to_layout
+from npnlp.errors import InputError
+from npnlp.exchange.choices import Choices, bare_config, require_agreement, require_sizes
+from npnlp.exchange.layouts import State, from_layout, to_layout
 from npnlp.exchange.prefixes import listed, plain_names
-from npnlp.exchange.shapes import config_from_shapes
 from npnlp.files.tensors import read_tensors, require_kind, save_tensors
 from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SurnameDataset, SurnameVectorizer
@@ -31,22 +29,6 @@ KIND = "npnlp state dict"
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 SUFFIXES = (*TORCH_SUFFIXES, ".pkl", ".pickle")
-#: The cell that a choice is for.
-CELL_OF = {"nonlinearity": "elman", "reset": "gru", "num_heads": "transformer"}
-
-
-@dataclass(frozen=True)
-class Choices:
-    """Fields that do not follow from shapes of tensors; None is the configuration's default."""
-
-    nonlinearity: str | None = None
-    reset: str | None = None
-    pooling: str | None = None
-    num_heads: int | None = None
-
-    def given(self) -> dict[str, Any]:
-        """The choices that are not None."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def write_state_dict(classifier: Classifier, path: str | Path, layout: str = "pytorch") -> None:
@@ -75,7 +57,20 @@ def read_state_dict(
     contradict the file.
     """
     path, choices = Path(path), choices or Choices()
-    there, values = (_of_pickle(path), None) if _is_pickle(path) else read_tensors(path)
+    there, values = tensors_of(path)
+    return classifier_of(path, there, values, vectorizer_file, choices, said)
+
+
+def tensors_of(path: Path) -> tuple[State, dict[str, Any] | None]:
+    """The tensors of a pickle or a safetensors file, and what this project wrote beside them."""
+    return (_of_pickle(path), None) if _is_pickle(path) else read_tensors(path)
+
+
+def classifier_of(
+    path: Path, there: State, values: dict[str, Any] | None,
+    vectorizer_file: str | Path | None, choices: Choices, said: list[str] | None = None,
+) -> Classifier:  # fmt: skip
+    """The second half of :func:`read_state_dict`, of what :func:`tensors_of` found in ``path``."""
     state = there
     if values is not None:
         values = require_kind(path, values, KIND, CLASSIFIER)
@@ -85,10 +80,10 @@ def read_state_dict(
             (said if said is not None else []).extend(changes)
         state, layout = from_layout(checked_weights(state))
         if values is not None:
-            _require_agreement(choices, values["config"])
+            require_agreement(choices, values["config"])
             config = ClassifierConfig.from_dict(values["config"])
             vectorizer = SurnameVectorizer.from_serializable(values["vectorizer"])
-            _require_sizes(values["config"], vectorizer, "the vectorizer in its metadata")
+            require_sizes(values["config"], vectorizer, "the vectorizer in its metadata")
         elif vectorizer_file is None:
             raise InputError(
                 "a bare state dict, which has no vocabularies; give them with --vectorizer-file "
@@ -96,7 +91,7 @@ def read_state_dict(
             )
         else:
             vectorizer = SurnameDataset.load_vectorizer_only(vectorizer_file)
-            config = _config(state, layout, choices, vectorizer, str(vectorizer_file))
+            config = bare_config(state, layout, choices, vectorizer, str(vectorizer_file))
         require_room(config, state)
         model = SurnameClassifier(config)
         model.load_state_dict(state)
@@ -136,46 +131,3 @@ def _of_pickle(path: Path) -> State:
         return weights_of(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-
-
-def _config(
-    state: State, layout: str, choices: Choices, vectorizer: SurnameVectorizer, source: str
-) -> ClassifierConfig:
-    fields = config_from_shapes(state)
-    pooling = fields.get("pooling", "last")
-    has = "" if pooling == "attention" else "no "
-    if ("attention" in (choices.pooling or pooling).split("+")) == bool(has):
-        raise InputError(
-            f"pooling is {choices.pooling!r}, but there are {has}tensors of pooling attention "
-            "(pool.weight, pool.bias, pool.context)"
-        )
-    for name in choices.given():
-        if CELL_OF.get(name, fields["cell"]) != fields["cell"]:
-            raise InputError(f"{name} is for {CELL_OF[name]}, and this is {fields['cell']}")
-    fields |= choices.given()
-    if layout == "notebook":
-        require_notebook(fields)
-    vocabulary = vectorizer.char_vocab
-    _require_sizes(fields, vectorizer, source)
-    fields |= {"padding_idx": vocabulary.mask_index, "unk_idx": vocabulary.unk_index}
-    return ClassifierConfig(**fields)
-
-
-def _require_agreement(choices: Choices, said: Any) -> None:
-    for name, value in choices.given().items():
-        if isinstance(said, Mapping) and said.get(name, value) != value:
-            raise InputError(
-                f"{name} is {short(said[name])} in this file, not {value!r}; leave the option out"
-            )
-
-
-def _require_sizes(fields: Mapping[str, Any], vectorizer: SurnameVectorizer, source: str) -> None:
-    for field, tensor, vocabulary, of in (
-        ("num_embeddings", "emb.weight", vectorizer.char_vocab, "characters"),
-        ("num_classes", "fc2.weight", vectorizer.nationality_vocab, "nationalities"),
-    ):
-        if len(vocabulary) != fields[field]:
-            raise InputError(
-                f"tensor {tensor!r} has {fields[field]} rows, but {source} has "
-                f"{len(vocabulary)} {of}"
-            )

@@ -55,7 +55,8 @@ ROWS = [(nation, split, name) for nation, names in
 class Target:
     """A reader: the files it is made for, and what holds of whatever it accepts.
 
-    ``look`` also uses what was read, which takes longer; it is done for one file in ``share``.
+    ``look`` also uses what was read, which takes longer; it is done for one file in ``share``. The
+    name of a file ends in ``suffix``.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Target:
     check: Callable[[Any, bytes], None]
     look: Callable[[Any], None] = lambda result: None
     share: int = 8
+    suffix: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Verdict:
 
 def verdict(target: Target, content: bytes, folder: Path, no_end: float = NO_END) -> Verdict:
     """What ``target`` makes of a file with this content; the only one in ``folder``, for now."""
-    path = folder / "file"
+    path = folder / f"file{target.suffix}"
     put(path, content)
     result: Any = None
     raised: BaseException | None = None

@@ -151,6 +151,7 @@ PEERS = {
     "torch": "exchange/torch_model.py",
     "onnx": "exchange/onnx_graph.py",
     "onnxruntime": "exchange/onnx_run.py",
+    "h5py": "exchange/frameworks/hdf5.py",
     "mpi4py": "training/distributed/mpi.py",
 }
 
