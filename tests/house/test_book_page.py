@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/book.md").read_text(encoding="utf-8")
 #: A row: the book's name, ours with a link to its file, its line, and what is different.
 ROW = re.compile(
-    r"^\| (?P<book>.+?) \| \[`(?P<name>[\w.]+)`\]\(\.\./(?P<file>\S+?)\) \| `(?P<line>.+?)` "
+    r"^\| (?P<book>.+?) \| \[`(?P<name>[\w.]+)`\]\(\.\./(?P<file>\S+?)\)<br>`(?P<line>.+?)` "
     r"\| (?P<different>.+) \|$",
     flags=re.MULTILINE,
 )

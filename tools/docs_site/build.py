@@ -64,7 +64,8 @@ def main() -> int:
     folder = parser.parse_args().out.resolve()
     from sphinx.cmd.build import build_main
 
-    options = ["--fail-on-warning", "--keep-going", "--quiet", "-b", "html", "-c", str(HERE)]
+    options = ["--fail-on-warning", "--keep-going", "--quiet", "--fresh-env", "--write-all",
+               "-b", "html", "-c", str(HERE)]  # fmt: skip
     trees = folder.with_name(f"{folder.name}-trees")
     status = build_main([*options, "-d", str(trees), str(ROOT), str(folder)])
     if status:

@@ -38,10 +38,10 @@ def _names(tree: ast.AST, within: str = "") -> Iterator[tuple[str, int]]:
             yield within + node.name, node.lineno
             if isinstance(node, ast.ClassDef):
                 yield from _names(node, f"{within}{node.name}.")
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        for target in targets if isinstance(node, (ast.Assign, ast.AnnAssign)) else ():
-            if isinstance(target, ast.Name):
-                yield within + target.id, node.lineno
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(target, ast.Name):
+                    yield within + target.id, node.lineno
 
 
 def defined(name: str, module: str, within: str = "") -> tuple[Path, int] | None:

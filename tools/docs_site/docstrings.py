@@ -7,6 +7,7 @@ from typing import Any
 
 #: Equations and tables stand this far to the right of the text around them.
 INDENT = 4
+MARK = ".. code-block:: text"
 #: What may stand before an indented block that is no equation.
 LIST_ITEMS = ("- ", "* ", "#. ")
 #: A line of text that begins with the number of an equation, which is no list.
@@ -21,15 +22,15 @@ BASE = "Layer."
 def with_equations(lines: list[str]) -> list[str]:
     """The lines, with a mark before each block of lines that are indented.
 
-    The mark is that of reStructuredText for text that is shown as it stands, ``::``. A block that
-    has one is left alone, and so is the text of a list and of a directive.
+    The mark is that of reStructuredText for text that is shown as it stands. A block that has one
+    is left alone, and so is the text of a list and of a directive.
     """
     made: list[str] = []
     equation = False
     for place, line in enumerate(lines):
         inside = _depth(line) >= INDENT and (equation or not _is_of_a_list(lines, place))
         if inside and not equation and not _is_marked(made):
-            made += ["", "::", ""]
+            made += ["", MARK, ""]
         equation = inside or (equation and not line.strip())
         made.append(ROLE.sub(r"\1", line) if equation else NUMBERED.sub(r"\1\\", line))
     return made

@@ -11,6 +11,8 @@ from typing import Any
 INDEX = "docs/README"
 #: A row of the table of docs/README.md: what for, and links.
 ROW = re.compile(r"^\| (?!to \||---)(?P<heading>[^|]+) \| (?P<links>.*) \|$", flags=re.MULTILINE)
+#: Pages that the list calls otherwise than they call themselves.
+TITLES = {"README": "README", "README.ko": "README, 한국어"}
 #: Pages that also answer to the name that a server looks for in a folder.
 FRONT = {"README.html": "index.html", f"{INDEX}.html": "docs/index.html"}
 
@@ -30,7 +32,8 @@ def as_toctrees(found: dict[str, list[str]], root: str) -> str:
     parts = [f"```{{toctree}}\n:hidden:\n\n/{INDEX}\n```"]
     for heading, pages in found.items():
         caption = heading[0].upper() + heading[1:]
-        lines = [f"/{page}" for page in pages if page != root]
+        named = ((f"{TITLES[page]} </{page}>" if page in TITLES else f"/{page}") for page in pages)
+        lines = [line for page, line in zip(pages, named, strict=True) if page != root]
         head = ["```{toctree}", ":hidden:", f":caption: {caption}", ""]
         parts.append("\n".join([*head, *lines, "```"]))
     return "\n\n".join(["", *parts, ""])
