@@ -35,11 +35,11 @@ SET_UP = (
 )
 #: What of the project's folder is copied for it.
 COPIED = ("npnlp", "experiments", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
-#: Commands as the pages show them, those first that later ones need, and how each is run where a
-#: page leaves something to the reader.
+#: Commands as the pages show them, and how each is run where a page leaves something to the reader
+#: or writes where a run is already.
 COMMANDS: dict[str, str] = {
     "npnlp backends": "",
-    "npnlp train": "npnlp train --quiet",
+    "npnlp train": "npnlp train --quiet --save-dir runs/t",
     "npnlp predict Nakamoto McMahan --top-k 3": "",
     "npnlp predict --input names.csv --output answers.csv": "",
     "npnlp predict NAME...": "npnlp predict Nakamoto",
@@ -47,11 +47,17 @@ COMMANDS: dict[str, str] = {
     "npnlp evaluate": "",
     "npnlp gradient-flow": "",
     "npnlp gradcheck": "",
-    "npnlp train --surname-csv table.csv --recipe light --save-dir runs/mine": "",
+    "npnlp train --surname-csv table.csv --recipe light --save-dir runs/mine": (
+        "npnlp train --surname-csv table.csv --recipe light --save-dir runs/m"
+    ),
     "npnlp export --save-dir runs/mine --format onnx": "",
     "npnlp train --recipe light --surname-csv FILE": "npnlp train --recipe light --save-dir runs/l",
     "npnlp train --recipe wide --surname-csv FILE": "npnlp train --recipe wide --save-dir runs/w",
     "npnlp train --seeds 10 --save-dir runs/gru --cell gru": "",
+    "npnlp page": "",
+    "npnlp page --save-dir runs/surnames --output page.html": "",
+    "npnlp page --save-dir runs/elman --compare runs/lstm --output two.html": "",
+    "npnlp compare RUN RUN": "npnlp compare runs/elman runs/lstm",
     SET_UP: "",
     "python experiments/surnames.py": "python experiments/surnames.py --save-dir runs/s --quiet",
     **{
@@ -68,7 +74,8 @@ COMMANDS: dict[str, str] = {
             "benchmarks/against_frameworks.py",
             "experiments/recipe_ablation.py --surname-csv FILE",
             "experiments/compare_models.py --other-seeds 3",
-            "experiments/long_term_dependencies.py",
+            "experiments/long_term_dependencies.py", "experiments/mean_field.py",
+            "experiments/runtimes.py",
         )
     },
 }  # fmt: skip
@@ -106,7 +113,7 @@ def measure(command: str, folder: Path, at_most: float) -> dict[str, object]:
         process.communicate()
         done, said = False, ""
     if done and process.returncode:
-        raise InputError(f"{command}: status {process.returncode}: {said.strip()}")
+        raise InputError(f"status {process.returncode}: {said.strip()[-200:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"command": command, "processor_seconds": round(seconds, 2), "done": done,
@@ -136,11 +143,22 @@ def machine() -> str:
 
 
 def prepare(folder: Path) -> None:
-    """The tables that commands read."""
+    """The tables and runs that commands read."""
     shutil.copy(own_table_path(), folder / "table.csv")
     rows = (folder / "table.csv").read_text(encoding="utf-8").splitlines()[1:]
     names = [row.rpartition(",")[2] for row in rows]
     (folder / "names.csv").write_text("\n".join(["surname", *names, ""]), encoding="utf-8")
+    for name in ("surnames", "mine", "elman"):
+        train(folder, name)
+    train(folder, "lstm", "--cell", "lstm")
+
+
+def train(folder: Path, name: str, *options: str) -> None:
+    """A run of two epochs."""
+    subprocess.run(
+        [sys.executable, "-m", "npnlp", "train", "--quick", "--quiet", "--save-dir",
+         f"runs/{name}", *options], cwd=folder, check=True,
+    )  # fmt: skip
 
 
 def noted(path: Path) -> list[dict[str, object]]:
@@ -162,15 +180,21 @@ def main() -> int:
     rows = [row for row in noted(path) if row["command"] in COMMANDS]
     known = {row["command"] for row in rows}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        prepare(folder)
+        folder, failed = Path(name), False
+        if not options.quick:
+            prepare(folder)
         todo = [c for c in (QUICK if options.quick else COMMANDS) if c not in known]
         for command in tqdm(todo, disable=None):
-            with on_one_core():
-                rows.append(measure(command, folder, options.at_most))
+            try:
+                with on_one_core():
+                    rows.append(measure(command, folder, options.at_most))
+            except InputError as error:
+                print(f"not measured: {command}: {error}", file=sys.stderr, flush=True)
+                failed = True
+                continue
             write_csv(path, rows)
             print(f"{rows[-1]['processor_seconds']:8} s  {command}", flush=True)
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

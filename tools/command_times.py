@@ -18,7 +18,13 @@ from npnlp.files import fill_section, write_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "benchmarks/results/commands.csv"
-PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md")])
+#: A lesson has times of its own, for a class.
+LESSON = "class-sheet"
+PAGES = sorted(
+    page
+    for page in (*ROOT.glob("README*.md"), *ROOT.glob("docs/*.md"))
+    if not page.name.startswith(LESSON)
+)
 #: Where it is said how times are measured.
 EXPLAINED = "docs/command-line.md"
 #: A time as it stands on a page, in English or Korean, with what stands before it.
@@ -128,7 +134,7 @@ def how_measured() -> str:
         f"A time beside a command is the processor time of one core of an {machines()}, of the "
         "command\nand all that it starts, on the table that comes with npnlp; "
         "`python benchmarks/commands.py` measures it.\n"
-        "A script without a time has not been measured yet."
+        "What has no time takes less than a second, or has not been measured yet."
     )
 
 
