@@ -48,8 +48,8 @@ class Time:
     done: bool = True
 
     def said(self, korean: bool = False) -> str:
-        """Rounded, in words; empty for what takes less than a second."""
-        if self.seconds < 1 and self.done:
+        """Rounded, in words; empty for what takes less than a second, or was stopped in a minute."""
+        if self.seconds < (1 if self.done else 60):
             return ""
         if not self.done:
             minutes = int(self.seconds // 60)

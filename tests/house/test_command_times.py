@@ -82,6 +82,7 @@ def test_every_measured_command_is_one_that_is_measured() -> None:
         (Time(2000), "about 35 min", "약 35분"),
         (Time(9000), "about 2.5 h", "약 2.5시간"),
         (Time(1250, False), "over 20 min", "20분 이상"),
+        (Time(50, False), "", ""),
     ],
 )
 def test_times_are_rounded(time: Any, english: str, korean: str) -> None:
