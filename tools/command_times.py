@@ -48,7 +48,7 @@ class Time:
     done: bool = True
 
     def said(self, korean: bool = False) -> str:
-        """Rounded, in words; empty for what takes less than a second, or was stopped in a minute."""
+        """Rounded, in words; empty where it is under a second, or was stopped within a minute."""
         if self.seconds < (1 if self.done else 60):
             return ""
         if not self.done:
