@@ -17,8 +17,6 @@ Run it after a script whose result is kept, copied from its --out folder:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -244,41 +242,8 @@ def at_a_glance() -> str:
     return markdown_table(["", "npnlp", "beside it", "measured by"], rows)
 
 
-#: What README.ko.md says for the words of README's table; longer ones first.
-KOREAN = {
-    "accuracy, macro F1 on the book's 1,660 test names": (
-        "책의 테스트 이름 1,660개에서 정확도, 매크로 F1"
-    ),
-    "n-grams, logistic regression": "n그램, 로지스틱 회귀",
-    "training it": "그 학습",
-    "an epoch of 7,680 names, Elman 64": "이름 7,680개의 한 에포크, Elman 64",
-    "JAX, a call an epoch": "JAX, 에포크마다 호출 한 번",
-    "a million different names": "서로 다른 이름 백만 개, 하나마다",
-    "us a name": "us",
-    "the first answer of a new process": "새 프로세스의 첫 답",
-    "importing NumPy alone": "NumPy를 불러오기만",
-    "| n-grams ": "| n그램 ",
-    "beside it": "비교 대상",
-    "measured by": "잰 스크립트",
-}
-
-
-def in_korean(table: Callable[[], str]) -> Callable[[], str]:
-    """The same table, by the same name, with Korean words."""
-
-    @wraps(table)
-    def translated() -> str:
-        text = table()
-        for english, korean in KOREAN.items():
-            text = text.replace(english, korean)
-        return text
-
-    return translated
-
-
-PAGES: dict[str, tuple[Callable[[], str], ...]] = {
+PAGES = {
     "README.md": (at_a_glance,),
-    "README.ko.md": (in_korean(at_a_glance),),
     "docs/accuracy.md": (class_weights, book_protocol, compare_models),
     "docs/speed.md": (epochs, epoch_ways, grid, roofline, inference),
     "docs/processes.md": (distributed,),
