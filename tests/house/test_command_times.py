@@ -24,7 +24,7 @@ WITHOUT = {
     r"python benchmarks/distributed\.py": "needs an MPI",
     r"python benchmarks/commands\.py": "measures all the others",
     r"python benchmarks/probe_cost\.py.*": "its time is what it is asked for",
-    r"python tools/docs_site/.*|python tools/\w+_tables\.py": "writes pages, for developers",
+    r"python tools/.*": "writes pages and their pictures, for developers",
     r"python benchmarks/against_frameworks\.py --.*": "a grid, of hours",
     r"python -m pytest.*|python3 -m venv.*pytest": "the tests",
     r"npnlp replay FILE|npnlp verify FILE": "takes what its file takes",
