@@ -45,14 +45,15 @@ def test_every_page_is_in_the_index() -> None:
         assert f"]({page.name})" in index or page.name == "README.md", page.name
 
 
-def test_the_tables_say_what_the_results_say() -> None:
-    pages = runpy.run_path(str(ROOT / "tools/results_tables.py"))["PAGES"]
+@pytest.mark.parametrize("tool", ["results_tables.py", "readme_tables.py"])
+def test_the_tables_say_what_the_results_say(tool: str) -> None:
+    pages = runpy.run_path(str(ROOT / "tools" / tool))["PAGES"]
     for page, tables in pages.items():
         content = (ROOT / page).read_text(encoding="utf-8")
         for table in tables:
             name = table.__name__
             section = f"<!-- {name} -->\n{table()}\n<!-- end of {name} -->"
-            assert section in content, f"run tools/results_tables.py: {name} has changed"
+            assert section in content, f"run tools/{tool}: {name} has changed"
 
 
 @each_page

@@ -68,6 +68,7 @@ WRITES = {
     "rows.py": ("rows.csv", "environment.json"),
     "inference.py": ("inference.csv", "environment.json"),
     "determinism.py": ("determinism.csv",),
+    "commands.py": ("commands.csv",),
     "gpu.py": ("gpu.csv", "gpu.png", "environment.json"),
     "distributed.py": ("distributed.csv", "distributed.png", "environment.json"),
 }  # fmt: skip

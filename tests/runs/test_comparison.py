@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from npnlp.cli.compare import lines
-from npnlp.cli.compare_picture import CELL_COLOURS, comparison, looks
+from npnlp.cli.compare_picture import comparison, looks
 from npnlp.errors import InputError
 from npnlp.runs.comparison import LAG, Comparison
 from tests.support.tables import npnlp as run_npnlp
