@@ -75,7 +75,7 @@ COMMANDS: dict[str, str] = {
             "experiments/recipe_ablation.py --surname-csv FILE",
             "experiments/compare_models.py --other-seeds 3",
             "experiments/long_term_dependencies.py", "experiments/mean_field.py",
-            "experiments/runtimes.py",
+            "experiments/runtimes.py", "experiments/scale.py", "benchmarks/onnx_forms.py",
         )
     },
 }  # fmt: skip

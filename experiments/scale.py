@@ -116,11 +116,11 @@ def main() -> int:
         options.parts, options.rows, options.rounds, options.workers = 6, 50, 1, [1]
     if min(options.parts, options.rows, options.rounds, *options.workers) < 1:
         parser.error("--parts, --rows, --rounds and --workers have to be at least 1")
+    classifier = npnlp.Classifier.load()
+    table = read_table(options.surname_csv)["surname"].tolist()
     with needs("this benchmark", "distributed", fix="'dask[dataframe]' distributed"):
         import dask.dataframe  # noqa: F401
         import distributed  # noqa: F401
-    classifier = npnlp.Classifier.load()
-    table = read_table(options.surname_csv)["surname"].tolist()
     names = Random(options.seed).choices(table, k=options.rows)
     rows: list[dict[str, Any]] = []
     with TemporaryDirectory() as name:

@@ -27,7 +27,8 @@ WITHOUT = {
     r"python tools/.*": "writes pages and their pictures, for developers",
     r"python benchmarks/against_frameworks\.py --.*": "a grid, of hours",
     r"python -m pytest.*|python3 -m venv.*pytest": "the tests",
-    r"npnlp replay FILE|npnlp verify FILE": "takes what its file takes",
+    r"npnlp replay FILE|npnlp verify .*|npnlp import .*": "takes what its file takes",
+    r"npnlp export .*--format (keras|flax).*": "under a second, and needs h5py",
     r"npnlp predict --input FILE.*|npnlp train --seeds N": "takes what its table takes",
 }
 

@@ -105,7 +105,7 @@ def numbers(text: str) -> Counter[str]:
 def links(text: str) -> Counter[str]:
     """Where it leads, whatever the language of the page there."""
     found = re.findall(r"\]\(([^)]+)\)", text)
-    return Counter(target.replace(".ko.md", ".md") for target in found)
+    return Counter(re.sub(r"\.ko(\.\w+)$", r"\1", target) for target in found)
 
 
 def test_both_languages_have_the_same_sections_pictures_and_blocks() -> None:

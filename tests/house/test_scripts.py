@@ -23,6 +23,8 @@ NEEDS_TORCH = {
 }  # fmt: skip
 #: These measure a CUDA device; without one they say so in a line, with status 2, and write nothing.
 NEEDS_DEVICE = {"gpu.py"}
+#: These need Dask; without it they say so in the same way.
+NEEDS_DASK = {"scale.py"}
 #: These start ranks with mpiexec; without mpi4py or an MPI they say so in the same way.
 NEEDS_MPI = {"distributed.py"}
 WRITES = {
@@ -180,7 +182,8 @@ def test_quick_run_writes_its_files(
     option = TABLE_OPTION.get(script.name)
     reads = [] if option is None else [option, str(table)]
     arguments = ("--quick", "--out", str(tmp_path / "out"), *reads)
-    if script.name not in NEEDS_TORCH | NEEDS_DEVICE | NEEDS_MPI | LONG | {"surnames.py"}:
+    needs = NEEDS_TORCH | NEEDS_DEVICE | NEEDS_MPI | NEEDS_DASK
+    if script.name not in needs | LONG | {"surnames.py"}:
         status, _, err = run_here(script, *arguments)
         assert status == 0, err
         written(script, tmp_path / "out")
@@ -191,6 +194,10 @@ def test_quick_run_writes_its_files(
         assert line.startswith(f"{script.name}: backend cupy: ")
         assert not (tmp_path / "out").exists()
         pytest.skip(line)
+    if script.name in NEEDS_DASK and importlib.util.find_spec("dask") is None:
+        refusal(done.stderr, "scale.py: ", "'dask[dataframe]' distributed")
+        assert not (tmp_path / "out").exists()
+        pytest.skip("Dask is not installed")
     if script.name in NEEDS_MPI and MISSING:
         refusal(done.stderr, "distributed.py: ", "pip install mpi4py")
         assert not (tmp_path / "out").exists()

@@ -31,7 +31,7 @@ NAMES = re.compile(
     re.ASCII,
 )
 #: Drawn by other tools, from a model.
-ELSEWHERE = {"unrolled", "explained"}
+ELSEWHERE = {"unrolled", "explained", "page", "mean_field"}
 each = pytest.mark.parametrize("name", [*BOTH, *ENGLISH])
 each_of_both = pytest.mark.parametrize("name", list(BOTH))
 

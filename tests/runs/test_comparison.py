@@ -14,6 +14,7 @@ import pytest
 
 from npnlp.cli.compare import lines
 from npnlp.cli.compare_picture import comparison, looks
+from npnlp.drawing import CELL_COLOURS
 from npnlp.errors import InputError
 from npnlp.runs.comparison import LAG, Comparison
 from tests.support.tables import npnlp as run_npnlp

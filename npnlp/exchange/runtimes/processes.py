@@ -8,18 +8,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from npnlp.summary import summarized
 
 #: The longest that a runtime may take, in seconds.
 PATIENCE = 300
 WEB = "onnxruntime-web"
 
 
-class Batch(NamedTuple):
+@summarized
+@dataclass(frozen=True)
+class Batch:
     """Padded ``tokens (B, T)``, ``lengths (B,)`` and the probabilities ``(B, C)`` of npnlp."""
 
     tokens: NDArray[np.int64]
