@@ -93,7 +93,8 @@ def shape(text: str) -> list[str]:
         r"^#+(?= )|^```|!\[[^]]*\](\([^)]+\))|(<!-- .* -->)", outside, flags=re.MULTILINE
     )
     headings = re.findall(r"^#+(?= )|^```|^!|^<!--", outside, flags=re.MULTILINE)
-    return [str(part) for part in headings] + [str(part) for part in found]
+    pictures = [str(part).replace(".ko.png", ".png") for part in found]
+    return [str(part) for part in headings] + pictures
 
 
 def numbers(text: str) -> Counter[str]:
