@@ -20,7 +20,7 @@ pytest.importorskip("dask.dataframe", reason="dask[dataframe] is not installed")
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/scale.md").read_text("utf-8")
-FIRST, SECOND = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)
+FIRST, KEEP, SECOND = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_every_row_is_there_once_also_where_a_worker_is_killed(tmp_path: Path) -> None:
@@ -43,6 +43,8 @@ def test_the_lines_of_the_page(tmp_path: Path) -> None:
         part = pd.DataFrame({"surname": names[number::3]})
         part.to_parquet(tmp_path / "names" / f"part{number}.parquet", index=False)
     source = FIRST.replace('"runs/mine/model.safetensors"', "")
+    begin = 'if __name__ == "__main__":\n'
+    source = source.replace(begin, KEEP + "\n" + begin)
     source = source.replace("threads_per_worker=1)", "n_workers=2, threads_per_worker=1)")
     (tmp_path / "lines.py").write_text(source, "utf-8")
     done = subprocess.run(
