@@ -160,7 +160,7 @@ def main() -> int:
                 rows.append(
                     {"way": way, "workers": workers, "seconds": each, "ratio": each / median}
                 )
-                print(f"{way}, {workers} worker{'s' * (workers > 1)}: {each:.1f} s, {each / median:.2f} times; every "
+                print(f"{way}, workers: {workers}: {each:.1f} s, {each / median:.2f} times; every "
                       "row once, in order, with the same answer", flush=True)  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
     write_csv(options.out / "scale.csv", rows)
