@@ -107,8 +107,8 @@ def test_a_larger_scale_has_larger_weights_and_smaller_slopes(
 
 def test_the_first_weights_are_those_that_a_run_begins_with(tmp_path: Path) -> None:
     """A run that learns nothing ends with them."""
-    assert train_small(tmp_path / "run", "--no-pictures", "--seed", SEED, "--learning-rate",
-                       1e-30, epochs=1) == 0  # fmt: skip
+    assert train_small(tmp_path / "run", "--no-pictures", "--seed", str(SEED),
+                       "--learning-rate", "1e-30", epochs=1) == 0  # fmt: skip
     run = Classifier.load(tmp_path / "run" / "model.safetensors")
     first = untrained(run).parameters
     for name, value in run.model.parameters.items():
@@ -152,6 +152,7 @@ def test_a_product_of_zero_is_said(browser: Browser, own_page: Path) -> None:
     assert browser.text("#unit-missing") == browser.text(".flow .missing") == ""
     browser.press("#scale", HOME)
     assert browser.text(".flow .missing") == STRINGS["en"]["missing"]
+    assert figures(browser)[0] == STRINGS["en"]["zeroFigure"].format(last="o")
     browser.press("#unit-w", HOME, "\ue014" * 60)  # to w = 0
     assert browser.text("#unit-missing") == STRINGS["en"]["missing"]
 

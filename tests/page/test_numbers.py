@@ -142,7 +142,7 @@ def test_a_hundred_names(
     config, names = classifier.model.config, names_of_test()
     assert len(names) == COUNT
     chains = [(k, way) for k in range(config.num_layers) for way in range(config.directions)]
-    cases = [(name, *chains[n % len(chains)], 1.0) for n, name in enumerate(names)]
+    cases: list[Any] = [(name, *chains[n % len(chains)], 1.0) for n, name in enumerate(names)]
     cases += [(name, *chains[-1], scale) for name in names[:5] for scale in SCALES]
     cases += [(name, *chains[n % len(chains)], 1.0, True) for n, name in enumerate(names[:10])]
     cases += [(name, *chains[0], scale, True) for name in names[:3] for scale in SCALES]

@@ -116,7 +116,7 @@ function flowFigures({ found, other, shown: letters, way, untrained }) {
     other: figure(other.relative[from]),
   };
   return [
-    ["gradient", say("shareFigure", values)],
+    ["gradient", say(found.atStates[to] ? "shareFigure" : "zeroFigure", values)],
     ["product", say("productFigure", values)],
     ["", say(untrained ? "afterFigure" : "beforeFigure", values)],
   ];
