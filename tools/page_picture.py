@@ -18,7 +18,7 @@ from npnlp.page.html import PAGE, write_page
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Down to the end of the drawing of the gradient, in pixels.
-WIDTH, HEIGHT = 1280, 2028
+WIDTH, HEIGHT = 1280, 3362
 
 
 def take(path: Path) -> int:

@@ -29,7 +29,7 @@ UPLOT = "1.6.32"
 #: The page's own scripts, each of which may use those before it.
 SCRIPTS = (
     "arrays", "cells", "chain", "pooling", "network", "names", "unit", "words", "table", "colours",
-    "chart", "heatmap", "panel", "lesson", "main",
+    "chart", "heatmap", "flow", "panel", "lesson", "main",
 )  # fmt: skip
 #: Its languages, with a file of strings each.
 LANGUAGES = ("en", "ko")

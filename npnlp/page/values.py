@@ -7,23 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from npnlp.backend import Random
 from npnlp.classifier.classifier import Classifier
+from npnlp.models import SurnameClassifier
 from npnlp.text import SurnameVectorizer
 from npnlp.text.parts import BETWEEN, PARTICLES, SEPARATORS
 
 #: The name in the box at first, where the model knows its letters.
 EXAMPLE = "Nakamoto"
+#: The first weights that stand beside the trained ones are drawn with this seed.
+SEED = 0
 
 
 def values_of(classifier: Classifier, label: str = "") -> dict[str, Any]:
     """All that the page computes with; ``label`` stands above it.
 
     ``data`` are the ``tensors``, one after another, as float32 with the lowest byte first, in
-    base64. Of a model in float32 those are its very bits.
+    base64. Of a model in float32 those are its very bits. ``untrained`` are as many of
+    :func:`untrained`.
     """
     config, vectorizer = classifier.model.config, classifier.vectorizer
     state = classifier.model.state_dict()
-    flat = np.concatenate([value.reshape(-1) for value in state.values()])
     return {
         "label": label,
         "cell": classifier.model.encoder.cells[0].kind(),
@@ -36,8 +40,24 @@ def values_of(classifier: Classifier, label: str = "") -> dict[str, Any]:
         "example": example_of(vectorizer),
         **_reading_of(vectorizer),
         "tensors": [[name, value.size] for name, value in state.items()],
-        "data": base64.b64encode(flat.astype("<f4").tobytes()).decode("ascii"),
+        "data": _packed(classifier.model),
+        "untrained": _packed(untrained(classifier)),
     }
+
+
+def untrained(classifier: Classifier) -> SurnameClassifier:
+    """The same network before its first step, as PyTorch draws it, from :data:`SEED`.
+
+    ``npnlp train --seed 0`` starts from these weights; a run of another seed started from others
+    of the same sizes.
+    """
+    model = classifier.model
+    return SurnameClassifier(model.config, backend="numpy", random=Random(SEED, "model"))
+
+
+def _packed(model: SurnameClassifier) -> str:
+    flat = np.concatenate([value.reshape(-1) for value in model.state_dict().values()])
+    return base64.b64encode(flat.astype("<f4").tobytes()).decode("ascii")
 
 
 def example_of(vectorizer: SurnameVectorizer) -> str:

@@ -48,9 +48,13 @@ def scaled(model: SurnameClassifier, scale: float) -> SurnameClassifier:
 
 
 def close(found: Any, expected: Any, bound: float = 1e-5) -> None:
-    """Check that all numbers agree to ``bound``, relative to each of them."""
+    """Check that all numbers agree to ``bound``, relative to each of them.
+
+    JSON has null, which is NaN here, for all that is not finite.
+    """
     ours, theirs = (np.asarray(each, dtype=np.float64) for each in (found, expected))
     assert ours.shape == theirs.shape
-    difference: NDArray[np.float64] = np.abs(ours - theirs)
+    difference: NDArray[np.float64] = np.atleast_1d(np.abs(ours - theirs))
     worst = difference / np.maximum(np.abs(theirs), 1e-290)
+    worst[np.atleast_1d(np.isnan(ours) & ~np.isfinite(theirs))] = 0
     assert (worst <= bound).all(), worst.max()

@@ -62,7 +62,7 @@ def test_no_serious_finding(
     [
         ("document.querySelector('label[for=name]').remove()", "label"),
         ("document.documentElement.removeAttribute('lang')", "html-has-lang"),
-        ("document.querySelector('canvas').removeAttribute('aria-label')", "role-img-alt"),
+        ("document.querySelector('.states canvas').removeAttribute('aria-label')", "role-img-alt"),
         ("document.documentElement.style.setProperty('--soft', '#bbbbbb')", "color-contrast"),
     ],
 )

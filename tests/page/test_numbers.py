@@ -16,10 +16,12 @@ from npnlp.classifier.contributions import difference, inputs_of
 from npnlp.classifier.explanation import exact_copy
 from npnlp.classifier.ways import packed
 from npnlp.gradients.chain_rule import products, tanh_orbit
+from npnlp.gradients.jacobians import Jacobians
 from npnlp.layers import Packing
 from npnlp.layers.recurrent.stack import RecurrentStack
 from npnlp.models import SurnameClassifier
 from npnlp.page import html
+from npnlp.page.values import untrained
 from npnlp.text import own_table_path
 from npnlp.text.letter_case import LETTER_CASES
 from npnlp.text.parts import BETWEEN, EVERYWHERE
@@ -30,8 +32,8 @@ from tests.page.models import KINDS, close, made, scaled
 COUNT = 100
 #: The scales of ``W_hh`` at which some names are compared.
 SCALES = (0.0, 0.5, 1.5)
-ASKED = """args[0].map(([name, layer, way, scale]) => {
-  const found = npnlp.explain(name, { layer, way, scale });
+ASKED = """args[0].map(([name, layer, way, scale, untrained = false]) => {
+  const found = npnlp.explain(name, { layer, way, scale, untrained });
   return { ...found, hidden: found.hidden.map((h) => [...h]), whole: [...found.whole],
     probabilities: found.probabilities.map((p) => [...p]) };
 })"""
@@ -45,7 +47,7 @@ def names_of_test() -> list[str]:
 
 
 class Expected:
-    """What Python computes of one name: ``classes`` are those of g."""
+    """What Python computes of one name: ``classes`` are those of L."""
 
     def __init__(self, model: SurnameClassifier, tokens: Any, classes: tuple[int, int]) -> None:
         upto = [np.concatenate([tokens[: n + 2], tokens[-1:]]) for n in range(len(tokens) - 2)]
@@ -59,21 +61,41 @@ class Expected:
         self.difference = float(g[0])
         self.gradients = np.linalg.norm(d_x[0, 1:-1], axis=1)
         packing = Packing.of(np.array([len(tokens)]), model.backend)
+        self.model, self.traces = model, list[Any]()
         _, self.cache = model.encoder.states(inputs.embeddings, packing=packing)
-        self.model = model
+        _, cache = model.forward(tokens, packing=packing)
+        model.backward(direction[None], cache, self.traces.append)
 
-    def chain(self, layer: int, way: int) -> tuple[Any, Any]:
-        """Of one layer and direction the states, and the norms of the products of Jacobians."""
+    def chain(self, layer: int, way: int) -> dict[str, Any]:
+        """What the page says of one layer and direction, letter by letter."""
         rnn = self.model.encoder.rnn
         assert isinstance(rnn, RecurrentStack)
-        found = jacobians(rnn.cells[layer][way], self.rows(layer, way))
-        norms = np.array([np.linalg.norm(found.to(t + 1), 2) for t in range(len(found))])
+        cell = rnn.cells[layer][way]
+        (trace,) = (each for each in self.traces if each.layer is cell)
+        seen = jacobians(cell, np.asarray(self.cache.cells[layer][way].x))
+        d = np.hstack(trace.d_states)
+        end, size = len(seen) - 1, np.linalg.norm
+        product, products = np.eye(seen.size), [1.0]
+        factors: list[dict[str, Any] | None] = [None]
+        for t in range(end, 2, -1):  # J_t leads from the letter before to that of step t
+            product = product @ seen.step(t)
+            products.insert(0, float(size(product, 2)))
+            factors.insert(0, factor(cell, seen, t, d[t - 1]))
+        at = size(d[1:end], axis=1)
         order = slice(None, None, -1 if way else 1)
-        return found.hidden[order][1:-1], norms[order][1:-1]
+        return {
+            "hidden": seen.hidden[1:end][order], "products": products[order],
+            "factors": factors[order], "atStates": at[order], "relative": (at / at[-1])[order],
+        }  # fmt: skip
 
-    def rows(self, layer: int, way: int) -> Any:
-        """What a cell reads, in the order in which it reads."""
-        return np.asarray(self.cache.cells[layer][way].x)
+
+def factor(cell: Any, seen: Jacobians, t: int, d: Any) -> dict[str, Any]:
+    """|J^T d| / |d|; of an Elman cell, whose J is diag(phi') W_hh, in two parts."""
+    back, size = np.linalg.norm(seen.step(t).T @ d), np.linalg.norm(d)
+    if not cell.kind().startswith("elman"):
+        return {"factor": back / size}
+    v = np.linalg.norm(seen.derivatives[t - 1] * d)
+    return {"slope": v / size, "weights": back / v, "factor": back / size}
 
 
 def first_two(model: SurnameClassifier, tokens: Any) -> tuple[int, int]:
@@ -84,19 +106,32 @@ def first_two(model: SurnameClassifier, tokens: Any) -> tuple[int, int]:
 
 def check(classifier: Classifier, found: dict[str, Any], name: str, case: Any) -> None:
     """Everything of one name and one chain."""
-    layer, way, scale = case
+    layer, way, scale, *first = case
     model = exact_copy(classifier.model)
     tokens = np.array(classifier.vectorizer.vectorize(name)[0])
-    classes = first_two(model, tokens)
-    expected = Expected(scaled(model, scale), tokens, classes)
-    hidden, norms = expected.chain(layer, way)
+    classes = first_two(model, tokens)  # of the trained weights, whichever are shown
+    if any(first):
+        model = exact_copy(untrained(classifier))
+    with np.errstate(invalid="ignore", divide="ignore"):  # at scale 0 nothing comes back
+        expected = Expected(scaled(model, scale), tokens, classes)
+        chain = expected.chain(layer, way)
     assert tuple(found["classes"]) == classes
     close(found["probabilities"], expected.probabilities)
     close(found["whole"], expected.probabilities[-1])
     close(found["difference"], expected.difference)
     close(found["gradients"], expected.gradients)
-    close(found["hidden"], hidden)
-    close(found["products"], norms)
+    for key in ("hidden", "products", "atStates", "relative"):
+        close(found[key], chain[key])
+    close_factors(found["factors"], chain["factors"])
+
+
+def close_factors(found: Any, expected: Any) -> None:
+    """Check every part of every factor; of the last letter there is none."""
+    assert found[-1] is None or found[0] is None
+    assert [each and sorted(each) for each in found] == [each and sorted(each) for each in expected]
+    for ours, theirs in zip(found, expected, strict=True):
+        for part in ours or ():
+            close(ours[part], theirs[part])
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "own"])
@@ -107,8 +142,10 @@ def test_a_hundred_names(
     config, names = classifier.model.config, names_of_test()
     assert len(names) == COUNT
     chains = [(k, way) for k in range(config.num_layers) for way in range(config.directions)]
-    cases = [(name, *chains[n % len(chains)], 1.0) for n, name in enumerate(names)]
+    cases: list[Any] = [(name, *chains[n % len(chains)], 1.0) for n, name in enumerate(names)]
     cases += [(name, *chains[-1], scale) for name in names[:5] for scale in SCALES]
+    cases += [(name, *chains[n % len(chains)], 1.0, True) for n, name in enumerate(names[:10])]
+    cases += [(name, *chains[0], scale, True) for name in names[:3] for scale in SCALES]
     browser.open(written(tmp_path_factory, [classifier]))
     for found, (name, *case) in zip(browser.run(ASKED, cases), cases, strict=True):
         check(classifier, found, name, case)
@@ -131,6 +168,9 @@ def test_a_wrong_number_would_be_found(
 #: A mistake in a line of cells.js or chain.js, and the kind of model that has to show it.
 MISTAKES = {
     "a slope is left out": ("elman", "d * slope(h[n])", "d"),
+    "a factor is another step's": ("elman", "steps[n + 2], d, w", "steps[n + 1], d, w"),
+    "the state c": ("lstm", "map((d) => norm(beside(d)))", "map(([d]) => norm(d))"),
+    "a product is one step longer": ("gru", "steps.slice(0, -1), w", "steps, w"),
     "a slope is left out of J v": ("elman", "slope(h[n]) * p", "p"),
     "ReLU at zero": ("relu", "h > 0 ? 1 : 0", "1"),
     "the direct part": ("gru", "d + dH[k] * z[k]);", "d);"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ STRINGS: dict[str, dict[str, str]] = {
 BACKSPACE, HOME, END, RIGHT, LEFT, ENTER, TAB = (
     "\ue003", "\ue011", "\ue010", "\ue014", "\ue012", "\ue007", "\ue004",
 )  # fmt: skip
+FOCUSED = """(({ id, dataset, hash }) => id || dataset.weights || dataset.case || hash)(
+  document.activeElement)"""
 SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 
 
@@ -47,7 +48,8 @@ def letters_of(browser: Browser) -> str:
 
 
 def product(browser: Browser) -> float:
-    return numbers(browser.text(".flow .figures span"))[-1]
+    """The norm of the product, where the chain that is shown has read its first letter."""
+    return numbers(browser.all(".flow .figures > span")[1].text)[-1]
 
 
 @pytest.mark.parametrize("name", ["McMahan", "O", "Šťastný", "Wolfeschlegelsteinhausenberger"])
@@ -73,8 +75,10 @@ def test_letters_are_drawn_as_they_are_typed(browser: Browser, own_page: Path) -
     assert seen == ["K", "Ki", "Kim"]
     browser.press("#name", BACKSPACE * 3)
     assert not browser.find("#models").is_displayed()
+    assert browser.text("#nothing") == STRINGS["en"]["nothing"]
     browser.press("#name", "K")
     assert browser.find("#models").is_displayed()
+    assert not browser.find("#nothing").is_displayed()
 
 
 def test_what_the_model_has_never_seen_and_reads_in_parts_is_said(
@@ -99,7 +103,7 @@ def test_a_screen_reader_is_told(browser: Browser, own_page: Path) -> None:
         if "Irish" in said:
             break
     assert "Irish" in said
-    assert "Norm of the product from the end back to M" in said
+    assert "Gradient at M relative to n" in said
     assert browser.find("#said").get_attribute("role") == "status"
 
 
@@ -113,27 +117,20 @@ def test_the_scale_makes_it_vanish_or_explode(
     browser.press("#scale", HOME)
     assert browser.text("#scale-value") == "0.00"
     assert product(browser) == 0
+    assert browser.text(".flow .missing") == STRINGS["en"]["missing"]
     browser.press("#scale", END)
     assert browser.text("#scale-value") == "3.00"
     assert product(browser) > 1e3 * trained
-    assert len(browser.all(".flow .legend > span")) == 3  # with the curve as it was trained
+    assert len(browser.all(".flow .legend > span")) == 4  # with both curves at scale 1
     browser.press("#reset", ENTER)
     assert product(browser) == trained
+    assert browser.text(".flow .missing") == ""
+    assert len(browser.all(".flow .legend > span")) == 2
     browser.press("#scale", LEFT)
     assert browser.text("#scale-value") == "0.95"
-    assert browser.find("#scale").get_attribute("aria-valuetext") == "0.95 times as trained"
+    assert browser.find("#scale").get_attribute("aria-valuetext") == "0.95 times the weights"
     assert product(browser) < trained
     assert browser.complaints() == []
-
-
-def test_the_factors_below_the_letters_multiply_to_the_whole(
-    browser: Browser, own_page: Path
-) -> None:
-    opened(browser, own_page)
-    factors = [numbers(cell.text) for cell in browser.all(".flow .factors span")[1:]]
-    assert factors.pop() == []  # nothing comes before the last letter
-    share = numbers(browser.all(".flow .figures span")[-1].text)[-1]
-    assert math.prod(factor for (factor,) in factors) == pytest.approx(share, rel=0.05)
 
 
 def test_one_unit_by_keyboard(browser: Browser, own_page: Path) -> None:
@@ -150,18 +147,18 @@ def test_one_unit_by_keyboard(browser: Browser, own_page: Path) -> None:
     assert [row[-1] for row in rows] == pytest.approx(expected.tolist(), rel=0.01)
 
 
-@pytest.mark.parametrize(("place", "cells"), [(".states", 64 * 8), (".flow", 8 * 3)])
+@pytest.mark.parametrize(("place", "cells"), [(".states", 64 * 8), (".flow", 8 * 7)])
 def test_every_drawing_has_its_numbers_in_a_table(
     browser: Browser, own_page: Path, place: str, cells: int
 ) -> None:
     opened(browser, own_page)
     assert browser.find(f"{place} [role=img]").get_attribute("aria-label")
     assert browser.all(f"{place} details table") == []
-    browser.press(f"{place} summary", ENTER)
-    assert len(browser.all(f"{place} details td")) == cells
+    browser.press(f"{place} .graphic summary", ENTER)
+    assert len(browser.all(f"{place} .graphic details td")) == cells
     (explained,) = Classifier.load().explain("Nakamoto")
     if place == ".flow":
-        said = [numbers(row.text)[0] for row in browser.all(f"{place} details tbody tr")]
+        said = [numbers(row.text)[-1] for row in browser.all(f"{place} details tbody tr")]
         expected = [letter.gradient for letter in explained.letters]
         assert said == pytest.approx(expected, rel=0.01)
 
@@ -180,7 +177,7 @@ def test_both_languages(browser: Browser, own_page: Path) -> None:
     shown = browser.find("body").get_property("innerText")
     told = set(re.findall(r"[A-Za-z]{4,}", shown)) - {*Classifier.load().vectorizer.
                                                       nationality_vocab.tokens}  # fmt: skip
-    assert told <= {"English", "tanh", "ReLU", "diag", "Nakamoto"}
+    assert told <= {"English", "tanh", "ReLU", "LSTM", "diag", "Nakamoto"}
 
 
 def test_the_theme_changes_by_keyboard(browser: Browser, own_page: Path) -> None:
@@ -196,10 +193,12 @@ def test_every_control_is_reached_with_tab(browser: Browser, own_page: Path) -> 
     opened(browser, own_page)
     browser.run("document.body.focus() ?? null")
     reached = []
-    for _ in range(40):
+    for _ in range(60):
         browser.driver.switch_to.active_element.send_keys(TAB)
-        reached.append(browser.run("document.activeElement.id"))
-    wanted = {"theme", "name", "scale", "reset", "unit-w", "unit-h", "unit-t"}
+        reached.append(browser.run(FOCUSED))
+    wanted = {"theme", "name", "scale", "reset", "unit-w", "unit-h", "unit-t", "trained",
+              "untrained", "unitVanish", "unitSaturate", "unitExplode", "#unit",
+              "#network"}  # fmt: skip
     assert wanted <= set(reached)
 
 

@@ -3,6 +3,7 @@
 // step   the states now, and what undo has to remember
 // undo   from dL/d states now: dL/du and dL/d states before; each line names what it undoes
 // push   J v: how the states now move when those before move by v
+// sloped of Elman cells, the first half of undo: dL/dh times the slope of phi
 
 /** 1 / (1 + e^-a); below 0 as e^a / (1 + e^a), so that nothing overflows. */
 function sigmoid(a) {
@@ -13,13 +14,14 @@ function sigmoid(a) {
 /** h = phi(u + W_hh h_before + b_hh); slope is phi' in terms of h. */
 const elman = (phi, slope) => ({
   states: 1,
+  sloped: ([dH], { now: [h] }) => dH.map((d, n) => d * slope(h[n])),
   step(u, [hBefore], w) {
     const p = plus(times(w.hh, hBefore), w.bhh); // (1)
     const a = plus(u, p); // (2)
     return { now: [a.map(phi)], memory: null }; // (3)
   },
-  undo([dH], { now: [h] }, w) {
-    const dA = dH.map((d, n) => d * slope(h[n])); // undoes (3)
+  undo(d, step, w) {
+    const dA = this.sloped(d, step); // undoes (3)
     const dU = dA; // undoes (2)
     return { dU, before: [timesTransposed(w.hh, dA)] }; // undoes (1)
   },

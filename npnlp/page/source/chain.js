@@ -11,18 +11,30 @@ function runChain(cell, xs, w) {
   });
 }
 
-/** From dL/dh of every step, dL/dx and the whole dL/dh of every step: backpropagation in time. */
+/** From dL/dh of every step, dL/dx and dL/d states of every step: backpropagation in time. */
 function undoChain(cell, steps, dHidden, w) {
   const [dX, dStates] = [new Array(steps.length), new Array(steps.length)];
   let d = steps[0].now.map((state) => zeros(state.length));
   for (let t = steps.length - 1; t >= 0; t--) {
     const [dH, ...others] = d;
-    dStates[t] = plus(dH, dHidden[t]); // what later steps want, and what is above
-    const undone = cell.undo([dStates[t], ...others], steps[t], w); // undoes (2)
+    dStates[t] = [plus(dH, dHidden[t]), ...others]; // what later steps want, and what is above
+    const undone = cell.undo(dStates[t], steps[t], w); // undoes (2)
     dX[t] = timesTransposed(w.ih, undone.dU); // undoes (1)
     d = undone.before;
   }
   return { dX, dStates };
+}
+
+/** What d = dL/d states of a step is multiplied by on its way to the step before: |J^T d| / |d|.
+ *
+ * Of an Elman cell, J^T d = W_hh^T v with v = phi'(a) d, in two parts whose product is the factor:
+ * the slope's, |v| / |d|, and the weights', |W_hh^T v| / |v|. NaN where nothing is left to divide by.
+ */
+function factorOf(cell, step, d, w) {
+  const [whole, back] = [norm(beside(d)), norm(beside(cell.undo(d, step, w).before))];
+  if (!cell.sloped) return { factor: back / whole };
+  const sloped = norm(cell.sloped(d, step));
+  return { slope: sloped / whole, weights: back / sloped, factor: back / whole };
 }
 
 /** For every step k the norm of J_T ... J_{k+1}: the most by which any gradient can be kept. */

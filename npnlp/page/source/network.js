@@ -1,8 +1,7 @@
 // The whole classifier: tokens to logits, and the gradient of one difference of logits back.
 
-/** The model's tensors by what uses them, every W_hh multiplied by scale. */
-function weightsOf(model, scale) {
-  const t = model.tensors;
+/** The tensors t of a model by what uses them, every W_hh multiplied by scale. */
+function weightsOf(model, scale, t = model.tensors) {
   const linear = (name) => t[`${name}.weight`] && { w: t[`${name}.weight`], b: t[`${name}.bias`] };
   const suffixes = model.bidirectional ? ["", "_reverse"] : [""];
   const layers = Array.from({ length: model.layers }, (_, k) =>
@@ -13,7 +12,7 @@ function weightsOf(model, scale) {
     }),
   );
   const pool = { weight: t["pool.weight"], bias: t["pool.bias"], context: t["pool.context"] };
-  return { layers, pool, fc1: linear("fc1"), fc2: linear("fc2") };
+  return { embedding: t["emb.weight"], layers, pool, fc1: linear("fc1"), fc2: linear("fc2") };
 }
 
 const reversed = (list, direction) => (direction ? [...list].reverse() : list);
@@ -22,7 +21,7 @@ const reversed = (list, direction) => (direction ? [...list].reverse() : list);
 function forward(model, weights, tokens) {
   const cell = CELLS[model.cell];
   const size = model.embedding;
-  let xs = tokens.map((token) => model.tensors["emb.weight"].subarray(token * size, (token + 1) * size));
+  let xs = tokens.map((token) => weights.embedding.subarray(token * size, (token + 1) * size));
   const layers = weights.layers.map((directions) => {
     const chains = directions.map((w, direction) => runChain(cell, reversed(xs, direction), w));
     xs = xs.map((_, t) => beside(chains.map((steps, way) => reversed(steps, way)[t].now[0])));
@@ -38,7 +37,7 @@ function forward(model, weights, tokens) {
   return { layers, hidden: xs, pools, a, logits };
 }
 
-/** dg/de of every token, and dg/dh of every step of every chain; g = logits . direction. */
+/** dL/de of every token, and dL/d states of every step of every chain; L = logits . direction. */
 function backward(model, weights, found, direction) {
   const cell = CELLS[model.cell];
   const { layers, hidden, pools, a } = found;
@@ -94,19 +93,30 @@ function probabilitiesAfter(model, weights, tokens) {
   });
 }
 
-/** All that is drawn of one name: tokens, the weights, the two classes of g, and the chain. */
+/** All that is drawn of one name: tokens, the weights, the two classes of L, and the chain.
+ *
+ * Lists have an entry for each letter. The end is the letter that the chain reads last; relative and
+ * products, which go back from there, are 1 at it, and factors are null.
+ */
 function look(model, weights, tokens, classes, layer, way) {
   const found = forward(model, weights, tokens);
   const direction = directionOf(model.classes.length, ...classes);
   const undone = backward(model, weights, found, direction);
   const steps = found.layers[layer][way];
-  const inOrder = (list) => reversed(list, way).slice(1, -1);
+  const [cell, w] = [CELLS[model.cell], weights.layers[layer][way]];
+  const dStates = undone.dStates[layer][way];
+  const inOrder = (list) => reversed(list.slice(1, -1), way);
+  const atStates = dStates.slice(1, -1).map((d) => norm(beside(d)));
+  const factors = dStates.slice(2, -1).map((d, n) => factorOf(cell, steps[n + 2], d, w));
+  const products = productNorms(cell, steps.slice(0, -1), w);
   return {
     probabilities: probabilitiesAfter(model, weights, tokens),
     difference: dot(found.logits, direction),
     hidden: inOrder(steps.map((step) => step.now[0])),
     gradients: undone.dX.slice(1, -1).map(norm),
-    atStates: inOrder(undone.dStates[layer][way].map(norm)),
-    products: inOrder(productNorms(CELLS[model.cell], steps, weights.layers[layer][way])),
+    atStates: reversed(atStates, way),
+    relative: reversed(atStates.map((value) => value / atStates.at(-1)), way),
+    factors: reversed([...factors, null], way),
+    products: reversed(products.slice(1), way),
   };
 }

@@ -2,27 +2,14 @@
 
 /** The classes that are shown. */
 const SHOWN = 5;
-const FORMULAS = {
-  elman_tanh: "∂L/∂h<t−1> = W<hh>ᵀ diag(1 − h<t>²) ∂L/∂h<t>",
-  elman_relu: "∂L/∂h<t−1> = W<hh>ᵀ diag(a<t> > 0) ∂L/∂h<t>",
-  gru: "∂h<t>/∂h<t−1> = diag(z) + D<r> W<hr> + D<z> W<hz> + D<n> W<hn>",
-  gru_reset_before: "∂h<t>/∂h<t−1> = diag(z) + D<z> W<hz> + D<n> W<hn> (diag(r) + D<r> W<hr>)",
-  lstm: "∂c<t>/∂c<t−1> = diag(f)    ∂c<t>/∂h<t−1> = D<i> W<hi> + D<f> W<hf> + D<g> W<hg>",
-};
-
-/** What a text with <subscripts> looks like. */
-function formula(text) {
-  const line = element("span");
-  line.append(...text.split(/<([^<>]+)>/).map((part, n) => (n % 2 ? element("sub", part) : part)));
-  return line;
-}
 
 class Panel {
   constructor(model, box) {
     this.model = model;
     this.layer = model.layers - 1;
     [this.way, this.part] = [0, 0];
-    this.trained = weightsOf(model, 1);
+    this.weights = { trained: weightsOf(model, 1), untrained: weightsOf(model, 1, model.first) };
+    this.norms = [model.first, model.tensors].map(sizeOfRecurrent).map((size) => figure(size));
     box.append(document.getElementById("panel").content.cloneNode(true));
     this.root = box.lastElementChild;
     this.get = (selector) => this.root.querySelector(selector);
@@ -39,42 +26,47 @@ class Panel {
     refresh();
   }
 
-  /** Compute all that is drawn of a name; false where there is nothing to read. */
-  compute(name, scale) {
-    const { model, trained } = this;
+  /** Compute all that is drawn of a name; false where there is nothing to read.
+   *
+   * The classes of L are those of the trained weights at scale 1, whichever are shown.
+   */
+  compute(name, scale, untrained = false) {
+    const { model } = this;
+    this.untrained = untrained;
     this.parts = asRead(model, name);
     if (!this.parts.length) return false;
     this.part = Math.min(this.part, this.parts.length - 1);
-    const weights = scale === 1 ? trained : weightsOf(model, scale);
+    const [mine, others] = untrained ? ["untrained", "trained"] : ["trained", "untrained"];
+    const weights =
+      scale === 1 ? this.weights[mine] : weightsOf(model, scale, untrained ? model.first : model.tensors);
     const of = (some, tokens) => softmax(forward(model, some, tokens).logits);
     const tokens = this.parts.map((part) => tokensOf(model, part));
     const own = tokens[this.part];
-    const classes = largestFirst(of(trained, own)).slice(0, 2);
+    const classes = largestFirst(of(this.weights.trained, own)).slice(0, 2);
     this.classes = classes.length > 1 ? classes : [0, 0];
     this.whole = averaged(this.parts, tokens.map((each) => of(weights, each)));
     this.found = look(model, weights, own, this.classes, this.layer, this.way);
-    this.asTrained = scale === 1 ? null : this.lookAsTrained(own);
+    this.atOne = scale === 1 ? null : this.lookAtOne(own, mine);
+    this.other = this.lookAtOne(own, others);
     this.letters = [...this.parts[this.part]];
     return true;
   }
 
   /** The same at scale 1, which a slider that moves leaves as it is. */
-  lookAsTrained(tokens) {
+  lookAtOne(tokens, which) {
     const asked = [...tokens, this.layer, this.way].join();
-    if (this.asked !== asked) {
-      this.asked = asked;
-      this.kept = look(this.model, this.trained, tokens, this.classes, this.layer, this.way);
-    }
-    return this.kept;
+    if (this.asked !== asked) [this.asked, this.kept] = [asked, {}];
+    this.kept[which] ??= look(this.model, this.weights[which], tokens, this.classes, this.layer, this.way);
+    return this.kept[which];
   }
 
-  /** The numbers that the y axis of the flow has to hold. */
+  /** The numbers that the y axis holds; with those of the other weights, so that it stays as it is. */
   get sizes() {
-    const looks = this.asTrained ? [this.found, this.asTrained] : [this.found];
-    return looks.flatMap((each) => [...each.gradients, ...each.products]);
+    const looks = [this.found, this.other, this.atOne ?? this.other];
+    return looks.flatMap((each) => [...each.relative, ...each.products]);
   }
 
-  draw(range, scale) {
+  draw(range) {
     this.shown = this.letters.map((letter) => (letter.trim() ? letter : "␣"));
     this.gutter = parseFloat(getComputedStyle(this.root).getPropertyValue("--gutter"));
     this.root.style.setProperty("--letters", this.letters.length);
@@ -82,7 +74,8 @@ class Panel {
     this.drawHead();
     this.drawBelieves();
     this.drawStates();
-    this.drawFlow(range, scale);
+    drawFlow(this, range);
+    this.showEnd();
   }
 
   get title() {
@@ -90,7 +83,17 @@ class Panel {
     const shape = say(model.bidirectional ? "shapeBoth" : "shape", {
       cell: say(`cell_${model.cell}`), units: model.units, layers: model.layers,
     });
-    return model.label ? `${model.label}: ${shape}` : shape;
+    const whole = `${shape}, ${say(this.untrained ? "untrained" : "trained")}`;
+    return model.label ? `${model.label}: ${whole}` : whole;
+  }
+
+  /** Where a new name is too wide, show the letter from which the gradient is read. */
+  showEnd() {
+    const read = [...this.parts, this.part, this.way].join();
+    if (this.ended === read) return;
+    this.ended = read;
+    const box = this.get(".flow .scroll");
+    box.scrollLeft = this.way ? 0 : box.scrollWidth;
   }
 
   drawHead() {
@@ -102,7 +105,9 @@ class Panel {
       element("span", second === undefined ? "" : `${model.classes[second]} ${percent(whole[second])}`),
     );
     const unknown = [...new Set(this.parts.join(""))].filter((letter) => !model.tokens.has(letter));
+    const [before, after] = this.norms;
     const notes = [
+      say(this.untrained ? "untrainedNote" : "trainedNote", { before, after }),
       this.parts.length > 1 && say("inParts", { parts: this.parts.join(" + ") }),
       unknown.length && say("neverSeen", { letters: unknown.join(" ") }),
     ];
@@ -144,73 +149,9 @@ class Panel {
           String(unit + 1), ...found.hidden.map((h) => minus(h[unit].toFixed(3))),
         ])));
   }
+}
 
-  drawFlow(range, scale) {
-    const { model, found, asTrained, shown: letters } = this;
-    const [gradient, product, soft] = ["--gradient", "--product", "--soft"].map(colour);
-    const curves = [
-      { values: found.gradients, colour: gradient },
-      { values: found.products, colour: product, dash: [8, 6] },
-    ];
-    if (asTrained) {
-      const ghost = { colour: soft, width: 2, points: false };
-      curves.unshift({ ...ghost, values: asTrained.gradients },
-        { ...ghost, values: asTrained.products, dash: [8, 6] });
-    }
-    this.get(".of-cell").textContent = say(`flow_${model.cell}`) + (this.way ? ` ${say("fromTheEnd")}` : "");
-    this.get(".flow .formula").replaceChildren(formula(FORMULAS[model.cell]));
-    const ofG = say("ofG", {
-      first: model.classes[this.classes[0]], second: model.classes[this.classes[1]],
-    });
-    const several = model.layers > 1 || model.bidirectional;
-    this.get(".of-g").textContent = several ? `${ofG} ${say("throughAll")}` : ofG;
-    this.drawLegend(Boolean(asTrained));
-    const said = this.figures(scale);
-    drawCurves(this.get(".flow .chart"), curves, {
-      labels: letters, range, log: true, gutter: this.gutter, height: 320, title: said.join(" "),
-    });
-    this.drawFactors();
-    this.get(".figures").replaceChildren(...said.map((text) => element("span", text)));
-    offerTable(this.get(".flow details"), say("flowTitle"), () =>
-      tableOf(say("flowTitle"),
-        [say("letterColumn"), say("gradientColumn"), say("stateColumn"), say("productColumn")],
-        letters.map((letter, n) => [
-          letter, ...[found.gradients, found.atStates, found.products].map((of) => figure(of[n])),
-        ])));
-  }
-
-  /** Below each letter, what the gradient was multiplied by since the letter that it came from. */
-  drawFactors() {
-    const { gradients } = this.found;
-    const from = this.way ? -1 : 1;
-    const factors = gradients.map((value, n) => {
-      const factor = value / gradients[n + from];
-      return n + from in gradients && Number.isFinite(factor) ? figure(factor, 2) : "";
-    });
-    const row = [say("factorRow"), ...factors].map((text) => element("span", text));
-    this.get(".factors").replaceChildren(...row);
-  }
-
-  drawLegend(withTrained) {
-    const kinds = [["gradient", "gradientLegend"], ["product", "productLegend"]];
-    if (withTrained) kinds.push(["trained", "trainedLegend"]);
-    this.get(".legend").replaceChildren(...kinds.map(([name, key]) => {
-      const item = element("span");
-      item.append(element("span", "", `swatch ${name}`), say(key));
-      return item;
-    }));
-  }
-
-  /** What the flow comes to, in figures. */
-  figures(scale) {
-    const { found, letters, way } = this;
-    const from = way ? letters.length - 1 : 0;
-    const [product, steps] = [found.products[from], letters.length];
-    const values = {
-      letter: this.shown[from], product: figure(product), factor: figure(product ** (1 / steps)),
-      share: figure(found.gradients[from] / found.gradients[letters.length - 1 - from]),
-      last: this.shown[letters.length - 1 - from], scale: scale.toFixed(2),
-    };
-    return [say("productFigure", values), say("factorFigure", values), say("shareFigure", values)];
-  }
+/** The Frobenius norm of every W_hh among some tensors. */
+function sizeOfRecurrent(tensors) {
+  return norm(beside(Object.keys(tensors).filter((n) => n.includes("weight_hh")).map((n) => tensors[n])));
 }
