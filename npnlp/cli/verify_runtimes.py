@@ -31,11 +31,10 @@ def in_runtimes(
         runtimes = [name for name in NAMES if installed(name)]
     else:
         require_known("runtime", options.runtime, (*NAMES, ALL))
+        require_installed(options.runtime)
         runtimes = [options.runtime]
     if not runtimes:
         raise InputError("runtime all: none is installed; pip install onnxruntime")
-    for runtime in runtimes:
-        require_installed(runtime)
     require_whole("names", options.names)
     step = max(1, len(texts) // options.names)
     batches = batches_of(classifier, texts[::step][: options.names])

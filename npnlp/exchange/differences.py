@@ -95,11 +95,24 @@ def difference(quantity: str, ours: Any, theirs: Any) -> Difference:
     return Difference(quantity, ours.dtype.name, value, largest)
 
 
+def own_logits(
+    model: SurnameClassifier, tokens: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Logits ``(B, C)`` of padded ``tokens (B, T)``, without any gradient."""
+    return model.backend.to_numpy(_forward(model, tokens, lengths)[0])
+
+
+def _forward(
+    model: SurnameClassifier, tokens: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> tuple[Any, Any]:
+    on_backend = model.backend.asarray(tokens.T)
+    packed, packing = pack_padded_sequence(on_backend, lengths, model.backend)
+    return model.forward(packed, packing=packing)
+
+
 def own_pass(model: SurnameClassifier, names: Names) -> Passed:
     """Logits, the mean cross-entropy and its gradients by name, which also set ``model.grads``."""
-    tokens = model.backend.asarray(names.tokens.T)
-    packed, packing = pack_padded_sequence(tokens, names.lengths, model.backend)
-    logits, cache = model.forward(packed, packing=packing)
+    logits, cache = _forward(model, names.tokens, names.lengths)
     criterion = SoftmaxCrossEntropy(backend=model.backend, dtype=model.dtype)
     loss, sums = criterion.forward(logits, model.backend.asarray(names.targets))
     model.zero_grads()
@@ -129,4 +142,5 @@ def from_onnx(classifier: Classifier, path: Path | bytes, names: Names) -> list[
     with needs("a comparison with ONNX", "onnxruntime"):
         from npnlp.exchange.onnx_run import onnx_logits
     theirs = onnx_logits(path, names.tokens, names.lengths)
-    return [difference("logits", own_pass(classifier.model, names)[0], theirs)]
+    ours = own_logits(classifier.model, names.tokens, names.lengths)
+    return [difference("logits", ours, theirs)]

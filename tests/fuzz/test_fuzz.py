@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from npnlp.errors import InputError
 from npnlp.files.tensor_file import LARGEST_FILE, LARGEST_HEADER
 from tests.fuzz.__main__ import NAMES, main, memory_folder
-from tests.fuzz.commands import Server, command_for, filled, server, wrong_command
+from tests.fuzz.commands import Server, command_for, filled, wrong_command
 from tests.fuzz.memory import greedy, hollow
 from tests.fuzz.mutations import (
     ENTRY,
@@ -55,12 +55,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Target]:
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
         yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def commands() -> Iterator[Server]:
-    with server() as running:
-        yield running
 
 
 def judged(target: Target, contents: Iterable[bytes], folder: Path) -> tuple[int, int]:

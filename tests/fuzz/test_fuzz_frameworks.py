@@ -18,7 +18,7 @@ import pytest
 
 from npnlp.errors import InputError
 from tests.fuzz.__main__ import memory_folder
-from tests.fuzz.commands import Done, Server, server, wrong_command
+from tests.fuzz.commands import Done, Server, wrong_command
 from tests.fuzz.frameworks import (
     SHARES,
     foreign_mutant,
@@ -59,12 +59,6 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
         yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def commands() -> Iterator[Server]:
-    with server() as running:
-        yield running
 
 
 def drawn(target: Target, number: int) -> bytes:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
-from npnlp.exchange.differences import Names, own_pass, padded
+from npnlp.exchange.differences import own_logits, padded
 from npnlp.exchange.runtimes.engines import ENGINES
 from npnlp.exchange.runtimes.processes import WEB, Batch, in_node, in_python, web_version
 from npnlp.layers.loss import softmax
@@ -53,15 +53,17 @@ def installed(runtime: str) -> str:
         return ""
 
 
-def require_installed(runtime: str) -> None:
-    """Raise :class:`InputError` where a runtime is missing."""
-    if not installed(runtime):
+def require_installed(runtime: str) -> str:
+    """The version of a runtime; raises :class:`InputError` where it is missing."""
+    there = installed(runtime)
+    if not there:
         remedy = (
             f"npm install {WEB}, in this folder"
             if runtime == WEB
             else f"pip install {ENGINES[runtime].package}"
         )
         raise InputError(f"runtime {runtime}: it is not installed; {remedy}")
+    return there
 
 
 def batches_of(classifier: Classifier, names: Sequence[str]) -> list[Batch]:
@@ -73,13 +75,12 @@ def batches_of(classifier: Classifier, names: Sequence[str]) -> list[Batch]:
 
 def _batch(classifier: Classifier, names: Sequence[str]) -> Batch:
     tokens, lengths = padded(classifier.vectorizer, names)
-    logits, _, _ = own_pass(classifier.model, Names(tokens, lengths, np.zeros(len(names), int)))
-    return Batch(tokens, lengths, softmax(logits, np))
+    return Batch(tokens, lengths, softmax(own_logits(classifier.model, tokens, lengths), np))
 
 
 def compare(path: Path, runtime: str, batches: Sequence[Batch]) -> Found:
     """Run the file on the batches; raises :class:`InputError` where the runtime is missing."""
-    require_installed(runtime)
+    there = require_installed(runtime)
     with TemporaryDirectory() as name:
         own = Path(name) / "model.onnx"  # some runtimes write beside the file
         shutil.copyfile(path, own)
@@ -88,9 +89,9 @@ def compare(path: Path, runtime: str, batches: Sequence[Batch]) -> Found:
         else:
             answers, refused = in_python(runtime, own, batches)
     if refused:
-        return Found(runtime, installed(runtime), refused=refused)
+        return Found(runtime, there, refused=refused)
     apart = [_apart(answer, batch) for answer, batch in zip(answers, batches, strict=True)]
-    return Found(runtime, installed(runtime), float(np.max(apart)))
+    return Found(runtime, there, float(np.max(apart)))
 
 
 def _apart(answer: NDArray[Any], batch: Batch) -> float:

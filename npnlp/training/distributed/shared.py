@@ -56,8 +56,7 @@ class BatchShare:
     """Where a rank's rows, every ``size``-th from ``rank`` on, lie in the masks of a full batch.
 
     ``lengths (B,)`` are those of the full batch, longest first, and ``packing`` is that of this
-    rank's rows. See
-    :class:`npnlp.backend.random.Share`.
+    rank's rows. See :class:`npnlp.backend.random.Share`.
     """
 
     lengths: Rows
