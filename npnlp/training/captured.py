@@ -13,6 +13,7 @@ says where the number was; where all is finite after all, training goes on from 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -78,7 +79,9 @@ class CapturedSteps:
 
     def __init__(self, updater: Updater, graphs: Any) -> None:
         assert isinstance(updater.optimizer, Adam)
-        self.updater, self.graphs = updater, graphs
+        # The updater holds these steps; a cycle would keep device memory until one is collected.
+        self.updater: Updater = weakref.proxy(updater)
+        self.graphs = graphs
         model, adam, split = updater.model, updater.optimizer, updater.train
         moments = adam.moments["first_sum"], adam.moments["second_sum"]
         self.backend: Any = model.backend
@@ -151,8 +154,7 @@ class CapturedSteps:
         updater = self.updater
         self.resident.load(buffers)
         random = updater.random.at(self.counters[1:2])
-        with self.backend.xp.own_products():
-            found = updater.objective(updater.model, batch, random, None)
+        found = updater.objective(updater.model, batch, random, None)
         self.update.launch(found.loss_sum, found.weight_sum, found.correct)
 
     def _shape(self, batch: int, capacity: int) -> tuple[BatchBuffers, Batch]:

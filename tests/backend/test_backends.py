@@ -105,7 +105,27 @@ __version__ = "14.0.0"
 import numpy
 
 def arange(*arguments):
-    return numpy.zeros(3)
+    return numpy.zeros(6)
+
+dot = numpy.dot
+"""
+WRONG_PRODUCT = """
+__version__ = "14.0.0"
+
+import numpy
+from numpy import arange
+
+def dot(a, b):
+    return 0 * numpy.dot(a, b)
+"""
+NO_CUBLAS = """
+__version__ = "14.0.0"
+
+from numpy import arange
+
+def dot(a, b):
+    assert a.shape == (2, 3) and b.shape == (3, 2)  # of vectors CuPy asks cuBLAS nothing
+    raise RuntimeError("libcublasLt.so.13: cannot open shared object file")
 """
 
 
@@ -131,9 +151,11 @@ def run_with_cupy(source: str, folder: Path, *arguments: str) -> subprocess.Comp
         ),
         (NO_LIBRARY, "(ModuleNotFoundError: No module named 'cupy_parts_that_are_not_there')"),
         (NO_DEVICE, "no CUDA device is usable (cudaErrorNoDevice: no CUDA-capable device"),
-        (WRONG_SUM, "the CUDA device gave a wrong sum"),
+        (WRONG_SUM, "the CUDA device gave a wrong sum or product"),
+        (WRONG_PRODUCT, "the CUDA device gave a wrong sum or product"),
+        (NO_CUBLAS, "does not find CUDA's libcublasLt (libcublasLt.so.13: cannot open"),
     ],
-    ids=["import fails", "part missing", "no device", "wrong sum"],
+    ids=["import fails", "part missing", "no device", "wrong sum", "wrong product", "no cuBLAS"],
 )
 def test_a_broken_cupy_ends_training_with_its_own_line(
     source: str, says: str, tmp_path: Path

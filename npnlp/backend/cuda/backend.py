@@ -273,11 +273,13 @@ def _import_cupy() -> Any:
 
 def _require_device(cupy: Any) -> None:
     try:
-        numbers = (cupy.arange(3) + 1).astype(np.float32)  # allocates, and compiles a kernel
-        works = int(numbers.sum()) == 6 and int(cupy.dot(numbers, numbers)) == 14  # cuBLAS
+        numbers = (cupy.arange(6) + 1).astype(np.float32).reshape(2, 3)  # compiles a kernel
+        products = cupy.dot(numbers, numbers.T)  # cuBLAS, which CuPy asks for no dot of vectors
+        works = int(numbers.sum()) == 21 and products.tolist() == [[14, 32], [32, 77]]
     except Exception as error:
         raise DeviceError(diagnose(error, Facts.gather(cupy))) from error
     if not works:
         raise DeviceError(
-            "backend cupy: the CUDA device gave a wrong sum; check it, or use --backend numpy"
+            "backend cupy: the CUDA device gave a wrong sum or product; check it, or use "
+            "--backend numpy"
         )

@@ -1,14 +1,15 @@
-"""CuPy's namespace, with matrix products that can be captured in a CUDA graph.
+"""CuPy's namespace, with functions that can be captured in a CUDA graph.
 
 CuPy refuses calls of cuBLAS while a stream is captured, so ``dot`` and ``matmul`` then use
-``kernels/product.cu``. Otherwise they are CuPy's: cuBLAS is faster for large products.
+``kernels/product.cu``. Otherwise they are CuPy's: cuBLAS is faster for large products. It also
+refuses copies from the host, which joining more than ``JOINED`` arrays makes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,9 @@ SMALL, LARGE, SIDE, BLOCK = 32, 64, 16, 256
 ENOUGH, SHORTEST = 264, 256
 #: The depth of a part is a multiple of this, which is a multiple of what a block loads at a time.
 DEPTH = 32
+#: CuPy joins more arrays than these by a table of their addresses, which it makes on the host
+#: (``_concatenate`` in ``cupy/_core/_routines_manipulation.pyx``); up to these, one by one.
+JOINED = 8
 
 
 class Cut(NamedTuple):
@@ -45,10 +49,11 @@ def cut(rows: int, columns: int, depth: int, batches: int) -> Cut:
 
 
 class Namespace:
-    """The ``cupy`` module; within :meth:`own_products`, with matrix products of this project."""
+    """The ``cupy`` module; within :meth:`graph_work`, with what can be captured in its place."""
 
     def __init__(self, cupy: Any, kernels: Any) -> None:
-        self._cupy, self._kernels, self._own = cupy, kernels, False
+        self._cupy, self._kernels = cupy, kernels
+        self._in_graph = self._own = False
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._cupy, name)
@@ -57,17 +62,36 @@ class Namespace:
 
     @property
     def capturable(self) -> bool:
-        """Whether this is inside of :meth:`own_products`, which captured work is."""
-        return self._own
+        """Whether this is inside of :meth:`graph_work`: then no number is read on the host."""
+        return self._in_graph
 
     @contextmanager
-    def own_products(self) -> Iterator[None]:
-        """No call of cuBLAS inside."""
-        before, self._own = self._own, True
+    def graph_work(self, own_products: bool = True) -> Iterator[None]:
+        """Work of a graph inside; without ``own_products`` it cannot be captured."""
+        before = self._in_graph, self._own
+        self._in_graph, self._own = True, own_products
         try:
             yield
         finally:
-            self._own = before
+            self._in_graph, self._own = before
+
+    def own_products(self) -> AbstractContextManager[None]:
+        """No call of cuBLAS inside."""
+        return self.graph_work()
+
+    def stack(self, arrays: Sequence[Any], axis: int = 0) -> Any:
+        """``cupy.stack``."""
+        if not self._own or len(arrays) <= JOINED:
+            return self._cupy.stack(arrays, axis)
+        return self.concatenate([self._cupy.expand_dims(x, axis) for x in arrays], axis)
+
+    def concatenate(self, arrays: Sequence[Any], axis: int = 0) -> Any:
+        """``cupy.concatenate``."""
+        if self._own:
+            while len(arrays) > JOINED:
+                parts = range(0, len(arrays), JOINED)
+                arrays = [self._cupy.concatenate(arrays[i : i + JOINED], axis) for i in parts]
+        return self._cupy.concatenate(arrays, axis)
 
     def dot(self, a: Any, b: Any, out: Any = None) -> Any:
         """``cupy.dot`` for up to two axes each."""

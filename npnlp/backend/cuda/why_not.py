@@ -18,6 +18,10 @@ from npnlp.optional import cause_of, one_line
 INSTALL = "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]')"
 #: The original error in CuPy's long message about a failed import.
 ORIGINAL = re.compile(r"Original error:\s*(.+)")
+#: The oldest compute capability that CUDA 13 has code for.
+OLDEST_OF_13 = 75
+NO_MEMORY = ("cudaErrorMemoryAllocation", "CUBLAS_STATUS_ALLOC_FAILED")
+NO_CODE = ("NoKernelImage", "UnsupportedPtx", "gpu-architecture", "CUBLAS_STATUS_ARCH_MISMATCH")
 LIBRARY = re.compile(
     r"lib(?P<name>nvrtc|cublas|cublasLt|cudart|curand|cusolver|cusparse|nvJitLink)\b[.\w]*"
 )
@@ -28,7 +32,8 @@ class Facts:
     """Facts about the installation; versions in CUDA's form, 13020 for 13.2.
 
     ``driver`` is the newest CUDA that the driver supports, 0 if there is no driver, None if that is
-    unknown; ``runtime`` is the CUDA that CuPy was built for.
+    unknown; ``runtime`` is the CUDA that CuPy was built for. ``compute`` is the device's compute
+    capability, 75 for 7.5, None if that is unknown.
     """
 
     cupy: str = ""
@@ -36,6 +41,7 @@ class Facts:
     runtime: int | None = None
     wheels: tuple[str, ...] = ()
     visible: str | None = None
+    compute: int | None = None
 
     @classmethod
     def gather(cls, cupy: Any = None) -> Facts:
@@ -46,11 +52,19 @@ class Facts:
             runtime=_version(cupy, "runtimeGetVersion"),
             wheels=tuple(sorted(_wheels())),
             visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
+            compute=_compute(cupy),
         )
+
+    @property
+    def too_old(self) -> bool:
+        """Whether CUDA 13 has no code for the device."""
+        return self.compute is not None and self.compute < OLDEST_OF_13
 
     @property
     def major(self) -> int:
         """The version of CUDA for packages to install: 12 or 13."""
+        if self.too_old:
+            return 12
         if self.driver:
             return 12 if self.driver < 13000 else 13
         return 12 if self.runtime is not None and self.runtime < 13000 else 13
@@ -59,6 +73,13 @@ class Facts:
 def _version(cupy: Any, function: str) -> int | None:
     try:
         return int(getattr(cupy.cuda.runtime, function)())
+    except Exception:
+        return None
+
+
+def _compute(cupy: Any) -> int | None:
+    try:
+        return int(cupy.cuda.Device().compute_capability)
     except Exception:
         return None
 
@@ -109,13 +130,15 @@ def _found(error: BaseException, facts: Facts) -> tuple[str, str]:
     }.items():
         if code in text:
             return f"{cupy} is installed but no CUDA device is usable ({text})", fix
-    if kind == "OutOfMemoryError" or "cudaErrorMemoryAllocation" in text:
+    if kind == "OutOfMemoryError" or any(code in text for code in NO_MEMORY):
         return (
             f"the CUDA device is out of memory ({text})",
             "free some (nvidia-smi lists who holds it), or name another device in "
             "CUDA_VISIBLE_DEVICES",
         )
-    if any(code in text for code in ("NoKernelImage", "UnsupportedPtx", "gpu-architecture")):
+    if any(code in text for code in NO_CODE):
+        if facts.too_old and facts.runtime is not None and facts.runtime >= 13000:
+            return _device_too_old(cupy, facts)
         return (
             f"{cupy} and its CUDA do not fit this device or its driver ({text})",
             f"update the driver, and {reinstall}",
@@ -124,7 +147,7 @@ def _found(error: BaseException, facts: Facts) -> tuple[str, str]:
     if library and ("Failure finding" in text or "cannot open" in text or "not found" in text):
         where = text.split(": No such file")[0]  # without the list of searched folders
         return f"{cupy} does not find CUDA's lib{library['name']} ({where})", ctk
-    if "cannot open source file" in text:
+    if "cannot open source file" in text or "Failed to find CUDA headers" in text:
         return f"{cupy} does not find CUDA's headers ({text})", ctk
     return (
         f"{cupy} is installed but no CUDA device is usable ({text})",
@@ -144,10 +167,25 @@ def _driver(cupy: str, facts: Facts) -> tuple[str, str]:
         f"{cupy} needs {_dotted(facts.runtime)}"
     )
     if facts.driver // 1000 == 12 and facts.runtime is not None and facts.runtime >= 13000:
-        wheels = " ".join(facts.wheels) or "cupy-cuda13x"
-        other = f"pip uninstall {wheels}, then pip install 'cupy-cuda12x[ctk]'"
-        return what, f"update the driver, or take the wheel for CUDA 12: {other}"
+        return what, f"update the driver, or {_wheel_for_12(facts)}"
     return what, "update the driver"
+
+
+def _device_too_old(cupy: str, facts: Facts) -> tuple[str, str]:
+    assert facts.compute is not None
+    capability = f"{facts.compute // 10}.{facts.compute % 10}"
+    what = (
+        f"{cupy} is for CUDA 13, which has no code for this device of compute capability "
+        f"{capability} (below {OLDEST_OF_13 // 10}.{OLDEST_OF_13 % 10})"
+    )
+    return what, _wheel_for_12(facts)
+
+
+def _wheel_for_12(facts: Facts) -> str:
+    wheels = " ".join(facts.wheels) or "cupy-cuda13x"
+    return (
+        f"take the wheel for CUDA 12: pip uninstall {wheels}, then pip install 'cupy-cuda12x[ctk]'"
+    )
 
 
 def _visible(facts: Facts) -> str:

@@ -45,6 +45,14 @@ class OutOfMemoryError(MemoryError):
     """Named as CuPy's."""
 
 
+class CompileException(Exception):
+    """Named as CuPy's."""
+
+
+class CUBLASError(RuntimeError):
+    """Named as CuPy's."""
+
+
 class DynamicLibNotFoundError(RuntimeError):
     """Named as that of CuPy's cuda.pathfinder."""
 
@@ -112,6 +120,37 @@ CASES: dict[str, tuple[BaseException, Facts, str, str]] = {
         CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected"),
         facts(visible=""),
         "no CUDA device is usable", "CUDA_VISIBLE_DEVICES is '': unset it",
+    ),
+    "no headers": (
+        RuntimeError(
+            "Failed to find CUDA headers. Please install CUDA toolkit headers (e.g., pip install "
+            "cupy-cuda12x[ctk]) or specify CUDA_PATH environment variable."
+        ), CUDA13, "does not find CUDA's headers", "pip install 'cupy-cuda13x[ctk]>=14'",
+    ),
+    "no headers, CUDA 12": (
+        RuntimeError("Failed to find CUDA headers. Please install CUDA toolkit headers"), CUDA12,
+        "does not find CUDA's headers", "pip install 'cupy-cuda12x[ctk]>=14'",
+    ),
+    "card too old to compile for": (
+        CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)"),
+        facts(compute=70),
+        "is for CUDA 13, which has no code for this device of compute capability 7.0 (below 7.5)",
+        "take the wheel for CUDA 12: pip uninstall cupy-cuda13x, then pip install "
+        "'cupy-cuda12x[ctk]'",
+    ),
+    "card too old for cuBLAS, two wheels": (
+        CUBLASError("CUBLAS_STATUS_ARCH_MISMATCH"),
+        facts(compute=61, wheels=("cupy-cuda12x", "cupy-cuda13x")),
+        "compute capability 6.1", "pip install 'cupy-cuda12x[ctk]'",
+    ),
+    "card too new for CuPy": (
+        CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)"),
+        facts(compute=130),
+        "do not fit this device", "pip install --force-reinstall 'cupy-cuda13x[ctk]'",
+    ),
+    "cuBLAS has no memory": (
+        CUBLASError("CUBLAS_STATUS_ALLOC_FAILED"), CUDA13,
+        "the CUDA device is out of memory", "nvidia-smi lists who holds it",
     ),
     "driver full": (
         CUDARuntimeError("cudaErrorMemoryAllocation: out of memory"), CUDA13,
