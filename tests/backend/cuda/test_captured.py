@@ -11,7 +11,6 @@ import pytest
 
 from npnlp.backend import Random, get_backend
 from npnlp.backend.cuda.backend import CupyBackend
-from npnlp.backend.cuda.graphs import Graphs
 from npnlp.diagnosis.finding import examine
 from npnlp.errors import DeviceError, DivergenceError
 from npnlp.models import ClassifierConfig, SurnameClassifier
@@ -19,7 +18,7 @@ from npnlp.text import SplitArrays, SurnameDataset, own_table_path
 from npnlp.training.captured import CapturedSteps, capacity_for, captured_steps, obstacle
 from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
-from tests.support.capturing import CUBLAS, CapturingBackend
+from tests.support.capturing import CapturingBackend
 from tests.support.shim import require_compiler
 
 NUMPY = get_backend("numpy")
@@ -347,84 +346,6 @@ def test_room_for_rows_is_never_too_small_and_rarely_much_too_large() -> None:
     assert len({capacity_for(rows) for rows in range(1025, 2049)}) == 8
 
 
-#: What must not happen in a capture, each with what it says.
-FORBIDDEN: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
-    "read": (lambda xp, x: float(x[0]), "float of an array"),
-    "truth": (lambda xp, x: bool(x[0] > 1), "bool of an array"),
-    "item": (lambda xp, x: x[0].item(), "item of an array"),
-    "copy out": (lambda xp, x: xp.asnumpy(x), "asnumpy of an array"),
-    "copy in": (lambda xp, x: xp.asarray(np.ones(3)), "a copy from the host"),
-    "cuBLAS": (lambda xp, x: xp.dot(x, x), CUBLAS),
-    "cuBLAS, too": (lambda xp, x: xp.matmul(x[None], x[:, None]), CUBLAS),
-    "wait": (lambda xp, x: xp.cuda.get_current_stream().synchronize(), "waiting"),
-}
-
-
-@pytest.mark.parametrize("what", FORBIDDEN)
-def test_work_that_cannot_be_captured_is_launched_with_a_warning(what: str) -> None:
-    xp = CapturingBackend().xp
-    graphs, x, total = Graphs(xp), xp.zeros(4) + 2, xp.zeros(())
-    breaks, said = FORBIDDEN[what]
-
-    def work() -> None:
-        nonlocal total
-        total += x.sum()
-        breaks(xp, x)
-
-    with graphs.in_use():
-        graphs.run("work", work)
-        with pytest.warns(RuntimeWarning, match=said):
-            graphs.run("work", work)
-        graphs.run("work", work)
-    assert float(total) == 24
-    assert len(graphs) == 0
-
-
-def test_an_interrupt_in_a_capture_ends_it() -> None:
-    xp = CapturingBackend().xp
-    graphs, times = Graphs(xp), iter([None, KeyboardInterrupt])
-
-    def work() -> None:
-        if (error := next(times)) is not None:
-            raise error
-
-    with graphs.in_use():
-        graphs.run("work", work)
-        with pytest.raises(KeyboardInterrupt):
-            graphs.run("work", work)
-    assert float(xp.zeros(())) == 0  # nothing is captured any more
-
-
-def test_a_graph_does_the_work_again_and_only_when_launched() -> None:
-    xp = CapturingBackend().xp
-    graphs, x, y = Graphs(xp), xp.zeros(3) + 1, xp.zeros(3)
-    calls = []
-
-    def work() -> None:
-        calls.append(1)
-        y[...] = y + (x * 2)[::-1]
-        y[1:2] = 0
-
-    with graphs.in_use():
-        for times in range(1, 6):
-            graphs.run(("a", 1), work)
-            assert y.tolist() == [2.0 * times, 0, 2.0 * times]
-        x.fill(5)
-        graphs.run(("a", 1), work)
-    assert y.tolist() == [20, 0, 20]
-    assert len(calls) == 2
-    assert len(graphs) == 1
-
-
-def test_memory_from_elsewhere_is_refused_in_a_capture() -> None:
-    xp = CapturingBackend().xp
-    stream = xp.cuda.Stream(non_blocking=True)
-    with stream:
-        stream.begin_capture()
-        with pytest.raises(RuntimeError, match="outside of the graphs' pool"):
-            xp.zeros(3)
-
-
 @pytest.mark.gpu
 def test_a_device_is_not_waited_for_inside_an_epoch(make: Made) -> None:
     """Every way to wait that CuPy has is counted, on the device itself."""
@@ -450,21 +371,3 @@ def test_a_device_is_not_waited_for_inside_an_epoch(make: Made) -> None:
             trainer.progress.batch += 1
         assert not steps.graphs.stream.done, "the host waited for the device"
         backend.synchronize()
-
-
-@pytest.mark.parametrize(
-    ("indices", "below"),
-    [([0, 2], True), ([0, 3], False), ([-1, 0], False), ([], True), ([-(2**62)], False)],
-)
-@pytest.mark.parametrize("kind", ["int64", "int8"])
-def test_indices_are_looked_at_in_one_read_and_in_a_captured_step_not_at_all(
-    indices: list[int], below: bool, kind: str
-) -> None:
-    device = CapturingBackend()
-    given = device.asarray(np.array(indices).clip(-100, None).astype(kind))
-    assert device.all_below(given, 3) is below
-    assert device.device.reads == ["int"] * bool(indices)
-    device.device.reads.clear()
-    with device.xp.own_products():
-        assert device.all_below(given, 3)
-    assert device.device.reads == []
