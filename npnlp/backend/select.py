@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 BACKEND_NAMES = ("numpy", "cupy", "numba", "auto", "reference")
 
 
-def get_backend(name: str = "numpy", saved: float = 0.0, cell: str = "elman") -> Backend:
+def get_backend(
+    name: str = "numpy", saved: float = 0.0, cell: str = "elman", local_rank: int | None = None
+) -> Backend:
     """The backend called ``name``, one of ``BACKEND_NAMES``.
 
     ``auto`` is CuPy where a computation on the device works; else Numba, where it is installed and
     would save more than its start takes; else NumPy. ``saved`` are the seconds that it would save
     with this ``cell`` (:func:`npnlp.backend.worth.seconds_saved`). The backend's ``reason`` says
     which and why. ``reference`` is NumPy with only the reference code, such as the loop over
-    time in ``layers/recurrent/``, and slower.
+    time in ``layers/recurrent/``, and slower. Of several processes on a machine each gives its
+    ``local_rank``, and takes the device of that number; see :class:`CupyBackend`.
 
     Raises :class:`InputError` for another name and :class:`DeviceError` where ``"cupy"`` or
     ``"numba"`` does not work.
@@ -38,9 +41,9 @@ def get_backend(name: str = "numpy", saved: float = 0.0, cell: str = "elman") ->
     from npnlp.backend.cuda.backend import CupyBackend  # importing CuPy takes a second: only here
 
     if name == "cupy":
-        return CupyBackend()
+        return CupyBackend(local_rank=local_rank)
     try:
-        return CupyBackend(reason="auto chose cupy: a CUDA device answers")
+        return CupyBackend("auto chose cupy: a CUDA device answers", local_rank=local_rank)
     except DeviceError as error:
         why = str(error).removeprefix("backend cupy: ").split(";")[0]
         return _numba_where_worth(saved, cell, why)

@@ -105,13 +105,14 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
     options = _complete(options, say)
     if options.pictures:
         require_font(options.language)
-    given = None if options.backend == "auto" else get_backend(options.backend)
+    local = ranks.local_rank
+    given = None if options.backend == "auto" else get_backend(options.backend, local_rank=local)
     if options.resume and options.reload_from_files:
         raise InputError("--resume and --reload-from-files exclude each other; give one of them")
     require_seeds(options)
     config = TrainingConfig(**{name: getattr(options, name) for name in vars(DEFAULTS)})
     dataset = dataset_of_first(ranks, lambda: _dataset(options))
-    backend = given or _chosen(options, dataset)
+    backend = given or _chosen(options, dataset, local)
     if backend.reason:
         say(backend.reason)
     training = Run.make(
@@ -154,12 +155,14 @@ def _run(options: argparse.Namespace, ranks: Alone) -> int:
     return DONE
 
 
-def _chosen(options: argparse.Namespace, dataset: SurnameDataset) -> Backend:
+def _chosen(
+    options: argparse.Namespace, dataset: SurnameDataset, local_rank: int | None
+) -> Backend:
     """The backend for ``auto``, by the work there is."""
     layers = options.num_layers * (2 if options.bidirectional else 1)
     rows = len(dataset.arrays("train"))
     saved = seconds_saved(options.cell, options.rnn_hidden_size, layers, rows, options.num_epochs)
-    return get_backend("auto", saved, options.cell)
+    return get_backend("auto", saved, options.cell, local_rank)
 
 
 def _interrupted(training: Run, stop: KeyboardInterrupt) -> int:

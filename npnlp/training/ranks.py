@@ -37,6 +37,8 @@ class Alone:
     """
 
     rank, size, first = 0, 1, True
+    #: The rank among those of the same machine, whose device it takes; None to leave the choice.
+    local_rank: int | None = None
 
     def batches(
         self,

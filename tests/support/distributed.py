@@ -142,6 +142,7 @@ class ThreadRank:
 
     def __init__(self, threads: Threads, rank: int) -> None:
         self.threads, self.rank, self.size = threads, rank, threads.size
+        self.local_rank = rank
 
     def total(self, values: Array, backend: Backend) -> Array:
         summed = np.zeros_like(values)

@@ -48,15 +48,19 @@ class CupyBackend(Backend):
     Raises :class:`DeviceError` where CuPy is not installed completely or no device works, which a
     small computation tests. With ``fused`` False, for comparison, array calls do all the work and
     no kernel of this project is launched. With ``captured`` False a training step is launched
-    kernel by kernel.
+    kernel by kernel. With ``local_rank`` this thread computes on the device of that number, or,
+    where there are fewer devices, on that of the remainder; else on CuPy's current one.
     """
 
     name = "cupy"
 
-    def __init__(self, reason: str = "", *, fused: bool = True, captured: bool = True) -> None:
+    def __init__(
+        self, reason: str = "", *, fused: bool = True, captured: bool = True,
+        local_rank: int | None = None,
+    ) -> None:  # fmt: skip
         self.reason, self.fused, self.captured = reason, fused, captured
         cupy = _import_cupy()
-        _require_device(cupy)
+        _require_device(cupy, local_rank)
         self.kernels = Kernels(cupy)
         self.xp = Namespace(cupy, self.kernels)
 
@@ -271,8 +275,10 @@ def _import_cupy() -> Any:
     return cupy
 
 
-def _require_device(cupy: Any) -> None:
+def _require_device(cupy: Any, local_rank: int | None) -> None:
     try:
+        if local_rank is not None:
+            cupy.cuda.Device(local_rank % cupy.cuda.runtime.getDeviceCount()).use()
         numbers = (cupy.arange(6) + 1).astype(np.float32).reshape(2, 3)  # compiles a kernel
         products = cupy.dot(numbers, numbers.T)  # cuBLAS, which CuPy asks for no dot of vectors
         works = int(numbers.sum()) == 21 and products.tolist() == [[14, 32], [32, 77]]

@@ -32,6 +32,9 @@ class Mpi:
         self.comm = MPI.COMM_WORLD
         self.leaving = self.comm.Dup()
         self.rank, self.size = self.comm.rank, self.comm.size
+        of_machine = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank = of_machine.rank
+        of_machine.Free()
         self.reads_device = _cuda_aware(MPI.__file__)
         self._buffers: dict[Any, Any] = {}
 

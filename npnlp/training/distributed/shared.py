@@ -40,6 +40,7 @@ class Communicator(Protocol):
 
     rank: int
     size: int
+    local_rank: int  # among the ranks of the same machine
 
     def total(self, values: Array, backend: Backend) -> Array:
         """The sum over all ranks of ``values (n,)``, in the order of ranks: on all the same bits.
@@ -112,7 +113,7 @@ class Shared(Alone):
     def __init__(self, communicator: Communicator) -> None:
         self.communicator = communicator
         self.rank, self.size = communicator.rank, communicator.size
-        self.first = self.rank == 0
+        self.first, self.local_rank = self.rank == 0, communicator.local_rank
         self.asked = 0
         self.stop = False
 
