@@ -142,7 +142,7 @@ def main() -> int:
     for case in tqdm(list(cases(options.cells, *sizes)), unit="case", disable=None):
         found = makers(case, options.seed, kernels, calls, with_torch)
         rows += rows_of(case, options.seed, found, clock, options.rounds, rates)
-        gc.collect()  # a trainer and its captured steps hold each other
+        gc.collect()  # what a cycle still holds
         kernels.xp.get_default_memory_pool().free_all_blocks()
         if with_torch:
             torch.cuda.empty_cache()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -19,6 +20,22 @@ PASSES = ("forward", "both", "step")
 #: Rows that one way at one pass takes: a call does the pass once.
 Way = dict[str, Callable[[], Any]]
 Clock = Callable[[Callable[[], Any]], float]
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A call inside of a context, such as a stream, that training enters once an epoch.
+
+    The clock measures the call alone.
+    """
+
+    call: Callable[[], Any]
+    context: Callable[[], AbstractContextManager[Any]]
+
+    def __call__(self) -> Any:
+        """The call, where nothing is measured."""
+        with self.context():
+            return self.call()
 
 
 @dataclass(frozen=True)
@@ -61,20 +78,24 @@ def cases(
 
 
 def event_clock(backend: Backend) -> Clock:
-    """Milliseconds of a call, between two events on the stream that all ways launch into.
+    """Milliseconds of a call, between two events on the stream that it launches into.
 
-    That is the default stream, of CuPy as of PyTorch. The device is idle at the first event, so the
-    time holds whatever is longer: the work, or the launching of it.
+    That is the default stream, of CuPy as of PyTorch, or that of :class:`Inside`. The device is
+    idle at the first event, so the time holds whatever is longer: the work, or the launching of it.
     """
     cuda = backend.xp.cuda
     first, last = cuda.Event(), cuda.Event()
 
     def clock(call: Callable[[], Any]) -> float:
-        backend.synchronize()
-        first.record()
-        call()
-        last.record()
-        last.synchronize()
+        measured, context = call, nullcontext()
+        if isinstance(call, Inside):
+            measured, context = call.call, call.context()
+        with context:
+            backend.synchronize()
+            first.record()
+            measured()
+            last.record()
+            last.synchronize()
         return float(cuda.get_elapsed_time(first, last))
 
     return clock

@@ -15,7 +15,7 @@ from npnlp.models import ClassifierConfig, SurnameClassifier
 from npnlp.text import SplitArrays
 from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
-from passes.gpu_case import CLASSES, EMBEDDING, VOCABULARY, Case, Way, packed_tokens
+from passes.gpu_case import CLASSES, EMBEDDING, VOCABULARY, Case, Inside, Way, packed_tokens
 
 #: Batches of an epoch of captured steps: so rarely is anything copied to the device.
 EPOCH = 256
@@ -59,14 +59,13 @@ def our_captured_way(case: Case, seed: int, backend: Backend) -> Way:
         raise InputError("the steps of this model are not captured")
 
     def step() -> None:
-        with steps.graphs.in_use():
-            if trainer.progress.batch % EPOCH == 0:
-                trainer.progress.batch = 0
-                steps.begin(order)
-            steps.step()
+        if trainer.progress.batch % EPOCH == 0:
+            trainer.progress.batch = 0
+            steps.begin(order)
+        steps.step()
         trainer.progress.batch += 1
 
-    return {"step": step}
+    return {"step": Inside(step, steps.graphs.in_use)}
 
 
 def our_layer(case: Case, seed: int, backend: Backend) -> Any:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,6 +116,38 @@ def test_the_captured_step_is_the_trainers(monkeypatch: pytest.MonkeyPatch) -> N
         assert not backend.device.reads
     makers = iter([("graph", lambda: gpu_ours.our_captured_way(case, 0, get_backend("numpy")))])
     assert list(gpu.rows_of(case, 0, makers, on_cpu, 1, rates)) == []
+
+
+@pytest.mark.usefixtures("passes")
+def test_a_step_is_measured_on_its_stream_and_entering_that_is_not() -> None:
+    from passes.gpu_case import Inside, event_clock
+
+    done: list[str] = []
+
+    class Event:
+        record = staticmethod(lambda: done.append("event"))
+        synchronize = staticmethod(lambda: done.append("wait"))
+
+    @contextmanager
+    def stream() -> Iterator[None]:
+        done.append("enter")
+        yield
+        done.append("leave")
+
+    cuda = SimpleNamespace(Event=Event, get_elapsed_time=lambda first, last: 0.5)
+    backend: Any = SimpleNamespace(
+        xp=SimpleNamespace(cuda=cuda), synchronize=lambda: done.append("idle")
+    )
+    clock, step = event_clock(backend), Inside(lambda: done.append("step"), stream)
+    measured = ["idle", "event", "step", "event", "wait"]
+    assert clock(step) == 0.5
+    assert done == ["enter", *measured, "leave"]
+    done.clear()
+    assert clock(step.call) == 0.5
+    assert done == measured
+    done.clear()
+    step()
+    assert done == ["enter", "step", "leave"]
 
 
 @pytest.mark.usefixtures("passes")

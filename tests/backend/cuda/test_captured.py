@@ -346,6 +346,27 @@ def test_room_for_rows_is_never_too_small_and_rarely_much_too_large() -> None:
     assert len({capacity_for(rows) for rows in range(1025, 2049)}) == 8
 
 
+def all_captured(trainer: Trainer) -> tuple[CapturedSteps, Any]:
+    """Steps of which every shape of this order is captured: nothing is compiled any more."""
+    steps, order = trainer.captured, epoch_order(trainer)
+    assert isinstance(steps, CapturedSteps)
+    for _ in range(2):
+        steps.run(order, lambda: None)
+        trainer.progress.batch = 0
+    return steps, order
+
+
+def test_an_order_that_ran_twice_is_all_captured(make: Made) -> None:
+    require_compiler()
+    with CapturingBackend().in_place() as backend:
+        device = backend.device
+        steps, order = all_captured(make(backend, gradient_flow=False))
+        graphs, launches, mallocs = device.graphs, device.launches, device.memory.mallocs
+        steps.run(order, lambda: None)
+        assert (device.graphs, device.launches) == (graphs, launches + 4)
+        assert device.memory.mallocs == mallocs
+
+
 @pytest.mark.gpu
 def test_a_device_is_not_waited_for_inside_an_epoch(make: Made) -> None:
     """Every way to wait that CuPy has is counted, on the device itself."""
@@ -354,12 +375,9 @@ def test_a_device_is_not_waited_for_inside_an_epoch(make: Made) -> None:
     except DeviceError as error:
         pytest.skip(str(error))
     trainer = make(backend, gradient_flow=False)
-    trainer.run_epoch()
-    trainer.run_epoch()
-    assert isinstance(trainer.captured, CapturedSteps)
-    steps = trainer.captured
+    steps, order = all_captured(trainer)
     with steps.graphs.in_use():
-        steps.begin(epoch_order(trainer))
+        steps.begin(order)
         backend.synchronize()
         spin = backend.xp.RawKernel(
             'extern "C" __global__ void spin(long long n) {'
