@@ -25,7 +25,8 @@ from npnlp.backend.cuda.resident import BatchBuffers, Resident
 from npnlp.backend.cuda.update import RATES, DeviceUpdate
 from npnlp.classifier.batches import Batch, batches
 from npnlp.layers import Packing
-from npnlp.training.optimizers import SAFE_RATE, Adam
+from npnlp.training.device_rule import decayed_by, rates_of, rule_of
+from npnlp.training.optimizers import SAFE_RATE
 from npnlp.training.updater import Updater
 
 #: Poolings that read nothing of the packing on the host.
@@ -40,14 +41,10 @@ def obstacle(updater: Updater) -> str:
     model, config = updater.model, updater.model.config
     if updater.ranks.size > 1:
         return "several processes share every batch"
-    if not isinstance(updater.optimizer, Adam):
-        return "the optimizer is not adam"
+    if rule_of(updater.optimizer) is None:
+        return "an optimizer of one's own"
     if updater.config.typing_errors:
         return "names have other typing errors in each epoch"
-    if updater.config.soft:
-        return "the objective has distributions as targets"
-    if updater.train.weights is not None:
-        return "rows have weights"
     if config.ngram_orders:
         return "the model has a bag of n-grams"
     if not set(config.poolings) <= POOLINGS:
@@ -77,21 +74,21 @@ class CapturedSteps:
     """The steps of an updater, epoch by epoch, on the device."""
 
     def __init__(self, updater: Updater, graphs: Any) -> None:
-        assert isinstance(updater.optimizer, Adam)
         self.updater, self.graphs = updater, graphs
-        model, adam, split = updater.model, updater.optimizer, updater.train
-        moments = adam.moments["first_sum"], adam.moments["second_sum"]
+        model, split, rule = updater.model, updater.train, rule_of(updater.optimizer)
+        assert rule is not None
         self.backend: Any = model.backend
         arrays = (split.tokens, split.starts, split.lengths, split.targets)
         self.resident = Resident(self.backend, *arrays, updater.config.batch_size)
         self.counters = self.resident.counters
-        decayed = {name for name, value in model.parameters.items() if value.ndim > 1}
+        both = {"shares": split.shares, "weights": split.weights}
+        self.of_rows = {
+            name: self.backend.asarray(given.astype(np.float32))
+            for name, given in both.items() if given is not None
+        }  # fmt: skip
         self.update = DeviceUpdate(
-            self.backend,
-            (model.flat.values, model.flat.grads, *moments),
-            model.flat.parameters,
-            decayed if adam.weight_decay else set(),
-            updater.log, self.counters, adam.betas, updater.config.clip_norm,
+            self.backend, (model.flat.values, model.flat.grads), model.flat.parameters, rule,
+            decayed_by(updater.optimizer), updater.log, self.counters, updater.config.clip_norm,
         )  # fmt: skip
         self.shapes: dict[tuple[int, int], tuple[BatchBuffers, Batch]] = {}
         self.order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -118,18 +115,18 @@ class CapturedSteps:
     def begin(self, order: NDArray[np.int64]) -> None:
         """Copy the epoch's order and rates to the device; after that, nothing is copied."""
         updater, asarray = self.updater, self.backend.asarray
-        adam, first, size = updater.optimizer, updater.progress.batch, updater.config.batch_size
-        assert isinstance(adam, Adam)
+        optimizer, first = updater.optimizer, updater.progress.batch
+        size = updater.config.batch_size
         lengths, number = updater.train.lengths[order], np.arange(len(order)) // size
         self.order = order[np.lexsort((-lengths, number))]
         self.rows_of = np.bincount(number, weights=lengths).astype(np.int64).tolist()
-        self.first, self.begun, self.rate_before = first, adam.steps - first, adam.learning_rate
+        self.first, self.begun = first, optimizer.steps - first
+        self.rate_before = optimizer.learning_rate
         self.rates = [0.0] * first
         table = np.zeros((len(self.rows_of), RATES))
         for place in range(first, len(table)):
             rate = updater.rate_of(self.begun + place)
-            numbers = adam.numbers(self.begun + place + 1, rate)
-            table[place] = numbers.rate, numbers.eps, 1 - rate * adam.weight_decay
+            table[place] = rates_of(optimizer, self.begun + place + 1, rate)
             self.rates.append(rate)
         self.resident.order[...] = asarray(self.order)
         self.update.rates[...] = asarray(table)
@@ -137,23 +134,29 @@ class CapturedSteps:
 
     def step(self) -> None:
         """Launch the step of batch ``progress.batch``, without waiting for it."""
-        number, adam = self.updater.progress.batch, self.updater.optimizer
+        number, optimizer = self.updater.progress.batch, self.updater.optimizer
         size = self.updater.config.batch_size
         key = min(size, len(self.order) - number * size), capacity_for(self.rows_of[number])
         if key not in self.shapes:
             self.shapes[key] = self._shape(*key)
         self.graphs.run(key, partial(self._work, *self.shapes[key]))
-        adam.steps += 1
-        adam.learning_rate = self.rates[number]
+        optimizer.steps += 1
+        optimizer.learning_rate = self.rates[number]
 
     def _work(self, buffers: BatchBuffers, batch: Batch) -> None:
         """What is captured: the same launches for every batch of a shape."""
         updater = self.updater
         self.resident.load(buffers)
+        batch = self._with_rows(batch, buffers)
         random = updater.random.at(self.counters[1:2])
         with self.backend.xp.own_products():
             found = updater.objective(updater.model, batch, random, None)
         self.update.launch(found.loss_sum, found.weight_sum, found.correct)
+
+    def _with_rows(self, batch: Batch, buffers: BatchBuffers) -> Batch:
+        """``batch`` with what its rows of the split have of their own."""
+        of_rows = {name: of.take(buffers.rows, axis=0) for name, of in self.of_rows.items()}
+        return batch._replace(**of_rows)
 
     def _shape(self, batch: int, capacity: int) -> tuple[BatchBuffers, Batch]:
         buffers = self.resident.buffers(batch, capacity)
@@ -175,7 +178,8 @@ class CapturedSteps:
 
     def _eager(self, number: int) -> bool:
         """Whether the host has to see this step: for the probe, or a rate that may overflow."""
-        return number == self.updater.probed_batch or self.rates[number] > SAFE_RATE
+        safe = SAFE_RATE * (1 - self.updater.config.momentum)
+        return number == self.updater.probed_batch or self.rates[number] > safe
 
     def _step_eagerly(self) -> None:
         """The step of ``progress.batch`` as on a CPU. It looks at the flag: the host waits here."""
@@ -191,11 +195,11 @@ class CapturedSteps:
         bad = int(self.backend.to_numpy(self.counters)[2])
         self.doubtful = bad > 0
         if bad:
-            adam, before = self.updater.optimizer, bad - 2
+            optimizer, before = self.updater.optimizer, bad - 2
             self.updater.progress.batch = bad - 1
-            adam.steps = self.begun + bad - 1
+            optimizer.steps = self.begun + bad - 1
             known = before >= self.first
-            adam.learning_rate = self.rates[before] if known else self.rate_before
+            optimizer.learning_rate = self.rates[before] if known else self.rate_before
         return self.doubtful
 
     def _set_counters(self, batch: int) -> None:
