@@ -26,6 +26,10 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "momentum": ({}, {"optimizer": "sgd", "momentum": 0.9, "clip_norm": 0.3,
                       "learning_rate": 0.05, "logit_adjustment": 0.5}),
     "merged": ({"hidden_layer": False}, {"merge_repeats": True, "consistency": 0.7}),
+    "bag": ({"ngram_orders": (1, 2, 3, 4), "ngram_size": 40, "ngram_min_count": 2,
+             "ngram_dropout": 0.5}, {"weight_decay": 0.1}),
+    "misspelled": ({"ngram_orders": (1, 3), "ngram_size": 7, "cell": "lstm"},
+                   {"typing_errors": 0.5, "bucket": 2}),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", OPTIONS)
 
