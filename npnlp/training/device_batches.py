@@ -88,10 +88,10 @@ class DeviceBatches:
         self.resident.load(shape.buffers)
         if self.ngrams is not None and shape.ngrams is not None:
             self.ngrams.load(shape.buffers, shape.ngrams)
-        rows = shape.buffers.rows
-        return shape.batch._replace(
-            **{name: of.take(rows, axis=0) for name, of in self.of_rows.items()}
-        )
+        of_rows: dict[str, Any] = {
+            name: of.take(shape.buffers.rows, axis=0) for name, of in self.of_rows.items()
+        }
+        return shape.batch._replace(**of_rows)
 
     def _made(self, batch: int, capacity: int) -> Shape:
         buffers = self.resident.buffers(batch, capacity)

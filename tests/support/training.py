@@ -20,14 +20,14 @@ from npnlp.training.trainer import Trainer
 BATCH, NAMES = 16, 58  # three whole batches and one of 10
 
 
-@lru_cache(maxsize=1)
-def some_names() -> tuple[ClassifierConfig, SplitArrays]:
+@lru_cache(maxsize=2)
+def some_names(count: int = NAMES) -> tuple[ClassifierConfig, SplitArrays]:
     """A small configuration, and names of all nationalities."""
     dataset = SurnameDataset.load_dataset_and_make_vectorizer(own_table_path())
     vectorizer = dataset.get_vectorizer()
     sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
     split = dataset.arrays("val")
-    some = np.linspace(0, len(split) - 1, NAMES).astype(int)
+    some = np.linspace(0, len(split) - 1, count).astype(int)
     part = [getattr(split, name)[some] for name in ("starts", "lengths", "targets")]
     config = ClassifierConfig(*sizes, embedding_size=6, rnn_hidden_size=8)
     return config, SplitArrays(split.tokens, *part)

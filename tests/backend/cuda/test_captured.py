@@ -14,8 +14,9 @@ from npnlp.backend.cuda.backend import CupyBackend
 from npnlp.backend.cuda.graphs import Graphs
 from npnlp.errors import DeviceError, DivergenceError
 from npnlp.models import SurnameClassifier
-from npnlp.training.captured import CapturedSteps, capacity_for, captured_steps, obstacle
+from npnlp.training.captured import CapturedSteps, captured_steps, obstacle
 from npnlp.training.config import TrainingConfig
+from npnlp.training.device_batches import capacity_for
 from npnlp.training.trainer import Trainer
 from tests.support.capturing import CUBLAS, CapturingBackend
 from tests.support.shim import require_compiler
