@@ -14,6 +14,7 @@ from npnlp.backend import layout
 from npnlp.backend.operations import (
     AdamStep,
     Array,
+    BagPasses,
     ClassifierHead,
     CrossEntropyPasses,
     LinearPasses,
@@ -159,6 +160,10 @@ class Backend(ABC):
 
     def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
         """Both passes of softmax and cross-entropy, or None."""
+        return None
+
+    def bag_passes(self, dtype: np.dtype[Any]) -> BagPasses | None:
+        """Both passes of a bag of n-grams, or None."""
         return None
 
     def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:

@@ -165,6 +165,25 @@ class CrossEntropyPasses(Protocol):
         """``dL/dlogits`` from ``dL/dlosses``, ``(B,)`` or one number for all rows."""
 
 
+class BagPasses(Protocol):
+    """The rows of a weight that each sequence has, summed and scaled: both passes.
+
+    Of M places, ``rows (M,)`` are rows of the weight, ``sequences (M,)`` whose they are, and
+    ``known (M,)`` which of them count.
+    """
+
+    def forward(
+        self, weight: Array, rows: Array, known: Array, sequences: Array, batch: int
+    ) -> tuple[Array, Array]:
+        """``y (B, F)``, and ``scales (B, 1)``: one over the root of the number of rows, or 1."""
+
+    def backward(
+        self, dy: Array, scales: Array, rows: Array, known: Array, sequences: Array,
+        d_weight: Array,
+    ) -> None:  # fmt: skip
+        """Add ``dL/dweight`` to ``d_weight``."""
+
+
 @summarized
 class Learned(NamedTuple):
     """The results of a classifier's head: ``logits (B, C)`` and ``losses (B,)``.

@@ -43,11 +43,15 @@ class FoundNgrams(NamedTuple):
 
 
 class NgramCache(Cache):
-    """For M n-grams, ``rows (M,)`` of the weight and ``sequences (M,)``; ``scale (B, 1)``."""
+    """For M n-grams, ``rows (M,)`` of the weight and ``sequences (M,)``; ``scale (B, 1)``.
+
+    ``known (M,)`` says which of them count; None where all do.
+    """
 
     rows: Array
     sequences: Array
     scale: Array
+    known: Array | None = None
 
 
 class NgramBag(Layer):
@@ -101,6 +105,21 @@ class NgramBag(Layer):
         sequences = self.backend.asarray(packing.sequences).take(packed)
         return FoundNgrams(rows, self.keys.take(rows) == keys, sequences)  # (2)
 
+    def rows_at(self, tokens: NDArray[np.integer]) -> NDArray[np.int32]:
+        """``(J, n)``: for each order, the row of the n-gram that ends at each of ``tokens (n,)``.
+
+        -1 where it has none. On the host; where names begin is not looked at.
+        """
+        keys, own = self.backend.to_numpy(self.keys), tokens.astype(np.int64) + 1
+        key, rows = own, []  # (1), n = 1
+        for n in range(1, max(self.orders) + 1):
+            if n > 1:
+                key = np.append(0, key[:-1]) * (self.num_tokens + 1) + own  # (1)
+            if n in self.orders:
+                found = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+                rows.append(np.where(keys[found] == key, found, -1))  # (2)
+        return np.array(rows, dtype=np.int32)
+
     def forward(
         self, tokens: Array, random: Random | None = None, *, packing: Packing,
         found: FoundNgrams | None = None,
@@ -114,6 +133,10 @@ class NgramBag(Layer):
         if random is not None and self.dropout:
             stream = random.from_steps(*(n - 1 for n in sorted(set(self.orders))))
             known = known & self.backend.keep_mask(stream, known.shape, self.dropout)  # (3)
+        if passes := self.backend.bag_passes(self.dtype):
+            weight = self.parameters["weight"]
+            y, scale = passes.forward(weight, rows, known, sequences, batch)
+            return y, NgramCache(rows, sequences, scale, known)
         left = xp.flatnonzero(known)
         rows, sequences = rows.take(left), sequences.take(left)
         counts = xp.maximum(xp.bincount(sequences, minlength=batch), 1)
@@ -124,6 +147,11 @@ class NgramBag(Layer):
 
     def backward(self, dy: Array, cache: NgramCache) -> None:
         """Add ``dL/dweight``; tokens are integers and have no gradient."""
+        if cache.known is not None and (passes := self.backend.bag_passes(self.dtype)):
+            passes.backward(
+                dy, cache.scale, cache.rows, cache.known, cache.sequences, self.grads["weight"]
+            )
+            return
         d_chosen = (dy * cache.scale).take(cache.sequences, axis=0)
         self.backend.scatter_add(self.grads["weight"], cache.rows, d_chosen)  # undoes (4)
 

@@ -22,18 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.backend.cuda.resident import BatchBuffers, Resident
 from npnlp.backend.cuda.update import RATES, DeviceUpdate
-from npnlp.classifier.batches import Batch, batches
-from npnlp.layers import Packing
-from npnlp.training.optimizers import SAFE_RATE, Adam
+from npnlp.classifier.batches import batches
+from npnlp.training.device_batches import DeviceBatches, Shape, capacity_for
+from npnlp.training.device_rule import decayed_by, rates_of, rule_of
+from npnlp.training.optimizers import SAFE_RATE
 from npnlp.training.updater import Updater
 
 #: Poolings that read nothing of the packing on the host.
 POOLINGS = {"last", "mean"}
-#: Room for rows comes in steps of an eighth of the power of two below, and no finer than this:
-#: at most an eighth more than a batch has, and few graphs.
-FINEST, PARTS = 64, 8
 
 
 def obstacle(updater: Updater) -> str:
@@ -41,16 +38,8 @@ def obstacle(updater: Updater) -> str:
     model, config = updater.model, updater.model.config
     if updater.ranks.size > 1:
         return "several processes share every batch"
-    if not isinstance(updater.optimizer, Adam):
-        return "the optimizer is not adam"
-    if updater.config.typing_errors:
-        return "names have other typing errors in each epoch"
-    if updater.config.soft:
-        return "the objective has distributions as targets"
-    if updater.train.weights is not None:
-        return "rows have weights"
-    if config.ngram_orders:
-        return "the model has a bag of n-grams"
+    if rule_of(updater.optimizer) is None:
+        return "an optimizer of one's own"
     if not set(config.poolings) <= POOLINGS:
         return f"pooling {config.pooling}"
     cells = model.encoder.cells
@@ -68,35 +57,23 @@ def captured_steps(updater: Updater) -> CapturedSteps | None:
     return CapturedSteps(updater, graphs)
 
 
-def capacity_for(rows: int) -> int:
-    """Room for a batch of ``rows`` packed rows."""
-    step = max(FINEST, (1 << rows.bit_length() - 1) // PARTS)
-    return -(-rows // step) * step
-
-
 class CapturedSteps:
     """The steps of an updater, epoch by epoch, on the device."""
 
     def __init__(self, updater: Updater, graphs: Any) -> None:
-        assert isinstance(updater.optimizer, Adam)
         # The updater holds these steps; a cycle would keep device memory until one is collected.
         self.updater: Updater = weakref.proxy(updater)
         self.graphs = graphs
-        model, adam, split = updater.model, updater.optimizer, updater.train
-        moments = adam.moments["first_sum"], adam.moments["second_sum"]
+        model, split, rule = updater.model, updater.train, rule_of(updater.optimizer)
+        assert rule is not None
         self.backend: Any = model.backend
-        arrays = (split.tokens, split.starts, split.lengths, split.targets)
-        self.resident = Resident(self.backend, *arrays, updater.config.batch_size)
-        self.counters = self.resident.counters
-        decayed = {name for name, value in model.parameters.items() if value.ndim > 1}
+        misspelled = bool(updater.config.typing_errors)
+        self.batches = DeviceBatches(model, split, updater.config.batch_size, misspelled)
+        self.counters = self.batches.resident.counters
         self.update = DeviceUpdate(
-            self.backend,
-            (model.flat.values, model.flat.grads, *moments),
-            model.flat.parameters,
-            decayed if adam.weight_decay else set(),
-            updater.log, self.counters, adam.betas, updater.config.clip_norm,
+            self.backend, (model.flat.values, model.flat.grads), model.flat.parameters, rule,
+            decayed_by(updater.optimizer), updater.log, self.counters, updater.config.clip_norm,
         )  # fmt: skip
-        self.shapes: dict[tuple[int, int], tuple[BatchBuffers, Batch]] = {}
         self.order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self.rows_of: list[int] = []
         self.rates: list[float] = []
@@ -120,64 +97,46 @@ class CapturedSteps:
 
     def begin(self, order: NDArray[np.int64]) -> None:
         """Copy the epoch's order and rates to the device; after that, nothing is copied."""
-        updater, asarray = self.updater, self.backend.asarray
-        adam, first, size = updater.optimizer, updater.progress.batch, updater.config.batch_size
-        assert isinstance(adam, Adam)
-        lengths, number = updater.train.lengths[order], np.arange(len(order)) // size
+        updater = self.updater
+        optimizer, first = updater.optimizer, updater.progress.batch
+        size = updater.config.batch_size
+        split = updater.splits["train"]
+        lengths, number = split.lengths[order], np.arange(len(order)) // size
         self.order = order[np.lexsort((-lengths, number))]
         self.rows_of = np.bincount(number, weights=lengths).astype(np.int64).tolist()
-        self.first, self.begun, self.rate_before = first, adam.steps - first, adam.learning_rate
+        self.first, self.begun = first, optimizer.steps - first
+        self.rate_before = optimizer.learning_rate
         self.rates = [0.0] * first
         table = np.zeros((len(self.rows_of), RATES))
         for place in range(first, len(table)):
             rate = updater.rate_of(self.begun + place)
-            numbers = adam.numbers(self.begun + place + 1, rate)
-            table[place] = numbers.rate, numbers.eps, 1 - rate * adam.weight_decay
+            table[place] = rates_of(optimizer, self.begun + place + 1, rate)
             self.rates.append(rate)
-        self.resident.order[...] = asarray(self.order)
-        self.update.rates[...] = asarray(table)
+        self.batches.begin(split, self.order)
+        self.update.rates[...] = self.backend.asarray(table)
         self._set_counters(first)
 
     def step(self) -> None:
         """Launch the step of batch ``progress.batch``, without waiting for it."""
-        number, adam = self.updater.progress.batch, self.updater.optimizer
+        number, optimizer = self.updater.progress.batch, self.updater.optimizer
         size = self.updater.config.batch_size
         key = min(size, len(self.order) - number * size), capacity_for(self.rows_of[number])
-        if key not in self.shapes:
-            self.shapes[key] = self._shape(*key)
-        self.graphs.run(key, partial(self._work, *self.shapes[key]))
-        adam.steps += 1
-        adam.learning_rate = self.rates[number]
+        self.graphs.run(key, partial(self._work, self.batches.shape(*key)))
+        optimizer.steps += 1
+        optimizer.learning_rate = self.rates[number]
 
-    def _work(self, buffers: BatchBuffers, batch: Batch) -> None:
+    def _work(self, shape: Shape) -> None:
         """What is captured: the same launches for every batch of a shape."""
         updater = self.updater
-        self.resident.load(buffers)
+        batch = self.batches.load(shape)
         random = updater.random.at(self.counters[1:2])
         found = updater.objective(updater.model, batch, random, None)
         self.update.launch(found.loss_sum, found.weight_sum, found.correct)
 
-    def _shape(self, batch: int, capacity: int) -> tuple[BatchBuffers, Batch]:
-        buffers = self.resident.buffers(batch, capacity)
-        steps = self.resident.steps
-        nobody = np.empty(0, dtype=np.int64)
-        packing = Packing(
-            backend=self.backend, lengths=buffers.lengths, order=None,
-            runs=np.tile(np.array([[0], [batch]], dtype=np.int32), steps),
-            last_rows=buffers.last_rows, previous_rows=buffers.previous_rows,
-        )  # fmt: skip
-        # What a packing would make on the host, or copy from there, is on the device already.
-        vars(packing).update(
-            on_device=(buffers.offsets, buffers.sizes, batch, steps), steps=buffers.steps,
-            places=buffers.places, reversed_rows=buffers.reversed_rows,
-        )  # fmt: skip
-        # No vocabulary of the batch's own: its size would be another for each batch.
-        vocabulary: Any = None
-        return buffers, Batch(buffers.tokens, vocabulary, packing, buffers.targets, nobody)
-
     def _eager(self, number: int) -> bool:
         """Whether the host has to see this step: for the probe, or a rate that may overflow."""
-        return number == self.updater.probed_batch or self.rates[number] > SAFE_RATE
+        safe = SAFE_RATE * (1 - self.updater.config.momentum)
+        return number == self.updater.probed_batch or self.rates[number] > safe
 
     def _step_eagerly(self) -> None:
         """The step of ``progress.batch`` as on a CPU. It looks at the flag: the host waits here."""
@@ -185,7 +144,7 @@ class CapturedSteps:
         self._went_back()
         number = updater.progress.batch
         rows = self.order[: (number + 1) * size]
-        updater.step(next(batches(updater.train, rows, size, self.backend, number)))
+        updater.step(next(batches(updater.splits["train"], rows, size, self.backend, number)))
         self._set_counters(number + 1)
 
     def _went_back(self) -> bool:
@@ -193,11 +152,11 @@ class CapturedSteps:
         bad = int(self.backend.to_numpy(self.counters)[2])
         self.doubtful = bad > 0
         if bad:
-            adam, before = self.updater.optimizer, bad - 2
+            optimizer, before = self.updater.optimizer, bad - 2
             self.updater.progress.batch = bad - 1
-            adam.steps = self.begun + bad - 1
+            optimizer.steps = self.begun + bad - 1
             known = before >= self.first
-            adam.learning_rate = self.rates[before] if known else self.rate_before
+            optimizer.learning_rate = self.rates[before] if known else self.rate_before
         return self.doubtful
 
     def _set_counters(self, batch: int) -> None:

@@ -19,6 +19,7 @@ from npnlp.backend.base import Array, Backend
 from npnlp.backend.cuda import recurrence
 from npnlp.backend.cuda.graphs import Graphs
 from npnlp.backend.cuda.kernel_source import REALS, Kernels, real_option
+from npnlp.backend.cuda.ngrams import KernelBag
 from npnlp.backend.cuda.products import Namespace
 from npnlp.backend.cuda.recurrent_passes import KernelPasses
 from npnlp.backend.cuda.why_not import Facts, diagnose
@@ -26,6 +27,7 @@ from npnlp.backend.numpy_backend import add_not_finite
 from npnlp.backend.operations import (
     AdamNumbers,
     AdamStep,
+    BagPasses,
     CrossEntropyPasses,
     PackedSteps,
     RecurrentPasses,
@@ -128,7 +130,7 @@ class CupyBackend(Backend):
         """The rows sorted by segment, and where each segment begins."""
         xp = self.xp
         segments = xp.ascontiguousarray(segments, dtype=np.int64)
-        if rows * size > LOOK_UP_TO:
+        if rows * size > LOOK_UP_TO and not xp.capturable:  # a capture has no sort
             order = xp.argsort(segments, kind="stable")
             starts = xp.searchsorted(segments.take(order), xp.arange(size + 1))
             return order.astype(np.int32), starts.astype(np.int32)
@@ -174,6 +176,10 @@ class CupyBackend(Backend):
     def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
         """See :meth:`Backend.cross_entropy_passes`."""
         return KernelCrossEntropy(self) if self.fused and dtype.name in REALS else None
+
+    def bag_passes(self, dtype: np.dtype[Any]) -> BagPasses | None:
+        """See :meth:`Backend.bag_passes`."""
+        return KernelBag(self) if self.fused and dtype.name in REALS else None
 
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
         """See :meth:`Backend.adam_step`. One pass over the buffers; ``scratch`` is not used."""

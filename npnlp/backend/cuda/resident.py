@@ -18,11 +18,12 @@ THREADS = 256
 class BatchBuffers:
     """Buffers for a packed batch of B sequences and up to ``capacity`` rows.
 
-    ``lengths``, ``targets`` and ``last_rows (B,)``; ``offsets`` and ``sizes (T,)`` int32;
-    ``tokens``, ``steps``, ``places`` and ``reversed_rows (capacity,)``; ``previous_rows
-    (capacity - B,)``. See :class:`npnlp.layers.Packing`.
+    ``rows``, of the split, ``lengths``, ``targets`` and ``last_rows (B,)``; ``offsets`` and
+    ``sizes (T,)`` int32; ``tokens``, ``steps``, ``places`` and ``reversed_rows (capacity,)``;
+    ``previous_rows (capacity - B,)``. See :class:`npnlp.layers.Packing`.
     """
 
+    rows: Array
     lengths: Array
     targets: Array
     last_rows: Array
@@ -45,7 +46,7 @@ class BatchBuffers:
         names = ("tokens", "steps", "places", "reversed_rows")
         of_rows = {name: room(capacity) for name in names}
         return cls(
-            lengths=room(batch), targets=room(batch), last_rows=room(batch),
+            rows=room(batch), lengths=room(batch), targets=room(batch), last_rows=room(batch),
             previous_rows=room(capacity - batch), **of_steps, **of_rows,
         )  # fmt: skip
 
@@ -54,7 +55,8 @@ class Resident:
     """The arrays of a split on the device: ``tokens``, ``starts``, ``lengths`` and ``targets``.
 
     ``order`` are its rows in the order of an epoch, longest first in each batch of ``batch_size``;
-    ``counters`` (uint64) are the next batch, the step and the first bad batch.
+    ``counters`` (uint64) are the next batch, the step and the first bad batch. With ``spare`` there
+    is room for names that are by so many tokens longer, which :meth:`rename` may bring.
     """
 
     def __init__(
@@ -65,15 +67,30 @@ class Resident:
         lengths: NDArray[np.int64],
         targets: NDArray[np.int64],
         batch_size: int,
+        spare: int = 0,
     ) -> None:
         self.backend, self.batch_size = backend, batch_size
-        arrays = (tokens, starts, lengths, targets)
-        self.tokens, self.starts, self.lengths, self.targets = (
-            backend.asarray(np.ascontiguousarray(array, dtype=np.int64)) for array in arrays
-        )
-        self.order = backend.zeros((len(lengths),), np.int64)
+        rows = len(lengths)
+        longer = int(lengths.sum()) + rows * spare if spare else 0
+        self.tokens = backend.zeros((max(len(tokens), longer),), np.int64)
+        self.starts, self.lengths = (backend.zeros((rows,), np.int64) for _ in range(2))
+        self.targets = self._on_device(targets)
+        self.order = backend.zeros((rows,), np.int64)
         self.counters = backend.zeros((3,), np.uint64)
-        self.steps = int(lengths.max())
+        self.steps = int(lengths.max()) + spare
+        self.rename(tokens, starts, lengths)
+
+    def _on_device(self, array: NDArray[np.integer]) -> Array:
+        found: Array = self.backend.asarray(np.ascontiguousarray(array, dtype=np.int64))
+        return found
+
+    def rename(
+        self, tokens: NDArray[np.integer], starts: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> None:
+        """Copy the names of the rows to the device, in the place of those before."""
+        self.tokens[: len(tokens)] = self._on_device(tokens)
+        self.starts[...] = self._on_device(starts)
+        self.lengths[...] = self._on_device(lengths)
 
     def buffers(self, batch: int, capacity: int) -> BatchBuffers:
         """Buffers for ``batch`` sequences and ``capacity`` packed rows."""
@@ -86,7 +103,7 @@ class Resident:
         get("batch.cu", "batch_steps")(
             (-(-(self.steps + batch) // THREADS),), (THREADS,),
             (self.counters, self.order, self.lengths, self.targets, *sizes,
-             to.lengths, to.targets, to.offsets, to.sizes, to.last_rows),
+             to.rows, to.lengths, to.targets, to.offsets, to.sizes, to.last_rows),
         )  # fmt: skip
         get("batch.cu", "batch_rows")(
             (-(-max(self.steps * batch, capacity) // THREADS),), (THREADS,),

@@ -7,7 +7,7 @@ until the host looks at the log.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,27 +16,40 @@ from npnlp.backend.cuda.kernel_source import real_option
 
 #: Elements of a chunk, and threads of the block that computes it.
 CHUNK, THREADS = 2048, 256
-#: Numbers from the host for each step: Adam's corrected rate and eps, and the factor of decay.
+#: Numbers from the host for each step: the rate and eps (Adam's, with its corrections), and the
+#: factor of decay.
 RATES = 3
 
 
-class DeviceUpdate:
-    """Clipping, Adam and the log, for parameters that are views into one buffer.
+class Rule(NamedTuple):
+    """How weights follow their gradients: ``adam`` or ``sgd``.
 
-    ``buffers`` are the weights, their gradients and Adam's two moments, each flat; ``decayed``
-    names the parameters with weight decay. A step uses row ``counters[0]`` of ``rates`` and of
-    ``log (K, 4 + P)``; ``clip`` is the largest norm of the gradient, or None.
+    ``moments`` are the optimizer's flat buffers (first and second; or velocity, None without
+    momentum), ``factors`` what they decay by (both betas; or the momentum).
+    """
+
+    name: str
+    moments: tuple[Array | None, ...]
+    factors: tuple[float, ...]
+
+
+class DeviceUpdate:
+    """Clipping, a step of the optimizer and the log, for parameters that are views into one buffer.
+
+    ``buffers`` are the weights and their gradients, each flat; ``decayed`` names the parameters
+    with weight decay. A step uses row ``counters[0]`` of ``rates`` and of ``log (K, 4 + P)``;
+    ``clip`` is the largest norm of the gradient, or None.
     """
 
     def __init__(
         self,
         backend: Any,
-        buffers: tuple[Array, Array, Array, Array],
+        buffers: tuple[Array, Array],
         parameters: Mapping[str, Array],
+        rule: Rule,
         decayed: set[str],
         log: Array,
         counters: Array,
-        betas: tuple[float, float],
         clip: float | None,
     ) -> None:
         self.backend, self.buffers, self.log, self.counters = backend, buffers, log, counters
@@ -55,7 +68,9 @@ class DeviceUpdate:
         self.decided = backend.zeros((5,), np.float64)
         self.rates = backend.zeros((len(log), RATES), np.float64)
         real = buffers[0].dtype.type
-        self._betas, self._clip = [real(beta) for beta in betas], real(clip or 0)
+        self._kernel, self._clip = f"{rule.name}_chunks", real(clip or 0)
+        self._moments = [np.uint64(0) if m is None else m for m in rule.moments]  # null pointers
+        self._factors = [real(factor) for factor in rule.factors]
         self._option = real_option(buffers[0].dtype)
 
     def launch(self, loss_sum: Array, weight_sum: Array | int, correct: Array) -> None:
@@ -64,7 +79,7 @@ class DeviceUpdate:
         ``loss_sum``, ``weight_sum`` and ``correct`` (int64), the number of correct rows, are those
         of the batch.
         """
-        values, grads, first, second = self.buffers
+        values, grads = self.buffers
         weights, rows = (weight_sum, 0.0) if hasattr(weight_sum, "dtype") else (
             np.uint64(0), float(weight_sum)
         )  # fmt: skip
@@ -75,8 +90,8 @@ class DeviceUpdate:
             loss_sum, weights, np.float64(rows), correct, self.rates, self._clip,
             self.counters, self.decided, self.log,
         ))  # fmt: skip
-        self._get("adam_chunks")(grid, block, (
-            values, grads, first, second, self.chunks, self.decided, *self._betas,
+        self._get(self._kernel)(grid, block, (
+            values, grads, *self._moments, self.chunks, self.decided, *self._factors,
         ))  # fmt: skip
 
     def _get(self, name: str) -> Any:

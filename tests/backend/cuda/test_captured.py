@@ -9,20 +9,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npnlp.backend import Random, get_backend
+from npnlp.backend import get_backend
 from npnlp.backend.cuda.backend import CupyBackend
-from npnlp.diagnosis.finding import examine
 from npnlp.errors import DeviceError, DivergenceError
-from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.text import SplitArrays, SurnameDataset, own_table_path
-from npnlp.training.captured import CapturedSteps, capacity_for, captured_steps, obstacle
+from npnlp.models import SurnameClassifier
+from npnlp.training.captured import CapturedSteps, captured_steps, obstacle
 from npnlp.training.config import TrainingConfig
+from npnlp.training.device_batches import capacity_for
 from npnlp.training.trainer import Trainer
 from tests.support.capturing import CapturingBackend
 from tests.support.shim import require_compiler
+from tests.support.training import (
+    BATCH,
+    epoch_order,
+    equal,
+    everything,
+    launched_one_by_one,
+    make_trainer,
+    some_names,
+    stop_after,
+)
 
 NUMPY = get_backend("numpy")
-BATCH, NAMES = 16, 58  # three whole batches and one of 10
 #: Model and training: every part that a captured step has.
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "elman": ({}, {"clip_norm": 0.3, "weight_decay": 0.1}),
@@ -35,31 +43,12 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS)
 Made = Callable[..., Trainer]
 
 
-@pytest.fixture(scope="module")
-def data() -> tuple[ClassifierConfig, SplitArrays]:
-    dataset = SurnameDataset.load_dataset_and_make_vectorizer(own_table_path())
-    vectorizer = dataset.get_vectorizer()
-    sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
-    split = dataset.arrays("val")
-    some = np.linspace(0, len(split) - 1, NAMES).astype(int)  # of all nationalities
-    part = [getattr(split, name)[some] for name in ("starts", "lengths", "targets")]
-    config = ClassifierConfig(*sizes, embedding_size=6, rnn_hidden_size=8)
-    return config, SplitArrays(split.tokens, *part)
-
-
 @pytest.fixture
-def make(data: tuple[ClassifierConfig, SplitArrays]) -> Made:
-    def made(
-        backend: Any, variant: str = "elman", weights: Any = None, dtype: Any = np.float32,
-        **more: Any,
-    ) -> Trainer:  # fmt: skip
+def make() -> Made:
+    def made(backend: Any, variant: str = "elman", weights: Any = None, dtype: Any = np.float32,
+             **more: Any) -> Trainer:  # fmt: skip
         shape, training = VARIANTS[variant]
-        config, random = replace(data[0], **shape), Random(1, "model")
-        model = SurnameClassifier(config, backend=backend, dtype=dtype, random=random)
-        settings = TrainingConfig(
-            **({"num_epochs": 3, "seed": 1, "batch_size": BATCH} | training | more)
-        )
-        return Trainer(model, data[1], data[1], settings, weights, examine=examine)
+        return make_trainer(backend, shape, training | more, weights, dtype)
 
     return made
 
@@ -76,39 +65,6 @@ def device(request: pytest.FixtureRequest) -> Iterator[Any]:
     except DeviceError as error:
         pytest.skip(str(error))
     yield on_device
-
-
-def everything(trainer: Trainer) -> dict[str, Any]:
-    """All that a trainer has come to."""
-    tensors, values = trainer.state()
-    return {name: tensor.copy() for name, tensor in tensors.items()} | values
-
-
-def equal(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        if isinstance(value, np.ndarray):
-            np.testing.assert_array_equal(value, other[name], err_msg=name)
-        elif name == "progress":  # but for how long it took
-            assert untimed(value) == untimed(other[name])
-        else:
-            assert value == other[name], name
-
-
-def untimed(progress: dict[str, Any]) -> dict[str, Any]:
-    rows = [
-        {name: value for name, value in row.items() if "second" not in name}
-        for row in progress["history"]
-    ]
-    return progress | {"history": rows}
-
-
-def launched_one_by_one(trainer: Trainer) -> Trainer:
-    """The same launches, but never captured."""
-    assert trainer.captured is not None
-    graphs = trainer.captured.graphs
-    graphs.run = lambda key, work: graphs._launched(work)
-    return trainer
 
 
 @each_variant
@@ -175,19 +131,6 @@ def test_two_runs_have_the_same_bits(device: Any, make: Made) -> None:
     equal(everything(first), everything(second))
 
 
-class Stop(Exception):
-    """Raised in the middle of an epoch."""
-
-
-def stop_after(trainer: Trainer, batch: int) -> None:
-    def on_batch() -> None:
-        if trainer.progress.batch == batch:
-            raise Stop
-
-    with pytest.raises(Stop):
-        trainer.run_epoch(on_batch)
-
-
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_resumed_run_has_the_same_bits(device: Any, make: Made, batch: int) -> None:
     whole, begun, resumed = (make(device, "gru") for _ in range(3))
@@ -198,10 +141,6 @@ def test_a_resumed_run_has_the_same_bits(device: Any, make: Made, batch: int) ->
     resumed.load_state(*begun.state())
     resumed.run_epoch()
     equal(everything(resumed), everything(whole))
-
-
-def epoch_order(trainer: Trainer) -> Any:
-    return trainer._order(trainer.random.child("shuffle").at(trainer.progress.epoch))
 
 
 def poisoned_weights(trainer: Trainer) -> tuple[Any, int]:
@@ -313,8 +252,6 @@ def test_rates_that_may_overflow_are_watched(device: Any, make: Made) -> None:
 @pytest.mark.parametrize(
     ("shape", "training", "why"),
     [
-        ({}, {"optimizer": "sgd"}, "adam"),
-        ({}, {"label_smoothing": 0.1}, "distributions"),
         ({}, {"typing_errors": 0.1}, "other typing errors in each epoch"),
         ({"pooling": "attention"}, {}, "pooling attention"),
         ({"pooling": "max+last"}, {}, "pooling max"),
@@ -324,12 +261,13 @@ def test_rates_that_may_overflow_are_watched(device: Any, make: Made) -> None:
     ],
 )
 def test_what_cannot_be_captured_is_trained_step_by_step(
-    data: Any, shape: Any, training: Any, why: str
+    shape: Any, training: Any, why: str
 ) -> None:
     require_compiler()
     with CapturingBackend().in_place() as backend:
-        model = SurnameClassifier(replace(data[0], **shape), backend=backend)
-        trainer = Trainer(model, data[1], data[1], TrainingConfig(**training))
+        config, split = some_names()
+        model = SurnameClassifier(replace(config, **shape), backend=backend)
+        trainer = Trainer(model, split, split, TrainingConfig(**training))
         assert why in obstacle(trainer)
         assert trainer.captured is None
 

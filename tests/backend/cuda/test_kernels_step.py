@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from npnlp.backend import get_backend
 from npnlp.backend.cuda.resident import Resident
-from npnlp.backend.cuda.update import CHUNK, DeviceUpdate
+from npnlp.backend.cuda.update import CHUNK, DeviceUpdate, Rule
 from npnlp.backend.operations import AdamNumbers
 from npnlp.classifier.batches import batches
+from npnlp.layers import FlatParameters, Linear
 from npnlp.text import SplitArrays
+from npnlp.training.clipping import clip_grad_norm
+from npnlp.training.optimizers import SGD
 from tests.support.cupy_on_shim import CupyOnShim, declared
 from tests.support.door import adam_step
 from tests.support.reference import draw
@@ -73,6 +76,7 @@ def test_a_batch_is_packed_as_on_the_host(
         equal = np.testing.assert_array_equal
         equal(found.tokens[:rows], expected.vocabulary[expected.tokens])
         equal(found.targets, expected.targets)
+        equal(found.rows, expected.rows)
         equal(found.lengths, packing.lengths)
         equal(found.last_rows, packing.last_rows)
         equal(found.offsets, [*packing.offsets, *[rows] * (max(lengths) - steps)])
@@ -112,11 +116,14 @@ class Step:
         self.first, self.clip = first, clip
         self.log, self.counters = np.zeros((4, 6)), np.array([2, 7, 0], dtype=np.uint64)
         self.update = DeviceUpdate(
-            shim, tuple(self.buffers), parameters, {"weight"}, self.log, self.counters,  # type: ignore[arg-type]
-            (0.9, 0.99), clip,
+            shim, (values, self.buffers[1]), parameters, self.rule(), {"weight"}, self.log,
+            self.counters, clip,
         )  # fmt: skip
         self.update.rates[2] = 1e-2, 1e-8, 0.75
         self.weight_sum: Any = 16
+
+    def rule(self) -> Rule:
+        return Rule("adam", tuple(self.buffers[2:]), (0.9, 0.99))
 
     def run(self, loss: float = 3.5) -> list[Any]:
         dtype = self.buffers[0].dtype
@@ -132,6 +139,44 @@ class Step:
         numbers = AdamNumbers(0.9, 0.99, 1e-2, 1e-8)
         adam_step(NUMPY, values, grads, (moments[0], moments[1]), numbers)
         return [values, self.buffers[1], *moments]
+
+
+class Descent(Step):
+    """The same without Adam; momentum 0 has no buffer."""
+
+    momentum = 0.75
+
+    def rule(self) -> Rule:
+        return Rule("sgd", (self.buffers[2] if self.momentum else None,), (self.momentum,))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("momentum", [0.0, 0.75])
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_gradient_descent_is_numpys(
+    shim: CupyOnShim, dtype: str, momentum: float, clip: float | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Two steps of the optimizer itself, of which the second has a velocity."""
+    monkeypatch.setattr(Descent, "momentum", momentum)
+    step = Descent(shim, np.dtype(dtype), clip)
+    step.update.rates[2:] = 0.5, 0, 1
+    flat = FlatParameters({"fc": Linear(len(step.buffers[0]) - 1, 1, dtype=dtype)}, NUMPY)
+    sgd = SGD(flat, NUMPY, 0.5, momentum)
+    flat.values[...] = step.buffers[0]
+    if momentum:
+        sgd.moments["momentum"][...] = step.buffers[2]
+    for _ in range(2):
+        flat.grads[...] = step.buffers[1]
+        clip_grad_norm(flat.grads, clip, NUMPY)
+        sgd.step()
+        step.run()
+    bound = 1e-6 if dtype == "float32" else 1e-14
+    np.testing.assert_allclose(step.buffers[0], flat.values, rtol=bound, atol=bound)
+    if momentum:
+        velocity = sgd.moments["momentum"]
+        np.testing.assert_allclose(step.buffers[2], velocity, rtol=bound, atol=bound)
+    assert np.abs(flat.values - draw(0, len(flat.values))).max() > 1e-3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -203,6 +248,8 @@ def test_no_order_of_the_threads_changes_a_bit(shim: CupyOnShim) -> None:
         ("update.cu", "judge", "p <= parameters; p += WARPS", "p < parameters; p += WARPS"),
         ("update.cu", "judge", "if (!good) return;", ""),
         ("update.cu", "adam_chunks", "if (decided[GOOD] == 0) return;", ""),
+        ("update.cu", "sgd_chunks", "if (!decided[GOOD]) return;", ""),
+        ("update.cu", "sgd_chunks", "momentum * velocity[i] + u", "momentum * (velocity[i] + u)"),
         ("update.cu", "judge", "scale < 1 ? scale", "scale > 1 ? scale"),
         ("batch.cu", "batch_steps", "length < t ? length : t", "length <= t ? length : t + 1"),
         ("batch.cu", "batch_rows", "lengths[place] - 1 - t", "lengths[place] - 1"),
@@ -224,8 +271,9 @@ def test_a_planted_mistake_is_caught(
     def all_of_it() -> list[Any]:
         packed, _ = loaded(shim, split_of([3, 1, 7, 2, 2]), np.arange(5), 3, 0, 6)
         good, bad = Step(shim, np.float32, 0.5), Step(shim, np.float32, 0.5)
-        bad.buffers[0][4] = np.nan
-        steps = [good, bad]
+        falls, stays = Descent(shim, np.float32, 0.5), Descent(shim, np.float32, 0.5)
+        bad.buffers[0][4] = stays.buffers[0][4] = np.nan
+        steps = [good, bad, falls, stays]
         for step in steps:
             step.run()
         kept = [array for step in steps for array in (*step.run(), step.log, step.counters)]

@@ -164,6 +164,20 @@ T exchange(unsigned mask, T value, int source, int line) {
     return value;
 }
 
+// Of every lane of the warp, whether its vote is not 0: a bit each.
+static unsigned ballot(unsigned mask, int vote, int line) {
+    const unsigned turn = fibers[current]->turn;
+    const Warp warp = warp_of(current);
+    exchange(mask, vote, 0, line);
+    unsigned votes = 0;
+    for (unsigned from = warp.from; from < warp.to; ++from) {
+        int other;
+        memcpy(&other, fibers[from]->slots[turn], sizeof other);
+        votes |= (other ? 1u : 0u) << (from - warp.from);
+    }
+    return votes;
+}
+
 static void enter() {
     body(body_arguments);
     fibers[current]->waits = ENDED;
@@ -328,6 +342,11 @@ T __shfl_up_sync(unsigned mask, T value, int by, int width = 32, int line = __bu
     const int lane = shim_lane(), source = lane % width >= by ? lane - by : lane;
     return shim::exchange(mask, value, source, line);
 }
+inline unsigned __ballot_sync(unsigned mask, int vote, int line = __builtin_LINE()) {
+    return shim::ballot(mask, vote, line);
+}
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
 // What CUDA has only as PTX: a barrier of the cluster, and a store to the same place of a block's
 // dynamic shared memory.
 inline void cluster_barrier(int line = __builtin_LINE()) { shim::barrier(true, 0, line); }

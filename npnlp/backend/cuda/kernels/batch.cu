@@ -6,7 +6,7 @@
 //
 //     (1)  sizes[t]   = number of b with L_b > t
 //     (2)  offsets[t] = sum_b min(L_b, t)              the rows of all steps before t
-//     (3)  last_rows[b] = offsets[L_b - 1] + b
+//     (3)  last_rows[b] = offsets[L_b - 1] + b        and rows_of[b], the row of the split
 //     (4)  row offsets[t] + b holds step t of sequence b:  its token, the row of the step before,
 //          and the row of the same sequence as far from its other end
 //
@@ -20,7 +20,8 @@ typedef unsigned long long u64;
 extern "C" __global__ void batch_steps(
     const u64* counters, const long long* order, const long long* split_lengths,
     const long long* split_targets, int batch_size, int batch, int steps,
-    long long* lengths, long long* targets, int* offsets, int* sizes, long long* last_rows) {
+    long long* rows_of, long long* lengths, long long* targets, int* offsets, int* sizes,
+    long long* last_rows) {
   __shared__ int shared[THREADS];
   const long long* rows = order + counters[0] * batch_size;
   int item = blockIdx.x * THREADS + threadIdx.x, sequence = item - steps;
@@ -42,6 +43,7 @@ extern "C" __global__ void batch_steps(
     sizes[item] = running;
     offsets[item] = before;
   } else if (of_sequence) {
+    rows_of[sequence] = rows[sequence];
     lengths[sequence] = t + 1;
     targets[sequence] = split_targets[rows[sequence]];
     last_rows[sequence] = before + sequence;  // (3)

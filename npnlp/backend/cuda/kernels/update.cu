@@ -1,10 +1,11 @@
 // The end of a step of training that the host does not watch: is every number finite, and if so,
-// clip the gradient, take a step of Adam, and write the step's row of the log.
+// clip the gradient, take a step of Adam or of gradient descent, and write the step's row of the log.
 //
 //     (1)  |g_p|^2 of each parameter p, |g|^2, |w|^2
 //     (2)  is loss + |g| + |w|^2 finite? If not, counters[2] becomes the number of the batch, from 1
 //     (3)  only while counters[2] is 0:
 //          g <- g min(1, c / (|g| + 1e-6)),   w <- w (1 - eta decay) where w decays,   Adam's step
+//          or, with momentum mu:   u <- mu u + g,   w <- w - eta u
 //
 // So the weights and moments stay those before the first step that was not finite, until the host
 // looks. The parameters are cut into chunks, each a row of `chunks`: first element, end, parameter,
@@ -17,7 +18,7 @@
 #define WARPS (THREADS / 32)
 typedef unsigned long long u64;
 
-// What is decided of a step, for adam_chunks.
+// What is decided of a step, for adam_chunks and sgd_chunks.
 enum { GOOD, SCALE, RATE, EPS, DECAY, DECIDED };
 
 // (1), of a chunk. blockDim.x is THREADS, gridDim.x the number of chunks; `partial (2, chunks)`
@@ -50,9 +51,9 @@ extern "C" __global__ void square_sums(
 
 // The rest of (1), and (2), in one block of THREADS. Parameter p has the chunks firsts[p] to
 // firsts[p + 1] - 1; `squares (parameters + 1)` is scratch. counters: batch, step, first bad batch.
-// A row of `rates (., 3)` is Adam's rate and eps with the step's corrections, and 1 - eta decay; one
-// of `log` is loss_sum, weight_sum, correct, |g|, then the squares. `weight_sum` may be NULL: then
-// it is `rows`. A `clip` that is not above 0 clips nothing.
+// A row of `rates (., 3)` is Adam's rate and eps with the step's corrections (else eta and 0), and
+// 1 - eta decay; one of `log` is loss_sum, weight_sum, correct, |g|, then the squares. `weight_sum`
+// may be NULL: then it is `rows`. A `clip` that is not above 0 clips nothing.
 extern "C" __global__ void judge(
     const double* partial, const int* firsts, int parameters, double* squares,
     const REAL* loss_sum, const REAL* weight_sum, double rows, const long long* correct,
@@ -96,7 +97,7 @@ extern "C" __global__ void judge(
   }
 }
 
-// (3). blockDim.x is THREADS, gridDim.x the number of chunks. Adam as in adam.cu.
+// (3), with Adam as in adam.cu. blockDim.x is THREADS, gridDim.x the number of chunks.
 extern "C" __global__ void adam_chunks(
     REAL* values, const REAL* grads, REAL* first, REAL* second, const long long* chunks,
     const double* decided, REAL b1, REAL b2) {
@@ -111,5 +112,19 @@ extern "C" __global__ void adam_chunks(
     first[i] = m;
     second[i] = v;
     values[i] = decay * values[i] - rate * (m / (sqrt(v) + eps));
+  }
+}
+
+// (3), without Adam. `velocity` is NULL where there is no momentum.
+extern "C" __global__ void sgd_chunks(
+    REAL* values, const REAL* grads, REAL* velocity, const long long* chunks,
+    const double* decided, REAL momentum) {
+  if (!decided[GOOD]) return;
+  REAL scale = decided[SCALE], rate = decided[RATE];
+  long long end = chunks[4 * blockIdx.x + 1];
+  for (long long i = chunks[4 * blockIdx.x] + threadIdx.x; i < end; i += THREADS) {
+    REAL u = grads[i] * scale;
+    if (velocity) u = velocity[i] = momentum * velocity[i] + u;
+    values[i] -= rate * u;
   }
 }
