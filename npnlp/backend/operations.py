@@ -167,13 +167,14 @@ class CrossEntropyPasses(Protocol):
 
 @summarized
 class Learned(NamedTuple):
-    """The results of a classifier's head: ``logits (B, C)`` and ``losses (B,)``.
+    """The results of a classifier's head: ``logits (B, C)``, ``losses (B,)`` and their sum.
 
     Also how many rows are ``correct``, and ``d_h (B, F)``, the gradient of its input.
     """
 
     logits: Array
     losses: Array
+    loss_sum: Array
     correct: Any
     d_h: Array
 

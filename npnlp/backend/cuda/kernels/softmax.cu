@@ -65,3 +65,56 @@ extern "C" __global__ void softmax_losses_backward(
   REAL a = scales ? scales[row * stride] : scale;
   d_logits[i] = (probabilities[i] - hit) * a;  // undoes (3), (2), (1)
 }
+
+// The head of a classifier: the losses l (B,), whether each row is largest at its target, the first of
+// several, and `scale` dL/dz, as softmax_losses and its backward pass have them. blockDim.x is
+// THREADS, gridDim.x is B.
+extern "C" __global__ void softmax_head(
+    const REAL* logits, const long long* targets, REAL scale, REAL* losses, bool* right,
+    REAL* d_logits, int columns) {
+  __shared__ REAL shared[THREADS];
+  long long row = blockIdx.x, base = row * columns, target = targets[row];
+  REAL top = logits[base], at_target = logits[base + target], ahead = 0;
+  for (int c = threadIdx.x; c < columns; c += THREADS) {
+    REAL z = logits[base + c];
+    top = top >= z || top != top ? top : z;
+    ahead += z > at_target || (z == at_target && c < target);
+  }
+  top = over_block(top, true, shared);
+  ahead = over_block(ahead, false, shared);
+  REAL sum = 0;
+  for (int c = threadIdx.x; c < columns; c += THREADS) {
+    REAL e = exp(logits[base + c] - top);  // (1)
+    d_logits[base + c] = e;                // a thread reads only what it wrote itself
+    sum += e;
+  }
+  sum = over_block(sum, false, shared);  // (2)
+  for (int c = threadIdx.x; c < columns; c += THREADS) {
+    REAL p = d_logits[base + c] / sum;
+    d_logits[base + c] = (p - (c == target ? 1 : 0)) * scale;  // undoes (3), (2), (1)
+  }
+  if (threadIdx.x == 0) {
+    losses[row] = log(sum) - (at_target - top);  // (3)
+    right[row] = ahead == 0;
+  }
+}
+
+// The sum of all losses, and how many rows are right. One block of THREADS.
+extern "C" __global__ void head_totals(
+    const REAL* losses, const bool* right, int rows, REAL* loss_sum, long long* correct) {
+  __shared__ REAL shared[THREADS];
+  __shared__ int counts[THREADS];
+  REAL sum = 0;
+  int count = 0;
+  for (int row = threadIdx.x; row < rows; row += THREADS) {
+    sum += losses[row];
+    count += right[row];
+  }
+  counts[threadIdx.x] = count;
+  sum = over_block(sum, false, shared);
+  if (threadIdx.x > 0) return;
+  *loss_sum = sum;
+  count = 0;
+  for (int other = 0; other < THREADS; ++other) count += counts[other];
+  *correct = count;
+}
