@@ -20,6 +20,7 @@ from npnlp.backend.operations import (
     PackedSteps,
     RecurrentPasses,
     RowAdam,
+    StepSoftmax,
     WorkGraphs,
 )
 from npnlp.backend.prefix_passes import PrefixPasses
@@ -159,6 +160,10 @@ class Backend(ABC):
 
     def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
         """Both passes of softmax and cross-entropy, or None."""
+        return None
+
+    def step_softmax(self, dtype: np.dtype[Any]) -> StepSoftmax | None:
+        """Softmax over the steps of packed sequences, or None."""
         return None
 
     def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:

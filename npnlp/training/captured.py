@@ -28,8 +28,6 @@ from npnlp.layers import Packing
 from npnlp.training.optimizers import SAFE_RATE, Adam
 from npnlp.training.updater import Updater
 
-#: Poolings that read nothing of the packing on the host.
-POOLINGS = {"last", "mean"}
 #: Room for rows comes in steps of an eighth of the power of two below, and no finer than this:
 #: at most an eighth more than a batch has, and few graphs.
 FINEST, PARTS = 64, 8
@@ -50,8 +48,6 @@ def obstacle(updater: Updater) -> str:
         return "rows have weights"
     if config.ngram_orders:
         return "the model has a bag of n-grams"
-    if not set(config.poolings) <= POOLINGS:
-        return f"pooling {config.pooling}"
     cells = model.encoder.cells
     passes = (model.backend.recurrent_passes(c.kind(), c.hidden_size, c.dtype) for c in cells)
     if not cells or any(found is None for found in passes):

@@ -4,8 +4,8 @@ Arrays compute as NumPy's do. While a stream is captured nothing of it counts: e
 every launch of a kernel is written down instead, with its arguments, and done when the graph is
 launched. Refused in a capture, as CuPy and CUDA refuse it: reading a number on the host, copying
 from the host, cuBLAS, waiting for the device, and memory from another allocator than the one that
-was put in place for it. Before each launch what the graph computes is filled with NaN, so that a
-number that it did not compute itself shows.
+was put in place for it. Before each launch what the graph computes is filled with NaN, and
+whole numbers with one that is no index, so that what it did not compute itself shows.
 """
 
 from __future__ import annotations
@@ -213,6 +213,8 @@ class Graph:
         for array in self.made:
             if array.dtype.kind == "f":
                 array[...] = np.nan
+            elif array.dtype.kind == "i":
+                array[...] = np.iinfo(array.dtype).max // 2  # no index that there is
         for call in self.tape:
             call()
 
@@ -304,7 +306,9 @@ class FakeCupy:
         return opened(array).copy()
 
     def empty(self, shape: Any, dtype: Any = float) -> Any:
-        return self.device.make(lambda: np.empty(shape, dtype), fills=False)
+        # Zeros are indices, where those that a kernel will write are indices.
+        made = np.empty if self.device.tape is None else np.zeros
+        return self.device.make(lambda: made(shape, dtype), fills=False)
 
     def empty_like(self, array: Any) -> Any:
         return self.empty(array.shape, array.dtype)

@@ -21,6 +21,7 @@ from npnlp.backend.cuda.graphs import Graphs
 from npnlp.backend.cuda.head import KernelCrossEntropy, KernelHead
 from npnlp.backend.cuda.kernel_source import REALS, Kernels, grid_of, real_option
 from npnlp.backend.cuda.masks import Masks
+from npnlp.backend.cuda.pooling import KernelPooling
 from npnlp.backend.cuda.products import Namespace
 from npnlp.backend.cuda.recurrent_passes import CapturedPasses, KernelPasses
 from npnlp.backend.cuda.why_not import Facts, diagnose
@@ -33,6 +34,7 @@ from npnlp.backend.operations import (
     LinearPasses,
     PackedSteps,
     RecurrentPasses,
+    StepSoftmax,
     WorkGraphs,
 )
 from npnlp.backend.random import Random
@@ -93,7 +95,9 @@ class CupyBackend(Backend):
         return out  # type: ignore[no-any-return]
 
     def first_largest(self, x: Array, steps: PackedSteps) -> Array:
-        """Of one padded array, unless more than three quarters of it would be padding."""
+        """Without a kernel: of one padded array, unless it would be padding for the most part."""
+        if self._has_kernels(x):
+            return KernelPooling(self.xp, self.kernels).first_largest(x, steps)
         (offsets, sizes, batch, longest), xp = steps.on_device, self.xp
         if longest * batch > 4 * len(x):
             return super().first_largest(x, steps)
@@ -168,6 +172,11 @@ class CupyBackend(Backend):
     def linear_passes(self, dtype: np.dtype[Any]) -> LinearPasses | None:
         """See :meth:`Backend.linear_passes`. For captured steps; elsewhere there is cuBLAS."""
         return Affine(self.xp, self.kernels) if self._captures(dtype) else None
+
+    def step_softmax(self, dtype: np.dtype[Any]) -> StepSoftmax | None:
+        """See :meth:`Backend.step_softmax`."""
+        real = self.fused and dtype.name in REALS
+        return KernelPooling(self.xp, self.kernels) if real else None
 
     def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:
         """See :meth:`Backend.classifier_head`. For captured steps."""

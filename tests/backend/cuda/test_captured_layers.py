@@ -30,6 +30,8 @@ NODES = {"elman": 30, "gru": 31, "lstm": 32}
 #: The models whose layers are captured, beside those of ``test_captured.py``.
 VARIANTS: dict[str, dict[str, Any]] = {
     "no dropout": {"dropout": 0.0},
+    "attention": {"pooling": "attention"},
+    "max and others": {"pooling": "max+last+attention", "cell": "lstm", "bidirectional": True},
     "gru, several layers": {"cell": "gru", "num_layers": 2, "bidirectional": True},
 }
 each_variant = pytest.mark.parametrize("variant", VARIANTS)

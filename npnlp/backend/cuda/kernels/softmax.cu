@@ -10,27 +10,7 @@
 //
 // A block computes a row, with a tree of fixed shape over its threads: the same bits every time.
 
-#ifndef REAL
-#define REAL float
-#endif
-#define THREADS 128
-
-// The sum, or the largest, of one number a thread; every thread gets it.
-__device__ REAL over_block(REAL mine, bool largest, REAL* shared) {
-  int thread = threadIdx.x;
-  shared[thread] = mine;
-  __syncthreads();
-  for (int half = THREADS / 2; half > 0; half /= 2) {
-    if (thread < half) {
-      REAL a = shared[thread], b = shared[thread + half];
-      shared[thread] = largest ? (a >= b || a != a ? a : b) : a + b;  // NaN stays NaN
-    }
-    __syncthreads();
-  }
-  REAL found = shared[0];
-  __syncthreads();  // so that nobody writes over it before all have read it
-  return found;
-}
+#include "over_block.cuh"
 
 // blockDim.x is THREADS, gridDim.x is B.
 extern "C" __global__ void softmax_losses(
