@@ -21,6 +21,7 @@ from npnlp.backend.operations import (
     PackedSteps,
     RecurrentPasses,
     RowAdam,
+    StepSoftmax,
     WorkGraphs,
 )
 from npnlp.backend.prefix_passes import PrefixPasses
@@ -164,6 +165,10 @@ class Backend(ABC):
 
     def bag_passes(self, dtype: np.dtype[Any]) -> BagPasses | None:
         """Both passes of a bag of n-grams, or None."""
+        return None
+
+    def step_softmax(self, dtype: np.dtype[Any]) -> StepSoftmax | None:
+        """Softmax over the steps of packed sequences, or None."""
         return None
 
     def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:

@@ -184,15 +184,29 @@ class BagPasses(Protocol):
         """Add ``dL/dweight`` to ``d_weight``."""
 
 
+class StepSoftmax(Protocol):
+    """Softmax over the steps of each packed sequence, both passes; see ``pooling/attention.py``."""
+
+    def forward(self, e: Array, steps: PackedSteps) -> Array:
+        """``alpha_n = exp(e_n) / sum_m exp(e_m)`` over the steps m of n's own sequence: ``(N,)``.
+
+        Rows that belong to no sequence get 0, in both passes.
+        """
+
+    def backward(self, d_alpha: Array, alpha: Array, steps: PackedSteps) -> Array:
+        """``dL/de_n = alpha_n (dL/dalpha_n - sum_m alpha_m dL/dalpha_m)``: ``(N,)``."""
+
+
 @summarized
 class Learned(NamedTuple):
-    """The results of a classifier's head: ``logits (B, C)`` and ``losses (B,)``.
+    """The results of a classifier's head: ``logits (B, C)``, ``losses (B,)`` and their sum.
 
     Also how many rows are ``correct``, and ``d_h (B, F)``, the gradient of its input.
     """
 
     logits: Array
     losses: Array
+    loss_sum: Array
     correct: Any
     d_h: Array
 

@@ -29,9 +29,6 @@ from npnlp.training.device_rule import decayed_by, rates_of, rule_of
 from npnlp.training.optimizers import SAFE_RATE
 from npnlp.training.updater import Updater
 
-#: Poolings that read nothing of the packing on the host.
-POOLINGS = {"last", "mean"}
-
 
 def obstacle(updater: Updater) -> str:
     """Why the steps of ``updater`` cannot be captured; empty where they can."""
@@ -40,8 +37,6 @@ def obstacle(updater: Updater) -> str:
         return "several processes share every batch"
     if rule_of(updater.optimizer) is None:
         return "an optimizer of one's own"
-    if not set(config.poolings) <= POOLINGS:
-        return f"pooling {config.pooling}"
     cells = model.encoder.cells
     passes = (model.backend.recurrent_passes(c.kind(), c.hidden_size, c.dtype) for c in cells)
     if not cells or any(found is None for found in passes):

@@ -82,8 +82,7 @@ class PlainObjective:
                 targets=batch.targets, random=random, **batch.inputs, probe=probe
             )
             if found is not None:
-                total, count = found.losses.sum(), len(found.losses)
-                return Outcome(found.logits, total, count, found.correct)
+                return Outcome(found.logits, found.loss_sum, len(found.losses), found.correct)
         logits, cache = model.run(**batch.inputs, random=random)
         _, loss = self.criterion.run(logits, batch.targets)
         model.zero_grads()

@@ -23,7 +23,7 @@ TYPES = {
     "unsigned long long": np.uint64, "float": np.float32, "double": np.float64, "bool": np.bool_,
 }  # fmt: skip
 #: Sources whose kernels are told the strides of their arrays.
-STRIDED = {"product.cu", "ngrams.cu"}
+STRIDED = {"product.cu", "affine.cu", "ngrams.cu"}
 OTHERS = {"const", "*", "__restrict__"}
 
 

@@ -155,7 +155,7 @@ class CompiledBackend(NumpyBackend):
             keep_threshold(p), 1.0 / (1.0 - p), small, logits, losses, d,
         )  # fmt: skip
         correct = np.int64(learning.learn(*arguments))
-        return Learned(logits, losses, correct, d)
+        return Learned(logits, losses, losses.sum(), correct, d)
 
     def prefix_passes(self, kind: str, dtype: np.dtype[Any]) -> PrefixPasses | None:
         """See :meth:`Backend.prefix_passes`."""

@@ -7,7 +7,6 @@ that the kernels do not support.
 from __future__ import annotations
 
 import io
-import math
 import warnings
 from contextlib import redirect_stderr
 from typing import Any
@@ -17,28 +16,35 @@ from numpy.typing import NDArray
 
 from npnlp.backend.base import Array, Backend
 from npnlp.backend.cuda import recurrence
+from npnlp.backend.cuda.affine import Affine
 from npnlp.backend.cuda.graphs import Graphs
-from npnlp.backend.cuda.kernel_source import REALS, Kernels, real_option
+from npnlp.backend.cuda.head import KernelCrossEntropy, KernelHead
+from npnlp.backend.cuda.kernel_source import REALS, Kernels, grid_of, real_option
+from npnlp.backend.cuda.masks import Masks
 from npnlp.backend.cuda.ngrams import KernelBag
+from npnlp.backend.cuda.pooling import KernelPooling
 from npnlp.backend.cuda.products import Namespace
-from npnlp.backend.cuda.recurrent_passes import KernelPasses
+from npnlp.backend.cuda.recurrent_passes import CapturedPasses, KernelPasses
 from npnlp.backend.cuda.why_not import Facts, diagnose
 from npnlp.backend.numpy_backend import add_not_finite
 from npnlp.backend.operations import (
     AdamNumbers,
     AdamStep,
     BagPasses,
+    ClassifierHead,
     CrossEntropyPasses,
+    LinearPasses,
     PackedSteps,
     RecurrentPasses,
+    StepSoftmax,
     WorkGraphs,
 )
-from npnlp.backend.random import Random, keep_threshold
+from npnlp.backend.random import Random
 from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.errors import DeviceError
 
-#: Threads of a block: by default, in ``softmax.cu``, in ``segment_sum.cu``; and its columns there.
-BLOCK, SOFTMAX_THREADS, SEGMENT_THREADS, SEGMENT_COLUMNS = 256, 128, 256, 32
+#: Threads of a block in ``segment_sum.cu``, and its columns.
+SEGMENT_THREADS, SEGMENT_COLUMNS = 256, 32
 #: Up to this ``rows * segments`` each segment searches for its rows, in one launch; above it, rows
 #: are sorted, in some twenty launches.
 LOOK_UP_TO = 2**26
@@ -95,7 +101,9 @@ class CupyBackend(Backend):
         return out  # type: ignore[no-any-return]
 
     def first_largest(self, x: Array, steps: PackedSteps) -> Array:
-        """Of one padded array, unless more than three quarters of it would be padding."""
+        """Without a kernel: of one padded array, unless it would be padding for the most part."""
+        if self._has_kernels(x):
+            return KernelPooling(self.xp, self.kernels).first_largest(x, steps)
         (offsets, sizes, batch, longest), xp = steps.on_device, self.xp
         if longest * batch > 4 * len(x):
             return super().first_largest(x, steps)
@@ -146,20 +154,13 @@ class CupyBackend(Backend):
         """
         if not self.fused or random.share is not None:
             return super().keep_mask(random, shape, p)
-        count = math.prod(shape)
-        keep = self.xp.empty(shape, dtype=bool)
-        if count:
-            seed, stream = random.key
-            step, clock = np.uint64(0), np.uint64(0)  # a null pointer
-            if isinstance(random.step, int):
-                step = np.uint64(random.step & (2**64 - 1))
-            else:
-                clock = random.step
-            arguments = (
-                keep, np.int64(count), seed, stream, step, clock, np.uint32(keep_threshold(p)),
-            )  # fmt: skip
-            self.kernels.get("philox.cu", "keep_mask")(*_grid((count + 15) // 16), arguments)
-        return keep  # type: ignore[no-any-return]
+        return Masks(self.xp, self.kernels).keep(random, shape, p)
+
+    def dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array]:
+        """See :meth:`Backend.dropout`. One launch, except for a part of a batch."""
+        if not self._has_kernels(x) or random.share is not None:
+            return super().dropout(x, random, p)
+        return Masks(self.xp, self.kernels).dropout(x, random, p)
 
     def _has_kernels(self, array: Array) -> bool:
         return self.fused and array.dtype.name in REALS and array.size > 0
@@ -170,12 +171,33 @@ class CupyBackend(Backend):
         """See :meth:`Backend.recurrent_passes`."""
         if not self.fused or not recurrence.supports(kind, dtype):
             return None
-        maps = AffineMaps(self.xp, self.small_product)
-        return KernelPasses(kind, hidden_size, maps, self.segment_sum)
+        maps, kernels = AffineMaps(self.xp, self.small_product), self.kernels
+        of = CapturedPasses if self.xp.capturable else KernelPasses
+        return of(kind, hidden_size, maps, self.segment_sum, kernels)
+
+    def linear_passes(self, dtype: np.dtype[Any]) -> LinearPasses | None:
+        """See :meth:`Backend.linear_passes`. For captured steps; elsewhere there is cuBLAS."""
+        return Affine(self.xp, self.kernels) if self._captures(dtype) else None
+
+    def step_softmax(self, dtype: np.dtype[Any]) -> StepSoftmax | None:
+        """See :meth:`Backend.step_softmax`."""
+        real = self.fused and dtype.name in REALS
+        return KernelPooling(self.xp, self.kernels) if real else None
+
+    def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:
+        """See :meth:`Backend.classifier_head`. For captured steps."""
+        return KernelHead(self.xp, self.kernels) if self._captures(dtype) else None
+
+    def _captures(self, dtype: np.dtype[Any]) -> bool:
+        return self.fused and self.xp.capturable and dtype.name in REALS
 
     def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
         """See :meth:`Backend.cross_entropy_passes`."""
-        return KernelCrossEntropy(self) if self.fused and dtype.name in REALS else None
+        return (
+            KernelCrossEntropy(self.xp, self.kernels)
+            if self.fused and dtype.name in REALS
+            else None
+        )
 
     def bag_passes(self, dtype: np.dtype[Any]) -> BagPasses | None:
         """See :meth:`Backend.bag_passes`."""
@@ -192,7 +214,7 @@ class CupyBackend(Backend):
         real = values.dtype
         kernel = self.kernels.get("adam.cu", "adam_step", real_option(real))
         scalars = (real.type(number) for number in numbers)
-        kernel(*_grid(values.size), (values, grads, *moments, np.int64(values.size), *scalars))
+        kernel(*grid_of(values.size), (values, grads, *moments, np.int64(values.size), *scalars))
 
     def graphs(self) -> WorkGraphs | None:
         """See :meth:`Backend.graphs`."""
@@ -224,49 +246,6 @@ class CupyBackend(Backend):
             "device": properties["name"].decode(),
             "compute_capability": f"{properties['major']}.{properties['minor']}",
         }
-
-
-class KernelCrossEntropy:
-    """See :class:`CrossEntropyPasses`; ``kernels/softmax.cu``."""
-
-    def __init__(self, backend: CupyBackend) -> None:
-        self.xp, self.kernels = backend.xp, backend.kernels
-
-    def forward(self, logits: Array, targets: Array) -> tuple[Array, Array]:
-        """See :meth:`CrossEntropyPasses.forward`."""
-        xp = self.xp
-        logits = xp.ascontiguousarray(logits)
-        probabilities, losses = xp.empty_like(logits), xp.empty(len(logits), dtype=logits.dtype)
-        kernel = self.kernels.get("softmax.cu", "softmax_losses", real_option(logits.dtype))
-        places = xp.ascontiguousarray(targets, dtype=np.int64)
-        arguments = (logits, places, probabilities, losses, np.int32(logits.shape[1]))
-        if logits.size:
-            kernel((len(logits),), (SOFTMAX_THREADS,), arguments)
-        return probabilities, losses
-
-    def backward(self, d_losses: Array | float, probabilities: Array, targets: Array) -> Array:
-        """See :meth:`CrossEntropyPasses.backward`."""
-        xp, dtype = self.xp, probabilities.dtype
-        scale, scales = dtype.type(0), np.uint64(0)  # a null pointer
-        stride = np.int32(getattr(d_losses, "ndim", 0))
-        if isinstance(d_losses, xp.ndarray):
-            scales = xp.ascontiguousarray(d_losses, dtype=dtype)
-        else:
-            scale = dtype.type(d_losses)
-        d_logits, columns = xp.empty_like(probabilities), np.int32(probabilities.shape[1])
-        kernel = self.kernels.get("softmax.cu", "softmax_losses_backward", real_option(dtype))
-        arguments = (
-            probabilities, xp.ascontiguousarray(targets, dtype=np.int64), scales, stride, scale,
-            d_logits, np.int64(d_logits.size), columns,
-        )  # fmt: skip
-        if d_logits.size:
-            kernel(*_grid(d_logits.size), arguments)
-        return d_logits  # type: ignore[no-any-return]
-
-
-def _grid(threads: int) -> tuple[tuple[int], tuple[int]]:
-    """The grid and the block of a kernel with this many threads."""
-    return (-(-threads // BLOCK),), (BLOCK,)
 
 
 def _import_cupy() -> Any:

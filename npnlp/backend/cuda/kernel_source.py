@@ -16,6 +16,8 @@ import numpy as np
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"(?P<name>[\w.]+)"[^\n]*$', re.MULTILINE)
 #: The dtypes that kernels support, and their names in a source.
 REALS = {"float32": "float", "float64": "double"}
+#: Threads of a block where nothing asks for another number.
+BLOCK = 256
 
 
 @lru_cache(maxsize=64)
@@ -35,6 +37,11 @@ def _expanded(name: str, seen: set[str]) -> str:
 def real_option(dtype: Any) -> str:
     """``-DREAL=float`` or ``-DREAL=double``. Raises :class:`KeyError` for another dtype."""
     return f"-DREAL={REALS[np.dtype(dtype).name]}"
+
+
+def grid_of(threads: int) -> tuple[tuple[int], tuple[int]]:
+    """The grid and the block of a kernel with this many threads."""
+    return (-(-threads // BLOCK),), (BLOCK,)
 
 
 class Kernels:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npnlp.backend.cuda.kernel_source import REALS, real_option
+from npnlp.backend.cuda.kernel_source import BLOCK, REALS, real_option
 
-#: The sides of a tile, the side of a block of threads, and the threads of a block that sums parts.
-SMALL, LARGE, SIDE, BLOCK = 32, 64, 16, 256
+#: The sides of a tile, and the side of a block of threads.
+SMALL, LARGE, SIDE = 32, 64, 16
 #: Blocks that occupy a device, two for each multiprocessor of an H100. With fewer, tiles are small
 #: and products are cut along their depth, into parts of at least ``SHORTEST``. Not yet measured.
 ENOUGH, SHORTEST = 264, 256

@@ -50,7 +50,8 @@ class TunedHead:
         d = dot(d, w_1)
         if scale_1 is not None:
             d *= scale_1  # undoes (1)
-        return Learned(logits, losses, np.count_nonzero(logits.argmax(axis=1) == targets), d)
+        correct = np.count_nonzero(logits.argmax(axis=1) == targets)
+        return Learned(logits, losses, losses.sum(), correct, d)
 
     def _dropout(self, x: Array, random: Random, p: float) -> tuple[Array, Array | None]:
         return self.backend.dropout(x, random, p) if p else (x, None)

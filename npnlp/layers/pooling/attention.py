@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from npnlp.backend import Array
+from npnlp.backend.operations import StepSoftmax
 from npnlp.layers.base import Cache, LayerOptions, uniform_fan
 from npnlp.layers.packing import Packing
 from npnlp.layers.pooling.per_sequence import spread, total
@@ -40,6 +41,25 @@ class AttentionPoolingCache(Cache):
     u: Array
     alpha: Array
     packing: Packing
+
+
+class PackedSoftmax:
+    """(4) in array calls; see :class:`StepSoftmax`."""
+
+    def forward(self, e: Array, packing: Packing) -> Array:
+        """``alpha (N,)`` of ``e (N,)``."""
+        # Subtracting a sequence's maximum leaves its softmax unchanged and keeps exp in range.
+        backend = packing.backend
+        largest = packing.unsort(backend.first_largest(e.real[:, None], packing))[:, 0]
+        exponentials = backend.xp.exp(e - spread(e.real.take(largest), packing))
+        alpha: Array = exponentials / spread(total(exponentials[:, None], packing), packing)[:, 0]
+        return alpha
+
+    def backward(self, d_alpha: Array, alpha: Array, packing: Packing) -> Array:
+        """``dL/de (N,)``."""
+        d_e: Array = alpha * d_alpha
+        d_e -= alpha * spread(total(d_e[:, None], packing), packing)[:, 0]
+        return d_e
 
 
 class AttentionPooling(Pooling):
@@ -66,11 +86,7 @@ class AttentionPooling(Pooling):
         u += weights["bias"]
         xp.tanh(u, out=u)  # (2)
         e = xp.dot(u, weights["context"])  # (3)
-        # Subtracting a sequence's maximum leaves its softmax unchanged and keeps exp in range.
-        largest = packing.unsort(self.backend.first_largest(e.real[:, None], packing))[:, 0]
-        e -= spread(e.real.take(largest), packing)
-        exponentials = xp.exp(e)
-        alpha = exponentials / spread(total(exponentials[:, None], packing), packing)[:, 0]  # (4)
+        alpha = self._softmax(e).forward(e, packing)  # (4)
         y = total(alpha[:, None] * hidden, packing)  # (5)
         return y, AttentionPoolingCache(hidden, u, alpha, packing)
 
@@ -80,8 +96,7 @@ class AttentionPooling(Pooling):
         alpha, d_y = cache.alpha, spread(dy, packing)
         d_alpha = (d_y * cache.hidden).sum(axis=1)  # undoes (5), towards alpha
         d_hidden = d_y * alpha[:, None]  # undoes (5), towards h
-        d_e = alpha * d_alpha  # undoes (4)
-        d_e -= alpha * spread(total(d_e[:, None], packing), packing)[:, 0]  # undoes (4), its sum
+        d_e = self._softmax(alpha).backward(d_alpha, alpha, packing)  # undoes (4)
         grads["context"] += xp.dot(d_e, cache.u)  # undoes (3), towards c
         d_a = d_e[:, None] * self.parameters["context"]  # undoes (3), towards u
         d_a *= 1 - cache.u * cache.u  # undoes (2)
@@ -89,6 +104,10 @@ class AttentionPooling(Pooling):
         grads["weight"] += xp.dot(d_a.T, cache.hidden)  # undoes (1), towards W
         d_hidden += xp.dot(d_a, self.parameters["weight"])  # undoes (1), towards h
         return d_hidden, None
+
+    def _softmax(self, like: Array) -> StepSoftmax | PackedSoftmax:
+        """(4), that of the backend where it has one."""
+        return self.backend.step_softmax(like.dtype) or PackedSoftmax()
 
     def check_backward(self, dy: Array, cache: AttentionPoolingCache) -> None:
         """See :class:`Layer`."""

@@ -6,6 +6,9 @@
 //
 //     keep[16 (i - 1) + 4 w + k] = ((word_w >> 16 k) mod 2^16) >= round(p 2^16)
 
+#ifndef REAL
+#define REAL float
+#endif
 typedef unsigned long long u64;
 
 // (1) One round: c0, c2 are multiplied, and high and low halves change places under the key.
@@ -19,23 +22,49 @@ __device__ void philox_round(u64 counter[4], u64 key0, u64 key1) {
   counter[3] = low0;
 }
 
-// A thread makes one block of four words and with it up to 16 elements of the mask. Where `clock` is
-// given, the step stands there: a captured launch then draws anew each time.
-extern "C" __global__ void keep_mask(
-    bool* keep, long long count, u64 seed, u64 stream, u64 step, const u64* clock,
-    unsigned int threshold) {
+struct Words {
+  u64 word[4];
+  __device__ bool kept(int place, unsigned int threshold) const {
+    unsigned int bits = (unsigned int)(word[place / 4] >> (16 * (place % 4))) & 0xFFFFu;
+    return bits >= threshold;
+  }
+};
+
+// The words of block `block` + 1. Where `clock` is given, the step stands there: a captured launch
+// then draws anew each time.
+__device__ Words drawn(long long block, u64 seed, u64 stream, u64 step, const u64* clock) {
   if (clock) step = *clock;
-  long long block = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-  long long start = 16 * block;
-  if (start >= count) return;
-  u64 word[4] = {(u64)block + 1, 0, step, 0};
+  Words of = {{(u64)block + 1, 0, step, 0}};
   for (int round = 0; round < 10; ++round) {
-    philox_round(word, seed, stream);
+    philox_round(of.word, seed, stream);
     seed += 0x9E3779B97F4A7C15ULL;    // (2) the key of the next round: Weyl sequences of the
     stream += 0xBB67AE8584CAA73BULL;  //     golden ratio and of sqrt(3) - 1
   }
+  return of;
+}
+
+// A thread makes one block of four words and with it up to 16 elements of the mask.
+extern "C" __global__ void keep_mask(
+    bool* keep, long long count, u64 seed, u64 stream, u64 step, const u64* clock,
+    unsigned int threshold) {
+  long long block = (long long)blockIdx.x * blockDim.x + threadIdx.x, start = 16 * block;
+  if (start >= count) return;
+  Words of = drawn(block, seed, stream, step, clock);
   for (int place = 0; place < 16 && start + place < count; ++place) {
-    unsigned int bits = (unsigned int)(word[place / 4] >> (16 * (place % 4))) & 0xFFFFu;
-    keep[start + place] = bits >= threshold;
+    keep[start + place] = of.kept(place, threshold);
+  }
+}
+
+// Dropout: scale = value keep, y = x scale; without x the scale alone.
+extern "C" __global__ void dropout(
+    const REAL* x, REAL* y, REAL* scale, REAL value, long long count, u64 seed, u64 stream,
+    u64 step, const u64* clock, unsigned int threshold) {
+  long long block = (long long)blockIdx.x * blockDim.x + threadIdx.x, start = 16 * block;
+  if (start >= count) return;
+  Words of = drawn(block, seed, stream, step, clock);
+  for (int place = 0; place < 16 && start + place < count; ++place) {
+    REAL s = of.kept(place, threshold) ? value : (REAL)0;
+    scale[start + place] = s;
+    if (x) y[start + place] = x[start + place] * s;
   }
 }

@@ -10,27 +10,7 @@
 //
 // A block computes a row, with a tree of fixed shape over its threads: the same bits every time.
 
-#ifndef REAL
-#define REAL float
-#endif
-#define THREADS 128
-
-// The sum, or the largest, of one number a thread; every thread gets it.
-__device__ REAL over_block(REAL mine, bool largest, REAL* shared) {
-  int thread = threadIdx.x;
-  shared[thread] = mine;
-  __syncthreads();
-  for (int half = THREADS / 2; half > 0; half /= 2) {
-    if (thread < half) {
-      REAL a = shared[thread], b = shared[thread + half];
-      shared[thread] = largest ? (a >= b || a != a ? a : b) : a + b;  // NaN stays NaN
-    }
-    __syncthreads();
-  }
-  REAL found = shared[0];
-  __syncthreads();  // so that nobody writes over it before all have read it
-  return found;
-}
+#include "over_block.cuh"
 
 // blockDim.x is THREADS, gridDim.x is B.
 extern "C" __global__ void softmax_losses(
@@ -64,4 +44,57 @@ extern "C" __global__ void softmax_losses_backward(
   REAL hit = i - row * columns == targets[row] ? 1 : 0;
   REAL a = scales ? scales[row * stride] : scale;
   d_logits[i] = (probabilities[i] - hit) * a;  // undoes (3), (2), (1)
+}
+
+// The head of a classifier: the losses l (B,), whether each row is largest at its target, the first of
+// several, and `scale` dL/dz, as softmax_losses and its backward pass have them. blockDim.x is
+// THREADS, gridDim.x is B.
+extern "C" __global__ void softmax_head(
+    const REAL* logits, const long long* targets, REAL scale, REAL* losses, bool* right,
+    REAL* d_logits, int columns) {
+  __shared__ REAL shared[THREADS];
+  long long row = blockIdx.x, base = row * columns, target = targets[row];
+  REAL top = logits[base], at_target = logits[base + target], ahead = 0;
+  for (int c = threadIdx.x; c < columns; c += THREADS) {
+    REAL z = logits[base + c];
+    top = top >= z || top != top ? top : z;
+    ahead += z > at_target || (z == at_target && c < target);
+  }
+  top = over_block(top, true, shared);
+  ahead = over_block(ahead, false, shared);
+  REAL sum = 0;
+  for (int c = threadIdx.x; c < columns; c += THREADS) {
+    REAL e = exp(logits[base + c] - top);  // (1)
+    d_logits[base + c] = e;                // a thread reads only what it wrote itself
+    sum += e;
+  }
+  sum = over_block(sum, false, shared);  // (2)
+  for (int c = threadIdx.x; c < columns; c += THREADS) {
+    REAL p = d_logits[base + c] / sum;
+    d_logits[base + c] = (p - (c == target ? 1 : 0)) * scale;  // undoes (3), (2), (1)
+  }
+  if (threadIdx.x == 0) {
+    losses[row] = log(sum) - (at_target - top);  // (3)
+    right[row] = ahead == 0;
+  }
+}
+
+// The sum of all losses, and how many rows are right. One block of THREADS.
+extern "C" __global__ void head_totals(
+    const REAL* losses, const bool* right, int rows, REAL* loss_sum, long long* correct) {
+  __shared__ REAL shared[THREADS];
+  __shared__ int counts[THREADS];
+  REAL sum = 0;
+  int count = 0;
+  for (int row = threadIdx.x; row < rows; row += THREADS) {
+    sum += losses[row];
+    count += right[row];
+  }
+  counts[threadIdx.x] = count;
+  sum = over_block(sum, false, shared);
+  if (threadIdx.x > 0) return;
+  *loss_sum = sum;
+  count = 0;
+  for (int other = 0; other < THREADS; ++other) count += counts[other];
+  *correct = count;
 }
