@@ -64,7 +64,7 @@ def test_work_that_cannot_be_captured_is_launched_with_a_warning(what: str, xp: 
 
 
 def test_the_dot_of_two_vectors_is_no_call_of_cublas(xp: Any) -> None:
-    """``tensordot_core`` in CuPy's ``_routines_linalg.pyx``: a sum of products, that is captured."""
+    """``tensordot_core`` in CuPy's ``_routines_linalg.pyx``: it is a sum of products."""
     graphs, x, found = Graphs(xp), xp.zeros(4) + 2, xp.zeros(())
 
     def work() -> None:
@@ -358,6 +358,8 @@ def test_the_limit_of_cupys_pool_holds_for_both_and_frees_no_memory_of_graphs(xp
         for _ in range(3):
             graphs.run("small", lambda: xp.zeros(10))
     assert len(graphs) == 1
+
+
 @pytest.mark.parametrize(
     ("indices", "below"),
     [([0, 2], True), ([0, 3], False), ([-1, 0], False), ([], True), ([-(2**62)], False)],

@@ -112,7 +112,7 @@ class MemoryPointer:
         offset = self.offset
         if isinstance(self.mem, PooledMemory):
             offset += self.mem.chunk.offset
-        return np.ndarray(shape, dtype, self.memory.storage, offset, strides)  # type: ignore[arg-type]
+        return np.ndarray(shape, dtype, self.memory.storage, offset, strides)
 
 
 class Chunk:
