@@ -87,7 +87,8 @@ def event_clock(backend: Backend) -> Clock:
     first, last = cuda.Event(), cuda.Event()
 
     def clock(call: Callable[[], Any]) -> float:
-        measured, context = call, nullcontext()
+        measured: Callable[[], Any] = call
+        context: AbstractContextManager[Any] = nullcontext()
         if isinstance(call, Inside):
             measured, context = call.call, call.context()
         with context:

@@ -44,15 +44,13 @@ class CapturingDevice(ShimDevice):
         self.device = device
         return self
 
-    def launch(self, *arguments: Any) -> None:
-        *how, given = arguments
-        plain = opened(list(given))
-        self.device.do(lambda: super(CapturingDevice, self).launch(*how, plain))
+    def launch(self, chosen: Any, name: str, blocks: int, arguments: Any) -> None:
+        plain, launch = opened(list(arguments)), super().launch
+        self.device.do(lambda: launch(chosen, name, blocks, plain))
 
-    def launch_step(self, *arguments: Any) -> None:
-        *how, given = arguments
-        plain = opened(list(given))
-        self.device.do(lambda: super(CapturingDevice, self).launch_step(*how, plain))
+    def launch_step(self, file: str, options: Any, name: str, grid: Any, arguments: Any) -> None:
+        plain, launch = opened(list(arguments)), super().launch_step
+        self.device.do(lambda: launch(file, options, name, grid, plain))
 
 
 class CapturingBackend(CupyOnShim):

@@ -295,8 +295,8 @@ def all_captured(trainer: Trainer) -> tuple[CapturedSteps, Any]:
 def test_an_order_that_ran_twice_is_all_captured(make: Made) -> None:
     require_compiler()
     with CapturingBackend().in_place() as backend:
-        device = backend.device
-        steps, order = all_captured(make(backend, gradient_flow=False))
+        device, trainer = backend.device, make(backend, gradient_flow=False)
+        steps, order = all_captured(trainer)
         graphs, launches, mallocs = device.graphs, device.launches, device.memory.mallocs
         steps.run(order, lambda: None)
         assert (device.graphs, device.launches) == (graphs, launches + 4)

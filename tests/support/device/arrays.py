@@ -136,7 +136,7 @@ class DeviceArray(np.ndarray):
             self.on.touched.add(memory)
         offset = self.__array_interface__["data"][0] - memory.address
         assert 0 <= offset < memory.size, "an array that is not on the device"
-        return np.ndarray(self.shape, self.dtype, memory.storage, offset, self.strides)  # type: ignore[arg-type]
+        return np.ndarray(self.shape, self.dtype, memory.storage, offset, self.strides)
 
     def __array_ufunc__(self, ufunc: Any, method: Any, *inputs: Any, **kwargs: Any) -> Any:
         out = kwargs.pop("out", None)
@@ -191,9 +191,9 @@ class DeviceArray(np.ndarray):
         plain = opened(self)
         return self.on.make(lambda: plain.reshape(*shape, **options), [self])
 
-    def ravel(self) -> Any:
+    def ravel(self, *order: Any, **options: Any) -> Any:
         plain = opened(self)
-        return self.on.make(plain.ravel, [self])
+        return self.on.make(lambda: plain.ravel(*order, **options), [self])
 
     def __float__(self) -> float:
         self.on.host("float")

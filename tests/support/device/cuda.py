@@ -100,12 +100,14 @@ class Cuda:
 
     MemoryPointer = MemoryPointer
     memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
-    runtime = SimpleNamespace(
-        CUDARuntimeError=CUDARuntimeError, streamCaptureModeGlobal=0, streamCaptureModeRelaxed=2
-    )
 
     def __init__(self, device: Device) -> None:
         self.device = device
+        self.runtime = SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            streamCaptureModeGlobal=0,
+            memGetInfo=device.memory.free_and_total,
+        )
         self.streams = [Stream(self, 0)]
         numbers = itertools.count(1)
         self.Stream: Any = lambda **options: Stream(self, next(numbers), **options)

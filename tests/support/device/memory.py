@@ -20,12 +20,13 @@ UNIT = 512  # bytes; ``ALLOCATION_UNIT_SIZE``
 #: Of a number that nobody has written: as a floating-point number it is not one.
 POISON = 0xFF
 OUT_OF_MEMORY, CAPTURE_UNSUPPORTED = 2, 900
+FULL = "cudaErrorMemoryAllocation: out of memory"
 
 
 class CUDARuntimeError(RuntimeError):
     """As ``cupy_backends/cuda/api/runtime.pyx`` raises it."""
 
-    def __init__(self, status: int, what: str) -> None:
+    def __init__(self, status: int, what: str = FULL) -> None:
         super().__init__(what)
         self.status = status
 
@@ -52,12 +53,16 @@ class DeviceMemory:
         #: What C++ holds: the free blocks of all arenas, and those with neighbours.
         self.held: set[Chunk] = set()
 
+    def free_and_total(self) -> tuple[int, int]:
+        """``memGetInfo``."""
+        return self.capacity - self.used, self.capacity
+
     def malloc(self, size: int) -> None:
         """``cudaMalloc``. A capture in another mode than the relaxed one does not allow it."""
         if self.mode not in ("", "relaxed"):
             raise CUDARuntimeError(CAPTURE_UNSUPPORTED, "cudaErrorStreamCaptureUnsupported")
         if self.used + size > self.capacity:
-            raise CUDARuntimeError(OUT_OF_MEMORY, "cudaErrorMemoryAllocation: out of memory")
+            raise CUDARuntimeError(OUT_OF_MEMORY)
         self.used += size
         self.mallocs += 1
         self.mallocs_in_capture += bool(self.mode)
@@ -112,7 +117,7 @@ class MemoryPointer:
         offset = self.offset
         if isinstance(self.mem, PooledMemory):
             offset += self.mem.chunk.offset
-        return np.ndarray(shape, dtype, self.memory.storage, offset, strides)  # type: ignore[arg-type]
+        return np.ndarray(shape, dtype, self.memory.storage, offset, strides)
 
 
 class Chunk:
