@@ -13,6 +13,7 @@ says where the number was; where all is finite after all, training goes on from 
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,7 +37,7 @@ def obstacle(updater: Updater) -> str:
     if updater.ranks.size > 1:
         return "several processes share every batch"
     if rule_of(updater.optimizer) is None:
-        return "an optimizer of one's own"
+        return f"no kernel takes the steps of {type(updater.optimizer).__name__}"
     cells = model.encoder.cells
     passes = (model.backend.recurrent_passes(c.kind(), c.hidden_size, c.dtype) for c in cells)
     if not cells or any(found is None for found in passes):
@@ -45,9 +46,20 @@ def obstacle(updater: Updater) -> str:
 
 
 def captured_steps(updater: Updater) -> CapturedSteps | None:
-    """Captured steps of ``updater``; None where its backend or its model has none."""
+    """Captured steps of ``updater``; None where its backend has none, or, with a warning, where
+    there is an obstacle.
+    """
     graphs = updater.model.backend.graphs()
-    if graphs is None or obstacle(updater):
+    if graphs is None:
+        return None
+    if why := obstacle(updater):
+        if updater.ranks.first:
+            warnings.warn(
+                "steps of training are not captured as CUDA graphs, but launched kernel by "
+                f"kernel: {why}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return None
     return CapturedSteps(updater, graphs)
 

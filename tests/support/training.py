@@ -39,7 +39,7 @@ def make_trainer(
 ) -> Trainer:  # fmt: skip
     """A trainer with these fields of the model's and the training's configuration.
 
-    With ``ngram_orders`` the n-grams of the names are known.
+    With ``ngram_orders`` the n-grams of the names are known; with ``class_weights`` there are some.
     """
     small, names = some_names()
     split = names if split is None else split
@@ -51,6 +51,8 @@ def make_trainer(
     if model.ngrams is not None:
         model.ngrams.keys = model.backend.asarray(keys)
     settings = TrainingConfig(**({"num_epochs": 3, "seed": 1, "batch_size": BATCH} | training))
+    if settings.class_weights != "none" and weights is None:
+        weights = np.linspace(0.5, 2, config.num_classes)
     return Trainer(model, split, split, settings, weights, examine=examine)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import pytest
 from npnlp.backend import get_backend
 from npnlp.backend.cuda.backend import CupyBackend
 from npnlp.errors import DeviceError, DivergenceError
-from npnlp.models import SurnameClassifier
-from npnlp.training.captured import CapturedSteps, captured_steps, obstacle
-from npnlp.training.config import TrainingConfig
+from npnlp.models import ClassifierConfig
+from npnlp.text import SplitArrays
+from npnlp.training.captured import CapturedSteps, captured_steps
 from npnlp.training.device_batches import capacity_for
 from npnlp.training.trainer import Trainer
 from tests.support.capturing import CapturingBackend
@@ -43,12 +42,17 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS)
 Made = Callable[..., Trainer]
 
 
+@pytest.fixture(scope="module")
+def data() -> tuple[ClassifierConfig, SplitArrays]:
+    return some_names()
+
+
 @pytest.fixture
-def make() -> Made:
+def make(data: tuple[ClassifierConfig, SplitArrays]) -> Made:
     def made(backend: Any, variant: str = "elman", weights: Any = None, dtype: Any = np.float32,
              **more: Any) -> Trainer:  # fmt: skip
         shape, training = VARIANTS[variant]
-        return make_trainer(backend, shape, training | more, weights, dtype)
+        return make_trainer(backend, shape, training | more, weights, dtype, data[1])
 
     return made
 
@@ -247,27 +251,6 @@ def test_rates_that_may_overflow_are_watched(device: Any, make: Made) -> None:
             trainer.run_epoch()
         found.append((str(raised.value), trainer.progress.batch))
     assert found[0] == found[1]
-
-
-@pytest.mark.parametrize(
-    ("shape", "training", "why"),
-    [
-        ({}, {"typing_errors": 0.1}, "other typing errors in each epoch"),
-        ({"cell": "transformer", "num_heads": 2}, {}, "no kernel runs this transf"),
-        ({"cell": "gru", "reset": "before"}, {}, "no kernel runs this gru"),
-        ({"ngram_orders": (2,), "num_ngrams": 5}, {}, "n-grams"),
-    ],
-)
-def test_what_cannot_be_captured_is_trained_step_by_step(
-    shape: Any, training: Any, why: str
-) -> None:
-    require_compiler()
-    with CapturingBackend().in_place() as backend:
-        config, split = some_names()
-        model = SurnameClassifier(replace(config, **shape), backend=backend)
-        trainer = Trainer(model, split, split, TrainingConfig(**training))
-        assert why in obstacle(trainer)
-        assert trainer.captured is None
 
 
 def test_on_the_cpu_nothing_is_captured(make: Made) -> None:

@@ -41,11 +41,14 @@ def small(recipe: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 #: Model and training.
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "sgd": ({}, {"optimizer": "sgd", "learning_rate": 0.1, "label_smoothing": 0.1}),
+    "sgd": ({"nonlinearity": "relu", "dropout": 0.2},
+            {"optimizer": "sgd", "learning_rate": 0.1, "label_smoothing": 0.1,
+             "class_weights": "balanced"}),
     "momentum": ({}, {"optimizer": "sgd", "momentum": 0.9, "clip_norm": 0.3,
                       "learning_rate": 0.05, "logit_adjustment": 0.5}),
     "merged": ({"hidden_layer": False}, {"merge_repeats": True, "consistency": 0.7}),
-    "misspelled": ({"ngram_orders": (1, 3), "ngram_size": 7, "cell": "lstm"},
+    "misspelled": ({"ngram_orders": (1, 3), "ngram_size": 7, "cell": "lstm", "forget_bias": 1.0,
+                    "num_layers": 2, "rnn_dropout": 0.3, "variational": True},
                    {"typing_errors": 0.5, "bucket": 2}),
     "light": small("light"),
     "wide": small("wide"),
