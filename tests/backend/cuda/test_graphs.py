@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -401,8 +402,23 @@ def test_out_of_memory_in_a_capture_frees_nothing_and_falls_back(stand_in: Any) 
     assert not memory.faults
 
 
-def test_the_limit_of_cupys_pool_holds_for_both_and_frees_no_memory_of_graphs(xp: Any) -> None:
-    """At a pool's own limit CuPy would free the blocks that the graphs' launches use."""
+def test_at_a_limit_cupy_frees_no_memory_of_graphs(
+    xp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``_try_malloc`` of its pools would, before it asks for memory."""
+    monkeypatch.setenv("CUPY_GPU_MEMORY_LIMIT", "50000")
+    graphs, numbers = captured(xp)
+    before, kept = used(xp), graphs._pool.total_bytes()
+    with graphs.in_use(), suppress(MemoryError):
+        graphs.run("large", lambda: xp.zeros(10**5))
+    assert used(xp) >= before
+    assert graphs._pool.total_bytes() >= kept
+    with graphs.in_use():
+        graphs.run(numbers.size, lambda: None)
+    assert len(graphs) == 1
+
+
+def test_the_limit_of_cupys_pool_holds_for_both(xp: Any) -> None:
     default = xp.get_default_memory_pool()
     default.free_all_blocks()
     default.set_limit(size=default.total_bytes() + 100_000)
