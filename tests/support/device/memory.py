@@ -10,6 +10,7 @@ dropped keeps its memory for the life of the process.
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -216,7 +217,8 @@ class MemoryPool:
     def __init__(
         self, device: DeviceMemory, stream: Callable[[], Any], allocator: Any = None
     ) -> None:
-        self._device, self._stream, self._limit = device, stream, 0
+        self._device, self._stream = device, stream
+        self._limit = int(os.environ.get("CUPY_GPU_MEMORY_LIMIT", 0))  # _parse_limit_string
         self._allocator = allocator or (lambda size: MemoryPointer(Memory(device, size), 0))
         self._arenas: dict[int, weakref.ref[Arena]] = {}
         self._total = self._used = 0

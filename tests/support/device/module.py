@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tests.support.device.arrays import Device, DeviceArray, arrays_in, ask_cublas, opened
+from tests.support.device.arrays import (
+    CUBLAS,
+    Device,
+    DeviceArray,
+    arrays_in,
+    ask_cublas,
+    opened,
+)
 from tests.support.device.cuda import Cuda
 
 #: ``_concatenate`` in ``cupy/_core/_routines_manipulation.pyx``: more arrays than these, of one
 #: dtype and on average smaller than this, are joined by a table of addresses from the host.
 JOINED, LARGE = 8, 2 * 2**20
-#: Functions whose result has a size that only the device knows: CuPy reads it.
+#: Functions whose result has a size that only the device knows: CuPy reads it (``_ndarray_nonzero``
+#: in ``cupy/_core/_routines_indexing.pyx``). ``where`` of a condition alone is one of them.
 READING = {"nonzero", "flatnonzero", "argwhere", "unique", "compress", "extract", "union1d"}
+#: Functions that end in a product (``cupy/linalg/_product.py``, ``_einsum.py``).
+MULTIPLYING = {"tensordot", "inner", "einsum"}
 
 
 class FakeCupy:
@@ -73,14 +84,22 @@ class FakeCupy:
         plain = opened(list(arrays))
         return self.device.make(lambda: join(plain, axis=axis))
 
+    def _read(self, found: Any) -> Any:
+        if isinstance(found, tuple):
+            return tuple(map(self._read, found))
+        return self.device.make(partial(np.copy, found))
+
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(np, name)
         if isinstance(attribute, type | np.ufunc) or not callable(attribute):
             return attribute
 
         def function(*arguments: Any, **options: Any) -> Any:
-            if name in READING:
+            if name in READING or (name == "where" and len(arguments) == 1):
                 self.device.host(name)
+                return self._read(attribute(*opened(arguments), **options))
+            if name in MULTIPLYING and self.device.tape is not None:
+                raise NotImplementedError(CUBLAS)
             plain, named = opened(arguments), {k: opened(v) for k, v in options.items()}
             inputs = arrays_in(arguments)
             return self.device.make(lambda: attribute(*plain, **named), inputs)
