@@ -60,6 +60,11 @@ class Namespace:
         """Whether this is inside of :meth:`own_products`, which captured work is."""
         return self._own
 
+    @property
+    def fuses(self) -> bool:
+        """Whether products are this project's: then they do what is behind them, too."""
+        return self._own
+
     @contextmanager
     def own_products(self) -> Iterator[None]:
         """No call of cuBLAS inside."""

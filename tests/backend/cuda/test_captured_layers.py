@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no dropout": {"dropout": 0.0},
     "attention": {"pooling": "attention"},
     "max and others": {"pooling": "max+last+attention", "cell": "lstm", "bidirectional": True},
+    "gru, reset before": {"cell": "gru", "reset": "before", "num_layers": 2},
     "gru, several layers": {"cell": "gru", "num_layers": 2, "bidirectional": True},
 }
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
