@@ -14,6 +14,7 @@ from npnlp.backend import layout
 from npnlp.backend.operations import (
     AdamStep,
     Array,
+    AttentionPasses,
     ClassifierHead,
     CrossEntropyPasses,
     LinearPasses,
@@ -160,6 +161,10 @@ class Backend(ABC):
 
     def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
         """Both passes of softmax and cross-entropy, or None."""
+        return None
+
+    def attention_passes(self, dtype: np.dtype[Any]) -> AttentionPasses | None:
+        """Both passes of the heads of an attention layer, or None."""
         return None
 
     def step_softmax(self, dtype: np.dtype[Any]) -> StepSoftmax | None:

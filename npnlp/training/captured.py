@@ -25,6 +25,8 @@ from npnlp.backend.cuda.resident import BatchBuffers, Resident
 from npnlp.backend.cuda.update import RATES, DeviceUpdate
 from npnlp.classifier.batches import Batch, batches
 from npnlp.layers import Packing
+from npnlp.layers.attention.parts import WHOLE
+from npnlp.layers.attention.transformer import TransformerEncoder
 from npnlp.training.optimizers import SAFE_RATE, Adam
 from npnlp.training.updater import Updater
 
@@ -48,6 +50,9 @@ def obstacle(updater: Updater) -> str:
         return "rows have weights"
     if config.ngram_orders:
         return "the model has a bag of n-grams"
+    if isinstance(model.encoder.rnn, TransformerEncoder):
+        weights = updater.config.batch_size * config.num_heads * updater.train.lengths.max() ** 2
+        return "attention over rows this long goes in parts" if weights > WHOLE else ""
     cells = model.encoder.cells
     passes = (model.backend.recurrent_passes(c.kind(), c.hidden_size, c.dtype) for c in cells)
     if not cells or any(found is None for found in passes):
@@ -163,7 +168,7 @@ class CapturedSteps:
         # What a packing would make on the host, or copy from there, is on the device already.
         vars(packing).update(
             on_device=(buffers.offsets, buffers.sizes, batch, steps), steps=buffers.steps,
-            places=buffers.places, reversed_rows=buffers.reversed_rows,
+            places=buffers.places, reversed_rows=buffers.reversed_rows, spare=True,
         )  # fmt: skip
         # No vocabulary of the batch's own: its size would be another for each batch.
         vocabulary: Any = None

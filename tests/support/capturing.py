@@ -197,7 +197,7 @@ def _method(name: str) -> Callable[..., Any]:
     return method
 
 
-for _name in ("take", "sum", "max", "min", "mean", "argmax", "argsort", "astype", "copy"):
+for _name in ("take", "sum", "max", "min", "mean", "argmax", "argsort", "astype", "copy", "clip"):
     setattr(DeviceArray, _name, _method(_name))
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from npnlp.backend.base import Array, Backend
 from npnlp.backend.cuda.affine import Affine
+from npnlp.backend.cuda.attention import KernelAttention
 from npnlp.backend.cuda.graphs import Graphs
 from npnlp.backend.cuda.head import KernelCrossEntropy, KernelHead
 from npnlp.backend.cuda.kernel_source import REALS, Kernels, grid_of, real_option
@@ -28,6 +29,7 @@ from npnlp.backend.numpy_backend import add_not_finite
 from npnlp.backend.operations import (
     AdamNumbers,
     AdamStep,
+    AttentionPasses,
     ClassifierHead,
     CrossEntropyPasses,
     LinearPasses,
@@ -171,6 +173,10 @@ class CupyBackend(Backend):
     def linear_passes(self, dtype: np.dtype[Any]) -> LinearPasses | None:
         """See :meth:`Backend.linear_passes`. For captured steps; elsewhere there is cuBLAS."""
         return Affine(self.xp, self.kernels) if self._captures(dtype) else None
+
+    def attention_passes(self, dtype: np.dtype[Any]) -> AttentionPasses | None:
+        """See :meth:`Backend.attention_passes`. For captured steps, whose rows are sorted."""
+        return KernelAttention(self.xp, self.kernels) if self._captures(dtype) else None
 
     def step_softmax(self, dtype: np.dtype[Any]) -> StepSoftmax | None:
         """See :meth:`Backend.step_softmax`."""
