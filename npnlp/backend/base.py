@@ -14,6 +14,7 @@ from npnlp.backend import layout
 from npnlp.backend.operations import (
     AdamStep,
     Array,
+    AttentionPasses,
     BagPasses,
     ClassifierHead,
     CrossEntropyPasses,
@@ -165,6 +166,10 @@ class Backend(ABC):
 
     def bag_passes(self, dtype: np.dtype[Any]) -> BagPasses | None:
         """Both passes of a bag of n-grams, or None."""
+        return None
+
+    def attention_passes(self, dtype: np.dtype[Any]) -> AttentionPasses | None:
+        """Both passes of the heads of an attention layer, or None."""
         return None
 
     def step_softmax(self, dtype: np.dtype[Any]) -> StepSoftmax | None:

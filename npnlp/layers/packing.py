@@ -100,6 +100,19 @@ class Packing:
         offsets, sizes = self.backend.asarray(self.runs)
         return offsets, sizes, len(self.lengths), self.runs.shape[1]
 
+    @cached_property
+    def spare(self) -> bool:
+        """Whether arrays may have rows behind the last step of all, as in captured steps."""
+        return False
+
+    def without_spare(self, x: Array) -> Array:
+        """Packed rows ``(N, ...)`` with zeros in those that belong to no sequence."""
+        if not self.spare:
+            return x
+        offsets, sizes, _, _ = self.on_device
+        there: Array = self.backend.xp.arange(self.rows) < offsets[-1] + sizes[-1]
+        return x * there[:, None]
+
     def sort(self, x: Array) -> Array:
         """A copy of the caller's rows ``(B, ...)`` in sorted order."""
         self.expect("x", x, len(self.lengths))

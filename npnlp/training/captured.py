@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 
 from npnlp.backend.cuda.update import RATES, DeviceUpdate
 from npnlp.classifier.batches import batches
+from npnlp.layers.attention.parts import WHOLE
+from npnlp.layers.attention.transformer import TransformerEncoder
 from npnlp.training.device_batches import DeviceBatches, Shape, capacity_for
 from npnlp.training.device_rule import decayed_by, rates_of, rule_of
 from npnlp.training.optimizers import SAFE_RATE
@@ -38,6 +40,9 @@ def obstacle(updater: Updater) -> str:
         return "several processes share every batch"
     if rule_of(updater.optimizer) is None:
         return f"no kernel takes the steps of {type(updater.optimizer).__name__}"
+    if isinstance(model.encoder.rnn, TransformerEncoder):
+        weights = updater.config.batch_size * config.num_heads * updater.train.lengths.max() ** 2
+        return "attention over rows this long goes in parts" if weights > WHOLE else ""
     cells = model.encoder.cells
     passes = (model.backend.recurrent_passes(c.kind(), c.hidden_size, c.dtype) for c in cells)
     if not cells or any(found is None for found in passes):

@@ -105,7 +105,7 @@ class DeviceBatches:
         # What a packing would make on the host, or copy from there, is on the device already.
         vars(packing).update(
             on_device=(buffers.offsets, buffers.sizes, batch, steps), steps=buffers.steps,
-            places=buffers.places, reversed_rows=buffers.reversed_rows,
+            places=buffers.places, reversed_rows=buffers.reversed_rows, spare=True,
         )  # fmt: skip
         # No vocabulary of the batch's own: its size would be another for each batch.
         vocabulary: Any = None

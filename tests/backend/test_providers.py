@@ -192,7 +192,7 @@ def test_adams_step_is_the_formula(name: str) -> None:
 
 def test_no_method_of_the_door_returns_just_anything() -> None:
     door = ["recurrent_passes", "linear_passes", "cross_entropy_passes", "classifier_head",
-            "step_softmax",             "adam_step", "prefix_passes", "graphs"]  # fmt: skip
+            "step_softmax", "attention_passes", "adam_step", "prefix_passes", "graphs"]  # fmt: skip
     for backend in (Backend, NumpyBackend, StrictTunedBackend, CupyOnShim):
         for name in door:
             found = getattr(backend, name).__annotations__["return"]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.base import Array, Backend
-from npnlp.backend.cuda import recurrence
 from npnlp.backend.cuda.affine import Affine
+from npnlp.backend.cuda.attention import KernelAttention
 from npnlp.backend.cuda.graphs import Graphs
 from npnlp.backend.cuda.head import KernelCrossEntropy, KernelHead
 from npnlp.backend.cuda.kernel_source import REALS, Kernels, grid_of, real_option
@@ -24,12 +24,13 @@ from npnlp.backend.cuda.masks import Masks
 from npnlp.backend.cuda.ngrams import KernelBag
 from npnlp.backend.cuda.pooling import KernelPooling
 from npnlp.backend.cuda.products import Namespace
-from npnlp.backend.cuda.recurrent_passes import CapturedPasses, KernelPasses
+from npnlp.backend.cuda.recurrent_passes import CapturedPasses, KernelPasses, supports
 from npnlp.backend.cuda.why_not import Facts, diagnose
 from npnlp.backend.numpy_backend import add_not_finite
 from npnlp.backend.operations import (
     AdamNumbers,
     AdamStep,
+    AttentionPasses,
     BagPasses,
     ClassifierHead,
     CrossEntropyPasses,
@@ -169,15 +170,19 @@ class CupyBackend(Backend):
         self, kind: str, hidden_size: int, dtype: np.dtype[Any]
     ) -> RecurrentPasses | None:
         """See :meth:`Backend.recurrent_passes`."""
-        if not self.fused or not recurrence.supports(kind, dtype):
+        if not self.fused or not supports(kind, dtype):
             return None
         maps, kernels = AffineMaps(self.xp, self.small_product), self.kernels
-        of = CapturedPasses if self.xp.capturable else KernelPasses
+        of = CapturedPasses if self.xp.fuses else KernelPasses
         return of(kind, hidden_size, maps, self.segment_sum, kernels)
 
     def linear_passes(self, dtype: np.dtype[Any]) -> LinearPasses | None:
         """See :meth:`Backend.linear_passes`. For captured steps; elsewhere there is cuBLAS."""
         return Affine(self.xp, self.kernels) if self._captures(dtype) else None
+
+    def attention_passes(self, dtype: np.dtype[Any]) -> AttentionPasses | None:
+        """See :meth:`Backend.attention_passes`. For captured steps, whose rows are sorted."""
+        return KernelAttention(self.xp, self.kernels) if self._captures(dtype) else None
 
     def step_softmax(self, dtype: np.dtype[Any]) -> StepSoftmax | None:
         """See :meth:`Backend.step_softmax`."""
@@ -189,7 +194,7 @@ class CupyBackend(Backend):
         return KernelHead(self.xp, self.kernels) if self._captures(dtype) else None
 
     def _captures(self, dtype: np.dtype[Any]) -> bool:
-        return self.fused and self.xp.capturable and dtype.name in REALS
+        return self.fused and self.xp.fuses and dtype.name in REALS
 
     def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
         """See :meth:`Backend.cross_entropy_passes`."""

@@ -40,20 +40,33 @@ class Masks:
         self._launch("dropout", options, arrays, math.prod(shape), random, p)
         return scale  # type: ignore[no-any-return]
 
+    @staticmethod
+    def numbers(random: Random | None, p: float, dtype: Any) -> tuple[Any, ...]:
+        """What a kernel needs that draws a mask itself; the scale is 0 where nothing is dropped."""
+        if random is None or not p:
+            nothing = np.uint64(0)
+            return np.dtype(dtype).type(0), nothing, nothing, nothing, NULL, np.uint32(0)
+        return _value(dtype, p), *_drawn(random, p)
+
     def _launch(
         self, name: str, options: tuple[str, ...], first: tuple[Any, ...], count: int,
         random: Random, p: float,
     ) -> None:  # fmt: skip
         if not count:
             return
-        step, clock = np.uint64(0), NULL
-        if isinstance(random.step, int):
-            step = np.uint64(random.step & (2**64 - 1))
-        else:
-            clock = random.step
-        numbers = np.int64(count), *random.key, step, clock, np.uint32(keep_threshold(p))
+        numbers = np.int64(count), *_drawn(random, p)
         kernel = self.kernels.get("philox.cu", name, *options)
         kernel(*grid_of((count + 15) // 16), (*first, *numbers))
+
+
+def _drawn(random: Random, p: float) -> tuple[Any, ...]:
+    """The key, the step, or where it stands on the device, and the threshold."""
+    step, clock = np.uint64(0), NULL
+    if isinstance(random.step, int):
+        step = np.uint64(random.step & (2**64 - 1))
+    else:
+        clock = random.step
+    return *random.key, step, clock, np.uint32(keep_threshold(p))
 
 
 def _value(dtype: Any, p: float) -> Any:

@@ -65,6 +65,11 @@ class Namespace:
         """Whether this is inside of :meth:`graph_work`: then no number is read on the host."""
         return self._in_graph
 
+    @property
+    def fuses(self) -> bool:
+        """Whether products are this project's: then they do what is behind them, too."""
+        return self._own
+
     @contextmanager
     def graph_work(self, own_products: bool = True) -> Iterator[None]:
         """Work of a graph inside; without ``own_products`` it cannot be captured."""

@@ -7,16 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from npnlp.backend.cuda import recurrence
+from npnlp.backend.cuda import recurrence, reset_before
 from npnlp.backend.cuda.affine import NULL, Affine
-from npnlp.backend.cuda.kernel_source import grid_of, real_option
+from npnlp.backend.cuda.kernel_source import REALS, grid_of, real_option
 from npnlp.backend.operations import Array, LookedUp, PackedSteps, Rows, States, Weights
 from npnlp.backend.tuned.loop import SegmentSum, TunedPasses
 from npnlp.backend.tuned.maps import AffineMaps
 
 
+def supports(kind: str, dtype: Any) -> bool:
+    """Whether there are kernels for this cell and dtype."""
+    return recurrence.supports(kind, dtype) or (
+        kind == reset_before.KIND and np.dtype(dtype).name in REALS
+    )
+
+
 class KernelPasses(TunedPasses):
-    """As :class:`TunedPasses`, for a cell that ``recurrence.supports``."""
+    """As :class:`TunedPasses`, for a cell with kernels: :func:`supports`."""
 
     def __init__(
         self, kind: str, hidden_size: int, maps: AffineMaps, segment_sum: SegmentSum, kernels: Any
@@ -31,6 +38,9 @@ class KernelPasses(TunedPasses):
         u, w_hh = self._begin(x, weights)
         shape = (u.shape[-2], cell.hidden_size)
         arrays = u, *(self.xp.empty(shape, dtype=u.dtype) for _ in cell.arrays[1:])
+        if self.kind == reset_before.KIND:
+            reset_before.forward(self.xp, self.kernels, arrays, w_hh, initial, *steps.on_device)
+            return arrays
         recurrence.forward(
             self.xp, self.kind, arrays, w_hh, cell.bias_in_step(weights.b_hh), initial,
             *steps.on_device,
@@ -47,6 +57,12 @@ class KernelPasses(TunedPasses):
         self, d_hidden: Array | None, d: States, delta: Array, arrays: Sequence[Array],
         w_hh: Array, initial: States | None, steps: PackedSteps, traces: States | None,
     ) -> None:  # fmt: skip
+        if self.kind == reset_before.KIND:
+            reset_before.backward(
+                self.xp, self.kernels, tuple(arrays), w_hh, d_hidden, d, delta, traces,
+                *steps.on_device, initial,
+            )  # fmt: skip
+            return
         recurrence.backward(
             self.xp, self.kind, tuple(arrays), w_hh, d_hidden, d, delta, traces, *steps.on_device,
             initial,

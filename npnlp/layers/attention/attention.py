@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from npnlp.backend import Array, Random
+from npnlp.backend.operations import Attended, AttentionPasses
 from npnlp.checks import require_whole
 from npnlp.errors import InputError
 from npnlp.layers.arguments import require_cache, require_random, require_rows
@@ -32,12 +33,15 @@ from npnlp.summary import summarized
 
 
 class AttentionCache(Cache):
-    """``x (N, E)``, ``packing``, its ``parts``, and the caches of (3) for each, and of (5)."""
+    """``x (N, E)``, ``packing``, its ``parts``, and the caches of (3) for each, and of (5).
+
+    Where a backend has (2) to (4) there are no parts, and ``heads`` is what it needs.
+    """
 
     x: Array
     packing: Packing
     parts: tuple[Part, ...]
-    heads: tuple[DotProductCache | QueriesCache, ...]
+    heads: tuple[DotProductCache | QueriesCache, ...] | Attended
     out: LinearCache
 
     @property
@@ -47,6 +51,8 @@ class AttentionCache(Cache):
         Rows sum to 1; those past a sequence's end are 0. B is in the caller's order. Raises
         :class:`InputError` for a batch in parts, whose weights are too many.
         """
+        if isinstance(self.heads, Attended):
+            return self.heads.weights
         (first, *others) = self.heads
         if others or isinstance(first, QueriesCache):
             raise InputError("the weights of long sequences are not kept; take shorter ones")
@@ -119,6 +125,11 @@ class MultiHeadAttention(Composite):
         """
         projected = self.backend.xp.dot(x, self.parameters["in_proj_weight"].T)  # (1)
         projected += self.parameters["in_proj_bias"]
+        if passes := self._passes(random):
+            p = self.attention.dropout.p
+            joined, of_heads = passes.forward(projected, self.num_heads, random, p, packing)
+            y, out = self.out_proj.forward(joined)  # (5)
+            return y, AttentionCache(x, packing, (), of_heads, out)
         parts, found, heads = self._parts(packing, random), list[Array](), list[Any]()
         for part in parts:
             q, k, v = self._split(projected[part.rows], part.packing)  # (2)
@@ -133,20 +144,34 @@ class MultiHeadAttention(Composite):
         self, dy: Array, cache: AttentionCache, probe: AttentionProbe | None = None
     ) -> Array:
         """Add the gradients of all parameters; return ``dL/dx``; ``probe`` gets each head's."""
-        xp, grads, packing = self.backend.xp, self.grads, cache.packing
+        xp, grads = self.backend.xp, self.grads
         d_joined = self.out_proj.backward(dy, cache.out)  # undoes (5)
         if probe is not None:
             probe(AttentionTrace(cache, d_joined.reshape(len(d_joined), self.num_heads, -1)))
-        found = []
-        for part, heads in zip(cache.parts, cache.heads, strict=True):
-            d_o = self._split(d_joined[part.rows], part.packing)[0]  # undoes (4)
-            d_parts = xp.stack(attend_backward(self.attention, d_o, heads))  # undoes (3)
-            found.append(self._join(d_parts, part.packing))  # undoes (2)
-        d_projected = self._together(found, cache.parts, packing)
+        d_projected = self._heads_backward(d_joined, cache)  # undoes (4), (3), (2)
         grads["in_proj_bias"] += d_projected.sum(axis=0)  # undoes (1)
         grads["in_proj_weight"] += xp.dot(d_projected.T, cache.x)  # undoes (1), towards W
         d_x: Array = xp.dot(d_projected, self.parameters["in_proj_weight"])  # undoes (1), to x
         return d_x
+
+    def _heads_backward(self, d_joined: Array, cache: AttentionCache) -> Array:
+        """Undo (4), (3) and (2): the gradient of all q, k and v ``(N, 3E)``."""
+        if isinstance(cache.heads, Attended):
+            passes = self._passes(cache.heads.random)
+            assert passes is not None
+            return passes.backward(d_joined, cache.heads, cache.packing)
+        found = []
+        for part, heads in zip(cache.parts, cache.heads, strict=True):
+            d_o = self._split(d_joined[part.rows], part.packing)[0]  # undoes (4)
+            d_parts = self.backend.xp.stack(attend_backward(self.attention, d_o, heads))  # (3)
+            found.append(self._join(d_parts, part.packing))  # undoes (2)
+        return self._together(found, cache.parts, cache.packing)
+
+    def _passes(self, random: Random | None) -> AttentionPasses | None:
+        """(2) to (4) of the backend; none for a mask that several processes share."""
+        if random is not None and random.share is not None:
+            return None
+        return self.backend.attention_passes(self.dtype)
 
     def check_forward(self, x: Array, random: Random | None = None, *, packing: Packing) -> None:
         """See :class:`Layer`."""

@@ -130,6 +130,7 @@ class TransformerEncoder(Composite):
             h, cache = block.forward(h, stream, packing=packing)  # (4)
             blocks.append(cache)
         hidden, norm = self.norm.forward(h)  # (5)
+        hidden = packing.without_spare(hidden)
         h_last = hidden.take(packing.last_rows, axis=0)  # (6)
         return (hidden, h_last), TransformerCache(
             tokens, positions, packing, input_cache, dropout, tuple(blocks), norm
@@ -193,9 +194,9 @@ class TransformerEncoder(Composite):
         if d_hidden is None:
             joined = self.backend.zeros((cache.packing.rows, self.hidden_size), self.dtype)
         elif d_last is None:
-            return d_hidden
+            return cache.packing.without_spare(d_hidden)
         else:
-            joined = d_hidden.copy()
+            joined = cache.packing.without_spare(d_hidden).copy()
         if d_last is not None:
             joined[cache.packing.last_rows] += d_last  # no row is named twice
         return joined

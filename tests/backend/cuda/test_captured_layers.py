@@ -32,6 +32,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no dropout": {"dropout": 0.0},
     "attention": {"pooling": "attention"},
     "max and others": {"pooling": "max+last+attention", "cell": "lstm", "bidirectional": True},
+    "gru, reset before": {"cell": "gru", "reset": "before", "num_layers": 2},
+    "transformer": {
+        "cell": "transformer",
+        "num_heads": 2,
+        "num_layers": 2,
+        "rnn_dropout": 0.3,
+        "pooling": "last+mean+max+attention",
+    },
     "gru, several layers": {"cell": "gru", "num_layers": 2, "bidirectional": True},
 }
 each_variant = pytest.mark.parametrize("variant", VARIANTS)

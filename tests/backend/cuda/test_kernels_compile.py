@@ -89,14 +89,18 @@ FILES = sorted(path.name for path in FOLDER.iterdir() if path.name.endswith(".cu
 @pytest.mark.parametrize("real", ["float", "double"])
 @pytest.mark.parametrize("file", [file for file in FILES if file not in RECURRENT])
 def test_a_kernel_compiles(file: str, real: str, target: int) -> None:
-    compile_for(target, file, f"-DREAL={real}")
+    log = compile_for(target, file, f"-DREAL={real}")
+    assert set(re.findall(r"(\d+) bytes spill (?:stores|loads)", log)) == {"0"}, log
 
 
 @TARGETS
 @pytest.mark.parametrize("real", ["float", "double"])
 @pytest.mark.parametrize("tile", [SMALL, LARGE])
-def test_a_product_spills_nothing_and_two_blocks_fit(real: str, tile: int, target: int) -> None:
-    log = compile_for(target, "product.cu", f"-DREAL={real}", f"-DTILE={tile}")
+@pytest.mark.parametrize("file", ["product.cu", "affine.cu", "gru_reset_before.cu"])
+def test_a_product_spills_nothing_and_two_blocks_fit(
+    file: str, real: str, tile: int, target: int
+) -> None:
+    log = compile_for(target, file, f"-DREAL={real}", f"-DTILE={tile}")
     assert set(re.findall(r"(\d+) bytes spill (?:stores|loads)", log)) == {"0"}, log
     assert max(map(int, re.findall(r"Used (\d+) registers", log))) <= 65536 // (2 * SIDE**2)
 
