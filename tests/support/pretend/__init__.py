@@ -23,6 +23,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,12 @@ WAITS = ("__sync", "__shfl", "_barrier", "_sdata")
 COMMON = ("-std=c++17", "-fPIC", "-shared", "-fvisibility=hidden", "-U_FORTIFY_SOURCE", "-w")
 #: As the tests of kernels compile them.
 KERNEL_FLAGS = (*COMMON, "-O1", "-ffp-contract=off")
+KERNEL_FOLDERS = tuple(f"-I{folder}" for folder in (HERE / "headers", HERE, HEADER.parent))
 #: Loaded before CuPy looks for them, which it does not in a folder that a ``.pth`` file names.
 LIBRARIES = ("libnvrtc.so.*", "libcublasLt.so.*", "libcublas.so.*", "libcudart.so.*")
+
+#: CuPy's own way to NVRTC, once this process has started.
+nvrtc: list[Callable[..., Any]] = []
 
 
 def missing() -> str:
@@ -88,6 +93,7 @@ def start() -> Any:
 
     if not cupy.__version__.startswith(VERSION):
         raise RuntimeError(f"CuPy is {cupy.__version__}; the pretend device is for {VERSION}x")
+    nvrtc.append(cupys._compile_using_nvrtc_no_warning)
     cupys._compile_using_nvrtc_no_warning = compile_here
     return cupy
 
@@ -118,7 +124,10 @@ def loaded_at(path: Path) -> int:
 def functions_of(path: Path, prefix: str, least: int = 0) -> Iterator[tuple[str, int]]:
     """Functions and their offsets, from the symbols of a library for 64 bits (ELF)."""
     data = path.read_bytes()
-    (table,), (size, number) = struct.unpack_from("<Q", data, 40), struct.unpack_from("<HH", data, 58)
+    (table,), (size, number) = (
+        struct.unpack_from("<Q", data, 40),
+        struct.unpack_from("<HH", data, 58),
+    )
     sections = [struct.unpack_from("<IIQQQQIIQQ", data, table + n * size) for n in range(number)]
     for _, kind, _, _, offset, length, link, *_ in sections:
         if kind != 2:  # SHT_SYMTAB
@@ -151,28 +160,50 @@ def jump(at: int, to: int) -> None:
 def built_device() -> Path:
     """The pretend driver, compiled."""
     include = toolkit("cuda.h", "include")[0].parent
-    flags = (*COMMON, "-O2", "-Wl,-soname,libcuda.so.1", f"-I{HERE / 'headers'}", f"-isystem{include}")
+    flags = (
+        *COMMON,
+        "-O2",
+        "-Wl,-soname,libcuda.so.1",
+        f"-I{HERE / 'headers'}",
+        f"-isystem{include}",
+    )
     return built((HERE / "device.cpp").read_text("utf-8"), flags, "-ldl")
 
 
 def compile_here(source: str, options: tuple[str, ...] = (), *_: Any, **__: Any) -> Any:
     """In the place of NVRTC: the path of a library with these kernels, and no names."""
-    waits = ["-DWAITS"] if any(word in source for word in WAITS) else []
-    given = [word for word in options if word.startswith(("-D", "-I"))]
-    folders = (HERE / "headers", HERE, HEADER.parent)
-    flags = (*KERNEL_FLAGS, *(f"-I{folder}" for folder in folders), *waits, *given)
+    folders = [word for word in options if word.startswith("-I")]
+    macros = [word for word in options if word.startswith("-D")]
+    flags = (*KERNEL_FLAGS, f"-I{prelude(tuple(folders))}", *KERNEL_FOLDERS, *folders, *macros)
     text = f'#include "kernels.h"\n{source}\n'
-    return str(built(text, flags, exports=kernels_in)).encode() + b"\0", None
+    return str(built(text, flags, exports=exported)).encode() + b"\0", None
 
 
-def kernels_in(source: str, flags: tuple[str, ...]) -> str:
-    """What finds the kernels that are left of a source once its conditions are decided."""
+def exported(source: str, flags: tuple[str, ...]) -> str:
+    """The kernels that are left of a source once its conditions are decided, for its end."""
     names = KERNEL.findall(source)
     if len(names) > 1:
         command = [str(compiler()), *flags, "-x", "c++", "-E", "-"]
         done = subprocess.run(command, input=source, capture_output=True, text=True, check=True)
         names = [name for name in names if re.search(rf"void\s+{name}\s*\(", done.stdout)]
-    return "".join(f"PRETEND_EXPORT({name})\n" for name in names)
+    if not any(word in source for word in WAITS):
+        return "".join(f"PRETEND_EACH({name})\n" for name in names)
+    cluster = dict(flag.split("=") for flag in flags if "=" in flag).get("-DCLUSTER", "1")
+    return "".join(f"PRETEND_CLUSTER({name}, {cluster})\n" for name in names)
+
+
+@lru_cache(maxsize=4)
+def prelude(folders: tuple[str, ...]) -> Path:
+    """A folder with ``kernels.h`` compiled ahead, which is half of the work for a small kernel."""
+    flags = (*KERNEL_FLAGS, *KERNEL_FOLDERS, *folders, "-x", "c++-header")
+    made = built((HERE / "kernels.h").read_text("utf-8"), flags)
+    folder = made.with_suffix(".d")
+    folder.mkdir(exist_ok=True)
+    header = folder / "kernels.h.gch"
+    if not header.exists():
+        with suppress(FileExistsError):
+            os.link(made, header)
+    return folder
 
 
 def built(

@@ -192,7 +192,9 @@ ANSWER cudaError_t cudaDeviceSynchronize() {
 }
 ANSWER cudaError_t cudaGetLastError() { return cudaSuccess; }
 ANSWER const char* cudaGetErrorName(cudaError_t error) {
-    return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "cudaErrorPretend";
+    return error == cudaErrorMemoryAllocation           ? "cudaErrorMemoryAllocation"
+           : error == cudaErrorStreamCaptureUnsupported ? "cudaErrorStreamCaptureUnsupported"
+                                                        : "cudaErrorPretend";
 }
 ANSWER const char* cudaGetErrorString(cudaError_t error) {
     return error == cudaErrorMemoryAllocation           ? "out of memory"

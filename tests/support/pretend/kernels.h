@@ -7,10 +7,6 @@
 #include <cfloat>
 #include <cmath>
 
-#ifndef CLUSTER
-#define CLUSTER 1
-#endif
-
 using std::isfinite;
 using std::isinf;
 using std::isnan;
@@ -61,14 +57,20 @@ const size_t* sizes(void (*)(A...)) {
 
 }  // namespace pretend
 
-#ifdef WAITS
-#define PRETEND_LAUNCH(kernel) shim::launch(kernel, arguments, grid, block, CLUSTER, shared, 1)
-#else
-#define PRETEND_LAUNCH(kernel) (void(shared), pretend::each(kernel, arguments, grid, block))
-#endif
-#define PRETEND_EXPORT(kernel)                                                               \
+// How a kernel is found: EACH where its threads never wait for each other, else in a cluster.
+#define PRETEND_EXPORT(kernel, how)                                                           \
     extern "C" SHIM_VISIBLE const size_t* sizes_##kernel() { return pretend::sizes(kernel); } \
-    extern "C" SHIM_VISIBLE const char* launch_##kernel(                                     \
-        void** arguments, const unsigned* grid, const unsigned* block, size_t shared) {      \
-        return PRETEND_LAUNCH(kernel);                                                       \
+    extern "C" SHIM_VISIBLE const char* launch_##kernel(                                      \
+        void** arguments, const unsigned* grid, const unsigned* block, size_t shared) {       \
+        return how;                                                                           \
     }
+#define PRETEND_EACH(kernel) \
+    PRETEND_EXPORT(kernel, (void(shared), pretend::each(kernel, arguments, grid, block)))
+#define PRETEND_CLUSTER(kernel, blocks) \
+    PRETEND_EXPORT(kernel, shim::launch(kernel, arguments, grid, block, blocks, shared, 1))
+
+// What stands before every kernel of CuPy; here it is compiled once.
+#include <cupy/complex.cuh>
+#include <cupy/carray.cuh>
+#include <cupy/atomics.cuh>
+#include <cupy/math_constants.h>
