@@ -39,7 +39,8 @@ WAITS = ("__sync", "__shfl", "_barrier", "_sdata")
 COMMON = ("-std=c++17", "-fPIC", "-shared", "-fvisibility=hidden", "-U_FORTIFY_SOURCE", "-w")
 #: As the tests of kernels compile them.
 KERNEL_FLAGS = (*COMMON, "-O1", "-ffp-contract=off")
-KERNEL_FOLDERS = tuple(f"-I{folder}" for folder in (HERE / "headers", HERE, HEADER.parent))
+KERNEL_HEADERS = (HERE / "kernels.h", HEADER)
+FOLDERS = tuple(f"-I{folder}" for folder in (HERE / "headers", HERE, HEADER.parent))
 #: Loaded before CuPy looks for them, which it does not in a folder that a ``.pth`` file names.
 LIBRARIES = ("libnvrtc.so.*", "libcublasLt.so.*", "libcublas.so.*", "libcudart.so.*")
 
@@ -160,13 +161,7 @@ def jump(at: int, to: int) -> None:
 def built_device() -> Path:
     """The pretend driver, compiled."""
     include = toolkit("cuda.h", "include")[0].parent
-    flags = (
-        *COMMON,
-        "-O2",
-        "-Wl,-soname,libcuda.so.1",
-        f"-I{HERE / 'headers'}",
-        f"-isystem{include}",
-    )
+    flags = (*COMMON, "-O2", "-Wl,-soname,libcuda.so.1", *FOLDERS, f"-isystem{include}")
     return built((HERE / "device.cpp").read_text("utf-8"), flags, "-ldl")
 
 
@@ -174,7 +169,7 @@ def compile_here(source: str, options: tuple[str, ...] = (), *_: Any, **__: Any)
     """In the place of NVRTC: the path of a library with these kernels, and no names."""
     folders = [word for word in options if word.startswith("-I")]
     macros = [word for word in options if word.startswith("-D")]
-    flags = (*KERNEL_FLAGS, f"-I{prelude(tuple(folders))}", *KERNEL_FOLDERS, *folders, *macros)
+    flags = (*KERNEL_FLAGS, f"-I{prelude(tuple(folders))}", *FOLDERS, *folders, *macros)
     text = f'#include "kernels.h"\n{source}\n'
     return str(built(text, flags, exports=exported)).encode() + b"\0", None
 
@@ -195,7 +190,7 @@ def exported(source: str, flags: tuple[str, ...]) -> str:
 @lru_cache(maxsize=4)
 def prelude(folders: tuple[str, ...]) -> Path:
     """A folder with ``kernels.h`` compiled ahead, which is half of the work for a small kernel."""
-    flags = (*KERNEL_FLAGS, *KERNEL_FOLDERS, *folders, "-x", "c++-header")
+    flags = (*KERNEL_FLAGS, *FOLDERS, *folders, "-x", "c++-header")
     made = built((HERE / "kernels.h").read_text("utf-8"), flags)
     folder = made.with_suffix(".d")
     folder.mkdir(exist_ok=True)
@@ -208,12 +203,12 @@ def prelude(folders: tuple[str, ...]) -> Path:
 
 def built(
     source: str, flags: tuple[str, ...], *after: str,
-    exports: Callable[[str, tuple[str, ...]], str] = lambda *_: "",
+    exports: Callable[[str, tuple[str, ...]], str] | None = None,
 ) -> Path:  # fmt: skip
-    """A library, compiled once and kept; ``exports`` says what stands at the source's end."""
-    files = (HERE / "kernels.h", HERE / "device.cpp", HEADER)
-    cxx = str(compiler())
-    content = "\0".join([source, cxx, *flags, *(file.read_text("utf-8") for file in files)])
+    """A library, compiled once and kept; of kernels, ``exports`` says what stands at the end."""
+    read = KERNEL_HEADERS if exports else sorted(HERE.glob("*.h"))
+    texts = [file.read_text("utf-8") for file in read]
+    content = "\0".join([source, cxx := str(compiler()), *flags, *texts])
     name = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"npnlp-pretend-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -221,7 +216,7 @@ def built(
     if not library.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             text, made = Path(scratch) / "source.cpp", Path(scratch) / "made.so"
-            text.write_text(source + exports(source, flags), "utf-8")
+            text.write_text(source + (exports(source, flags) if exports else ""), "utf-8")
             command = [cxx, *flags, str(text), "-o", str(made), *after]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
