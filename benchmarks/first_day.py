@@ -32,7 +32,7 @@ from npnlp.cli.script import guarded, script_parser
 from npnlp.files import write_json
 from npnlp.runs.report import environment
 
-SEEDS = 64
+SEEDS, QUICK_SEEDS = 64, 3
 
 
 def parsed() -> argparse.Namespace:
@@ -52,7 +52,8 @@ def parts(options: argparse.Namespace, backend: Backend) -> list[Part]:
     seed, quick = options.seed, options.quick
     clock = event_clock(backend)
     design = list(day_kernels.of_quick(day_kernels.DESIGN, quick))
-    epochs, rounds = (1, 3) if quick else (3, 50)
+    epochs, rounds = (2, 3) if quick else (5, 50)
+    seeds = QUICK_SEEDS if quick else SEEDS
     used = day_kernels.used_memory(backend)
     first, run_tests = day_runs.FIRST_TESTS, partial(day_runs.run_tests, workers=options.workers)
     found = [
@@ -67,7 +68,7 @@ def parts(options: argparse.Namespace, backend: Backend) -> list[Part]:
         Part("5 PyTorch", 10, 60,
              lambda day: against_torch(day, backend, clock, seed, rounds)),
         Part("6 many seeds", 30, 120,
-             lambda day: day_runs.many_seeds(day, SEEDS, epochs, seed)),
+             lambda day: day_runs.many_seeds(day, seeds, epochs, seed)),
         Part("7 other tests", 30, 150, lambda day: run_tests(day, ["tests"], first)),
         Part("8 gpu.py", 20, 90, lambda day: day_runs.benchmark(day, seed)),
     ]  # fmt: skip

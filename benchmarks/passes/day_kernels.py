@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,11 @@ from passes.gpu_case import Case, Clock
 
 #: Farthest from NumPy's, relative to the largest number of the array.
 CLOSE = 2e-4
-EMBEDDING, VOCABULARY, STEPS = 8, 9, 7
-CELLS = {"elman": Elman, "gru": GRU, "lstm": LSTM}
+EMBEDDING, VOCABULARY, STEPS = 8, 9, 19
+CELLS, KINDS = {"elman": Elman, "gru": GRU, "lstm": LSTM}, {"elman": "elman_tanh"}
+#: How the blocks of a cluster hand on their numbers; stepwise, a step of time is a launch.
+STEPWISE = "stepwise"
+TRANSFERS: tuple[str, ...] = getattr(recurrence, "TRANSFERS", ("barrier",))
 #: Each kernel at the sizes that it is made for, at the last that fit one block and a cluster on an
 #: H100, beyond them, and at sizes that are no multiple of anything.
 DESIGN = [
@@ -28,7 +32,7 @@ DESIGN = [
     ("elman", 512), ("gru", 256), ("lstm", 256), ("lstm", 129), ("elman", 768), ("gru", 448),
     ("lstm", 384), ("gru", 9), ("lstm", 1000),
 ]  # fmt: skip
-BATCHES = (5, 1100)
+BATCHES = (5, 300)
 #: Trainers that are made and dropped, and the bytes that may be gone after them.
 TRAINERS, SLACK, MAIN = 20, 32 * 2**20, Case("gru", 19, 64, 64, variable=True)
 
@@ -65,22 +69,42 @@ def passes_of(cell: str, hidden: int, batch: int, seed: int, backend: Backend) -
     return run
 
 
-def recurrence_row(
+def recurrence_rows(
     cell: str, hidden: int, batch: int, seed: int, backend: Backend, clock: Clock
-) -> dict[str, Any]:
-    """A recurrence on ``backend`` beside NumPy's; twice, to the bit; and what it takes."""
-    runs = [passes_of(cell, hidden, batch, seed, backend) for _ in range(2)]
-    ours, again = ([backend.to_numpy(array).copy() for array in run()] for run in runs)
+) -> Iterator[dict[str, Any]]:
+    """A recurrence in each way that clusters have to hand on their numbers, beside NumPy's.
+
+    Twice, to the bit, and what it takes. One block hands nothing on.
+    """
+    device, kind = recurrence.device_of(backend.xp), KINDS.get(cell, cell)
     theirs = passes_of(cell, hidden, batch, seed, get_backend("numpy"))()
-    worst = max(map(distance, ours, theirs))
-    repeats = all(np.array_equal(a, b) for a, b in zip(ours, again, strict=True))
-    kind = {"elman": "elman_tanh"}.get(cell, cell)
-    limits = recurrence.device_of(backend.xp).limits
-    chosen = recurrence.choose(kind, hidden, batch, limits)
-    return {
-        "cell": cell, "H": hidden, "B": batch, "T": STEPS, "plan": told(chosen),
-        "farthest": worst, "repeats": repeats, "ms": min(clock(runs[0]) for _ in range(3)),
-    }  # fmt: skip
+    usual = recurrence.choose(kind, hidden, batch, device.limits)
+    for transfer in TRANSFERS:
+        named: dict[str, Any] = {"transfer": transfer} if len(TRANSFERS) > 1 else {}
+        chosen = recurrence.choose(kind, hidden, batch, device.limits, **named)
+        alone = usual is None or (transfer != STEPWISE and usual.cluster == 1)
+        if alone and transfer != TRANSFERS[0]:
+            continue
+        with handing_on(device, transfer):
+            runs = [passes_of(cell, hidden, batch, seed, backend) for _ in range(2)]
+            ours, again = ([backend.to_numpy(array).copy() for array in run()] for run in runs)
+            yield {
+                "cell": cell, "H": hidden, "B": batch, "T": STEPS, "plan": told(chosen),
+                "transfer": transfer, "farthest": max(map(distance, ours, theirs)),
+                "repeats": all(np.array_equal(a, b) for a, b in zip(ours, again, strict=True)),
+                "ms": min(clock(runs[0]) for _ in range(5)),
+            }  # fmt: skip
+
+
+@contextmanager
+def handing_on(device: Any, transfer: str) -> Iterator[None]:
+    """Inside, recurrences are launched so."""
+    before = getattr(device, "transfer", transfer)
+    device.transfer = transfer
+    try:
+        yield
+    finally:
+        device.transfer = before
 
 
 def distance(ours: Any, theirs: Any) -> float:
@@ -107,12 +131,15 @@ def recurrences(
         if day.part_left() < 0:
             left += 1
             continue
-        row = recurrence_row(cell, hidden, batch, seed, backend, clock)
-        rows.append(row)
-        line = f"{cell} H={hidden} B={batch}: {row['plan']}, farthest {row['farthest']:.1e}"
-        print(f"    {line}, repeats {row['repeats']}, {row['ms']:.3f} ms", flush=True)
-        if row["farthest"] > CLOSE or not row["repeats"]:
-            wrong.append(line)
+        for row in recurrence_rows(cell, hidden, batch, seed, backend, clock):
+            rows.append(row)
+            line = (
+                f"{cell} H={hidden} B={batch}: {row['plan']}, {row['transfer']}, "
+                f"farthest {row['farthest']:.1e}, repeats {row['repeats']}"
+            )
+            print(f"    {line}, {row['ms']:.3f} ms", flush=True)
+            if not row["farthest"] <= CLOSE or not row["repeats"]:
+                wrong.append(line)
     if wrong or not rows:
         raise Missed(f"{len(wrong)} of {len(rows)} cases are wrong: {'; '.join(wrong)}")
     worst = max(row["farthest"] for row in rows)

@@ -215,7 +215,7 @@ def test_the_main_job_is_run_and_compared(
 
     day = make()
     found = day_runs.train(day, "one", "numpy", 1, 3, "--rnn-hidden-size", "8")
-    (row,) = found["history"]
+    ((row,),) = found["histories"]
     assert float(row["train_loss"]) > 0
     assert (found["graphs"], found["launches"]) == (0, 0)
     assert found["seconds"] > 0
@@ -225,7 +225,7 @@ def test_the_main_job_is_run_and_compared(
 
         def train(day: Any, name: str, *_: Any) -> Any:
             history = row | dict.fromkeys(day_runs.COMPARED, str(losses[name]))
-            return found | {"history": [history], "launches": launches, "nodes": [62, 9]}
+            return found | {"histories": [[history]], "launches": launches, "nodes": [62, 9]}
 
         monkeypatch.setattr(day_runs, "train", train)
         return day_runs.main_job(make(), 1, 0)
@@ -282,12 +282,22 @@ def test_seeds_at_once_are_held_against_one(
     from passes import day_runs
     from passes.day import Missed
 
-    seconds = {"1": 2.0, "64": 7.0}
-    monkeypatch.setattr(day_runs, "train", lambda *given: {"seconds": seconds[given[-1]]})
-    assert "3.50 times (bound 4)" in day_runs.many_seeds(make(), 64, 3, 0)
-    seconds["64"] = 8.1
-    with pytest.raises(Missed, match=r"4\.05 times"):
-        day_runs.many_seeds(make(), 64, 3, 0)
+    def runs(of_one: float, *of_many: float) -> Any:
+        def train(day: Any, name: str, *_: Any) -> Any:
+            epochs = [of_one] if name == "one seed" else of_many
+            rows = [[{"seconds": "9"}, {"seconds": f"{taken}"}] for taken in epochs]
+            return {"histories": rows, "seconds": 12.0}
+
+        monkeypatch.setattr(day_runs, "train", train)
+        return day_runs.many_seeds(make(), 3, 2, 0)
+
+    assert "3 seeds 0.700 s, one 0.200 s: 3.50 times (bound 4)" in runs(0.2, 0.7, 0.7, 0.7)
+    with pytest.raises(Missed, match=r"4\.50 times"):
+        runs(0.2, 0.9, 0.9, 0.9)
+    with pytest.raises(Missed, match=r"6\.00 times"):  # one after another
+        runs(0.2, 0.3, 0.4, 0.5)
+    with pytest.raises(Missed, match="2 of 3 seeds have a history"):
+        runs(0.2, 0.3, 0.3)
 
 
 def test_tests_have_to_run(make: Callable[..., Any], tmp_path: Path) -> None:
@@ -297,10 +307,10 @@ def test_tests_have_to_run(make: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
     file = tmp_path / "test_one.py"
     file.write_text("import pytest\n@pytest.mark.gpu\ndef test_one(): pass\n")
-    assert "1 passed" in run_tests(make(), [str(file)], (), 1)
+    assert "1 passed" in run_tests(make(), [str(file)], (), 0)
     file.write_text("import pytest\n@pytest.mark.gpu\ndef test_one(): assert 0\n")
     with pytest.raises(Missed, match="1 failed"):
-        run_tests(make(), [str(file)], (), 1)
+        run_tests(make(), [str(file)], (), 0)
     file.write_text("import pytest\n@pytest.mark.gpu\ndef test_one(): pytest.skip('no device')\n")
     with pytest.raises(Missed, match="none ran: 1 skipped"):
-        run_tests(make(), [str(file)], (), 1)
+        run_tests(make(), [str(file)], (), 0)
