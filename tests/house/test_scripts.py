@@ -22,7 +22,7 @@ NEEDS_TORCH = {
     "against_frameworks.py", "first_batch.py", "inference.py", "onnx_forms.py", "runtimes.py",
 }  # fmt: skip
 #: These measure a CUDA device; without one they say so in a line, with status 2, and write nothing.
-NEEDS_DEVICE = {"gpu.py"}
+NEEDS_DEVICE = {"gpu.py", "first_day.py"}
 #: These need Dask; without it they say so in the same way.
 NEEDS_DASK = {"scale.py"}
 #: These start ranks with mpiexec; without mpi4py or an MPI they say so in the same way.
@@ -72,6 +72,7 @@ WRITES = {
     "determinism.py": ("determinism.csv",),
     "commands.py": ("commands.csv",),
     "gpu.py": ("gpu.csv", "gpu.png", "environment.json"),
+    "first_day.py": ("parts.csv", "recurrence.csv", "main_job.csv", "environment.json"),
     "distributed.py": ("distributed.csv", "distributed.png", "environment.json"),
 }  # fmt: skip
 #: The option by which a script takes a table of surnames; the others take none.

@@ -1,0 +1,316 @@
+"""benchmarks/first_day.py: where no device is, it refuses; its parts, on the stand-in for one."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from npnlp.backend.cuda.graphs import Graphs
+from npnlp.backend.numpy_backend import NumpyBackend
+from tests.benchmarks.test_gpu_benchmark import BENCHMARKS, on_cpu, usable
+from tests.support.capturing import CapturingBackend, Graph
+from tests.support.shim import require_compiler
+
+pytestmark = pytest.mark.usefixtures("passes")
+
+
+@pytest.mark.skipif(usable(), reason="there is a device")
+def test_without_a_device_it_is_one_line_and_status_2_and_nothing_is_written(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "day"
+    command = [sys.executable, str(BENCHMARKS / "first_day.py"), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("first_day.py: backend cupy: ")
+    assert not out.exists()
+
+
+@pytest.fixture
+def device() -> Iterator[CapturingBackend]:
+    require_compiler()
+    with CapturingBackend().in_place() as backend:
+        yield backend
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Any]:
+    def day(seconds: float = 60, **options: Any) -> Any:
+        from passes.day import Day
+
+        return Day(tmp_path, seconds, **options)
+
+    return day
+
+
+class Clock:
+    """A clock that goes on by what it is told."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+    def spend(self, seconds: float) -> str:
+        self.time += seconds
+        return f"{seconds:g} s\nof work"
+
+
+def test_a_part_that_fails_is_told_and_the_next_goes_on_while_there_is_time(
+    make: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from passes.day import LeftOut, Missed, Part
+
+    clock = Clock()
+    day = make(100, now=clock)
+
+    def raises(error: Exception) -> Any:
+        def call(day: Any) -> str:
+            day.table("numbers").append({"left": day.part_left()})
+            clock.spend(10)
+            raise error
+
+        return call
+
+    passed = day.run([
+        Part("first", 0, 50, lambda _: clock.spend(20)),
+        Part("broken", 0, 50, raises(ValueError("no\nsuch thing"))),
+        Part("wrong", 0, 50, raises(Missed("7 is not 8"))),
+        Part("absent", 0, 50, raises(LeftOut("no PyTorch"))),
+        Part("long", 51, 99, raises(AssertionError("never begun"))),
+        Part("short", 5, 99, lambda _: clock.spend(1)),
+    ])  # fmt: skip
+    assert not passed
+    rows = pd.read_csv(tmp_path / "parts.csv")
+    assert list(rows.columns) == ["part", "seconds", "passed", "said"]
+    assert rows["passed"].tolist() == ["yes", "no", "no", "left out", "left out", "yes"]
+    assert rows["seconds"].tolist() == [20, 10, 10, 10, 0, 1]
+    assert rows["said"].tolist() == [
+        "20 s of work", "ValueError: no such thing", "7 is not 8", "no PyTorch",
+        "50 s are left, and it may take 51", "1 s of work",
+    ]  # fmt: skip
+    assert "ValueError: no\nsuch thing" in (tmp_path / "log.txt").read_text()
+    assert pd.read_csv(tmp_path / "numbers.csv")["left"].tolist() == [50, 50, 50]
+    out = capsys.readouterr().out
+    assert "[ 20.0 s] yes      first (20.0 s): 20 s" in out
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "log.txt", "numbers.csv", "parts.csv",
+    ]  # fmt: skip
+
+
+def test_only_parts_that_pass_or_are_left_out_are_no_failure(make: Callable[..., Any]) -> None:
+    from passes.day import Part
+
+    day = make(10, now=Clock())
+    assert day.run([Part("a", 0, 5, lambda _: "ok"), Part("b", 11, 20, lambda _: "never")])
+    assert [row["passed"] for row in day.rows] == ["yes", "left out"]
+
+
+def test_a_process_ends_with_the_time_of_its_part(make: Callable[..., Any], tmp_path: Path) -> None:
+    from passes.day import Missed
+
+    day = make(1.5)
+    begun = time.monotonic()
+    code = "import time; print('begun', flush=True); time.sleep(60)"
+    with pytest.raises(Missed, match="sleeper: not done after 1 s"):
+        day.process("sleeper", [sys.executable, "-c", code])
+    assert time.monotonic() - begun < 30
+    assert "== sleeper\nbegun" in (tmp_path / "log.txt").read_text()
+    with pytest.raises(Missed, match=r"ends: status 3: last words; log\.txt"):
+        day.process("ends", [sys.executable, "-c", "print('last words'); raise SystemExit(3)"])
+
+
+def test_the_device_is_asked_for_a_product_of_matrices(
+    device: CapturingBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from passes.day import Missed
+    from passes.day_kernels import cublas_answers
+
+    assert "numpy" in cublas_answers(device)
+    monkeypatch.setattr(device.xp, "dot", lambda a, b: device.xp.zeros((2, 2)), raising=False)
+    with pytest.raises(Missed, match=r"2 x 3 by 3 x 2 is \[\[0"):
+        cublas_answers(device)
+
+
+def test_recurrences_are_held_against_numpys(
+    device: CapturingBackend, make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from passes import day_kernels
+    from passes.day import Missed
+
+    small = list(day_kernels.of_quick(day_kernels.DESIGN, quick=True))
+    day = make()
+    said = day_kernels.recurrences(day, device, on_cpu, 0, small, batches=(5,))
+    assert said.startswith("3 cases, farthest ")
+    for row in day.tables["recurrence"]:
+        assert row["farthest"] < 1e-5
+        assert row["repeats"]
+        assert row["plan"] == "cluster 1, 1 sequences, 32 threads" or row["cell"] == "gru"
+        assert row["ms"] > 0
+    late = make(-1)
+    with pytest.raises(Missed, match="0 of 0 cases"):
+        day_kernels.recurrences(late, device, on_cpu, 0, small, batches=(5,))
+    numpys, asarray = NumpyBackend(), NumpyBackend.asarray
+    monkeypatch.setattr(
+        numpys,
+        "asarray",
+        lambda host: asarray(numpys, host * host.dtype.type(1 + (host.dtype.kind == "f"))),
+    )
+    monkeypatch.setattr(day_kernels, "get_backend", lambda name: numpys)
+    with pytest.raises(Missed, match="1 of 1 cases are wrong: elman H=8 B=5"):
+        day_kernels.recurrences(make(), device, on_cpu, 0, small[:1], batches=(5,))
+
+
+def test_a_capture_grows_and_memory_is_counted(device: CapturingBackend) -> None:
+    from passes.day import Missed
+    from passes.day_kernels import SLACK, captured, memory_comes_back
+    from passes.gpu_case import Case
+
+    assert captured(device).startswith("a graph replayed")
+    case = Case("elman", 3, 2, 8, variable=True)
+
+    def used(scale: int = 1) -> int:
+        gc.collect()
+        return scale * sum(isinstance(found, Graph) for found in gc.get_objects())
+
+    assert memory_comes_back(device, 0, used, 2, case) == (
+        "2 trainers made and dropped: 0.0 MiB more are in use"
+    )
+    leaked = iter(range(0, 10 * SLACK, SLACK))
+    with pytest.raises(Missed, match="64 MiB are gone after 2 trainers"):
+        memory_comes_back(device, 0, lambda: next(leaked), 2, case)
+
+
+def test_a_process_counts_its_graphs(
+    device: CapturingBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from passes.day_child import counting
+
+    monkeypatch.setattr(Graphs, "__init__", Graphs.__init__)
+    counts: dict[str, Any] = {"graphs": 0, "launches": 0, "nodes": []}
+    counting(counts)
+    graphs, x = Graphs(device.xp), device.xp.zeros(3)
+    for _ in range(5):
+        with graphs.in_use():
+            graphs.run("a", lambda: x.fill(2))
+    assert counts == {"graphs": 1, "launches": 4, "nodes": []}
+    assert device.device.launches == 4
+
+
+def test_the_main_job_is_run_and_compared(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from passes import day_runs
+    from passes.day import Missed
+
+    day = make()
+    found = day_runs.train(day, "one", "numpy", 1, 3, "--rnn-hidden-size", "8")
+    ((row,),) = found["histories"]
+    assert float(row["train_loss"]) > 0
+    assert (found["graphs"], found["launches"]) == (0, 0)
+    assert found["seconds"] > 0
+
+    def runs(cold: float, warm: float, numpy: float, launches: int = 9) -> Any:
+        losses = {"cold": cold, "warm": warm, "numpy": numpy}
+
+        def train(day: Any, name: str, *_: Any) -> Any:
+            history = row | dict.fromkeys(day_runs.COMPARED, str(losses[name]))
+            return found | {"histories": [[history]], "launches": launches, "nodes": [62, 9]}
+
+        monkeypatch.setattr(day_runs, "train", train)
+        return day_runs.main_job(make(), 1, 0)
+
+    said = runs(1.0, 1.0, 1.00005)
+    assert "9 launches of 0 graphs of up to 62 nodes" in said
+    assert "the same bits twice: True; farthest from NumPy's in the first epoch 5.0e-05" in said
+    for wrong in ((1.0, 1.0000001, 1.0), (1.0, 1.0, 1.001), (1.0, 1.0, 1.0, 0), (1, 1, 1e999)):
+        with pytest.raises(Missed):
+            runs(*wrong)
+
+
+def test_ratios_are_held_against_their_bounds(make: Callable[..., Any]) -> None:
+    from passes.day import Missed
+    from passes.day_torch import OURS, against_torch
+
+    def clock(call: Callable[[], Any]) -> float:
+        return float(call())
+
+    def made(eager: float, graph: float, variable: float) -> Any:
+        def ways(case: Any, seed: int, backend: Any) -> Any:
+            yield OURS, lambda: {"step": lambda: 1.0}
+            eagerly = variable if case.variable else eager
+            yield "torch, eager", lambda: {"step": lambda: eagerly}
+            if not case.variable:
+                yield "torch, graph", lambda: {"step": lambda: graph}
+
+        return ways
+
+    day = make()
+    said = against_torch(day, None, clock, 0, 3, made(6, 2.5, 9))  # type: ignore[arg-type]
+    assert said == (
+        "torch, eager, padded 6.00 times ours (bound 5); torch, graph, padded 2.50 times ours "
+        "(bound 2); torch, eager, variable length 9.00 times ours (bound 5)"
+    )
+    assert [row["over_ours"] for row in day.tables["against_torch"]] == [1, 6, 2.5, 1, 9]
+    for low in ((4, 3, 9), (6, 1, 9), (6, 3, 4)):
+        with pytest.raises(Missed, match="times ours"):
+            against_torch(make(), None, clock, 0, 3, made(*low))  # type: ignore[arg-type]
+
+
+def test_without_pytorch_on_a_device_that_part_is_left_out(make: Callable[..., Any]) -> None:
+    from passes.day import LeftOut
+    from passes.day_torch import require_torch
+
+    if not usable():
+        with pytest.raises(LeftOut, match="PyTorch"):
+            require_torch()
+
+
+def test_seeds_at_once_are_held_against_one(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from passes import day_runs
+    from passes.day import Missed
+
+    def runs(of_one: float, *of_many: float) -> Any:
+        def train(day: Any, name: str, *_: Any) -> Any:
+            epochs = [of_one] if name == "one seed" else of_many
+            rows = [[{"seconds": "9"}, {"seconds": f"{taken}"}] for taken in epochs]
+            return {"histories": rows, "seconds": 12.0}
+
+        monkeypatch.setattr(day_runs, "train", train)
+        return day_runs.many_seeds(make(), 3, 2, 0)
+
+    assert "3 seeds 0.700 s, one 0.200 s: 3.50 times (bound 4)" in runs(0.2, 0.7, 0.7, 0.7)
+    with pytest.raises(Missed, match=r"4\.50 times"):
+        runs(0.2, 0.9, 0.9, 0.9)
+    with pytest.raises(Missed, match=r"6\.00 times"):  # one after another
+        runs(0.2, 0.3, 0.4, 0.5)
+    with pytest.raises(Missed, match="2 of 3 seeds have a history"):
+        runs(0.2, 0.3, 0.3)
+
+
+def test_tests_have_to_run(make: Callable[..., Any], tmp_path: Path) -> None:
+    from passes.day import Missed
+    from passes.day_runs import run_tests
+
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
+    file = tmp_path / "test_one.py"
+    file.write_text("import pytest\n@pytest.mark.gpu\ndef test_one(): pass\n")
+    assert "1 passed" in run_tests(make(), [str(file)], (), 0)
+    file.write_text("import pytest\n@pytest.mark.gpu\ndef test_one(): assert 0\n")
+    with pytest.raises(Missed, match="1 failed"):
+        run_tests(make(), [str(file)], (), 0)
+    file.write_text("import pytest\n@pytest.mark.gpu\ndef test_one(): pytest.skip('no device')\n")
+    with pytest.raises(Missed, match="none ran: 1 skipped"):
+        run_tests(make(), [str(file)], (), 0)
