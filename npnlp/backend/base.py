@@ -27,6 +27,7 @@ from npnlp.backend.operations import (
 )
 from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random
+from npnlp.backend.soft_loss import SoftLoss
 
 __all__ = ["Array", "Backend"]
 
@@ -162,6 +163,10 @@ class Backend(ABC):
 
     def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
         """Both passes of softmax and cross-entropy, or None."""
+        return None
+
+    def soft_loss(self, dtype: np.dtype[Any]) -> SoftLoss | None:
+        """The objective with distributions as targets, and its gradients, or None."""
         return None
 
     def bag_passes(self, dtype: np.dtype[Any]) -> BagPasses | None:

@@ -78,6 +78,7 @@ class _Repetition:
         encoder.rnn = _Tap("rnn", encoder.rnn, self)
         encoder.pools = [_Tap("pool", pool, self) for pool in encoder.pools]
         if parts.objective is not None:
+            parts.objective.in_layers = True
             for name in ("loss", "divergence"):
                 setattr(parts.objective, name, _LossTap(getattr(parts.objective, name), self))
             assert parts.random is not None

@@ -15,13 +15,14 @@ equation 10 (2); Liang et al., "R-Drop", 2021, equation 3 (4).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend import Array, Random
+from npnlp.backend.soft_loss import SoftLearned, SoftTerms
 from npnlp.classifier.batches import Batch
 from npnlp.layers import SoftmaxCrossEntropy
 from npnlp.layers.loss import count_correct
@@ -126,10 +127,12 @@ class SoftObjective:
         class_weights: Array | None = None,
     ) -> None:
         backend, dtype = model.backend, model.dtype
-        self.smoothing, self.consistency = smoothing, consistency
-        self.adjustment = backend.asarray(adjustment * log_prior, dtype=dtype)
+        self.backend, self.dtype = backend, dtype
+        #: Whether the layers' own code runs, for who looks into a step.
+        self.in_layers = False
+        added = backend.asarray(adjustment * log_prior, dtype=dtype)
+        self.terms = SoftTerms(smoothing, consistency, added, class_weights)
         self.unit = backend.xp.eye(len(log_prior), dtype=dtype)
-        self.class_weights = class_weights
         self.loss = SoftCrossEntropy(class_weights, backend=backend, dtype=dtype)
         self.divergence = Consistency(backend=backend, dtype=dtype)
 
@@ -137,35 +140,39 @@ class SoftObjective:
         self, model: SurnameClassifier, batch: Batch, random: Random, probe: Probe | None
     ) -> Outcome:
         """See :class:`Objective`."""
-        targets = self.unit.take(batch.targets, axis=0) if batch.shares is None else batch.shares
-        targets = (1 - self.smoothing) * targets + self.smoothing / len(self.unit)  # (1)
-        weights: Any = batch.weights
-        if weights is None:
-            weights = model.backend.xp.ones(len(targets), dtype=model.dtype)
-        weights = weights.astype(model.dtype, copy=False)
-        weight_sum: Any = len(targets)
-        if self.class_weights is not None:
-            weight_sum = self.class_weights.take(batch.targets).sum()
-            weights = weights * (len(targets) / weight_sum)
-        streams = [random, random.child("again")] if self.consistency else [random]
+        streams = [random, random.child("again")] if self.terms.consistency else [random]
         passes = [model.run(**batch.inputs, random=stream) for stream in streams]
-        found = [
-            self.loss.run(logits + self.adjustment, targets, weights)  # (2), (3)
-            for logits, _ in passes
-        ]
-        total: Any = sum(loss for loss, _ in found) / len(passes)
-        gradients = [self.loss.undo(1 / len(passes), cache) for _, cache in found]  # undoes (3)
-        if self.consistency:
-            (first, _), (second, _) = passes
-            divergence, apart = self.divergence.run(first, second, weights)  # (4)
-            total = total + self.consistency / 2 * divergence
+        learn = (None if self.in_layers else self.backend.soft_loss(self.dtype)) or self.by_layers
+        logits = [logits for logits, _ in passes]
+        found = learn(self.terms, logits, batch.targets, batch.shares, batch.weights)
+        model.zero_grads()
+        for number, ((_, cache), gradient) in enumerate(zip(passes, found.d_logits, strict=True)):
+            model.undo(gradient, cache, None if number else probe)
+        return Outcome(logits[0], found.loss_sum, found.weight_sum, found.correct)
+
+    def by_layers(
+        self, terms: SoftTerms, logits: Sequence[Array], labels: Array, shares: Array | None,
+        row_weights: Array | None,
+    ) -> SoftLearned:  # fmt: skip
+        """The reference of :class:`SoftLoss`, in array calls."""
+        xp, dtype = self.backend.xp, self.dtype
+        targets = self.unit.take(labels, axis=0) if shares is None else shares
+        targets = (1 - terms.smoothing) * targets + terms.smoothing / len(self.unit)  # (1)
+        weights: Any = xp.ones(len(targets), dtype=dtype) if row_weights is None else row_weights
+        weights = weights.astype(dtype, copy=False)
+        weight_sum: Any = len(targets)
+        if terms.class_weights is not None:
+            weight_sum = terms.class_weights.take(labels).sum()
+            weights = weights * (len(targets) / weight_sum)
+        found = [self.loss.run(z + terms.adjustment, targets, weights) for z in logits]  # (2), (3)
+        total: Any = sum(loss for loss, _ in found) / len(logits)
+        gradients = [self.loss.undo(1 / len(logits), cache) for _, cache in found]  # undoes (3)
+        if terms.consistency:
+            divergence, apart = self.divergence.run(*logits, weights)  # (4)
+            total = total + terms.consistency / 2 * divergence
             for gradient, of_other in zip(
-                gradients, self.divergence.undo(self.consistency / 2, apart), strict=True
+                gradients, self.divergence.undo(terms.consistency / 2, apart), strict=True
             ):
                 gradient += of_other  # undoes (4)
-        model.zero_grads()
-        for number, ((_, cache), gradient) in enumerate(zip(passes, gradients, strict=True)):
-            model.undo(gradient, cache, None if number else probe)
-        logits = passes[0][0]
-        correct = count_correct(logits, batch.targets)
-        return Outcome(logits, total * weight_sum, weight_sum, correct)
+        correct = count_correct(logits[0], labels)
+        return SoftLearned(total * weight_sum, weight_sum, correct, gradients)

@@ -25,6 +25,7 @@ from npnlp.backend.cuda.ngrams import KernelBag
 from npnlp.backend.cuda.pooling import KernelPooling
 from npnlp.backend.cuda.products import Namespace
 from npnlp.backend.cuda.recurrent_passes import CapturedPasses, KernelPasses, supports
+from npnlp.backend.cuda.soft_loss import KernelSoftLoss
 from npnlp.backend.cuda.why_not import Facts, diagnose
 from npnlp.backend.numpy_backend import add_not_finite
 from npnlp.backend.operations import (
@@ -41,6 +42,7 @@ from npnlp.backend.operations import (
     WorkGraphs,
 )
 from npnlp.backend.random import Random
+from npnlp.backend.soft_loss import SoftLoss
 from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.errors import DeviceError
 
@@ -203,6 +205,10 @@ class CupyBackend(Backend):
             if self.fused and dtype.name in REALS
             else None
         )
+
+    def soft_loss(self, dtype: np.dtype[Any]) -> SoftLoss | None:
+        """See :meth:`Backend.soft_loss`."""
+        return KernelSoftLoss(self) if self.fused and dtype.name in REALS else None
 
     def bag_passes(self, dtype: np.dtype[Any]) -> BagPasses | None:
         """See :meth:`Backend.bag_passes`."""
