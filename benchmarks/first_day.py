@@ -53,16 +53,18 @@ def parts(options: argparse.Namespace, backend: Backend) -> list[Part]:
     clock = event_clock(backend)
     design = list(day_kernels.of_quick(day_kernels.DESIGN, quick))
     epochs, rounds = (2, 3) if quick else (5, 50)
+    batches = day_kernels.BATCHES[: 1 if quick else None]
     seeds = QUICK_SEEDS if quick else SEEDS
+    memory = (day_kernels.QUICK_TRAINERS, day_kernels.QUICK_CASE) if quick else ()
     used = day_kernels.used_memory(backend)
     first, run_tests = day_runs.FIRST_TESTS, partial(day_runs.run_tests, workers=options.workers)
     found = [
         Part("0 the device", 0, 20, lambda day: day_kernels.cublas_answers(backend)),
         Part("1 recurrences", 5, 150,
-             lambda day: day_kernels.recurrences(day, backend, clock, seed, design)),
+             lambda day: day_kernels.recurrences(day, backend, clock, seed, design, batches)),
         Part("2 capture", 5, 20, lambda day: day_kernels.captured(backend)),
         Part("2 memory", 10, 40,
-             lambda day: day_kernels.memory_comes_back(backend, seed, used)),
+             lambda day: day_kernels.memory_comes_back(backend, seed, used, *memory)),
         Part("3 tests of kernels", 20, 150, lambda day: run_tests(day, first, ())),
         Part("4 main job", 20, 120, lambda day: day_runs.main_job(day, epochs, seed)),
         Part("5 PyTorch", 10, 60,

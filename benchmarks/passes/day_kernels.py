@@ -35,6 +35,7 @@ DESIGN = [
 BATCHES = (5, 300)
 #: Trainers that are made and dropped, and the bytes that may be gone after them.
 TRAINERS, SLACK, MAIN = 20, 32 * 2**20, Case("gru", 19, 64, 64, variable=True)
+QUICK_TRAINERS, QUICK_CASE = 3, Case("elman", 3, 2, 8, variable=True)
 
 
 def cublas_answers(backend: Backend) -> str:
