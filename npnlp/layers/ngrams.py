@@ -105,13 +105,13 @@ class NgramBag(Layer):
         sequences = self.backend.asarray(packing.sequences).take(packed)
         return FoundNgrams(rows, self.keys.take(rows) == keys, sequences)  # (2)
 
-    def rows_at(self, tokens: NDArray[np.integer]) -> NDArray[np.int32]:
+    def rows_at(self, tokens: NDArray[np.integer], keys: NDArray[np.int64]) -> NDArray[np.int32]:
         """``(J, n)``: for each order, the row of the n-gram that ends at each of ``tokens (n,)``.
 
-        -1 where it has none. On the host; where names begin is not looked at.
+        -1 where it has none. On the host, as the ``keys`` are; where names begin is not looked at.
         """
-        keys, own = self.backend.to_numpy(self.keys), tokens.astype(np.int64) + 1
-        key, rows = own, []  # (1), n = 1
+        own, rows = tokens.astype(np.int64) + 1, []
+        key = own  # (1), n = 1
         for n in range(1, max(self.orders) + 1):
             if n > 1:
                 key = np.append(0, key[:-1]) * (self.num_tokens + 1) + own  # (1)

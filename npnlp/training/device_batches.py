@@ -58,7 +58,9 @@ class DeviceBatches:
             for name, given in both.items() if given is not None
         }  # fmt: skip
         self.ngrams: ResidentNgrams | None = None
+        #: The keys of the n-grams that were found, and the same on the host.
         self.keys: Array | None = None
+        self.on_host: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         if self.bag is not None:
             self.ngrams = ResidentNgrams(self.resident, sorted(set(self.bag.orders)))
         self.shapes: dict[tuple[int, int], Shape] = {}
@@ -72,9 +74,11 @@ class DeviceBatches:
             self.resident.rename(split.tokens, split.starts, split.lengths)
         if self.bag is None or self.ngrams is None:
             return
-        if others or self.keys is not self.bag.keys:
-            self.keys = self.bag.keys
-            self.ngrams.fill(self.bag.rows_at(split.tokens))
+        if self.keys is not self.bag.keys:
+            self.keys, self.on_host = self.bag.keys, self.backend.to_numpy(self.bag.keys)
+            others = True
+        if others:
+            self.ngrams.fill(self.bag.rows_at(split.tokens, self.on_host))
 
     def shape(self, batch: int, capacity: int) -> Shape:
         """The one for ``batch`` sequences and ``capacity`` packed rows, made once."""

@@ -13,7 +13,7 @@ from npnlp.backend.cuda.kernel_source import real_option
 from npnlp.backend.cuda.resident import BatchBuffers, Resident
 
 #: Threads of a block, and columns that it sums, as in the source.
-THREADS, COLUMNS = 256, 32
+THREADS, COLUMNS = 128, 32
 
 
 class KernelBag:

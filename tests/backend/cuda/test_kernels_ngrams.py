@@ -60,9 +60,10 @@ def placed(
     buffers = resident.buffers(len(batch.rows), capacity)
     resident.load(buffers)
     ngrams = ResidentNgrams(resident, sorted(set(orders)))
-    ngrams.fill(bag_of(split, orders, NUMPY, np.float64).rows_at(split.tokens))
+    bag = bag_of(split, orders, NUMPY, np.float64)
+    ngrams.fill(bag.rows_at(split.tokens, bag.keys))
     to = ngrams.buffers(capacity)
-    to.rows[...], to.sequences[...], to.known[...] = -9, -9, True  # what is not written shows
+    to.rows[...], to.sequences[...], to.known[...] = 1, 1, True  # what is not written shows
     ngrams.load(buffers, to)
     return FoundNgrams(to.rows, to.known, to.sequences), batch
 

@@ -234,6 +234,20 @@ def test_a_mistake_in_a_reduction_is_caught(
     assert not np.allclose(found(), expected, rtol=1e-5)
 
 
+def test_a_captured_step_sorts_nothing_however_many_rows_it_has(
+    shim: CupyOnShim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sort waits for the device. Outside of a capture it is faster for many."""
+    monkeypatch.setattr(module, "LOOK_UP_TO", -1)
+    values, segments = draw(1, 40, 6).astype(np.float32), np.arange(40) % 7
+    expected = NUMPY.segment_sum(values, segments, 7)
+    close(shim.segment_sum(values, segments, 7), expected, 1e-6)
+    assert shim.kernels.launched == ["segment_sum"]
+    with shim.xp.own_products():
+        close(shim.segment_sum(values, segments, 7), expected, 1e-6)
+    assert shim.kernels.launched[1:] == ["segment_order", "segment_sum"]
+
+
 def test_dtypes_without_a_kernel_are_computed_plainly(shim: CupyOnShim) -> None:
     values, segments = draw(0, 30, 4).astype(np.complex128), np.arange(30) % 7
     close(

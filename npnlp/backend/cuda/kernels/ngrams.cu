@@ -1,12 +1,12 @@
-// A bag of n-grams (npnlp/layers/ngrams.py) for a step that the host does not watch: how many n-grams
+// A bag of n-grams (npnlp/layers/ngrams.py) for a step that the host does not watch: how many of them
 // a batch has, and which sequence has which, is known on the device alone.
 //
 // The n-grams of a split are found once: table[j, i] is the row of the weight for the n-gram of
 // n_j = orders[j] tokens that ends at token i of the split, and -1 where it has none. With N packed
 // rows, of which row r holds step t of sequence b:
 //
-//     (1)  first_j = sum over i < j of (N - offsets[n_i - 1])       n-grams of n_j tokens end at all
-//          p = first_j + r - offsets[n_j - 1],  where that is >= 0  rows but those of the first steps
+//     (1)  first_j = sum over i < j of (N - offsets[n_i - 1])
+//          p = first_j + r - offsets[n_j - 1],  r >= offsets[n_j - 1]     rows that n_j tokens end at
 //          rows[p], known[p] = table[j, start of b + t],   sequences[p] = b
 //     (2)  y_b = s_b sum of weight[rows[p]] over the known p with sequences[p] == b
 //          s_b = 1 / sqrt(max(m_b, 1)),  m_b of them
@@ -20,7 +20,7 @@
 #ifndef REAL
 #define REAL float
 #endif
-#define THREADS 256
+#define THREADS 128
 #define WARPS (THREADS / 32)
 #define ALL 0xffffffffu
 typedef unsigned long long u64;

@@ -104,7 +104,8 @@ extern "C" __global__ void soft_rows(
     Softmax other = softmax_of(logits[1], 0, columns);
     REAL apart = 0, of_p = 0, of_o = 0;
     for (int c = lane; c < columns; c += 32) {
-      REAL p = exp(plain.log_of(c)), o = exp(other.log_of(c)), r = plain.log_of(c) - other.log_of(c);
+      REAL log_p = plain.log_of(c), log_o = other.log_of(c);
+      REAL p = exp(log_p), o = exp(log_o), r = log_p - log_o;
       apart += (p - o) * r;
       of_p += p * r;
       of_o += o * r;
@@ -113,7 +114,8 @@ extern "C" __global__ void soft_rows(
     of_p = over_warp(of_p);
     of_o = over_warp(of_o);
     for (int c = lane; c < columns; c += 32) {  // undoes (4)
-      REAL p = exp(plain.log_of(c)), o = exp(other.log_of(c)), r = plain.log_of(c) - other.log_of(c);
+      REAL log_p = plain.log_of(c), log_o = other.log_of(c);
+      REAL p = exp(log_p), o = exp(log_o), r = log_p - log_o;
       d_logits[0][c] += scale * (consistency / 2) * (p * (r - of_p) + p - o);
       d_logits[1][c] += scale * (consistency / 2) * (o * (of_o - r) + o - p);
     }
