@@ -14,18 +14,17 @@ from npnlp.backend import layout
 from npnlp.backend.operations import (
     AdamStep,
     Array,
-    AttentionPasses,
     ClassifierHead,
     CrossEntropyPasses,
     LinearPasses,
     PackedSteps,
     RecurrentPasses,
     RowAdam,
-    StepSoftmax,
     WorkGraphs,
 )
 from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random
+from npnlp.backend.step_operations import AttentionPasses, StepSoftmax
 
 __all__ = ["Array", "Backend"]
 
