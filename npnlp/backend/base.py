@@ -14,7 +14,6 @@ from npnlp.backend import layout
 from npnlp.backend.operations import (
     AdamStep,
     Array,
-    AttentionPasses,
     BagPasses,
     ClassifierHead,
     CrossEntropyPasses,
@@ -22,12 +21,12 @@ from npnlp.backend.operations import (
     PackedSteps,
     RecurrentPasses,
     RowAdam,
-    StepSoftmax,
     WorkGraphs,
 )
 from npnlp.backend.prefix_passes import PrefixPasses
 from npnlp.backend.random import Random
 from npnlp.backend.soft_loss import SoftLoss
+from npnlp.backend.step_operations import AttentionPasses, StepSoftmax
 
 __all__ = ["Array", "Backend"]
 

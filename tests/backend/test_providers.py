@@ -198,7 +198,8 @@ def test_no_method_of_the_door_returns_just_anything() -> None:
             found = getattr(backend, name).__annotations__["return"]
             assert found.endswith(" | None"), name
             assert "Any" not in found
-    operations = vars(importlib.import_module("npnlp.backend.operations"))
+    rooms = ("npnlp.backend.operations", "npnlp.backend.step_operations")
+    operations = {k: v for room in rooms for k, v in vars(importlib.import_module(room)).items()}
     protocols = [kind for kind in operations.values() if getattr(kind, "_is_protocol", False)]
     for kind in protocols:
         for name, method in vars(kind).items():

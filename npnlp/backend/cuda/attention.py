@@ -8,8 +8,9 @@ import numpy as np
 
 from npnlp.backend.cuda.kernel_source import real_option
 from npnlp.backend.cuda.masks import Masks
-from npnlp.backend.operations import Array, Attended, PackedSteps
+from npnlp.backend.operations import Array, PackedSteps
 from npnlp.backend.random import Random
+from npnlp.backend.step_operations import Attended
 
 #: Threads of a block, as in the source.
 THREADS = 128

@@ -31,18 +31,17 @@ from npnlp.backend.numpy_backend import add_not_finite
 from npnlp.backend.operations import (
     AdamNumbers,
     AdamStep,
-    AttentionPasses,
     BagPasses,
     ClassifierHead,
     CrossEntropyPasses,
     LinearPasses,
     PackedSteps,
     RecurrentPasses,
-    StepSoftmax,
     WorkGraphs,
 )
 from npnlp.backend.random import Random
 from npnlp.backend.soft_loss import SoftLoss
+from npnlp.backend.step_operations import AttentionPasses, StepSoftmax
 from npnlp.backend.tuned.maps import AffineMaps
 from npnlp.errors import DeviceError
 

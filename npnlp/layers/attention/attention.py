@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Unpack
 
 from npnlp.backend import Array, Random
-from npnlp.backend.operations import Attended, AttentionPasses
+from npnlp.backend.step_operations import Attended, AttentionPasses
 from npnlp.checks import require_whole
 from npnlp.errors import InputError
 from npnlp.layers.arguments import require_cache, require_random, require_rows
@@ -35,14 +35,15 @@ from npnlp.summary import summarized
 class AttentionCache(Cache):
     """``x (N, E)``, ``packing``, its ``parts``, and the caches of (3) for each, and of (5).
 
-    Where a backend has (2) to (4) there are no parts, and ``heads`` is what it needs.
+    Where a backend has (2) to (4) there are no parts: ``attended`` is what it remembers.
     """
 
     x: Array
     packing: Packing
     parts: tuple[Part, ...]
-    heads: tuple[DotProductCache | QueriesCache, ...] | Attended
+    heads: tuple[DotProductCache | QueriesCache, ...]
     out: LinearCache
+    attended: Attended | None = None
 
     @property
     def weights(self) -> Array:
@@ -51,8 +52,8 @@ class AttentionCache(Cache):
         Rows sum to 1; those past a sequence's end are 0. B is in the caller's order. Raises
         :class:`InputError` for a batch in parts, whose weights are too many.
         """
-        if isinstance(self.heads, Attended):
-            return self.heads.weights
+        if self.attended is not None:
+            return self.attended.weights
         (first, *others) = self.heads
         if others or isinstance(first, QueriesCache):
             raise InputError("the weights of long sequences are not kept; take shorter ones")
@@ -127,9 +128,9 @@ class MultiHeadAttention(Composite):
         projected += self.parameters["in_proj_bias"]
         if passes := self._passes(random):
             p = self.attention.dropout.p
-            joined, of_heads = passes.forward(projected, self.num_heads, random, p, packing)
+            joined, attended = passes.forward(projected, self.num_heads, random, p, packing)
             y, out = self.out_proj.forward(joined)  # (5)
-            return y, AttentionCache(x, packing, (), of_heads, out)
+            return y, AttentionCache(x, packing, (), (), out, attended)
         parts, found, heads = self._parts(packing, random), list[Array](), list[Any]()
         for part in parts:
             q, k, v = self._split(projected[part.rows], part.packing)  # (2)
@@ -156,10 +157,10 @@ class MultiHeadAttention(Composite):
 
     def _heads_backward(self, d_joined: Array, cache: AttentionCache) -> Array:
         """Undo (4), (3) and (2): the gradient of all q, k and v ``(N, 3E)``."""
-        if isinstance(cache.heads, Attended):
-            passes = self._passes(cache.heads.random)
+        if cache.attended is not None:
+            passes = self._passes(cache.attended.random)
             assert passes is not None
-            return passes.backward(d_joined, cache.heads, cache.packing)
+            return passes.backward(d_joined, cache.attended, cache.packing)
         found = []
         for part, heads in zip(cache.parts, cache.heads, strict=True):
             d_o = self._split(d_joined[part.rows], part.packing)[0]  # undoes (4)

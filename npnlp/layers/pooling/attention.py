@@ -23,7 +23,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from npnlp.backend import Array
-from npnlp.backend.operations import StepSoftmax
+from npnlp.backend.step_operations import StepSoftmax
 from npnlp.layers.base import Cache, LayerOptions, uniform_fan
 from npnlp.layers.packing import Packing
 from npnlp.layers.pooling.per_sequence import spread, total

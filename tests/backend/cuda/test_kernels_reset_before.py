@@ -111,7 +111,7 @@ def test_no_order_of_the_threads_changes_a_bit() -> None:
 def test_a_planted_mistake_is_caught(
     right: str, wrong: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shim, case = CupyOnShim(), {"given": True, "above": True, "spare": 70}
+    shim = CupyOnShim()
     get, source, real = shim.kernels.get, "gru_reset_before.cu", ("-DREAL=double",)
     made = compiled(source, tuple(declared(source, real)), real, ((right, wrong),))
 
@@ -124,4 +124,5 @@ def test_a_planted_mistake_is_caught(
     expected = results(NUMPY, 13, [5, 4, 4, 1], np.float64, given=True, above=True)
     with pytest.raises(AssertionError), shim.xp.own_products():  # noqa: PT012
         monkeypatch.setattr(shim.xp, "empty", lambda s, dtype=float: np.full(s, 0.5, dtype))
-        close(results(shim, 13, [5, 4, 4, 1], np.float64, **case), expected, 1e-6)
+        found = results(shim, 13, [5, 4, 4, 1], np.float64, given=True, above=True, spare=70)
+        close(found, expected, 1e-6)
