@@ -1,0 +1,260 @@
+"""Many trainers at once: their epochs on a device, a block each (``backend/cuda/many.py``).
+
+The trainers stay on the host, and on NumPy: each has its own weights, schedule, history and best
+weights there, as if it were alone. The device takes the steps of an epoch, those of all trainers
+together, and evaluates; then each trainer is told what it has come to. What is rare the host does
+itself: the step that a number is not finite in, which says where the number was, and the forward
+and backward pass that shows the gradient flow, from the weights before the probed batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npnlp.backend.cuda.many import RATES, Found, ManyModels, Settings, Shape, Table, supports
+from npnlp.backend.threads import in_one_blas_thread
+from npnlp.classifier.batches import batches
+from npnlp.classifier.evaluation import Evaluation, evaluation_of
+from npnlp.errors import DivergenceError
+from npnlp.text import SplitArrays
+from npnlp.training.optimizers import SAFE_RATE, Adam
+from npnlp.training.recorder import add_flow
+from npnlp.training.trainer import Trainer
+
+#: Steps of a launch: between two of them the host can be interrupted.
+STEPS = 64
+#: A block looks through all tokens for the rows of each.
+MOST_TOKENS = 4096
+#: The names of the parameters, in the order of ``Parts`` in ``kernels/many_model.cuh``.
+PARAMETERS = (
+    "emb.weight", "rnn.weight_ih_l0", "rnn.weight_hh_l0", "rnn.bias_ih_l0", "rnn.bias_hh_l0",
+    "fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias",
+)  # fmt: skip
+
+Row = dict[str, float]
+
+
+def obstacle(trainer: Trainer) -> str:
+    """Why a trainer cannot be one of many; empty where it can."""
+    model, training = trainer.model, trainer.config
+    config, cells = model.config, model.encoder.cells
+    reasons = {
+        "several processes share every batch": trainer.ranks.size > 1,
+        f"a {config.cell}": len(cells) != 1 or not supports(cells[0].kind(), model.dtype),
+        f"pooling {config.pooling}": config.pooling != "last",
+        "a bag of n-grams": bool(config.ngram_orders),
+        "no hidden layer": not config.hidden_layer,
+        "embedding_dropout": bool(config.embedding_dropout),
+        "char_dropout": bool(config.char_dropout),
+        f"more than {MOST_TOKENS} characters": config.num_embeddings > MOST_TOKENS,
+        "an optimizer that is not adam": not isinstance(trainer.optimizer, Adam),
+        "targets that are distributions": training.soft,
+        "weights of rows": trainer.train.weights is not None or trainer.val.weights is not None,
+        "typing_errors": bool(training.typing_errors),
+    }
+    if len(cells) > 1:
+        return "more than one recurrent layer, or two directions"
+    return next((reason for reason, found in reasons.items() if found), "")
+
+
+@dataclass
+class Plan:
+    """An epoch of a trainer: its order, the batch that it begins with, and the steps before 0."""
+
+    order: NDArray[np.int64]
+    first: int
+    begun: int
+    rates: list[float]
+
+
+class ManyTrainers:
+    """Trainers that differ in their seeds alone, on a device; none may have an :func:`obstacle`.
+
+    ``backend`` is the device's, the trainers' own that of the host. :meth:`run_epoch` is what
+    :meth:`Trainer.run_epoch` is to each.
+    """
+
+    def __init__(self, backend: Any, trainers: Sequence[Trainer]) -> None:
+        self.backend, self.trainers = backend, list(trainers)
+        one = self.trainers[0]
+        model, config, adam = one.model, one.config, one.optimizer
+        assert isinstance(adam, Adam)
+        assert tuple(model.flat.parameters) == PARAMETERS
+        weights = one.criterion.class_weights
+        self.models = ManyModels(
+            backend, _shape(one),
+            Settings(config.batch_size, model.config.dropout, adam.betas, config.clip_norm),
+            _table(one.train), _table(one.val),
+            np.array([_keys(trainer) for trainer in self.trainers]),
+            None if weights is None else model.backend.to_numpy(weights),
+        )  # fmt: skip
+        self.batches = one.batches_per_epoch
+        #: Trainers that the device does not know the state of.
+        self.unknown = set(range(len(self.trainers)))
+        self.plans: dict[int, Plan] = {}
+
+    @in_one_blas_thread
+    def run_epoch(
+        self, slots: Sequence[int], on_steps: Callable[[], None] = lambda: None
+    ) -> dict[int, Row | DivergenceError]:
+        """An epoch of the trainers ``slots``; of each its row of the history, or why it has none.
+
+        ``on_steps`` is called after every launch; what it raises ends the epoch there, with all
+        trainers where they then stand.
+        """
+        started = time.perf_counter()
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            together = self._begin(slots)
+            with self._taken_where_it_stops(together):
+                self._launch(together, on_steps)
+            seconds = time.perf_counter() - started
+            found, (sums, predicted) = self.models.found(), self.models.evaluations()
+            rows: dict[int, Row | DivergenceError] = {}
+            for slot in slots:
+                trainer = self.trainers[slot]
+                good = slot in together and self._take(slot, found, self.batches)
+                try:
+                    val = evaluation_of(
+                        trainer.val, trainer.model.config.num_classes, sums[slot], predicted[slot]
+                    ) if good else self._alone(slot)  # fmt: skip
+                    rows[slot] = trainer.end_epoch(seconds, self._rows(slot), val)
+                except DivergenceError as error:
+                    rows[slot] = error
+        return rows
+
+    def _begin(self, slots: Sequence[int]) -> list[int]:
+        """Copy the epoch to the device; the trainers that take it there."""
+        models = self.models
+        if self.unknown.intersection(slots):
+            self._put()
+        count, rows = len(self.trainers), models.rows[0]
+        orders = np.zeros((count, rows), dtype=np.int32)
+        firsts, begun = np.zeros(count, np.int32), np.zeros(count, np.uint64)
+        rates = np.zeros((count, self.batches, RATES))
+        for slot in slots:
+            plan = self.plans[slot] = _plan(self.trainers[slot], rates[slot])
+            number = np.arange(rows) // models.settings.batch_size
+            lengths = self.trainers[slot].train.lengths[plan.order]
+            orders[slot] = plan.order[np.lexsort((-lengths, number))]
+            firsts[slot], begun[slot] = plan.first, plan.begun
+        models.begin(orders, firsts, begun, rates)
+        return [slot for slot in slots if max(self.plans[slot].rates, default=0) <= SAFE_RATE]
+
+    def _put(self) -> None:
+        """Copy all trainers' states to the device."""
+        moments = [list(trainer.optimizer.moments.values()) for trainer in self.trainers]
+        self.models.put(
+            np.array([trainer.model.flat.values for trainer in self.trainers]),
+            np.array([first for first, _ in moments]),
+            np.array([second for _, second in moments]),
+            np.array([trainer.log for trainer in self.trainers]),
+        )
+        self.unknown = set()
+
+    def _launch(self, slots: Sequence[int], on_steps: Callable[[], None]) -> None:
+        """All steps, and the evaluation."""
+        if not slots:
+            return
+        probed = self.trainers[0].probed_batch
+        on_device = self.backend.asarray(np.array(slots, dtype=np.int32))
+        self.reached = min(self.plans[slot].first for slot in slots)
+        while self.reached < self.batches:
+            stop = min(self.reached + STEPS, self.batches)
+            self.models.train(on_device, self.reached, stop, probed)
+            self.reached = stop
+            on_steps()
+        self.models.evaluate(on_device)
+
+    @contextmanager
+    def _taken_where_it_stops(self, slots: Sequence[int]) -> Iterator[None]:
+        """Whatever stops the epoch, the trainers are told where they stand."""
+        try:
+            yield
+        except BaseException:
+            found = self.models.found()
+            for slot in slots:
+                self._take(slot, found, self.reached)
+            raise
+
+    def _take(self, slot: int, found: Found, reached: int) -> bool:
+        """Tell a trainer what it has come to at batch ``reached``; whether all was finite."""
+        trainer, plan = self.trainers[slot], self.plans[slot]
+        bad = int(found.bad[slot])
+        done = bad - 1 if bad else max(reached, plan.first)
+        probed, adam = trainer.probed_batch, trainer.optimizer
+        if probed is not None and plan.first <= probed < done:
+            self._record_flow(trainer, plan, found.probed[slot])
+        trainer.model.flat.values[...] = found.values[slot]
+        for moment, given in zip(
+            adam.moments.values(), (found.first[slot], found.second[slot]), strict=True
+        ):
+            moment[...] = given
+        trainer.log[...] = found.log[slot]
+        adam.steps, trainer.progress.batch = plan.begun + done, done
+        if done > plan.first:
+            adam.learning_rate = plan.rates[done - 1 - plan.first]
+        return not bad
+
+    def _record_flow(self, trainer: Trainer, plan: Plan, values: NDArray[Any]) -> None:
+        """The gradient flow of the probed batch, by a pass of the host from these weights."""
+        model, number = trainer.model, trainer.probed_batch
+        assert number is not None
+        model.flat.values[...] = values
+        size = trainer.config.batch_size
+        rows = plan.order[: (number + 1) * size]
+        batch = next(batches(trainer.train, rows, size, model.backend, number))
+        traces: list[Any] = []
+        trainer.objective(model, batch, trainer.random.at(plan.begun + number), traces.append)
+        epoch = trainer.progress.epoch
+        trainer.flow = add_flow(trainer.flow, traces, trainer.flow_layers, epoch)
+
+    def _alone(self, slot: int) -> Evaluation:
+        """The rest of an epoch on the host, and its evaluation; raises :class:`DivergenceError`."""
+        trainer = self.trainers[slot]
+        self.unknown.add(slot)
+        trainer.run_batches(self.plans[slot].order, lambda: None)
+        return trainer.evaluate(trainer.val)
+
+    def _rows(self, slot: int) -> int:
+        """The rows that a trainer has been trained on in this epoch."""
+        trainer = self.trainers[slot]
+        return len(trainer.train) - self.plans[slot].first * trainer.config.batch_size
+
+
+def _shape(trainer: Trainer) -> Shape:
+    config, flat = trainer.model.config, trainer.model.flat
+    return Shape(
+        trainer.model.encoder.cells[0].kind(), trainer.model.dtype.name, config.num_embeddings,
+        config.embedding_size, config.rnn_hidden_size, config.num_classes, config.padding_idx,
+        tuple(value.size for value in flat.parameters.values()),
+    )  # fmt: skip
+
+
+def _table(split: SplitArrays) -> Table:
+    return Table(split.tokens, split.starts, split.lengths, split.targets)
+
+
+def _keys(trainer: Trainer) -> NDArray[np.uint64]:
+    """The seed, and the streams of the two dropouts."""
+    first, second = (trainer.random.child(name).key for name in ("dropout1", "dropout2"))
+    return np.array([first[0], first[1], second[1]], dtype=np.uint64)
+
+
+def _plan(trainer: Trainer, table: NDArray[np.float64]) -> Plan:
+    """The epoch of a trainer; ``table (batches, 3)`` gets its rates."""
+    adam, first = trainer.optimizer, trainer.progress.batch
+    assert isinstance(adam, Adam)
+    begun, rates = adam.steps - first, []
+    for place in range(first, len(table)):
+        rate = trainer.rate_of(begun + place)
+        numbers = adam.numbers(begun + place + 1, rate)
+        table[place] = numbers.rate, numbers.eps, 1 - rate * adam.weight_decay
+        rates.append(rate)
+    return Plan(trainer.order, first, begun, rates)
