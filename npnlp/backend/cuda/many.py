@@ -64,7 +64,7 @@ class Shape:
         wide, features = gates * self.units, batch * self.units
         own = wide if self.kind == "gru" else 0
         numbers = [
-            self.vocabulary * wide, self.vocabulary * wide, rows * self.units,
+            wide, self.vocabulary * wide, self.vocabulary * wide, rows * self.units,
             rows * slots * self.units, rows * wide, rows * own, batch * wide, *[features] * 7,
             batch * self.classes, batch, batch,
         ]  # fmt: skip

@@ -23,32 +23,21 @@ __device__ void losses_backward(Model& model, double weight_sum) {
 // undoes (6) to (4): the head; D_HIDDEN becomes dL/dh of the last states.
 __device__ void head_backward(Model& model, Shared& shared) {
   const int units = model.sizes[UNITS], classes = model.sizes[CLASSES], batch = model.batch;
-  const REAL *w1 = model.value(W1), *w2 = model.value(W2), *d_logits = model.at(LOGITS);
-  const REAL *in1 = model.at(IN1), *in2 = model.at(IN2);
-  const REAL *scale1 = model.at(SCALE1), *scale2 = model.at(SCALE2);
-  REAL *d_in2 = model.at(D_IN2), *d_hidden = model.at(D_HIDDEN);
-  REAL *d_w1 = model.grad(W1), *d_w2 = model.grad(W2);
-  product<false, false>(  // undoes (6): W2
-      shared, classes, units, batch, [=](int m, int k) { return d_logits[k * classes + m]; },
-      [=](int k, int n) { return in2[k * units + n]; },
-      [=](int m, int n, REAL sum) { d_w2[m * units + n] = sum; });
+  const REAL *d_logits = model.at(LOGITS), *in1 = model.at(IN1), *in2 = model.at(IN2);
+  REAL* d_in2 = model.at(D_IN2);
+  product(shared, classes, units, batch, transposed(d_logits, classes), as_is(in2, units),
+          {model.grad(W2), nullptr, nullptr, false});    // undoes (6): W2
   column_sums(d_logits, batch, classes, model.grad(B2));  // undoes (6): b2
-  product<true, false>(  // undoes (6): its input; (5): ReLU and dropout
-      shared, batch, units, classes, [=](int m, int k) { return d_logits[m * classes + k]; },
-      [=](int k, int n) { return w2[k * units + n]; },
-      [=](int m, int n, REAL sum) { d_in2[m * units + n] = sum * scale2[m * units + n]; });
-  product<false, false>(  // undoes (5): W1
-      shared, units, units, batch, [=](int m, int k) { return d_in2[k * units + m]; },
-      [=](int k, int n) { return in1[k * units + n]; },
-      [=](int m, int n, REAL sum) { d_w1[m * units + n] = sum; });
-  column_sums(d_in2, batch, units, model.grad(B1));  // undoes (5): b1
-  product<true, false>(  // undoes (5): its input; (4)
-      shared, batch, units, units, [=](int m, int k) { return d_in2[m * units + k]; },
-      [=](int k, int n) { return w1[k * units + n]; },
-      [=](int m, int n, REAL sum) { d_hidden[m * units + n] = sum * scale1[m * units + n]; });
+  product(shared, batch, units, classes, as_is(d_logits, classes), as_is(model.value(W2), units),
+          {d_in2, nullptr, model.at(SCALE2), false});  // undoes (6): its input; (5): ReLU, dropout
+  product(shared, units, units, batch, transposed(d_in2, units), as_is(in1, units),
+          {model.grad(W1), nullptr, nullptr, false});  // undoes (5): W1
+  column_sums(d_in2, batch, units, model.grad(B1));     // undoes (5): b1
+  product(shared, batch, units, units, as_is(d_in2, units), as_is(model.value(W1), units),
+          {model.at(D_HIDDEN), nullptr, model.at(SCALE1), false});  // undoes (5): its input; (4)
 }
 
-// undoes (3): the deltas of all rows, from the last step down, and dL/dW_hh and dL/db_hh.
+// undoes (3): the deltas of all rows, from the last step down, then W_hh and b_hh.
 __device__ void run_backward(Model& model, Shared& shared) {
   const int units = model.sizes[UNITS], wide = GATES * units;
   const REAL *w = model.value(W_HH), *hidden = model.at(HIDDEN);
@@ -76,19 +65,13 @@ __device__ void run_backward(Model& model, Shared& shared) {
     }
     __syncthreads();
     if (t > 0)
-      product<true, false>(
-          shared, running, units, wide,
-          [=](int m, int k) { return delta_s[(row + m) * wide + k]; },
-          [=](int k, int n) { return w[k * units + n]; },
-          [=](int m, int n, REAL sum) { d_hidden[m * units + n] += sum; });
+      product(shared, running, units, wide, as_is(delta_s + row * wide, wide), as_is(w, units),
+              {d_hidden, nullptr, nullptr, true});  // undoes s: h_{t-1}
   }
   const int first = model.batch;  // rows from step 1 on have a step before them
-  REAL* d_w = model.grad(W_HH);
-  product<false, false>(
-      shared, wide, units, model.rows - first,
-      [=](int m, int k) { return delta_s[(first + k) * wide + m]; },
-      [=](int k, int n) { return hidden[previous[first + k] * units + n]; },
-      [=](int m, int n, REAL sum) { d_w[m * units + n] = sum; });
+  product(shared, wide, units, model.rows - first, transposed(delta_s + first * wide, wide),
+          {hidden, units, 1, previous + first},
+          {model.grad(W_HH), nullptr, nullptr, false});  // undoes s: W_hh
   column_sums(delta_s, model.rows, wide, model.grad(B_HH));
 }
 
@@ -108,7 +91,7 @@ __device__ void project_backward(Model& model, Shared& shared) {
   }
   __syncthreads();
   const REAL *delta = model.at(DELTA), *table = model.value(EMB), *w = model.value(W_IH);
-  REAL *d_projected = model.at(D_PROJECTED), *d_table = model.grad(EMB), *d_w = model.grad(W_IH);
+  REAL *d_projected = model.at(D_PROJECTED), *d_table = model.grad(EMB);
   for (int item = threadIdx.x; item < tokens * wide; item += THREADS) {
     int v = item / wide, n = item % wide;
     REAL sum = 0;
@@ -117,14 +100,12 @@ __device__ void project_backward(Model& model, Shared& shared) {
   }
   __syncthreads();
   column_sums(d_projected, tokens, wide, model.grad(B_IH));
-  product<false, false>(
-      shared, wide, features, tokens, [=](int m, int k) { return d_projected[k * wide + m]; },
-      [=](int k, int n) { return table[k * features + n]; },
-      [=](int m, int n, REAL sum) { d_w[m * features + n] = sum; });
-  product<true, false>(
-      shared, tokens, features, wide, [=](int m, int k) { return d_projected[m * wide + k]; },
-      [=](int k, int n) { return w[k * features + n]; },
-      [=](int m, int n, REAL sum) { d_table[m * features + n] = m == padding ? (REAL)0 : sum; });
+  product(shared, wide, features, tokens, transposed(d_projected, wide), as_is(table, features),
+          {model.grad(W_IH), nullptr, nullptr, false});
+  product(shared, tokens, features, wide, as_is(d_projected, wide), as_is(w, features),
+          {d_table, nullptr, nullptr, false});
+  for (int n = threadIdx.x; n < features; n += THREADS) d_table[padding * features + n] = 0;
+  __syncthreads();
 }
 
 // The squares of each parameter's gradient, and |w|^2, in the block's `squares (PARTS + 1)`.

@@ -21,11 +21,37 @@ struct Shared {
   double warps[THREADS / 32];
 };
 
-// out(m, n, sum over k of a(m, k) b(k, n)) for all m < rows, n < columns, k rising. A_BY_K and B_BY_K:
-// whether neighbours along k lie together in memory; else those along m or n do.
-template <bool A_BY_K, bool B_BY_K, class A, class B, class Out>
-__device__ void product(
-    Shared& shared, int rows, int columns, int depth, const A& a, const B& b, const Out& out) {
+// A matrix as it lies in memory: element (m, n) is at[m row + n column]. Where `rows` is given, it names
+// the rows that are meant.
+struct Matrix {
+  const REAL* at;
+  int row, column;
+  const int* rows;
+
+  __device__ REAL operator()(int m, int n) const { return at[(rows ? rows[m] : m) * row + n * column]; }
+};
+__device__ Matrix as_is(const REAL* at, int columns) { return {at, columns, 1, nullptr}; }
+__device__ Matrix transposed(const REAL* at, int columns) { return {at, 1, columns, nullptr}; }
+
+// Where a product goes: `to`, row by row; with a bias for each column, times `scales` like it, and added
+// to what is there.
+struct Result {
+  REAL* to;
+  const REAL *bias, *scales;
+  bool adds;
+
+  __device__ void put(int m, int n, int columns, REAL value) const {
+    int place = m * columns + n;
+    if (bias) value += bias[n];
+    if (scales) value *= scales[place];
+    to[place] = adds ? to[place] + value : value;
+  }
+};
+
+// The sum over k of a(m, k) b(k, n), k rising, for all m < rows, n < columns. One function for all
+// products of a step: it is compiled once.
+__device__ __noinline__ void product(
+    Shared& shared, int rows, int columns, int depth, Matrix a, Matrix b, Result result) {
   int thread = threadIdx.x, x = thread % SIDE, y = thread / SIDE;
   REAL* left = shared.left[0][0].of;
   REAL* right = shared.right[0][0].of;
@@ -36,9 +62,10 @@ __device__ void product(
       for (int from = 0; from < depth; from += DEPTH) {
 #pragma unroll
         for (int turn = 0; turn < TILE * DEPTH / THREADS; ++turn) {
+          // Neighbouring threads read what lies together in memory.
           int i = thread + turn * THREADS;
-          int m = A_BY_K ? i / DEPTH : i % TILE, p = A_BY_K ? i % DEPTH : i / TILE;
-          int n = B_BY_K ? i / DEPTH : i % TILE, q = B_BY_K ? i % DEPTH : i / TILE;
+          int m = a.column == 1 ? i / DEPTH : i % TILE, p = a.column == 1 ? i % DEPTH : i / TILE;
+          int n = b.column == 1 ? i % TILE : i / DEPTH, q = b.column == 1 ? i / TILE : i % DEPTH;
           bool in_a = row + m < rows && from + p < depth;
           bool in_b = column + n < columns && from + q < depth;
           left[p * line + m] = in_a ? a(row + m, from + p) : (REAL)0;
@@ -62,7 +89,7 @@ __device__ void product(
 #pragma unroll
         for (int j = 0; j < OWN; ++j) {
           int m = row + OWN * y + i, n = column + OWN * x + j;
-          if (m < rows && n < columns) out(m, n, sums[i][j]);
+          if (m < rows && n < columns) result.put(m, n, columns, sums[i][j]);
         }
     }
   __syncthreads();

@@ -11,6 +11,7 @@ enum Sizes { VOCABULARY, FEATURES, UNITS, CLASSES, BATCH, PADDING };
 enum Parts { EMB, W_IH, W_HH, B_IH, B_HH, W1, B1, W2, B2, PARTS };
 // Numbers, with their shapes; the delta of products is the GRU's own, else that of tokens.
 enum Places {
+  BIAS,         // (G H)      of (2)
   PROJECTED,    // (V, G H)   W_ih e + b of each token
   D_PROJECTED,  // (V, G H)
   HIDDEN,       // (N, H)
@@ -108,17 +109,13 @@ __device__ void pack(Model& model, const Split& split, const int* order, int bat
 // (2) The projection of all tokens: what a row reads of the table is the same for all rows.
 __device__ void project(Model& model, Shared& shared) {
   const int units = model.sizes[UNITS], wide = GATES * units, features = model.sizes[FEATURES];
-  const REAL *table = model.value(EMB), *w = model.value(W_IH);
   const REAL *b_ih = model.value(B_IH), *b_hh = model.value(B_HH);
-  REAL* projected = model.at(PROJECTED);
-  product<true, true>(
-      shared, model.sizes[VOCABULARY], wide, features,
-      [=](int m, int k) { return table[m * features + k]; },
-      [=](int k, int n) { return w[n * features + k]; },
-      [=](int m, int n, REAL sum) {
-        bool own = CELL == GRU && n >= 2 * units;  // b_hn is inside of the product with r
-        projected[m * wide + n] = sum + (b_ih[n] + (own ? (REAL)0 : b_hh[n]));
-      });
+  REAL* bias = model.at(BIAS);
+  for (int n = threadIdx.x; n < wide; n += THREADS)  // b_hn is inside of the product with r
+    bias[n] = b_ih[n] + (CELL == GRU && n >= 2 * units ? (REAL)0 : b_hh[n]);
+  __syncthreads();
+  product(shared, model.sizes[VOCABULARY], wide, features, as_is(model.value(EMB), features),
+          transposed(model.value(W_IH), features), {model.at(PROJECTED), bias, nullptr, false});
 }
 
 // (3) All states, step after step.
@@ -131,11 +128,8 @@ __device__ void run_forward(Model& model, Shared& shared) {
     int running = model.whole_at(RUNNING)[t], row = first_rows[t];
     const int row_before = t > 0 ? first_rows[t - 1] : 0;
     if (t > 0)
-      product<true, true>(
-          shared, running, wide, units,
-          [=](int m, int k) { return hidden[(row_before + m) * units + k]; },
-          [=](int k, int n) { return w[n * units + k]; },
-          [=](int m, int n, REAL sum) { sums[m * wide + n] = sum; });
+      product(shared, running, wide, units, as_is(hidden + row_before * units, units),
+              transposed(w, units), {sums, nullptr, nullptr, false});
     for (int item = threadIdx.x; item < running * units; item += THREADS) {
       int b = item / units, unit = item % units, here = row + b, there = row_before + b;
       const REAL* of_token = projected + tokens[here] * wide + unit;
@@ -167,29 +161,25 @@ __device__ void draw(const Dropout& dropout, u64 stream, int count, REAL* scales
 // (4) to (6): the head, from the last states to the logits.
 __device__ void head_forward(Model& model, Shared& shared, const Dropout& dropout) {
   const int units = model.sizes[UNITS], classes = model.sizes[CLASSES], batch = model.batch;
-  const REAL *w1 = model.value(W1), *b1 = model.value(B1), *w2 = model.value(W2);
-  const REAL *b2 = model.value(B2), *hidden = model.at(HIDDEN);
+  const REAL* hidden = model.at(HIDDEN);
   const int* last = model.whole_at(LAST);
-  REAL *scale1 = model.at(SCALE1), *scale2 = model.at(SCALE2), *logits = model.at(LOGITS);
+  REAL *scale1 = model.at(SCALE1), *scale2 = model.at(SCALE2);
   REAL *in1 = model.at(IN1), *in2 = model.at(IN2);
   draw(dropout, dropout.stream1, batch * units, scale1);
   draw(dropout, dropout.stream2, batch * units, scale2);
   for (int item = threadIdx.x; item < batch * units; item += THREADS)
     in1[item] = hidden[last[item / units] * units + item % units] * scale1[item];  // (4)
   __syncthreads();
-  product<true, true>(
-      shared, batch, units, units, [=](int m, int k) { return in1[m * units + k]; },
-      [=](int k, int n) { return w1[n * units + k]; },
-      [=](int m, int n, REAL sum) {  // (5)
-        int item = m * units + n;
-        REAL a = sum + b1[n];
-        in2[item] = (a < 0 ? (REAL)0 : a) * scale2[item];  // NaN stays NaN
-        if (!(a > 0)) scale2[item] = 0;
-      });
-  product<true, true>(
-      shared, batch, classes, units, [=](int m, int k) { return in2[m * units + k]; },
-      [=](int k, int n) { return w2[n * units + k]; },
-      [=](int m, int n, REAL sum) { logits[m * classes + n] = sum + b2[n]; });  // (6)
+  product(shared, batch, units, units, as_is(in1, units), transposed(model.value(W1), units),
+          {in2, model.value(B1), nullptr, false});  // (5)
+  for (int item = threadIdx.x; item < batch * units; item += THREADS) {
+    REAL a = in2[item], scale = scale2[item];
+    in2[item] = (a < 0 ? (REAL)0 : a) * scale;  // NaN stays NaN
+    scale2[item] = a > 0 ? scale : (REAL)0;
+  }
+  __syncthreads();
+  product(shared, batch, classes, units, as_is(in2, units), transposed(model.value(W2), units),
+          {model.at(LOGITS), model.value(B2), nullptr, false});  // (6)
 }
 
 // (7): a warp a row. Losses and weights of the rows; `predicted` gets the first largest class.
