@@ -18,20 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.backend.cuda.many import RATES, Found, ManyModels, Settings, Shape, Table, supports
+from npnlp.backend.cuda.many import RATES, Found, ManyModels, Settings
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.classifier.batches import batches
 from npnlp.classifier.evaluation import Evaluation, evaluation_of
 from npnlp.errors import DivergenceError
-from npnlp.text import SplitArrays
+from npnlp.training.alike import shape_of, table_of
 from npnlp.training.optimizers import SAFE_RATE, Adam
 from npnlp.training.recorder import add_flow
 from npnlp.training.trainer import Trainer
 
 #: Steps of a launch: between two of them the host can be interrupted.
 STEPS = 64
-#: A block looks through all tokens for the rows of each.
-MOST_TOKENS = 4096
 #: The names of the parameters, in the order of ``Parts`` in ``kernels/many_model.cuh``.
 PARAMETERS = (
     "emb.weight", "rnn.weight_ih_l0", "rnn.weight_hh_l0", "rnn.bias_ih_l0", "rnn.bias_hh_l0",
@@ -39,29 +37,6 @@ PARAMETERS = (
 )  # fmt: skip
 
 Row = dict[str, float]
-
-
-def obstacle(trainer: Trainer) -> str:
-    """Why a trainer cannot be one of many; empty where it can."""
-    model, training = trainer.model, trainer.config
-    config, cells = model.config, model.encoder.cells
-    reasons = {
-        "several processes share every batch": trainer.ranks.size > 1,
-        f"a {config.cell}": len(cells) != 1 or not supports(cells[0].kind(), model.dtype),
-        f"pooling {config.pooling}": config.pooling != "last",
-        "a bag of n-grams": bool(config.ngram_orders),
-        "no hidden layer": not config.hidden_layer,
-        "embedding_dropout": bool(config.embedding_dropout),
-        "char_dropout": bool(config.char_dropout),
-        f"more than {MOST_TOKENS} characters": config.num_embeddings > MOST_TOKENS,
-        "an optimizer that is not adam": not isinstance(trainer.optimizer, Adam),
-        "targets that are distributions": training.soft,
-        "weights of rows": trainer.train.weights is not None or trainer.val.weights is not None,
-        "typing_errors": bool(training.typing_errors),
-    }
-    if len(cells) > 1:
-        return "more than one recurrent layer, or two directions"
-    return next((reason for reason, found in reasons.items() if found), "")
 
 
 @dataclass
@@ -75,7 +50,9 @@ class Plan:
 
 
 class ManyTrainers:
-    """Trainers that differ in their seeds alone, on a device; none may have an :func:`obstacle`.
+    """Trainers that differ in their seeds alone, on a device.
+
+    None may have an :func:`npnlp.training.alike.obstacle`.
 
     ``backend`` is the device's, the trainers' own that of the host. :meth:`run_epoch` is what
     :meth:`Trainer.run_epoch` is to each.
@@ -89,9 +66,9 @@ class ManyTrainers:
         assert tuple(model.flat.parameters) == PARAMETERS
         weights = one.criterion.class_weights
         self.models = ManyModels(
-            backend, _shape(one),
+            backend, shape_of(one),
             Settings(config.batch_size, model.config.dropout, adam.betas, config.clip_norm),
-            _table(one.train), _table(one.val),
+            table_of(one.train), table_of(one.val),
             np.array([_keys(trainer) for trainer in self.trainers]),
             None if weights is None else model.backend.to_numpy(weights),
         )  # fmt: skip
@@ -226,19 +203,6 @@ class ManyTrainers:
         """The rows that a trainer has been trained on in this epoch."""
         trainer = self.trainers[slot]
         return len(trainer.train) - self.plans[slot].first * trainer.config.batch_size
-
-
-def _shape(trainer: Trainer) -> Shape:
-    config, flat = trainer.model.config, trainer.model.flat
-    return Shape(
-        trainer.model.encoder.cells[0].kind(), trainer.model.dtype.name, config.num_embeddings,
-        config.embedding_size, config.rnn_hidden_size, config.num_classes, config.padding_idx,
-        tuple(value.size for value in flat.parameters.values()),
-    )  # fmt: skip
-
-
-def _table(split: SplitArrays) -> Table:
-    return Table(split.tokens, split.starts, split.lengths, split.targets)
 
 
 def _keys(trainer: Trainer) -> NDArray[np.uint64]:
