@@ -14,6 +14,7 @@ from typing import Any
 from npnlp.backend import Backend
 from npnlp.backend.numpy_backend import NumpyBackend
 from npnlp.errors import DivergenceError
+from npnlp.runs.flow_pool import flow_pool
 from npnlp.runs.run import Run
 from npnlp.training.interrupt import Interrupted, interruptible
 from npnlp.training.many import ManyTrainers
@@ -28,6 +29,10 @@ class BesideDevice(NumpyBackend):
     def __init__(self, device: Backend) -> None:
         super().__init__()
         self.device = device
+
+    def __reduce__(self) -> tuple[type[NumpyBackend], tuple[()]]:
+        """In another process it is NumPy: that has no device."""
+        return NumpyBackend, ()
 
     def describe(self) -> dict[str, str]:
         """That of the device."""
@@ -50,7 +55,7 @@ def train_together(
     seeds = list(runs)
     for run in runs.values():
         run.begin()
-    many = ManyTrainers(device, [run.trainer for run in runs.values()])
+    trainers = [run.trainer for run in runs.values()]
     files = {seed: Files(run) for seed, run in runs.items()}
     saved = time.monotonic()
 
@@ -58,7 +63,8 @@ def train_together(
         left = (seed for seed in seeds if seed not in failed)
         return [seed for seed in left if not runs[seed].trainer.finished]
 
-    with interruptible() as check:
+    with interruptible() as check, flow_pool(trainers) as flows:
+        many = ManyTrainers(device, trainers, flows)
         try:
             while going := active():
                 rows = many.run_epoch([seeds.index(seed) for seed in going], check)

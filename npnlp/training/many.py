@@ -4,28 +4,31 @@ The trainers stay on the host, and on NumPy: each has its own weights, schedule,
 weights there, as if it were alone. The device takes the steps of an epoch, those of all trainers
 together, and evaluates; then each trainer is told what it has come to. What is rare the host does
 itself: the step that a number is not finite in, which says where the number was, and the forward
-and backward pass that shows the gradient flow, from the weights before the probed batch.
+and backward pass that shows the gradient flow, from the weights before the probed batch. That costs
+no launch, and for each trainer an epoch some milliseconds of a core, which may be another's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npnlp.backend import Random
 from npnlp.backend.cuda.many import RATES, Found, ManyModels, Settings
 from npnlp.backend.threads import in_one_blas_thread
 from npnlp.classifier.batches import batches
 from npnlp.classifier.evaluation import Evaluation, evaluation_of
 from npnlp.errors import DivergenceError
+from npnlp.summary import summarized
 from npnlp.training.alike import shape_of, table_of
 from npnlp.training.optimizers import SAFE_RATE, Adam
-from npnlp.training.recorder import add_flow
+from npnlp.training.recorder import rows_of, thinned
 from npnlp.training.trainer import Trainer
 
 #: Steps of a launch: between two of them the host can be interrupted.
@@ -39,6 +42,7 @@ PARAMETERS = (
 Row = dict[str, float]
 
 
+@summarized
 @dataclass
 class Plan:
     """An epoch of a trainer: its order, the batch that it begins with, and the steps before 0."""
@@ -49,17 +53,42 @@ class Plan:
     rates: list[float]
 
 
+@summarized
+class FlowJob(NamedTuple):
+    """A batch whose gradient flow is wanted: the weights before it, its rows, the stream of its
+    masks, and its epoch.
+    """
+
+    values: NDArray[Any]
+    rows: NDArray[np.int64]
+    random: Random
+    epoch: int
+
+
+def flow_of(trainer: Trainer, job: FlowJob) -> NDArray[np.float64]:
+    """The rows of the gradient flow of a batch; ``trainer`` has its weights afterwards."""
+    model, traces = trainer.model, list[Any]()
+    model.flat.values[...] = job.values
+    batch = next(batches(trainer.train, job.rows, len(job.rows), model.backend))
+    trainer.objective(model, batch, job.random, traces.append)
+    return rows_of(traces, trainer.flow_layers, job.epoch)
+
+
 class ManyTrainers:
     """Trainers that differ in their seeds alone, on a device.
 
     None may have an :func:`npnlp.training.alike.obstacle`.
 
     ``backend`` is the device's, the trainers' own that of the host. :meth:`run_epoch` is what
-    :meth:`Trainer.run_epoch` is to each.
+    :meth:`Trainer.run_epoch` is to each. ``flows`` makes :func:`flow_of` of many jobs, in their
+    order; by default they are made one after another.
     """
 
-    def __init__(self, backend: Any, trainers: Sequence[Trainer]) -> None:
-        self.backend, self.trainers = backend, list(trainers)
+    def __init__(
+        self, backend: Any, trainers: Sequence[Trainer],
+        flows: Callable[[Sequence[FlowJob]], Iterable[NDArray[np.float64]]] | None = None,
+    ) -> None:  # fmt: skip
+        self.backend, self.trainers, self.flows = backend, list(trainers), flows
         one = self.trainers[0]
         model, config, adam = one.model, one.config, one.optimizer
         assert isinstance(adam, Adam)
@@ -93,6 +122,7 @@ class ManyTrainers:
                 self._launch(together, on_steps)
             seconds = time.perf_counter() - started
             found, (sums, predicted) = self.models.found(), self.models.evaluations()
+            self._record_flows(together, found, self.batches)
             rows: dict[int, Row | DivergenceError] = {}
             for slot in slots:
                 trainer = self.trainers[slot]
@@ -156,6 +186,7 @@ class ManyTrainers:
             yield
         except BaseException:
             found = self.models.found()
+            self._record_flows(slots, found, self.reached)
             for slot in slots:
                 self._take(slot, found, self.reached)
             raise
@@ -163,11 +194,7 @@ class ManyTrainers:
     def _take(self, slot: int, found: Found, reached: int) -> bool:
         """Tell a trainer what it has come to at batch ``reached``; whether all was finite."""
         trainer, plan = self.trainers[slot], self.plans[slot]
-        bad = int(found.bad[slot])
-        done = bad - 1 if bad else max(reached, plan.first)
-        probed, adam = trainer.probed_batch, trainer.optimizer
-        if probed is not None and plan.first <= probed < done:
-            self._record_flow(trainer, plan, found.probed[slot])
+        adam, done = trainer.optimizer, self._done(slot, found, reached)
         trainer.model.flat.values[...] = found.values[slot]
         for moment, given in zip(
             adam.moments.values(), (found.first[slot], found.second[slot]), strict=True
@@ -177,20 +204,38 @@ class ManyTrainers:
         adam.steps, trainer.progress.batch = plan.begun + done, done
         if done > plan.first:
             adam.learning_rate = plan.rates[done - 1 - plan.first]
-        return not bad
+        return not found.bad[slot]
 
-    def _record_flow(self, trainer: Trainer, plan: Plan, values: NDArray[Any]) -> None:
-        """The gradient flow of the probed batch, by a pass of the host from these weights."""
-        model, number = trainer.model, trainer.probed_batch
-        assert number is not None
-        model.flat.values[...] = values
-        size = trainer.config.batch_size
-        rows = plan.order[: (number + 1) * size]
-        batch = next(batches(trainer.train, rows, size, model.backend, number))
-        traces: list[Any] = []
-        trainer.objective(model, batch, trainer.random.at(plan.begun + number), traces.append)
-        epoch = trainer.progress.epoch
-        trainer.flow = add_flow(trainer.flow, traces, trainer.flow_layers, epoch)
+    def _record_flows(self, slots: Sequence[int], found: Found, reached: int) -> None:
+        """Have the gradient flow of the batches that were probed made, and keep it."""
+        probed = self.trainers[0].probed_batch
+        taken = [
+            slot
+            for slot in slots
+            if probed is not None
+            and self.plans[slot].first <= probed < self._done(slot, found, reached)
+        ]
+        jobs = [self._job(slot, found.probed[slot]) for slot in taken]
+        made = self.flows(jobs) if self.flows else map(flow_of, self._own(taken), jobs)
+        for slot, rows in zip(taken, made, strict=True):
+            trainer = self.trainers[slot]
+            flow = np.concatenate([trainer.flow, rows])
+            trainer.flow = thinned(flow, trainer.progress.epoch)
+
+    def _own(self, slots: Sequence[int]) -> list[Trainer]:
+        return [self.trainers[slot] for slot in slots]
+
+    def _job(self, slot: int, values: NDArray[Any]) -> FlowJob:
+        trainer, plan = self.trainers[slot], self.plans[slot]
+        number, size = trainer.probed_batch or 0, trainer.config.batch_size
+        rows = plan.order[number * size : (number + 1) * size]
+        random = trainer.random.at(plan.begun + number)
+        return FlowJob(values, rows, random, trainer.progress.epoch)
+
+    def _done(self, slot: int, found: Found, reached: int) -> int:
+        """The batches of this epoch that a trainer has taken, those before it began included."""
+        bad = int(found.bad[slot])
+        return bad - 1 if bad else max(reached, self.plans[slot].first)
 
     def _alone(self, slot: int) -> Evaluation:
         """The rest of an epoch on the host, and its evaluation; raises :class:`DivergenceError`."""
