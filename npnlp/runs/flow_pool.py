@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.threads import cores, one_blas_thread
-from npnlp.training.many import FlowJob, flow_of
+from npnlp.training.flow_job import FlowJob, flow_of
 from npnlp.training.trainer import Trainer
 
 #: Below so many trainers the processes would take longer to start than they save.

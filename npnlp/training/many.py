@@ -14,21 +14,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npnlp.backend import Random
 from npnlp.backend.cuda.many import RATES, Found, ManyModels, Settings
 from npnlp.backend.threads import in_one_blas_thread
-from npnlp.classifier.batches import batches
 from npnlp.classifier.evaluation import Evaluation, evaluation_of
 from npnlp.errors import DivergenceError
 from npnlp.summary import summarized
 from npnlp.training.alike import shape_of, table_of
+from npnlp.training.flow_job import FlowJob, flow_of
 from npnlp.training.optimizers import SAFE_RATE, Adam
-from npnlp.training.recorder import rows_of, thinned
+from npnlp.training.recorder import thinned
 from npnlp.training.trainer import Trainer
 
 #: Steps of a launch: between two of them the host can be interrupted.
@@ -51,27 +50,6 @@ class Plan:
     first: int
     begun: int
     rates: list[float]
-
-
-@summarized
-class FlowJob(NamedTuple):
-    """A batch whose gradient flow is wanted: the weights before it, its rows, the stream of its
-    masks, and its epoch.
-    """
-
-    values: NDArray[Any]
-    rows: NDArray[np.int64]
-    random: Random
-    epoch: int
-
-
-def flow_of(trainer: Trainer, job: FlowJob) -> NDArray[np.float64]:
-    """The rows of the gradient flow of a batch; ``trainer`` has its weights afterwards."""
-    model, traces = trainer.model, list[Any]()
-    model.flat.values[...] = job.values
-    batch = next(batches(trainer.train, job.rows, len(job.rows), model.backend))
-    trainer.objective(model, batch, job.random, traces.append)
-    return rows_of(traces, trainer.flow_layers, job.epoch)
 
 
 class ManyTrainers:
@@ -105,6 +83,8 @@ class ManyTrainers:
         #: Trainers that the device does not know the state of.
         self.unknown = set(range(len(self.trainers)))
         self.plans: dict[int, Plan] = {}
+        #: Of each trainer the epoch that was looked at last, and its orders.
+        self.ahead: dict[int, tuple[Any, ...]] = {}
 
     @in_one_blas_thread
     def run_epoch(
@@ -120,8 +100,9 @@ class ManyTrainers:
             together = self._begin(slots)
             with self._taken_where_it_stops(together):
                 self._launch(together, on_steps)
-            seconds = time.perf_counter() - started
+            self._look_ahead(slots)
             found, (sums, predicted) = self.models.found(), self.models.evaluations()
+            seconds = time.perf_counter() - started
             self._record_flows(together, found, self.batches)
             rows: dict[int, Row | DivergenceError] = {}
             for slot in slots:
@@ -146,13 +127,30 @@ class ManyTrainers:
         firsts, begun = np.zeros(count, np.int32), np.zeros(count, np.uint64)
         rates = np.zeros((count, self.batches, RATES))
         for slot in slots:
-            plan = self.plans[slot] = _plan(self.trainers[slot], rates[slot])
-            number = np.arange(rows) // models.settings.batch_size
-            lengths = self.trainers[slot].train.lengths[plan.order]
-            orders[slot] = plan.order[np.lexsort((-lengths, number))]
+            order, orders[slot] = self._order_of(slot, self.trainers[slot].progress.epoch)
+            plan = self.plans[slot] = _plan(self.trainers[slot], order, rates[slot])
             firsts[slot], begun[slot] = plan.first, plan.begun
         models.begin(orders, firsts, begun, rates)
         return [slot for slot in slots if max(self.plans[slot].rates, default=0) <= SAFE_RATE]
+
+    def _order_of(self, slot: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The order of an epoch, and the same with the longest first in each batch."""
+        known, *found = self.ahead.get(slot, (-1,))
+        if known != epoch:
+            trainer = self.trainers[slot]
+            order = trainer.order_of(epoch)
+            number = np.arange(len(order)) // trainer.config.batch_size
+            found = [order, order[np.lexsort((-trainer.train.lengths[order], number))]]
+            self.ahead[slot] = (epoch, *found)
+        order, longest_first = found
+        return order, longest_first
+
+    def _look_ahead(self, slots: Sequence[int]) -> None:
+        """While the device works: the orders of the next epoch."""
+        for slot in slots:
+            trainer = self.trainers[slot]
+            if trainer.progress.epoch + 1 < trainer.config.num_epochs:
+                self._order_of(slot, trainer.progress.epoch + 1)
 
     def _put(self) -> None:
         """Copy all trainers' states to the device."""
@@ -256,8 +254,8 @@ def _keys(trainer: Trainer) -> NDArray[np.uint64]:
     return np.array([first[0], first[1], second[1]], dtype=np.uint64)
 
 
-def _plan(trainer: Trainer, table: NDArray[np.float64]) -> Plan:
-    """The epoch of a trainer; ``table (batches, 3)`` gets its rates."""
+def _plan(trainer: Trainer, order: NDArray[np.int64], table: NDArray[np.float64]) -> Plan:
+    """The epoch of a trainer in this order; ``table (batches, 3)`` gets its rates."""
     adam, first = trainer.optimizer, trainer.progress.batch
     assert isinstance(adam, Adam)
     begun, rates = adam.steps - first, []
@@ -266,4 +264,4 @@ def _plan(trainer: Trainer, table: NDArray[np.float64]) -> Plan:
         numbers = adam.numbers(begun + place + 1, rate)
         table[place] = numbers.rate, numbers.eps, 1 - rate * adam.weight_decay
         rates.append(rate)
-    return Plan(trainer.order, first, begun, rates)
+    return Plan(order, first, begun, rates)

@@ -80,7 +80,7 @@ class Trainer(Updater):
         it changes the weights.
         """
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said in one line
-            order = self.order
+            order = self.order_of(self.progress.epoch)
             self.splits["train"] = self._with_errors()
             started = time.perf_counter()
             run = self.run_batches if self.captured is None else self.captured.run
@@ -115,10 +115,9 @@ class Trainer(Updater):
         random = self.random.child("typing errors").at(self.progress.epoch)
         return with_typing_errors(self.train, fraction, random)
 
-    @property
-    def order(self) -> NDArray[np.int64]:
-        """The order of the rows in this epoch."""
-        return self._order(self.random.child("shuffle").at(self.progress.epoch))
+    def order_of(self, epoch: int) -> NDArray[np.int64]:
+        """The order of the rows in an epoch."""
+        return self._order(self.random.child("shuffle").at(epoch))
 
     def _order(self, random: Random) -> NDArray[np.int64]:
         """The order of the rows in an epoch."""
