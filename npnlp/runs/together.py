@@ -50,39 +50,45 @@ def train_together(
     :class:`DivergenceError`, or :class:`Interrupted` after a Ctrl-C.
     """
     failed: dict[int, BaseException] = {}
-    if not runs:
-        return failed
-    seeds = list(runs)
-    for run in runs.values():
-        run.begin()
-    trainers = [run.trainer for run in runs.values()]
     files = {seed: Files(run) for seed, run in runs.items()}
-    saved = time.monotonic()
+
+    def write(seed: int, call: Callable[[], None]) -> None:
+        """What cannot be written ends this run, and no other."""
+        try:
+            call()
+        except OSError as error:
+            failed[seed] = error
 
     def active() -> list[int]:
-        left = (seed for seed in seeds if seed not in failed)
+        left = (seed for seed in runs if seed not in failed)
         return [seed for seed in left if not runs[seed].trainer.finished]
 
+    for seed, run in runs.items():
+        write(seed, run.begin)
+    if not active():
+        return failed
+    slots = {seed: slot for slot, seed in enumerate(runs)}
+    trainers, saved = [run.trainer for run in runs.values()], time.monotonic()
     with interruptible() as check, flow_pool(trainers) as flows:
         many = ManyTrainers(device, trainers, flows)
         try:
             while going := active():
-                rows = many.run_epoch([seeds.index(seed) for seed in going], check)
+                rows = many.run_epoch([slots[seed] for seed in going], check)
                 late = time.monotonic() - saved > SAVED_EVERY
+                saved = time.monotonic() if late else saved
                 for seed, row in zip(going, rows.values(), strict=True):
                     if isinstance(row, DivergenceError):
-                        files[seed].save()
+                        write(seed, files[seed].save)
                         failed[seed] = runs[seed].keep_step(row)
                         continue
                     if late or runs[seed].trainer.finished:
-                        files[seed].save()
+                        write(seed, files[seed].save)
                     heard(seed, "note", row)
-                saved = time.monotonic() if late else saved
                 check()
         except Interrupted:
             for seed in active():
-                files[seed].save()
                 failed[seed] = Interrupted()
+                write(seed, files[seed].save)
     return failed
 
 
@@ -93,13 +99,13 @@ class Files:
         self.run, self.best_epoch = run, run.trainer.progress.best_epoch
 
     def save(self) -> None:
-        """Write the checkpoint, and the best weights where they are others than before."""
+        """Write the best weights, where they are others than before, and then the checkpoint."""
         run, trainer = self.run, self.run.trainer
+        if trainer.progress.best_epoch != self.best_epoch:
+            self.best_epoch = trainer.progress.best_epoch
+            now = trainer.model.state_dict()
+            trainer.model.load_state_dict(trainer.best)
+            run.lock.require()
+            run.classifier.save(run.model_file)
+            trainer.model.load_state_dict(now)
         run.save()
-        if trainer.progress.best_epoch == self.best_epoch:
-            return
-        self.best_epoch = trainer.progress.best_epoch
-        now = trainer.model.state_dict()
-        trainer.model.load_state_dict(trainer.best)
-        run.classifier.save(run.model_file)
-        trainer.model.load_state_dict(now)

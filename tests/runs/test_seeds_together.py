@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,20 @@ def test_one_that_diverges_and_one_without_room_leave_the_others(
     assert (folder_of(out, 6) / "replay.safetensors").exists()
     assert isinstance(found.failed[7], InputError)
     assert "a model is there" in str(found.failed[7])
+
+
+def test_a_folder_that_is_gone_ends_one_run_and_no_other(
+    device: CupyOnShim, work: Made, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+
+    def heard(seed: int, kind: str, value: Any) -> None:
+        if (seed, kind) == (5, "note"):
+            shutil.rmtree(folder_of(out, 6), ignore_errors=True)
+
+    found = train_seeds(work(), SEEDS, out, heard=heard)
+    assert list(found.done) == [5, 7]
+    assert isinstance(found.failed[6], FileNotFoundError)
 
 
 def test_checkpoints_are_written_now_and_then(
