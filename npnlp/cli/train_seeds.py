@@ -1,4 +1,4 @@
-"""``npnlp train --seeds N``: the same training over several seeds, side by side."""
+"""``npnlp train --seeds N``: the same training over several seeds, side by side or together."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from npnlp.backend.threads import cores
 from npnlp.cli.failure import DONE, FAILED, INTERRUPTED, failure_of, one_line
 from npnlp.cli.script import ending
 from npnlp.errors import InputError
-from npnlp.runs.seeds import Seeds, Work, folder_of, train_seeds
+from npnlp.runs.seeds import Seeds, Way, Work, folder_of, train_seeds
 from npnlp.runs.shown import shown
 
 #: Options that are of one run, and what they would be with several.
@@ -32,7 +32,8 @@ def add_seeds(group: Any) -> None:
     )  # fmt: skip
     group.add_argument(
         "--jobs", type=int, metavar="N",
-        help="how many of the seeds at a time, each on a core (default: one a core)",
+        help="how many of the seeds at a time, each a process (default: one a core; on a GPU small "
+        "models are trained all in one launch, which --jobs turns off)",
     )  # fmt: skip
 
 
@@ -55,8 +56,13 @@ def require_seeds(options: argparse.Namespace) -> None:
 def run_seeds(options: argparse.Namespace, work: Work, say: Callable[[str], None]) -> int:
     """Train every seed and say what came of it; the status."""
     seeds = range(options.seed, options.seed + options.seeds)
-    jobs = min(options.jobs or cores(), len(seeds))
-    say(f"Seeds: {seeds[0]} to {seeds[-1]}, {jobs} at a time")
+    way, jobs = Way.of(work, seeds, options.save_dir, options.jobs), options.jobs
+    if way.device is None:
+        jobs = min(options.jobs or cores(), len(seeds))
+        why = f"; not all in one launch: {way.why}" if way.why else ""
+        say(f"Seeds: {seeds[0]} to {seeds[-1]}, {jobs} at a time{why}")
+    else:
+        say(f"Seeds: {seeds[0]} to {seeds[-1]}, all {len(seeds)} in one launch")
     with shown(seeds, work.training["num_epochs"], not options.quiet) as renew:
 
         def heard(seed: int, kind: str, value: Any) -> None:
@@ -64,7 +70,7 @@ def run_seeds(options: argparse.Namespace, work: Work, say: Callable[[str], None
             if kind == "done":
                 say(_line(seed, value))
 
-        found = train_seeds(work, seeds, options.save_dir, jobs, heard)
+        found = train_seeds(work, seeds, options.save_dir, jobs, heard, way)
     return _finish(found, options, say)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,11 @@ class Run:
             FolderLock(save_dir),
         )
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What a run that resumes this one has to have in common with it."""
+        return settings_of(self.trainer, self.dataset)
+
     @property
     def checkpoint_file(self) -> Path:
         """Where resuming finds its state."""
@@ -136,8 +142,7 @@ class Run:
         """Continue from the last checkpoint; False where there is none."""
         if not self.checkpoint_file.exists():
             return False
-        settings = settings_of(self.trainer, self.dataset)
-        load_checkpoint(self.checkpoint_file, self.trainer, settings)
+        load_checkpoint(self.checkpoint_file, self.trainer, self.settings)
         return True
 
     def require_room(self) -> None:
@@ -148,8 +153,7 @@ class Run:
         if not self.model_file.exists():
             return
         try:
-            settings = settings_of(self.trainer, self.dataset)
-            other = other_setting(self.checkpoint_file, settings, len(self.trainer.train))
+            other = other_setting(self.checkpoint_file, self.settings, len(self.trainer.train))
             if other is None:
                 return
             what = f"of a run that had {other}"
@@ -175,28 +179,16 @@ class Run:
         number is not finite, with the step in ``replay_file``, and :class:`InputError` where
         another process trains in ``save_dir``.
         """
-        trainer, settings = self.trainer, settings_of(self.trainer, self.dataset)
-
-        def save(better: bool = False) -> None:
-            """A resumed run writes again what follows from its checkpoint."""
-            self.lock.require()
-            if better:
-                self.classifier.save(self.model_file)
-            save_checkpoint(self.checkpoint_file, trainer, settings)
-            if trainer.progress.history:
-                trainer.progress.history.write_csv(self.save_dir / "history.csv")
-
+        trainer = self.trainer
         with self.lock:
-            save()
-            self.dataset.save_vectorizer(self.vectorizer_file)
-            self.replay_file.unlink(missing_ok=True)
+            self.begin()
             try:
-                self._train(bars, save, shown)
+                self._train(bars, self.save, shown)
             except Interrupted:
-                save()
+                self.save()
                 raise
             except DivergenceError as error:
-                raise self._keep_step(error) from error
+                raise self.keep_step(error) from error
             trainer.finish()
             self.finished = finish(
                 self.dataset, trainer.model, "val",
@@ -205,6 +197,24 @@ class Run:
             self.lock.require()
             self.classifier.save(self.model_file)
             self.dataset.save_vectorizer(self.vectorizer_file)
+
+    def begin(self) -> None:
+        """Write what a run begins with, or goes on from."""
+        self.save()
+        self.dataset.save_vectorizer(self.vectorizer_file)
+        self.replay_file.unlink(missing_ok=True)
+
+    def save(self, better: bool = False) -> None:
+        """Write the checkpoint, the history, and the model where it is ``better``.
+
+        A resumed run writes again what follows from its checkpoint.
+        """
+        self.lock.require()
+        if better:
+            self.classifier.save(self.model_file)
+        save_checkpoint(self.checkpoint_file, self.trainer, self.settings)
+        if self.trainer.progress.history:
+            self.trainer.progress.history.write_csv(self.save_dir / "history.csv")
 
     def _train(
         self, bars: bool, save: Callable[[bool], None], watcher: Watcher | None = None
@@ -228,7 +238,7 @@ class Run:
         """Train to the end beside rank 0, which saves."""
         self._train(bars=False, save=lambda better: None)
 
-    def _keep_step(self, error: DivergenceError) -> DivergenceError:
+    def keep_step(self, error: DivergenceError) -> DivergenceError:
         """Write ``replay_file``; the error, naming the row's name and the file."""
         if error.replay is None:
             return error

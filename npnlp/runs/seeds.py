@@ -1,14 +1,18 @@
-"""One training over several seeds, side by side: a folder each, and their mean with an interval."""
+"""One training over several seeds, side by side or, on a device, together in the same launches.
+
+A folder each, and their mean with an interval.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from npnlp.backend import get_backend
+from npnlp.backend import Backend, get_backend
 from npnlp.classifier.classifier import Classifier
 from npnlp.errors import InputError
 from npnlp.files import write_json, write_table
@@ -17,7 +21,9 @@ from npnlp.runs.intervals import t_interval
 from npnlp.runs.report import write_report
 from npnlp.runs.run import Run
 from npnlp.runs.side_by_side import Place, side_by_side
+from npnlp.runs.together import BesideDevice, train_together
 from npnlp.text import SurnameDataset
+from npnlp.training.alike import no_room, obstacle
 from npnlp.training.config import TrainingConfig
 from npnlp.training.interrupt import Interrupted
 
@@ -41,13 +47,24 @@ class Work:
     overwrite: bool = False
     after: Callable[[Path], Any] | None = None
 
-    def run_of(self, seed: int, save_dir: Path) -> Run:
+    def run_of(self, seed: int, save_dir: Path, backend: Backend | None = None) -> Run:
         """The run of one seed; raises :class:`InputError` for settings that are none."""
         config = TrainingConfig(**{**self.training, "seed": seed})
         return Run.make(
-            self.dataset, config, dict(self.shape), get_backend(self.backend),
+            self.dataset, config, dict(self.shape), backend or get_backend(self.backend),
             folder_of(save_dir, seed), self.model_file, self.vectorizer_file,
         )  # fmt: skip
+
+    def begin(self, run: Run) -> bool:
+        """Resume ``run``, or make its folder ready; whether it is done, with its report."""
+        if self.resume and run.resume():
+            epochs = metrics_of(run.save_dir).get("timing", {}).get("epochs")
+            return run.trainer.finished and epochs == len(run.trainer.progress.history)
+        if self.overwrite:
+            run.remove_derived()
+        else:
+            run.require_room()
+        return False
 
 
 @dataclass(frozen=True)
@@ -77,16 +94,8 @@ def train_one(work: Work, seed: int, save_dir: Path, place: Place) -> dict[str, 
     """
     run = work.run_of(seed, save_dir)
     with run.lock:
-        if work.resume and run.resume():
-            found = metrics_of(run.save_dir)
-            if run.trainer.finished and found.get("timing", {}).get("epochs") == len(
-                run.trainer.progress.history
-            ):
-                return found
-        elif work.overwrite:
-            run.remove_derived()
-        else:
-            run.require_room()
+        if work.begin(run):
+            return metrics_of(run.save_dir)
         run.train(shown=Shown(place))
         write_report(run, run.evaluate())
     if work.after:
@@ -185,26 +194,84 @@ def leaves(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
                 yield f"{part}.{name}".rstrip("."), float(number)
 
 
+@dataclass(frozen=True)
+class Way:
+    """How seeds are trained: all in the same launches of ``device``, or, without, side by side.
+
+    ``why`` says, of a backend with a device, why they are not together.
+    """
+
+    device: Backend | None = None
+    why: str = ""
+
+    @classmethod
+    def of(cls, work: Work, seeds: Sequence[int], save_dir: Path, jobs: int | None) -> Self:
+        """Together where the backend has a device, and nothing speaks against it."""
+        if work.backend != "cupy" or len(seeds) == 1:
+            return cls()
+        if jobs is not None:
+            return cls(why="the number of jobs is given")
+        device = get_backend(work.backend)
+        trainer = work.run_of(seeds[0], save_dir, BesideDevice(device)).trainer
+        why = obstacle(trainer) or no_room(trainer, len(seeds), device.memory())
+        return cls(None, why) if why else cls(device)
+
+
 def train_seeds(
     work: Work, seeds: Sequence[int], save_dir: Path, jobs: int | None = None,
     heard: Callable[[int, str, Any], None] = lambda seed, kind, value: None,
+    way: Way | None = None,
 ) -> Seeds:  # fmt: skip
-    """Train every seed in a folder of its own, ``jobs`` at a time, and write the summary.
+    """Train every seed in a folder of its own, and write the summary.
 
-    ``heard`` is called with a seed, and ``"note"`` with a row of its history, or ``"done"`` with
-    what :func:`train_one` gave, or an error.
+    ``jobs`` are trained at a time, or all together where that goes: ``way``, by default
+    :meth:`Way.of`. ``heard`` is called with a seed, and ``"note"`` with a row of its history, or
+    ``"done"`` with what :func:`train_one` gave, or an error.
     """
+    device = (way or Way.of(work, seeds, save_dir, jobs)).device
+    by_seed: dict[int, Any] = {}
+    if device is not None:
+        by_seed = _together(work, seeds, save_dir, device, heard)
+        # What is left, to evaluate and to report, takes a core of the host for each seed.
+        work = replace(work, backend="numpy", resume=True, overwrite=False)
+    left = [seed for seed in seeds if seed not in by_seed]
     results = side_by_side(
-        train_one, [(work, seed, save_dir) for seed in seeds], jobs,
-        lambda number, kind, value: heard(seeds[number], kind, value),
-        work.backend,
+        train_one, [(work, seed, save_dir) for seed in left], jobs,
+        lambda number, kind, value: heard(left[number], kind, value),
+        work.backend if device is None else device.name,
     )  # fmt: skip
-    by_seed = dict(zip(seeds, results, strict=True))
+    by_seed |= dict(zip(left, results, strict=True))
     found = Seeds(
-        {seed: result for seed, result in by_seed.items() if isinstance(result, dict)},
-        {seed: result for seed, result in by_seed.items() if isinstance(result, Exception)},
-        [seed for seed, result in by_seed.items() if isinstance(result, Interrupted)],
+        {seed: by_seed[seed] for seed in seeds if isinstance(by_seed[seed], dict)},
+        {seed: by_seed[seed] for seed in seeds if isinstance(by_seed[seed], Exception)},
+        [seed for seed in seeds if isinstance(by_seed[seed], Interrupted)],
     )
     if save_dir.is_dir():
         found.write(save_dir)
     return found
+
+
+def _together(
+    work: Work, seeds: Sequence[int], save_dir: Path, device: Backend,
+    heard: Callable[[int, str, Any], None],
+) -> dict[int, Any]:  # fmt: skip
+    """Train all seeds on ``device``; what came of those of which nothing is left to do."""
+    ended: dict[int, Any] = {}
+    runs: dict[int, Run] = {}
+    with ExitStack() as locks:
+        for seed in seeds:
+            try:
+                run = work.run_of(seed, save_dir, BesideDevice(device))
+                locks.enter_context(run.lock)
+                if work.begin(run):
+                    ended[seed] = metrics_of(run.save_dir)
+                elif not run.trainer.finished:
+                    runs[seed] = run
+            except (InputError, OSError) as error:
+                ended[seed] = error
+        ended |= train_together(runs, device, heard)
+    if any(isinstance(result, Interrupted) for result in ended.values()):
+        ended |= {seed: Interrupted() for seed in seeds if seed not in ended}
+    for seed, result in ended.items():
+        heard(seed, "done", result)
+    return ended

@@ -57,7 +57,8 @@ def train(
     rows are divided (``npnlp train --split-by``). ``settings`` are fields of
     :class:`ClassifierConfig` and :class:`TrainingConfig`, beside those of a ``recipe``. ``jobs``
     seeds are trained at a time, by default one a core, each in a process of its own
-    (:mod:`npnlp.runs.side_by_side`).
+    (:mod:`npnlp.runs.side_by_side`); on a device small models are, without ``jobs``, trained all in
+    the same launches (:mod:`npnlp.runs.together`).
 
     The result has ``figures`` and ``interval("test.accuracy")``, in ``classifiers`` the model of
     each seed, ``history_`` and ``gradient_flow_`` as frames, and ``mistakes()``

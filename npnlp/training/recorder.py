@@ -52,8 +52,13 @@ def add_flow(
     flow: NDArray[np.float64], traces: Sequence[Any], layers: Sequence[str], epoch: int
 ) -> NDArray[np.float64]:
     """``flow`` with what the ``traces`` of a backward pass show, the last layer's first."""
+    return thinned(np.concatenate([flow, rows_of(traces, layers, epoch)]), epoch)
+
+
+def rows_of(traces: Sequence[Any], layers: Sequence[str], epoch: int) -> NDArray[np.float64]:
+    """The rows that :func:`add_flow` adds."""
     flows = {layer_of(trace): gradient_flow(trace) for trace in reversed(traces)}
-    return thinned(np.concatenate([flow, flow_rows(flows, layers, epoch)]), epoch)
+    return flow_rows(flows, layers, epoch)
 
 
 def thinned(rows: NDArray[np.float64], epoch: int) -> NDArray[np.float64]:

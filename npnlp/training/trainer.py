@@ -79,21 +79,24 @@ class Trainer(Updater):
         ends the epoch there. Raises :class:`DivergenceError` where a number is not finite, before
         it changes the weights.
         """
-        progress = self.progress
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said in one line
-            order = self._order(self.random.child("shuffle").at(progress.epoch))
+            order = self.order_of(self.progress.epoch)
             self.splits["train"] = self._with_errors()
             started = time.perf_counter()
-            run = self._run_batches if self.captured is None else self.captured.run
+            run = self.run_batches if self.captured is None else self.captured.run
             rows = run(order, on_batch)
             self.model.backend.synchronize()
-            row = self._finish_epoch(time.perf_counter() - started, rows)
-        progress.history.append(row)
-        progress.epoch += 1
-        progress.batch = 0
+            return self.end_epoch(time.perf_counter() - started, rows, self.evaluate(self.val))
+
+    def end_epoch(self, seconds: float, rows: int, val: Evaluation) -> dict[str, float]:
+        """Take note of an epoch on ``rows`` rows that came to ``val``; the history's row."""
+        row = self._finish_epoch(seconds, rows, val.metrics)
+        self.progress.history.append(row)
+        self.progress.epoch += 1
+        self.progress.batch = 0
         return row
 
-    def _run_batches(self, order: NDArray[np.int64], on_batch: Callable[[], None]) -> int:
+    def run_batches(self, order: NDArray[np.int64], on_batch: Callable[[], None]) -> int:
         """Train from batch ``progress.batch`` on; the number of rows that were trained on."""
         progress, size, rows = self.progress, self.config.batch_size, 0
         for batch in self.ranks.batches(
@@ -112,6 +115,10 @@ class Trainer(Updater):
         random = self.random.child("typing errors").at(self.progress.epoch)
         return with_typing_errors(self.train, fraction, random)
 
+    def order_of(self, epoch: int) -> NDArray[np.int64]:
+        """The order of the rows in an epoch."""
+        return self._order(self.random.child("shuffle").at(epoch))
+
     def _order(self, random: Random) -> NDArray[np.int64]:
         """The order of the rows in an epoch."""
         order, config = random.permutation(len(self.train)), self.config
@@ -126,12 +133,13 @@ class Trainer(Updater):
         parts = partial_sums(self.model, split, self.criterion, self.ranks.rank, self.ranks.size)
         return evaluation_of(split, self.model.config.num_classes, *self.ranks.together(*parts))
 
-    def _finish_epoch(self, seconds: float, rows: int) -> dict[str, float]:
-        """Evaluate, keep the best weights, set the next rate; the history's row."""
+    def _finish_epoch(
+        self, seconds: float, rows: int, val: dict[str, float]
+    ) -> dict[str, float]:  # fmt: skip
+        """Keep the best weights, set the next rate; the history's row."""
         epoch, config = self.progress.epoch, self.config
         log = self.model.backend.to_numpy(self.log)
         means = means_of(log, list(self.model.flat.parameters), len(self.train), config.clip_norm)
-        val = self.evaluate(self.val).metrics
         row = {
             "epoch": epoch,
             "learning_rate": self.optimizer.learning_rate,

@@ -26,6 +26,7 @@
 #define __host__
 #define __constant__ static const
 #define __forceinline__ inline
+#define __noinline__
 #define __launch_bounds__(...)
 #define __cluster_dims__(...)
 #define __shared__ static __attribute__((section("shim_shared")))
