@@ -6,6 +6,7 @@
 //     PLACES                         sequences a block (or cluster): 1 or 4
 //     CLUSTER                        blocks that share them: 1; from compute capability 9.0 on also
 //                                    2, 4 or 8
+//     TRANSFER_ASYNC                 how these hand over their numbers; see exchange.cuh
 //     FORWARD_KEPT, BACKWARD_KEPT    chunks of a thread's weights that are in registers
 
 #ifndef REAL
@@ -36,38 +37,6 @@ constexpr int UNITS = (HIDDEN + 8 * CLUSTER - 1) / (8 * CLUSTER) * 8;
 constexpr int THREADS = 4 * UNITS;
 constexpr unsigned ALL = 0xffffffffu;
 static_assert(PLACES == 1 || PLACES == 4, "the lanes below share out 1 or 4 sequences");
-
-#ifndef ON_SHIM  // the shim has its own
-__device__ __forceinline__ void cluster_barrier() {
-    asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;"
-                 ::: "memory");
-}
-// To the place in block `rank` that `address` is in this one; such addresses have 32 bits. Of floats
-// alone: with doubles, whose clusters nobody chooses, it must not be made.
-template <class Float>
-__device__ __forceinline__ void cluster_store(Float* address, int rank, Float value) {
-    static_assert(sizeof(Float) == 4, "clusters are for float");
-    unsigned place = static_cast<unsigned>(__cvta_generic_to_shared(address));
-    asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(place) : "r"(rank));
-    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(place), "f"(value) : "memory");
-}
-#endif
-
-// The blocks of a cluster tell each other what their own units are, and wait for each other.
-__device__ __forceinline__ void publish(real* address, real value) {
-    if constexpr (CLUSTER == 1) {
-        *address = value;
-    } else {
-#pragma unroll
-        for (int rank = 0; rank < CLUSTER; ++rank) cluster_store(address, rank, value);
-    }
-}
-__device__ __forceinline__ void end_of_step() {
-    if constexpr (CLUSTER == 1)
-        __syncthreads();
-    else
-        cluster_barrier();
-}
 
 __device__ __forceinline__ size_t at(size_t row, int unit) { return row * HIDDEN + unit; }
 
@@ -171,11 +140,3 @@ struct Weights {
         }
     }
 };
-
-// Shared memory: two buffers of PLACES vectors, then the weights that registers do not hold.
-__device__ __forceinline__ real* clear_buffers(int numbers) {
-    DYNAMIC_SHARED(Four, pool);
-    real* buffers = reinterpret_cast<real*>(pool);
-    for (int i = threadIdx.x; i < numbers; i += THREADS) buffers[i] = 0;
-    return buffers;
-}
