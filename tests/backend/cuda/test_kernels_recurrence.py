@@ -272,7 +272,7 @@ MISTAKES = {
     "no barrier backward": (
         "exchange.wait(turn);  // delta_t is there, and nobody needs delta_{t+1} any more", ""),
     "one buffer": ("((t + 1) % 2)", "(t % 2)"),
-    "no zeros": ("buffers[i] = 0;", ";"),
+    "no zeros": ("buffers[i] = 0;", "buffers[i] += 0;"),
     "a barrier that not all reach": (
         "if (needed) exchange.wait(t);", "if (needed && lane) exchange.wait(t);"),
     "a cluster that does not wait": ("            cluster_wait();", "            __syncthreads();"),
