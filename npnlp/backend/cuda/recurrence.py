@@ -6,8 +6,8 @@ Where the weights do not fit on chip it is one launch for each step (``kernels/s
 on the same arrays. This module chooses the kernel, how many sequences a block has, and where the
 weights are stored.
 
-A block has four threads for each unit, and ``W_hh`` on chip. Half of a thread's registers hold
-weights, in *chunks* of 4 columns of each of its rows; the other chunks are in shared memory. Where
+A block has four threads for each unit, and ``W_hh`` on chip. About half of a thread's registers hold
+weights, in *fours* of neighbouring columns of a row; the other fours are in shared memory. Where
 that is too small, a cluster of blocks shares the units, from compute capability 9.0 on. On 8.0 an
 LSTM fits up to 128 units, a GRU up to 144, an Elman cell up to 256; on an H100 that is 384, 448 and
 768. Larger layers, and float64, run step by step. These choices are not yet measured.
@@ -40,6 +40,9 @@ THREADS_OF_BLOCK = 1024
 TRANSFERS = ("barrier", "async", "stepwise")
 #: Bytes of shared memory that two mbarriers take.
 MBARRIERS = 16
+#: The fewest registers that a thread with four sequences needs beside its weights, so that it spills
+#: none: found by compiling for every target (``tests/backend/cuda/test_kernels_compile.py``).
+BESIDE = {"elman.cu": 72, "gru.cu": 72, "lstm.cu": 64}
 #: Bytes of shared memory that a block has without a request.
 SHARED_UNASKED = 48 * 1024
 #: Blocks of a cluster; 8 is the most that every device with clusters can run.
@@ -106,6 +109,7 @@ def plan(
     threads = 4 * (-(-hidden_size // (8 * cluster)) * 8)
     quarters = -(-threads // 128) * 128  # a warp's registers are in one quarter of the file
     registers = min(REGISTERS_OF_THREAD, REGISTERS // quarters // 8 * 8)
+    beside = max(registers // 2, BESIDE[file] if places > 1 else 0)
     sizes = (f"-DHIDDEN={hidden_size}", f"-DPLACES={places}", f"-DCLUSTER={cluster}")
     sends = cluster > 1 and transfer == "async"
     options, shared = [real_option(dtype), *sizes, *extra, *["-DTRANSFER_ASYNC"] * sends], {}
@@ -114,8 +118,8 @@ def plan(
         ("backward", BACKWARD_TILE, gates * hidden_size, BACKWARD_LANES),
     ):
         chunks = -(-columns // (4 * lanes))
-        kept = min(chunks, registers // 2 // (4 * rows))
-        buffers, spare = 2 * places * 4 * lanes * chunks, (chunks - kept) * rows * threads * 4
+        kept = min(chunks * rows, (registers - beside) // 4)
+        buffers, spare = 2 * places * 4 * lanes * chunks, 4 * (chunks * rows - kept) * threads
         shared[name] = (buffers + spare) * np.dtype(dtype).itemsize + MBARRIERS * sends
         options.append(f"-D{name.upper()}_KEPT={kept}")
     return Plan(file, tuple(options), places, cluster, threads, shared)

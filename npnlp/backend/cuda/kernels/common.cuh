@@ -7,7 +7,7 @@
 //     CLUSTER                        blocks that share them: 1; from compute capability 9.0 on also
 //                                    2, 4 or 8
 //     TRANSFER_ASYNC                 how these hand over their numbers; see exchange.cuh
-//     FORWARD_KEPT, BACKWARD_KEPT    chunks of a thread's weights that are in registers
+//     FORWARD_KEPT, BACKWARD_KEPT    fours of a thread's weights that are in registers
 
 #ifndef REAL
 #define REAL float
@@ -40,12 +40,19 @@ static_assert(PLACES == 1 || PLACES == 4, "the lanes below share out 1 or 4 sequ
 
 __device__ __forceinline__ size_t at(size_t row, int unit) { return row * HIDDEN + unit; }
 
+// The same number, though the compiler does not know: what is computed from it is computed where
+// it stands, and keeps no registers all through a loop.
+__device__ __forceinline__ int anew(int number) {
+    asm volatile("" : "+r"(number));
+    return number;
+}
+
 // A state in the step before: row `before` of `state`; before step 0, where `before` is negative, the
 // initial one of `place`, which is zero where `initial` is NULL.
 __device__ __forceinline__ real state_before(
     const real* state, const real* initial, long long before, int place, int unit) {
     if (before >= 0) return state[at(before, unit)];
-    return initial != nullptr ? initial[at(place, unit)] : real(0);
+    return initial != nullptr ? initial[at(anew(place), unit)] : real(0);
 }
 
 // Zero in the rows that no step has, shared out over `threads` of which this one is `thread`.
@@ -83,14 +90,16 @@ __device__ __forceinline__ void scatter_sum(real (&sums)[CELLS], int lane) {
 }
 
 // A thread's part of a matrix: ROWS rows by 4 columns a chunk; lane l has columns
-// 4 (LANES chunk + l) .. + 3, so that lanes read neighbouring fours of the vector. KEPT chunks are
-// in registers, the others in shared memory, where a thread reads again what it wrote itself.
+// 4 (LANES chunk + l) .. + 3, so that lanes read neighbouring fours of the vector. The first KEPT
+// fours, row by row of chunk by chunk, are in registers, the others in shared memory, where a
+// thread reads again what it wrote itself.
 template <int ROWS, int COLUMNS, int LANES, int KEPT>
 struct Weights {
     static constexpr int CHUNKS = (COLUMNS + 4 * LANES - 1) / (4 * LANES);
     static constexpr int WIDTH = 4 * LANES * CHUNKS;  // columns, filled up with zeros
+    static constexpr int UNROLLED = (KEPT + ROWS - 1) / ROWS;  // chunks that are kept in part
 
-    Four kept[ROWS][KEPT > 0 ? KEPT : 1];
+    Four kept[KEPT > 0 ? KEPT : 1];
     Four* spare;
 
     template <class Element>
@@ -103,11 +112,13 @@ struct Weights {
             for (int row = 0; row < ROWS; ++row) {
                 const Four four = {element(row, column), element(row, column + 1),
                                    element(row, column + 2), element(row, column + 3)};
-                if (chunk < KEPT)
-                    kept[row][chunk] = four;
+                const int place = chunk * ROWS + row;
+                if (place < KEPT)
+                    kept[place] = four;
                 else
-                    spare[((chunk - KEPT) * ROWS + row) * THREADS] = four;
+                    spare[(place - KEPT) * THREADS] = four;
             }
+            __syncwarp();  // or the compiler reads all chunks at once, and runs out of registers
         }
     }
 
@@ -117,26 +128,35 @@ struct Weights {
         const real* vectors, int lane, real (&sums)[PLACES * STRIDE]) const {
         const Four* fours = reinterpret_cast<const Four*>(vectors) + lane;
 #pragma unroll
-        for (int chunk = 0; chunk < KEPT; ++chunk)
+        for (int chunk = 0; chunk < UNROLLED; ++chunk) {
+            Four part[ROWS];
 #pragma unroll
-            for (int p = 0; p < PLACES; ++p) {
-                const Four x = fours[(p * CHUNKS + chunk) * LANES];
-#pragma unroll
-                for (int row = 0; row < ROWS; ++row)
-                    add(kept[row][chunk], x, sums[p * STRIDE + row]);
+            for (int row = 0; row < ROWS; ++row) {
+                const int place = chunk * ROWS + row;
+                part[row] = place < KEPT ? kept[place < KEPT ? place : 0]
+                                         : spare[(place - KEPT) * THREADS];
             }
+            add_chunk<STRIDE>(fours + chunk * LANES, part, sums);
+        }
 #pragma unroll 1  // or the compiler reads all of them ahead, and runs out of registers
-        for (int chunk = KEPT; chunk < CHUNKS; ++chunk) {
+        for (int chunk = UNROLLED; chunk < CHUNKS; ++chunk) {
             Four part[ROWS];
 #pragma unroll
             for (int row = 0; row < ROWS; ++row)
-                part[row] = spare[((chunk - KEPT) * ROWS + row) * THREADS];
+                part[row] = spare[(chunk * ROWS + row - KEPT) * THREADS];
+            add_chunk<STRIDE>(fours + chunk * LANES, part, sums);
+        }
+    }
+
+private:
+    template <int STRIDE>
+    __device__ __forceinline__ static void add_chunk(
+        const Four* fours, const Four (&part)[ROWS], real (&sums)[PLACES * STRIDE]) {
 #pragma unroll
-            for (int p = 0; p < PLACES; ++p) {
-                const Four x = fours[(p * CHUNKS + chunk) * LANES];
+        for (int p = 0; p < PLACES; ++p) {
+            const Four x = fours[p * CHUNKS * LANES];
 #pragma unroll
-                for (int row = 0; row < ROWS; ++row) add(part[row], x, sums[p * STRIDE + row]);
-            }
+            for (int row = 0; row < ROWS; ++row) add(part[row], x, sums[p * STRIDE + row]);
         }
     }
 };

@@ -230,6 +230,6 @@ __device__ __forceinline__ void backward_loop(
     }
     if (initial != nullptr && present && keeper)
 #pragma unroll
-        for (int s = 0; s < STATES; ++s) d_states[s][at(place, unit)] = d[s];
+        for (int s = 0; s < STATES; ++s) d_states[s][at(anew(place), unit)] = d[s];
     exchange.end();
 }
