@@ -6,8 +6,8 @@ Where the weights do not fit on chip it is one launch for each step (``kernels/s
 on the same arrays. This module chooses the kernel, how many sequences a block has, and where the
 weights are stored.
 
-A block has four threads for each unit, and ``W_hh`` on chip. Half of a thread's registers hold
-weights, in *chunks* of 4 columns of each of its rows; the other chunks are in shared memory. Where
+A block has four threads for each unit, and ``W_hh`` on chip. About half of a thread's registers hold
+weights, in *fours* of neighbouring columns of a row; the other fours are in shared memory. Where
 that is too small, a cluster of blocks shares the units, from compute capability 9.0 on. On 8.0 an
 LSTM fits up to 128 units, a GRU up to 144, an Elman cell up to 256; on an H100 that is 384, 448 and
 768. Larger layers, and float64, run step by step. These choices are not yet measured.
@@ -35,6 +35,14 @@ KINDS: dict[str, tuple[str, int, tuple[str, ...]]] = {
 #: The registers of a multiprocessor, and the most that a thread can use.
 REGISTERS, REGISTERS_OF_THREAD = 65536, 255
 THREADS_OF_BLOCK = 1024
+#: How the blocks of a cluster hand their numbers to each other (``kernels/exchange.cuh``); the
+#: first is the default. ``stepwise`` is a launch for each step at any size, for comparisons.
+TRANSFERS = ("barrier", "async", "stepwise")
+#: Bytes of shared memory that two mbarriers take.
+MBARRIERS = 16
+#: The fewest registers that a thread with four sequences needs beside its weights, so that it spills
+#: none: found by compiling for every target (``tests/backend/cuda/test_kernels_compile.py``).
+BESIDE = {"elman.cu": 72, "gru.cu": 72, "lstm.cu": 64}
 #: Bytes of shared memory that a block has without a request.
 SHARED_UNASKED = 48 * 1024
 #: Blocks of a cluster; 8 is the most that every device with clusters can run.
@@ -90,34 +98,49 @@ class Limits:
 
 @lru_cache(maxsize=256)
 def plan(
-    kind: str, hidden_size: int, places: int, cluster: int = 1, dtype: str = "float32"
-) -> Plan:
-    """The plan for ``places`` sequences (1 or 4) on each cluster of ``cluster`` blocks."""
+    kind: str, hidden_size: int, places: int, cluster: int = 1, dtype: str = "float32",
+    transfer: str = TRANSFERS[0],
+) -> Plan:  # fmt: skip
+    """The plan for ``places`` sequences (1 or 4) on each cluster of ``cluster`` blocks.
+
+    ``transfer`` is ``"barrier"`` or ``"async"``; one block needs neither.
+    """
     file, gates, extra = KINDS[kind]
     threads = 4 * (-(-hidden_size // (8 * cluster)) * 8)
     quarters = -(-threads // 128) * 128  # a warp's registers are in one quarter of the file
     registers = min(REGISTERS_OF_THREAD, REGISTERS // quarters // 8 * 8)
+    beside = max(registers // 2, BESIDE[file] if places > 1 else 0)
     sizes = (f"-DHIDDEN={hidden_size}", f"-DPLACES={places}", f"-DCLUSTER={cluster}")
-    options, shared = [real_option(dtype), *sizes, *extra], {}
+    sends = cluster > 1 and transfer == "async"
+    options, shared = [real_option(dtype), *sizes, *extra, *["-DTRANSFER_ASYNC"] * sends], {}
     for name, rows, columns, lanes in (
         ("forward", gates, hidden_size, FORWARD_LANES),
         ("backward", BACKWARD_TILE, gates * hidden_size, BACKWARD_LANES),
     ):
         chunks = -(-columns // (4 * lanes))
-        kept = min(chunks, registers // 2 // (4 * rows))
-        buffers, spare = 2 * places * 4 * lanes * chunks, (chunks - kept) * rows * threads * 4
-        shared[name] = (buffers + spare) * np.dtype(dtype).itemsize
+        kept = min(chunks * rows, (registers - beside) // 4)
+        buffers, spare = 2 * places * 4 * lanes * chunks, 4 * (chunks * rows - kept) * threads
+        shared[name] = (buffers + spare) * np.dtype(dtype).itemsize + MBARRIERS * sends
         options.append(f"-D{name.upper()}_KEPT={kept}")
     return Plan(file, tuple(options), places, cluster, threads, shared)
 
 
 @lru_cache(maxsize=256)
 def choose(
-    kind: str, hidden_size: int, batch: int, limits: Limits, dtype: str = "float32"
-) -> Plan | None:
-    """The plan for this batch: the smallest cluster that holds the weights. None if none does."""
-    for cluster in CLUSTERS if dtype == "float32" else ():
-        one, four = (plan(kind, hidden_size, places, cluster) for places in (1, 4))
+    kind: str, hidden_size: int, batch: int, limits: Limits, dtype: str = "float32",
+    transfer: str = TRANSFERS[0],
+) -> Plan | None:  # fmt: skip
+    """The plan for this batch: the smallest cluster that holds the weights.
+
+    None if none does, or with ``transfer="stepwise"``: each step is a launch. Raises
+    :class:`ValueError` for a ``transfer`` that is none of :data:`TRANSFERS`.
+    """
+    if transfer not in TRANSFERS:
+        raise ValueError(f"transfer is {transfer!r}; it has to be one of {', '.join(TRANSFERS)}")
+    for cluster in CLUSTERS if dtype == "float32" and transfer != "stepwise" else ():
+        one, four = (
+            plan(kind, hidden_size, places, cluster, transfer=transfer) for places in (1, 4)
+        )
         if one.fits(limits):
             crowded = batch * cluster > CROWDED * limits.multiprocessors
             return four if crowded and four.fits(limits) else one
@@ -135,9 +158,14 @@ def step_options(kind: str, hidden_size: int, dtype: Any) -> tuple[str, ...]:
 
 
 class Device:
-    """The limits of a CUDA device, and launches on it."""
+    """The limits of a CUDA device, and launches on it.
+
+    ``transfer`` is one of :data:`TRANSFERS`, for all that is launched from then on. A graph that is
+    already captured keeps what it was captured with.
+    """
 
     def __init__(self, cupy: Any) -> None:
+        self.transfer = TRANSFERS[0]
         device = cupy.cuda.Device()
         attributes = device.attributes
         self.limits = Limits(
@@ -222,7 +250,9 @@ def _launch(
 ) -> None:  # fmt: skip
     """One launch where the weights fit on chip, else one for each of ``steps``, in this order."""
     device, hidden_size = device_of(xp), w_hh.shape[1]
-    chosen = choose(kind, hidden_size, batch, device.limits, w_hh.dtype.name)
+    chosen = choose(
+        kind, hidden_size, batch, device.limits, w_hh.dtype.name, transfer=device.transfer
+    )
     if chosen is not None:
         device.launch(chosen, name, -(-batch // chosen.places) * chosen.cluster, arguments)
         return

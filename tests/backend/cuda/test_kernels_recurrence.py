@@ -71,6 +71,7 @@ class ShimDevice:
     edits: tuple[tuple[str, str], ...] = ()
     missing: int = 0
     limits: Limits = H100
+    transfer: str = "barrier"
 
     def launch(self, chosen: Plan, name: str, blocks: int, arguments: Sequence[Any]) -> None:
         module = compiled(chosen.file, KERNELS, chosen.options, self.edits)
@@ -110,10 +111,10 @@ class Case:
 
     def __init__(
         self, variant: Variant, lengths: Sequence[int], *, seed: int = 0,
-        initial: bool = True, above: bool = True,
+        initial: bool = True, above: bool = True, transfer: str = "barrier",
     ) -> None:  # fmt: skip
         kind, size, places, cluster, dtype = variant
-        self.plan = plan(kind, size, places, cluster, dtype) if places else None
+        self.plan = plan(kind, size, places, cluster, dtype, transfer) if places else None
         self.bound = BOUND[dtype]
         cell, _, phi = kind.partition("_")
         kinds = {"elman": Elman, "gru": GRU, "lstm": LSTM}
@@ -267,16 +268,14 @@ def test_a_sequence_has_the_same_bits_in_any_batch_block_and_cluster(kind: str) 
 #: Mistakes planted in the source, each with what it is.
 MISTAKES = {
     "no barrier forward": (
-        "end_of_step();  // h_t is there, and nobody needs h_{t-1} any more", ""),
+        "if (needed) exchange.wait(t);  // h_t is there, and nobody needs h_{t-1} any more", ""),
     "no barrier backward": (
-        "end_of_step();  // delta_t is there, and nobody needs delta_{t+1} any more", ""),
+        "exchange.wait(turn);  // delta_t is there, and nobody needs delta_{t+1} any more", ""),
     "one buffer": ("((t + 1) % 2)", "(t % 2)"),
-    "no zeros": ("buffers[i] = 0;", ";"),
+    "no zeros": ("buffers[i] = 0;", "buffers[i] += 0;"),
     "a barrier that not all reach": (
-        "end_of_step();  // h_t is there, and nobody needs h_{t-1} any more",
-        "if (lane) end_of_step();"),
-    "a cluster that does not wait": (
-        "    else\n        cluster_barrier();", "    else\n        __syncthreads();"),
+        "if (needed) exchange.wait(t);", "if (needed && lane) exchange.wait(t);"),
+    "a cluster that does not wait": ("            cluster_wait();", "            __syncthreads();"),
 }  # fmt: skip
 
 

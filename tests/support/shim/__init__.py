@@ -22,7 +22,7 @@ import pytest
 
 from npnlp.backend.cuda.kernel_source import kernel_source
 
-HEADER = Path(__file__).parent / "cuda_shim.h"
+HEADER, CLUSTERS = (Path(__file__).parent / name for name in ("cuda_shim.h", "cluster_shim.h"))
 FLAGS = (
     "-O1", "-std=c++17", "-fPIC", "-shared", "-fvisibility=hidden", "-ffp-contract=off",
     "-U_FORTIFY_SOURCE", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas",
@@ -119,7 +119,8 @@ def compiled(
         assert source.count(old) == 1, f"{old!r} is {source.count(old)} times in {file}"
         source = source.replace(old, new)
     source = f'#include "{HEADER}"\n{source}\n' + "".join(f"SHIM_EXPORT({k})\n" for k in kernels)
-    content = "\0".join([source, HEADER.read_text("utf-8"), cxx, *FLAGS, *options])
+    headers = (header.read_text("utf-8") for header in (HEADER, CLUSTERS))
+    content = "\0".join([source, *headers, cxx, *FLAGS, *options])
     name = hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"npnlp-shim-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -2,11 +2,13 @@
 //
 // Each thread of a block is a fiber with its own stack. It runs until it waits (at a barrier, or
 // for its warp in a shuffle); then another runs. Which one is drawn anew between any two waits, and
-// warps are held back at random, so that a kernel that relies on an order without a barrier gives
-// other numbers with another seed. Shared memory is filled with NaN before each block. Reported as
+// warps are held back at random, and for longer times one warp or block that only runs where no other
+// can, so that a kernel that relies on an order without a barrier gives other numbers with another
+// seed. Shared memory is filled with NaN before each block. Reported as
 // errors: threads that wait at different barriers or not at all, and writing past dynamic shared
 // memory.
-// The blocks of a cluster run together, each with its own dynamic shared memory.
+// The blocks of a cluster run together, each with its own dynamic shared memory. What they send each
+// other with an mbarrier (cluster_shim.h) is under way for a while, and comes in any order.
 #pragma once
 
 #include <math.h>
@@ -46,9 +48,9 @@ constexpr int WARP = 32;
 constexpr size_t STACK = 128 * 1024, RED_ZONE = 512;
 constexpr unsigned char POISON = 0xFF, RED = 0xA5;  // all ones is NaN
 
-enum Waits { READY, AT_BARRIER, IN_WARP, ENDED };
+enum Waits { READY, AT_BARRIER, IN_WARP, AT_CLUSTER, AT_MBARRIER, ENDED };
 
-struct Barrier {  // of a block or a cluster
+struct Barrier {  // of a block
     int arrived, votes, result;
 };
 
@@ -61,6 +63,8 @@ struct Fiber {
     int line;            // where it waits
     unsigned turn;       // which of its two slots the next shuffle uses
     unsigned char slots[2][16];
+    unsigned arrivals;    // at barriers of the cluster
+    const void* awaited;  // the mbarrier it waits at
 };
 
 static std::vector<Fiber*> fibers;  // kept for the next launch
@@ -68,7 +72,7 @@ static std::vector<char> memory;
 static jmp_buf scheduler;
 static unsigned current, threads, cluster;  // fiber i is thread i % threads of block i / threads
 static size_t stride;                       // from one block's dynamic shared memory to the next
-static std::vector<Barrier> barriers;       // of each block, and of the cluster
+static std::vector<Barrier> barriers;       // of each block
 static std::vector<int> in_warp;
 static void (*body)(void*);
 static void* body_arguments;
@@ -103,22 +107,21 @@ static void fail(const char* what, int line, int other) {
 // The last to come lets all go on. They have to have come to the same line.
 static void release(unsigned from, unsigned to, Waits why, int line) {
     for (unsigned i = from; i < to; ++i) {
-        if (fibers[i]->waits == why && fibers[i]->line != line)
+        if (fibers[i]->waits != why) continue;
+        if (fibers[i]->line != line)
             fail("threads wait at different places: lines %d and %d", fibers[i]->line, line);
         fibers[i]->waits = READY;
     }
 }
 
-// Of all threads of a block, or of all of the cluster.
-__attribute__((noinline)) static int barrier(bool of_cluster, int vote, int line) {
-    const unsigned block = of_cluster ? cluster : current / threads;
-    const unsigned from = of_cluster ? 0 : block * threads;
-    const unsigned to = of_cluster ? cluster * threads : from + threads;
+// Of all threads of a block.
+__attribute__((noinline)) static int barrier(int vote, int line) {
+    const unsigned block = current / threads, from = block * threads;
     Barrier& here = barriers[block];
     here.votes += vote != 0;
-    if (++here.arrived == static_cast<int>(to - from)) {
+    if (++here.arrived == static_cast<int>(threads)) {
         here = {0, 0, here.votes};
-        release(from, to, AT_BARRIER, line);
+        release(from, from + threads, AT_BARRIER, line);
         wait(READY, line);
     } else {
         wait(AT_BARRIER, line);
@@ -178,6 +181,10 @@ static unsigned ballot(unsigned mask, int vote, int line) {
     }
     return votes;
 }
+// In cluster_shim.h: what to do when a cluster starts, while it runs, and when it has ended.
+static void cluster_begins();
+static bool cluster_delivers(bool all);
+static void cluster_ends();
 
 static void enter() {
     body(body_arguments);
@@ -203,12 +210,13 @@ static void run_cluster(size_t shared) {
     for (unsigned r = 0; r < cluster; ++r) memset(dynamic_shared(r) + shared, RED, RED_ZONE);
     if (__start_shim_shared)
         memset(__start_shim_shared, POISON, __stop_shim_shared - __start_shim_shared);
-    barriers.assign(cluster + 1, {0, 0, 0});
+    barriers.assign(cluster, {0, 0, 0});
+    cluster_begins();
     in_warp.assign((threads + WARP - 1) / WARP * cluster, 0);
     while (fibers.size() < all) fibers.push_back(new Fiber);
     for (unsigned i = 0; i < all; ++i) {
         Fiber& fiber = *fibers[i];
-        fiber.begun = false, fiber.waits = READY, fiber.turn = 0;
+        fiber.begun = false, fiber.waits = READY, fiber.turn = 0, fiber.arrivals = 0;
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack;
         fiber.context.uc_stack.ss_size = STACK;
@@ -216,22 +224,33 @@ static void run_cluster(size_t shared) {
         makecontext(&fiber.context, enter, 0);
     }
     std::vector<unsigned> ready;
-    for (;;) {
+    unsigned from = 0, to = 0;  // the fibers that run last
+    for (unsigned round = 0;; ++round) {
+        if (round % 64 == 0) {
+            const Warp warp = warp_of(draw() % all);
+            const unsigned block = warp.from / threads * threads;
+            const bool whole = draw() & 1;
+            from = whole ? block : warp.from, to = whole ? block + threads : warp.to;
+        }
         const uint64_t held = draw();  // a bit a warp: these are held back this time
         bool any = false;
         ready.clear();
         for (unsigned i = 0; i < all; ++i) {
-            if (fibers[i]->waits != READY) continue;
+            if (fibers[i]->waits != READY || (from <= i && i < to)) continue;
             any = true;
             if (!(held >> i / WARP % 32 & 1)) ready.push_back(i);
         }
-        if (!any) break;
+        any |= cluster_delivers(!any);
+        for (unsigned i = from; i < to && !any; ++i)
+            if (fibers[i]->waits == READY) ready.push_back(i);
+        if (message[0] || (!any && ready.empty())) break;
         for (size_t i = ready.size(); i > 1; --i) std::swap(ready[i - 1], ready[draw() % i]);
         for (unsigned i : ready) {
             resume(i);
             if (message[0]) return;
         }
     }
+    if (message[0]) return;
     for (unsigned i = 0; i < all; ++i)
         if (fibers[i]->waits != ENDED)
             return fail("threads wait at line %d for others that never come", fibers[i]->line, 0);
@@ -239,6 +258,7 @@ static void run_cluster(size_t shared) {
         for (size_t i = 0; i < RED_ZONE; ++i)
             if (static_cast<unsigned char>(dynamic_shared(r)[shared + i]) != RED)
                 return fail("written past the end of dynamic shared memory", 0, 0);
+    cluster_ends();
 }
 
 template <class... A, size_t... I>
@@ -310,15 +330,15 @@ const char* launch(void (*kernel)(A...), void** arguments, const unsigned* grid,
         return shim::launch(kernel, arguments, grid, block, cluster, shared, seed);             \
     }
 
-inline void __syncthreads(int line = __builtin_LINE()) { shim::barrier(false, 0, line); }
+inline void __syncthreads(int line = __builtin_LINE()) { shim::barrier(0, line); }
 inline int __syncthreads_count(int vote, int line = __builtin_LINE()) {
-    return shim::barrier(false, vote, line);
+    return shim::barrier(vote, line);
 }
 inline int __syncthreads_or(int vote, int line = __builtin_LINE()) {
-    return shim::barrier(false, vote, line) != 0;
+    return shim::barrier(vote, line) != 0;
 }
 inline int __syncthreads_and(int vote, int line = __builtin_LINE()) {
-    return shim::barrier(false, vote, line) == static_cast<int>(shim::threads);
+    return shim::barrier(vote, line) == static_cast<int>(shim::threads);
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu, int line = __builtin_LINE()) {
     shim::warp_barrier(mask, line);
@@ -348,15 +368,6 @@ inline unsigned __ballot_sync(unsigned mask, int vote, int line = __builtin_LINE
 }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }
-// What CUDA has only as PTX: a barrier of the cluster, and a store to the same place of a block's
-// dynamic shared memory.
-inline void cluster_barrier(int line = __builtin_LINE()) { shim::barrier(true, 0, line); }
-template <class T>
-void cluster_store(T* address, int rank, T value) {
-    const auto offset = reinterpret_cast<char*>(address) - shim::dynamic_shared();
-    *reinterpret_cast<T*>(shim::dynamic_shared(rank) + offset) = value;
-}
-
 template <class T, class V>
 T atomicAdd(T* address, V value) {
     const T before = *address;
@@ -369,3 +380,5 @@ inline uint64_t __umul64hi(uint64_t a, uint64_t b) {
 inline unsigned __umulhi(unsigned a, unsigned b) {
     return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32);
 }
+
+#include "cluster_shim.h"

@@ -6,7 +6,8 @@
 //     PLACES                         sequences a block (or cluster): 1 or 4
 //     CLUSTER                        blocks that share them: 1; from compute capability 9.0 on also
 //                                    2, 4 or 8
-//     FORWARD_KEPT, BACKWARD_KEPT    chunks of a thread's weights that are in registers
+//     TRANSFER_ASYNC                 how these hand over their numbers; see exchange.cuh
+//     FORWARD_KEPT, BACKWARD_KEPT    fours of a thread's weights that are in registers
 
 #ifndef REAL
 #define REAL float
@@ -37,46 +38,21 @@ constexpr int THREADS = 4 * UNITS;
 constexpr unsigned ALL = 0xffffffffu;
 static_assert(PLACES == 1 || PLACES == 4, "the lanes below share out 1 or 4 sequences");
 
-#ifndef ON_SHIM  // the shim has its own
-__device__ __forceinline__ void cluster_barrier() {
-    asm volatile("barrier.cluster.arrive.release.aligned;\n\tbarrier.cluster.wait.acquire.aligned;"
-                 ::: "memory");
-}
-// To the place in block `rank` that `address` is in this one; such addresses have 32 bits. Of floats
-// alone: with doubles, whose clusters nobody chooses, it must not be made.
-template <class Float>
-__device__ __forceinline__ void cluster_store(Float* address, int rank, Float value) {
-    static_assert(sizeof(Float) == 4, "clusters are for float");
-    unsigned place = static_cast<unsigned>(__cvta_generic_to_shared(address));
-    asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(place) : "r"(rank));
-    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(place), "f"(value) : "memory");
-}
-#endif
-
-// The blocks of a cluster tell each other what their own units are, and wait for each other.
-__device__ __forceinline__ void publish(real* address, real value) {
-    if constexpr (CLUSTER == 1) {
-        *address = value;
-    } else {
-#pragma unroll
-        for (int rank = 0; rank < CLUSTER; ++rank) cluster_store(address, rank, value);
-    }
-}
-__device__ __forceinline__ void end_of_step() {
-    if constexpr (CLUSTER == 1)
-        __syncthreads();
-    else
-        cluster_barrier();
-}
-
 __device__ __forceinline__ size_t at(size_t row, int unit) { return row * HIDDEN + unit; }
+
+// The same number, though the compiler does not know: what is computed from it is computed where
+// it stands, and keeps no registers all through a loop.
+__device__ __forceinline__ int anew(int number) {
+    asm volatile("" : "+r"(number));
+    return number;
+}
 
 // A state in the step before: row `before` of `state`; before step 0, where `before` is negative, the
 // initial one of `place`, which is zero where `initial` is NULL.
 __device__ __forceinline__ real state_before(
     const real* state, const real* initial, long long before, int place, int unit) {
     if (before >= 0) return state[at(before, unit)];
-    return initial != nullptr ? initial[at(place, unit)] : real(0);
+    return initial != nullptr ? initial[at(anew(place), unit)] : real(0);
 }
 
 // Zero in the rows that no step has, shared out over `threads` of which this one is `thread`.
@@ -114,14 +90,16 @@ __device__ __forceinline__ void scatter_sum(real (&sums)[CELLS], int lane) {
 }
 
 // A thread's part of a matrix: ROWS rows by 4 columns a chunk; lane l has columns
-// 4 (LANES chunk + l) .. + 3, so that lanes read neighbouring fours of the vector. KEPT chunks are
-// in registers, the others in shared memory, where a thread reads again what it wrote itself.
+// 4 (LANES chunk + l) .. + 3, so that lanes read neighbouring fours of the vector. The first KEPT
+// fours, row by row of chunk by chunk, are in registers, the others in shared memory, where a
+// thread reads again what it wrote itself.
 template <int ROWS, int COLUMNS, int LANES, int KEPT>
 struct Weights {
     static constexpr int CHUNKS = (COLUMNS + 4 * LANES - 1) / (4 * LANES);
     static constexpr int WIDTH = 4 * LANES * CHUNKS;  // columns, filled up with zeros
+    static constexpr int UNROLLED = (KEPT + ROWS - 1) / ROWS;  // chunks that are kept in part
 
-    Four kept[ROWS][KEPT > 0 ? KEPT : 1];
+    Four kept[KEPT > 0 ? KEPT : 1];
     Four* spare;
 
     template <class Element>
@@ -134,11 +112,13 @@ struct Weights {
             for (int row = 0; row < ROWS; ++row) {
                 const Four four = {element(row, column), element(row, column + 1),
                                    element(row, column + 2), element(row, column + 3)};
-                if (chunk < KEPT)
-                    kept[row][chunk] = four;
+                const int place = chunk * ROWS + row;
+                if (place < KEPT)
+                    kept[place] = four;
                 else
-                    spare[((chunk - KEPT) * ROWS + row) * THREADS] = four;
+                    spare[(place - KEPT) * THREADS] = four;
             }
+            __syncwarp();  // or the compiler reads all chunks at once, and runs out of registers
         }
     }
 
@@ -148,34 +128,35 @@ struct Weights {
         const real* vectors, int lane, real (&sums)[PLACES * STRIDE]) const {
         const Four* fours = reinterpret_cast<const Four*>(vectors) + lane;
 #pragma unroll
-        for (int chunk = 0; chunk < KEPT; ++chunk)
+        for (int chunk = 0; chunk < UNROLLED; ++chunk) {
+            Four part[ROWS];
 #pragma unroll
-            for (int p = 0; p < PLACES; ++p) {
-                const Four x = fours[(p * CHUNKS + chunk) * LANES];
-#pragma unroll
-                for (int row = 0; row < ROWS; ++row)
-                    add(kept[row][chunk], x, sums[p * STRIDE + row]);
+            for (int row = 0; row < ROWS; ++row) {
+                const int place = chunk * ROWS + row;
+                part[row] = place < KEPT ? kept[place < KEPT ? place : 0]
+                                         : spare[(place - KEPT) * THREADS];
             }
+            add_chunk<STRIDE>(fours + chunk * LANES, part, sums);
+        }
 #pragma unroll 1  // or the compiler reads all of them ahead, and runs out of registers
-        for (int chunk = KEPT; chunk < CHUNKS; ++chunk) {
+        for (int chunk = UNROLLED; chunk < CHUNKS; ++chunk) {
             Four part[ROWS];
 #pragma unroll
             for (int row = 0; row < ROWS; ++row)
-                part[row] = spare[((chunk - KEPT) * ROWS + row) * THREADS];
+                part[row] = spare[(chunk * ROWS + row - KEPT) * THREADS];
+            add_chunk<STRIDE>(fours + chunk * LANES, part, sums);
+        }
+    }
+
+private:
+    template <int STRIDE>
+    __device__ __forceinline__ static void add_chunk(
+        const Four* fours, const Four (&part)[ROWS], real (&sums)[PLACES * STRIDE]) {
 #pragma unroll
-            for (int p = 0; p < PLACES; ++p) {
-                const Four x = fours[(p * CHUNKS + chunk) * LANES];
+        for (int p = 0; p < PLACES; ++p) {
+            const Four x = fours[p * CHUNKS * LANES];
 #pragma unroll
-                for (int row = 0; row < ROWS; ++row) add(part[row], x, sums[p * STRIDE + row]);
-            }
+            for (int row = 0; row < ROWS; ++row) add(part[row], x, sums[p * STRIDE + row]);
         }
     }
 };
-
-// Shared memory: two buffers of PLACES vectors, then the weights that registers do not hold.
-__device__ __forceinline__ real* clear_buffers(int numbers) {
-    DYNAMIC_SHARED(Four, pool);
-    real* buffers = reinterpret_cast<real*>(pool);
-    for (int i = threadIdx.x; i < numbers; i += THREADS) buffers[i] = 0;
-    return buffers;
-}

@@ -9,6 +9,7 @@
 struct Forward {
     static constexpr int GATES = 1, SLOTS = 1;
     real* hidden;  // u on entry
+    real h;
 
     __device__ real term(int, size_t row, int unit) const { return hidden[at(row, unit)]; }
     __device__ real finish(int, real a) const {
@@ -20,10 +21,8 @@ struct Forward {
     }
     __device__ void keep(int, size_t, int, real) const {}
     __device__ void begin(int, int) {}
-    __device__ real step(const real (&h)[1], size_t row, int unit, bool keeper) {
-        if (keeper) hidden[at(row, unit)] = h[0];
-        return h[0];
-    }
+    __device__ real step(const real (&number)[1]) { return h = number[0]; }
+    __device__ void store(size_t row, int unit) const { hidden[at(row, unit)] = h; }
 };
 
 struct Backward {
@@ -50,7 +49,7 @@ struct Backward {
 extern "C" __global__ void KERNEL forward(
     real* hidden, long long rows, const real* w_hh, const real* initial, const int* offsets,
     const int* sizes, int batch, int steps) {
-    Forward cell = {hidden};
+    Forward cell = {hidden, 0};
     forward_loop(cell, w_hh, initial, sizes, batch, steps);
     clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
 }
@@ -68,7 +67,7 @@ extern "C" __global__ void KERNEL backward(
 extern "C" __global__ void forward_step(
     real* hidden, long long rows, const real* w_hh, const real* initial, const int* offsets,
     const int* sizes, int /* batch */, int steps, int t) {
-    const Forward cell = {hidden};
+    const Forward cell = {hidden, 0};
     forward_of_step(cell, hidden, w_hh, initial, offsets, sizes, t);
     if (t == 0) clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
 }

@@ -13,7 +13,7 @@ struct Forward {
     real *gates, *product, *hidden;             // gates (3, N, H): u on entry
     const real *bias, *initial;
     size_t rows;
-    real h;  // of the step before
+    real n, h;  // of the step before
 
     __device__ real term(int slot, size_t row, int unit) const {
         return slot == 2 ? bias[unit] : gates[at((slot < 2 ? slot : 2) * rows + row, unit)];
@@ -26,15 +26,14 @@ struct Forward {
         if (slot == 2) product[at(row, unit)] = number;
     }
     __device__ void begin(int place, int unit) { h = initial[at(place, unit)]; }
-    __device__ real step(const real (&slots)[4], size_t row, int unit, bool keeper) {
+    __device__ real step(const real (&slots)[4]) {
         const real r = slots[0], z = slots[1], q = slots[2];
-        const real n = tanh(slots[3] + r * q);
-        h = n + z * (h - n);
-        if (keeper) {
-            gates[at(2 * rows + row, unit)] = n;
-            hidden[at(row, unit)] = h;
-        }
-        return h;
+        n = tanh(slots[3] + r * q);
+        return h = n + z * (h - n);
+    }
+    __device__ void store(size_t row, int unit) const {
+        gates[at(2 * rows + row, unit)] = n;
+        hidden[at(row, unit)] = h;
     }
 };
 
@@ -64,7 +63,7 @@ struct Backward {
 extern "C" __global__ void KERNEL forward(
     real* gates, real* product, real* hidden, long long rows, const real* w_hh, const real* bias,
     const real* initial, const int* offsets, const int* sizes, int batch, int steps) {
-    Forward cell = {gates, product, hidden, bias, initial, static_cast<size_t>(rows), 0};
+    Forward cell = {gates, product, hidden, bias, initial, static_cast<size_t>(rows), 0, 0};
     forward_loop(cell, w_hh, initial, sizes, batch, steps);
     clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
 }
@@ -83,7 +82,7 @@ extern "C" __global__ void forward_step(
     real* gates, real* product, real* hidden, long long rows, const real* w_hh, const real* bias,
     const real* initial, const int* offsets, const int* sizes, int /* batch */, int steps, int t) {
     const real* before = t > 0 ? hidden + at(offsets[t - 1], 0) : initial;
-    const Forward cell = {gates, product, hidden, bias, before, static_cast<size_t>(rows), 0};
+    const Forward cell = {gates, product, hidden, bias, before, static_cast<size_t>(rows), 0, 0};
     forward_of_step(cell, hidden, w_hh, initial, offsets, sizes, t);
     if (t == 0) clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
 }

@@ -14,7 +14,7 @@ struct Forward {
     real *gates, *cell, *tanh_cell, *hidden;    // gates (4, N, H): u on entry
     const real* initial;
     size_t rows;
-    real c;  // of the step before
+    real c, tanh_c, h;  // of the step before
 
     __device__ real term(int slot, size_t row, int unit) const {
         return gates[at(slot * rows + row, unit)];
@@ -26,15 +26,15 @@ struct Forward {
         gates[at(slot * rows + row, unit)] = number;
     }
     __device__ void begin(int place, int unit) { c = initial[at(place, unit)]; }
-    __device__ real step(const real (&slots)[4], size_t row, int unit, bool keeper) {
+    __device__ real step(const real (&slots)[4]) {
         c = slots[1] * c + slots[0] * slots[2];
-        const real tanh_c = tanh(c), h = slots[3] * tanh_c;
-        if (keeper) {
-            cell[at(row, unit)] = c;
-            tanh_cell[at(row, unit)] = tanh_c;
-            hidden[at(row, unit)] = h;
-        }
-        return h;
+        tanh_c = tanh(c);
+        return h = slots[3] * tanh_c;
+    }
+    __device__ void store(size_t row, int unit) const {
+        cell[at(row, unit)] = c;
+        tanh_cell[at(row, unit)] = tanh_c;
+        hidden[at(row, unit)] = h;
     }
 };
 
@@ -68,7 +68,7 @@ extern "C" __global__ void KERNEL forward(
     real* gates, real* cell, real* tanh_cell, real* hidden, long long rows, const real* w_hh,
     const real* initial, const real* initial_cell, const int* offsets, const int* sizes, int batch,
     int steps) {
-    Forward of = {gates, cell, tanh_cell, hidden, initial_cell, static_cast<size_t>(rows), 0};
+    Forward of = {gates, cell, tanh_cell, hidden, initial_cell, static_cast<size_t>(rows), 0, 0, 0};
     forward_loop(of, w_hh, initial, sizes, batch, steps);
     clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
 }
@@ -89,7 +89,7 @@ extern "C" __global__ void forward_step(
     const real* initial, const real* initial_cell, const int* offsets, const int* sizes,
     int /* batch */, int steps, int t) {
     const real* before = t > 0 ? cell + at(offsets[t - 1], 0) : initial_cell;
-    const Forward of = {gates, cell, tanh_cell, hidden, before, static_cast<size_t>(rows), 0};
+    const Forward of = {gates, cell, tanh_cell, hidden, before, static_cast<size_t>(rows), 0, 0, 0};
     forward_of_step(of, hidden, w_hh, initial, offsets, sizes, t);
     if (t == 0) clear_spare_rows(hidden, HIDDEN, rows, offsets, sizes, steps);
 }

@@ -7,7 +7,8 @@
 // is read once a block and stays on the multiprocessor: in registers, and what they do not hold in
 // shared memory. h_{t-1} (backward: delta_t) goes from thread to thread through shared memory, in
 // two buffers by turns, so that a step has one barrier. Where W_hh is too large for that, a cluster
-// of CLUSTER blocks does the same: each has a part of the units, and writes them to all.
+// of CLUSTER blocks does the same: each has a part of the units, and writes them to all
+// (exchange.cuh).
 //
 // Packed rows: step t has rows start .. start + sizes[t] - 1; place b is at start + b, and alive
 // while b < sizes[t]. Places are sorted, longest first: a block stops with its first place. Steps
@@ -16,6 +17,16 @@
 //
 // elman.cu, gru.cu and lstm.cu say what happens elementwise.
 #include "common.cuh"
+#include "exchange.cuh"
+
+// Shared memory: what an exchange needs, two buffers of PLACES vectors, then the weights that
+// registers do not hold.
+__device__ __forceinline__ Four* clear_buffers(int numbers) {
+    DYNAMIC_SHARED(Four, pool);
+    real* buffers = reinterpret_cast<real*>(pool + Exchange::ROOM);
+    for (int i = threadIdx.x; i < numbers; i += THREADS) buffers[i] = 0;
+    return pool;
+}
 
 __device__ __forceinline__ void clear_spare_rows(
     real* array, int columns, size_t rows, const int* offsets, const int* sizes, int steps) {
@@ -23,6 +34,9 @@ __device__ __forceinline__ void clear_spare_rows(
                static_cast<size_t>(blockIdx.x) * THREADS + threadIdx.x,
                static_cast<size_t>(gridDim.x) * THREADS);
 }
+
+// Of the places of this block: how many `left` sequences, from the first place on, fill.
+__device__ __forceinline__ int alive(int left) { return left < PLACES ? left : PLACES; }
 
 // Forward. Four lanes share a unit, each with a quarter of the columns of its rows of W_hh. Of the
 // sums, a lane finishes those of one place (PLACES = 4) or one slot of the only place (PLACES = 1):
@@ -33,7 +47,8 @@ __device__ __forceinline__ void clear_spare_rows(
 //     finish(slot, a)                 the slot's number from that
 //     keep(slot, row, unit, value)    into the memory of backward
 //     begin(place, unit)              the states before step 0, from the initial ones
-//     step(numbers, row, unit, keeper)    h_t from all slots; keeper: it is this lane's to store
+//     step(numbers)                   h_t from all slots, and the other states
+//     store(row, unit)                them, into the memory of backward
 template <class Cell>
 __device__ __forceinline__ void forward_loop(
     Cell& cell, const real* w_hh, const real* initial, const int* sizes, int batch, int steps) {
@@ -48,7 +63,9 @@ __device__ __forceinline__ void forward_loop(
     const int first = blockIdx.x / CLUSTER * PLACES, place = first + (PLACES == 1 ? 0 : lane);
     const bool real_unit = unit < HIDDEN;
 
-    real* buffers = clear_buffers(2 * PLACES * WIDTH);
+    Four* pool = clear_buffers(2 * PLACES * WIDTH);
+    const Exchange exchange(pool);
+    real* buffers = reinterpret_cast<real*>(pool + Exchange::ROOM);
     Part weights;
     weights.load(reinterpret_cast<Four*>(buffers + 2 * PLACES * WIDTH), lane,
                  [&](int gate, int column) {
@@ -71,13 +88,14 @@ __device__ __forceinline__ void forward_loop(
 #pragma unroll
     for (int i = 0; i < SHARE; ++i)
         term[i] = mine ? cell.term(APART ? lane : i, start + place, unit) : real(0);
-    end_of_step();  // h_{-1} is there
-    for (int t = 0; size > first; ++t) {
+    exchange.meet();  // h_{-1} is there
+    for (int t = 0; size > first && exchange.takes_part(); ++t) {
         const real* before = buffers + (t % 2) * PLACES * WIDTH;
         real* now = buffers + ((t + 1) % 2) * PLACES * WIDTH;
         const int row = start + place;
         const int after = t + 2 < steps ? sizes[t + 2] : 0;
-        const bool mine_next = real_unit && place < next;
+        const bool mine_next = real_unit && place < next, needed = next > first;
+        if (needed) exchange.expect(t, HIDDEN * alive(size - first));
         real ahead[SHARE];  // of the next step, on its way while this one is computed
 #pragma unroll
         for (int i = 0; i < SHARE; ++i)
@@ -87,29 +105,32 @@ __device__ __forceinline__ void forward_loop(
         weights.template multiply<SLOTS>(before, lane, sums);  // (2) of recurrent.py
         scatter_sum<CELLS, LANES / 2>(sums, lane);
 
-        real numbers[SLOTS];  // (3)
+        real own[SHARE], numbers[SLOTS];  // (3)
 #pragma unroll
         for (int i = 0; i < SHARE; ++i) {
-            const int slot = APART ? lane : i;
-            const real number = cell.finish(slot, term[i] + sums[i]);
-            if (mine) cell.keep(slot, row, unit, number);
-            numbers[i] = number;
+            numbers[i] = own[i] = cell.finish(APART ? lane : i, term[i] + sums[i]);
             term[i] = ahead[i];
         }
-        if (APART) {
-            const real own = numbers[0];
+        if (APART)
 #pragma unroll
             for (int slot = 0; slot < SLOTS; ++slot)
-                numbers[slot] = __shfl_sync(ALL, own, slot, LANES);
-        }
+                numbers[slot] = __shfl_sync(ALL, own[0], slot, LANES);
         if (mine) {
-            const bool keeper = PLACES > 1 || lane == LANES - 1;
-            const real h = cell.step(numbers, row, unit, keeper);
-            if (keeper) publish(now + (place - first) * WIDTH + unit, h);
+            const real h = cell.step(numbers);
+            if (needed)
+                exchange.template publish<PLACES == 1 ? LANES : 1>(
+                    t, now + (place - first) * WIDTH + unit, h, PLACES == 1 ? lane : 0);
+        }
+        if (needed) exchange.arrive();
+        if (mine) {  // while the others are waited for
+#pragma unroll
+            for (int i = 0; i < SHARE; ++i) cell.keep(APART ? lane : i, row, unit, own[i]);
+            if (PLACES > 1 || lane == LANES - 1) cell.store(row, unit);
         }
         start += size, size = next, next = after, mine = mine_next;
-        end_of_step();  // h_t is there, and nobody needs h_{t-1} any more
+        if (needed) exchange.wait(t);  // h_t is there, and nobody needs h_{t-1} any more
     }
+    exchange.end();
 }
 
 // Backward. Sixteen lanes share four units, each with a sixteenth of the gates: a number read from
@@ -137,7 +158,9 @@ __device__ __forceinline__ void backward_loop(
     const int place = first + (PLACES == 1 ? 0 : lane / 4);
     const bool keeper = PLACES > 1 || lane % 4 == 0;
 
-    real* buffers = clear_buffers(2 * PLACES * WIDTH);
+    Four* pool = clear_buffers(2 * PLACES * WIDTH);
+    const Exchange exchange(pool);
+    real* buffers = reinterpret_cast<real*>(pool + Exchange::ROOM);
     Part weights;
     weights.load(reinterpret_cast<Four*>(buffers + 2 * PLACES * WIDTH), lane,
                  [&](int row, int input) {
@@ -159,39 +182,45 @@ __device__ __forceinline__ void backward_loop(
     int last = length - 1, size = sizes[last], next = last > 0 ? sizes[last - 1] : 0;
     int start = offsets[last];
     bool mine = present && place < size;
-    if (CLUSTER > 1) end_of_step();  // the zeros of all blocks are there
+    if (CLUSTER > 1) exchange.meet();  // the zeros of all blocks are there
     typename Cell::Memory memory = {};
     real above = 0;
     if (mine) {
         memory = cell.load(start + place, last > 0 ? start - next + place : -1, place, unit);
         if (d_hidden != nullptr) above = d_hidden[at(start + place, unit)];
     }
-    for (int t = last; t >= 0; --t) {
+    for (int t = last; t >= 0 && exchange.takes_part(); --t) {
         real* now = buffers + (t % 2) * PLACES * WIDTH;
-        const int row = start + place;
+        const int row = start + place, turn = last - t;
+        const bool needed = t > 0 || initial != nullptr;
+        if (needed) exchange.expect(turn, INPUTS * alive(size - first));
+        real deltas[Cell::DELTAS] = {};
         if (mine) {
             d[0] += above;
             if (keeper && kept[0] != nullptr)
 #pragma unroll
                 for (int s = 0; s < STATES; ++s) kept[s][at(row, unit)] = d[s];
-            real deltas[Cell::DELTAS];
             cell.undo(memory, d, deltas);  // undoes (3)
-            if (keeper)
+            if (needed)
 #pragma unroll
-                for (int i = 0; i < Cell::DELTAS; ++i) {
-                    delta[at(row * Cell::DELTAS + i, unit)] = deltas[i];
-                    if (i < GATES)
-                        publish(now + (place - first) * WIDTH + i * HIDDEN + unit, deltas[i]);
-                }
+                for (int i = 0; i < GATES; ++i)
+                    exchange.template publish<PLACES == 1 ? 4 : 1>(
+                        turn, now + (place - first) * WIDTH + i * HIDDEN + unit, deltas[i],
+                        PLACES == 1 ? lane % 4 : 0);
         }
+        if (needed) exchange.arrive();
+        if (mine && keeper)  // while the others are waited for
+#pragma unroll
+            for (int i = 0; i < Cell::DELTAS; ++i)
+                delta[at(row * Cell::DELTAS + i, unit)] = deltas[i];
         const int after = t > 1 ? sizes[t - 2] : 0;
         const bool mine_before = present && t > 0 && place < next;
-        if (mine_before) {  // on its way while this step is computed
+        if (mine_before) {
             memory = cell.load(row - next, t > 1 ? row - next - after : -1, place, unit);
             if (d_hidden != nullptr) above = d_hidden[at(row - next, unit)];
         }
-        end_of_step();  // delta_t is there, and nobody needs delta_{t+1} any more
-        if (t > 0 || initial != nullptr) {
+        if (needed) {
+            exchange.wait(turn);  // delta_t is there, and nobody needs delta_{t+1} any more
             real sums[CELLS] = {};
             weights.template multiply<TILE>(now, lane, sums);  // undoes (2)
             scatter_sum<CELLS, LANES / 2>(sums, lane);
@@ -201,5 +230,6 @@ __device__ __forceinline__ void backward_loop(
     }
     if (initial != nullptr && present && keeper)
 #pragma unroll
-        for (int s = 0; s < STATES; ++s) d_states[s][at(place, unit)] = d[s];
+        for (int s = 0; s < STATES; ++s) d_states[s][at(anew(place), unit)] = d[s];
+    exchange.end();
 }

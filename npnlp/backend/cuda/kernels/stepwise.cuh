@@ -74,7 +74,8 @@ __device__ __forceinline__ void forward_of_step(
                 numbers[slot] = own.finish(slot, own.term(slot, row, mine) + sum);
                 own.keep(slot, row, mine, numbers[slot]);
             }
-            own.step(numbers, row, mine, true);
+            own.step(numbers);
+            own.store(row, mine);
         }
 }
 
