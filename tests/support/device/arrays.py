@@ -169,7 +169,20 @@ class DeviceArray(np.ndarray):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         plain, place, given = opened(self), opened(key), opened(value)
+        if isinstance(value, DeviceArray) and not arrays_in(key) and self._holds(key, given):
+            return
         self.on.do(lambda: plain.__setitem__(place, given))
+
+    def _holds(self, key: Any, given: Any) -> bool:
+        """``a[key] = a[key]``, as ``a[key] += b`` ends: CuPy copies nothing then.
+
+        See ``_scatter_op`` in ``cupy/_core/_routines_indexing.pyx``.
+        """
+        to = opened(self[key])
+        return bool(
+            to.ctypes.data == given.ctypes.data
+            and (to.shape, to.strides) == (given.shape, given.strides)
+        )
 
     def fill(self, value: Any) -> None:
         self[...] = value
