@@ -176,7 +176,7 @@ class DeviceArray(np.ndarray):
     def _holds(self, key: Any, given: Any) -> bool:
         """``a[key] = a[key]``, as ``a[key] += b`` ends: CuPy copies nothing then.
 
-        See ``_ndarray_setitem`` in ``cupy/_core/_routines_indexing.pyx``.
+        See ``_scatter_op`` in ``cupy/_core/_routines_indexing.pyx``.
         """
         to = opened(self[key])
         return bool(

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 UNIT = 512  # bytes; ``ALLOCATION_UNIT_SIZE``
-#: Of a number that nobody has written: as a floating-point number it is not one.
-POISON = 0xFF
+#: What nobody has written: as a floating-point number it is not one, as an index there is none.
+POISON = np.uint32(0x7FFFFFFF)
 OUT_OF_MEMORY, CAPTURE_UNSUPPORTED = 2, 900
 FULL = "cudaErrorMemoryAllocation: out of memory"
 
@@ -83,7 +83,7 @@ class DeviceMemory:
         """Overwrite all that is free."""
         for chunk in self.held:
             if chunk.arena is not None and chunk in chunk.arena.free:
-                chunk.bytes()[...] = POISON
+                chunk.poison()
 
 
 class Memory:
@@ -93,7 +93,7 @@ class Memory:
         self.size, self.device, self.freed = 0, device, False
         device.malloc(size)
         self.size = size
-        self.storage = np.full(size, POISON, np.uint8)
+        self.storage = np.full(-(-size // 4), POISON).view(np.uint8)[:size]
         self.address = self.storage.__array_interface__["data"][0]
 
     def __del__(self) -> None:
@@ -129,9 +129,9 @@ class Chunk:
         self.prev: Chunk | None = None
         self.next: Chunk | None = None
 
-    def bytes(self) -> np.ndarray:
-        """What is in it."""
-        return self.mem.storage[self.offset : self.offset + self.size]
+    def poison(self) -> None:
+        """Overwrite it."""
+        self.mem.storage[self.offset : self.offset + self.size].view(np.uint32)[...] = POISON
 
     def split(self, size: int) -> Chunk | None:
         """Keep ``size`` bytes; the rest."""
@@ -264,7 +264,7 @@ class MemoryPool:
         self._used -= chunk.size
         assert chunk.arena is not None
         if not self._device.mode:
-            chunk.bytes()[...] = POISON
+            chunk.poison()
         chunk.arena.insert(chunk)
 
     def free_all_blocks(self, stream: Any = None) -> None:
