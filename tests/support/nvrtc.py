@@ -12,6 +12,9 @@ import ctypes
 import ctypes.util
 import importlib.util
 import io
+import re
+import shutil
+import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,13 +46,17 @@ class Compiled:
     options: tuple[str, ...]
 
 
+def in_wheels(pattern: str) -> list[str]:
+    """Files of NVIDIA's wheels, the newest first."""
+    spec = importlib.util.find_spec("nvidia")
+    roots = [] if spec is None else list(spec.submodule_search_locations or ())
+    return sorted((str(f) for root in roots for f in Path(root).glob(pattern)), reverse=True)
+
+
 @lru_cache(maxsize=1)
 def nvrtc() -> Any:
     """NVRTC from NVIDIA's wheels (extra cuda13) or from the system, or None."""
-    spec = importlib.util.find_spec("nvidia")
-    roots = [] if spec is None else list(spec.submodule_search_locations or ())
-    wheels = [str(path) for root in roots for path in Path(root).glob("*/lib/libnvrtc.so.*")]
-    for name in (*sorted(wheels, reverse=True), ctypes.util.find_library("nvrtc")):
+    for name in (*in_wheels("*/lib/libnvrtc.so.*"), ctypes.util.find_library("nvrtc")):
         if name is not None:
             return ctypes.CDLL(name)
     return None
@@ -133,3 +140,36 @@ def _by_nvrtc(target: int, source: str, options: tuple[str, ...]) -> Compiled:
     library.nvrtcGetCUBIN(program, code)
     library.nvrtcDestroyProgram(ctypes.byref(program))
     return Compiled(code.raw, text, options)
+
+
+def instructions(code: bytes, kernel: str, folder: Path) -> list[str]:
+    """Labels (``.L_x_1:``) and instructions of a kernel. Skips the test without nvdisasm."""
+    tool = next(iter(in_wheels("*/bin/nvdisasm")), None) or shutil.which("nvdisasm")
+    if tool is None:
+        pytest.skip("nvdisasm is not installed: pip install nvidia-cuda-nvdisasm")
+    whole = code + bytes(-len(code) % 8)  # CuPy 14.2 leaves out the last byte, a zero
+    (folder / "code.cubin").write_bytes(whole)
+    command = [tool, "-c", str(folder / "code.cubin")]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    _, _, rest = text.partition(f"\n.text.{kernel}:\n")
+    lines = re.split(r"\n\.section|\n\.text", rest)[0].split("\n")
+    found = [re.sub(r"/\*.*?\*/", "", line).strip(" \t;") for line in lines]
+    return [line for line in found if line]
+
+
+#: A jump on a condition; those without one lead back from code that is laid aside.
+BACK = r"^(?:@\S+ BRA|BRA\.U).*(\.L_\w+)"
+
+
+def loop_around(lines: list[str], mark: str) -> list[str]:
+    """The shortest loop with an instruction that ``mark`` finds: from a label to its last jump."""
+    labels = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"\.L_\w+:", line)}
+    jumps = [(i, m[1]) for i, line in enumerate(lines) if (m := re.search(BACK, line))]
+    marked = [i for i, line in enumerate(lines) if re.search(mark, line)]
+    loops = [
+        (end - labels[to], lines[labels[to] : end + 1])
+        for end, to in jumps if to in labels
+        if any(labels[to] <= i <= end for i in marked)
+    ]  # fmt: skip
+    assert loops, f"no loop with {mark}"
+    return min(loops)[1]

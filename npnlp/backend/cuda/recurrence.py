@@ -6,11 +6,18 @@ Where the weights do not fit on chip it is one launch for each step (``kernels/s
 on the same arrays. This module chooses the kernel, how many sequences a block has, and where the
 weights are stored.
 
-A block has four threads for each unit, and ``W_hh`` on chip. About half of a thread's registers hold
-weights, in *fours* of neighbouring columns of a row; the other fours are in shared memory. Where
-that is too small, a cluster of blocks shares the units, from compute capability 9.0 on. On 8.0 an
-LSTM fits up to 128 units, a GRU up to 144, an Elman cell up to 256; on an H100 that is 384, 448 and
-768. Larger layers, and float64, run step by step. These choices are not yet measured.
+A block has four threads for each unit, and ``W_hh`` on chip. About half of a thread's registers
+hold weights, in *fours* of neighbouring columns of a row; the other fours are in shared memory.
+Where that is too small, a cluster of blocks shares the units, from compute capability 9.0 on. Units
+that fit, of an LSTM, a GRU and an Elman cell: 96, 120, 192 on 7.5; 128, 144, 256 on 8.0; 112, 128,
+192 on 8.6 and 8.9; 384, 448, 768 on an H100; 256, 320, 576 on 12.0. Larger layers, and float64, run
+step by step.
+
+The blocks of a cluster hand over their numbers by its barrier, or count bytes (``exchange.cuh``).
+Of the two machine codes, that of the barrier has a fence of the whole device in each step, before
+which now stand only the stores that it is for; that of counted bytes has none. The barrier is the
+default, since it is the plainer of the two, until both are measured against ``stepwise``. None of
+these choices is measured yet.
 """
 
 from __future__ import annotations
@@ -40,9 +47,9 @@ THREADS_OF_BLOCK = 1024
 TRANSFERS = ("barrier", "async", "stepwise")
 #: Bytes of shared memory that two mbarriers take.
 MBARRIERS = 16
-#: The fewest registers that a thread with four sequences needs beside its weights, so that it spills
-#: none: found by compiling for every target (``tests/backend/cuda/test_kernels_compile.py``).
-BESIDE = {"elman.cu": 72, "gru.cu": 72, "lstm.cu": 64}
+#: Registers of a thread, beyond half of them, that are not for weights, with one sequence and with
+#: four: so it spills none, as compiling shows (``tests/backend/cuda/test_kernels_compile.py``).
+BESIDE = {"elman.cu": {1: 8, 4: 8}, "gru.cu": {1: 0, 4: 16}, "lstm.cu": {1: 0, 4: 0}}
 #: Bytes of shared memory that a block has without a request.
 SHARED_UNASKED = 48 * 1024
 #: Blocks of a cluster; 8 is the most that every device with clusters can run.
@@ -109,7 +116,7 @@ def plan(
     threads = 4 * (-(-hidden_size // (8 * cluster)) * 8)
     quarters = -(-threads // 128) * 128  # a warp's registers are in one quarter of the file
     registers = min(REGISTERS_OF_THREAD, REGISTERS // quarters // 8 * 8)
-    beside = max(registers // 2, BESIDE[file] if places > 1 else 0)
+    beside = registers - registers // 2 + BESIDE[file][places]
     sizes = (f"-DHIDDEN={hidden_size}", f"-DPLACES={places}", f"-DCLUSTER={cluster}")
     sends = cluster > 1 and transfer == "async"
     options, shared = [real_option(dtype), *sizes, *extra, *["-DTRANSFER_ASYNC"] * sends], {}

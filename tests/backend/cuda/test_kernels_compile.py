@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -16,8 +17,10 @@ from tests.support.nvrtc import (
     REPORT,
     TARGETS,
     compile_for,
+    instructions,
     known_targets,
     limits_of,
+    loop_around,
     nvrtc,
 )
 
@@ -113,6 +116,29 @@ def test_without_cupy_the_options_are_those_that_it_would_give() -> None:
 def test_many_models_compile_and_spill_nothing(cell: int, target: int) -> None:
     log = compile_for(target, "many.cu", "-DREAL=float", f"-DCELL={cell}").log
     assert set(re.findall(r"(\d+) bytes spill (?:stores|loads)", log)) == {"0"}, log
+
+
+@pytest.mark.parametrize("target", ["90", "100", "120"], indirect=True)
+@pytest.mark.parametrize("kernel", ["forward", "backward"])
+@pytest.mark.parametrize("places", [1, 4])
+def test_a_step_waits_for_no_more_than_its_transfer_needs(
+    places: int, kernel: str, target: int, tmp_path: Path
+) -> None:
+    """``exchange.cuh``: counted bytes need no fence; the barrier's has no stores of the step, and
+    no loads of the next one, before it.
+    """
+    for transfer, mark in (("async", "STAS"), ("barrier", "UCGABAR_ARV")):
+        chosen = plan("lstm", 256, places, 4, transfer=transfer)
+        code = compile_for(target, chosen.file, *chosen.options).code
+        step = loop_around(instructions(code, kernel, tmp_path), mark)
+        fences = [i for i, line in enumerate(step) if "MEMBAR" in line]
+        if transfer == "async":
+            assert not fences
+        else:
+            own = "STG" if kernel == "forward" else "LDG"
+            places_of_own = [i for i, line in enumerate(step) if re.search(rf"\b{own}\b", line)]
+            assert len(fences) == 1
+            assert places_of_own and min(places_of_own) > fences[0]  # noqa: PT018
 
 
 def test_every_source_is_tested() -> None:

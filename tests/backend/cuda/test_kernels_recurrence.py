@@ -341,10 +341,18 @@ def test_too_little_shared_memory_is_caught() -> None:
 def test_what_is_on_chip_and_what_is_supported() -> None:
     a100 = {"elman_tanh": 256, "elman_relu": 256, "gru": 144, "lstm": 128}
     h100 = {"elman_tanh": 768, "elman_relu": 768, "gru": 448, "lstm": 384}
-    for limits, largest in ((Limits(), a100), (H100, h100)):
+    turing = {"elman_tanh": 192, "gru": 120, "lstm": 96}  # 7.5
+    ada = {"elman_tanh": 192, "gru": 128, "lstm": 112}  # 8.6 and 8.9
+    blackwell = {"elman_tanh": 576, "gru": 320, "lstm": 256}  # 12.0
+    for limits, largest in (
+        (Limits(), a100), (H100, h100), (Limits(64 * 1024), turing), (Limits(99 * 1024), ada),
+        (Limits(99 * 1024, clusters=True), blackwell),
+    ):  # fmt: skip
         for kind, most in largest.items():
             sizes = [size for size in range(1, 800) if choose(kind, size, 1, limits)]
             assert sizes == list(range(1, most + 1))
+            crowded = [choose(kind, size, 10**5, limits) for size in sizes]
+            assert all(found is not None and found.fits(limits) for found in crowded)
     assert choose("gru", 64, 1, H100, "float64") is None
     assert choose("lstm", 128, 1, Limits(shared=99 * 1024)) is None
     assert supports("gru", "float64")

@@ -21,8 +21,8 @@
 #ifndef PLACES
 #define PLACES 1
 #endif
-#if CLUSTER > 1  // what a kernel is launched as
-#define KERNEL __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS)
+#if CLUSTER > 1  // what a kernel is launched as; a cluster has a multiprocessor for each block
+#define KERNEL __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(THREADS, 1)
 #else
 #define KERNEL __launch_bounds__(THREADS)
 #endif
