@@ -71,9 +71,9 @@ def device(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def made(backend: Any, name: str, dtype: Any = np.float32, **more: Any) -> Trainer:
-    """Of two whole batches and one of 2."""
+    """Of two whole batches and one of 2; of "merged" one is stepped as on a CPU, for the probe."""
     shape, training = OPTIONS[name]
-    settings = training | {"batch_size": BATCH} | more
+    settings = training | {"batch_size": BATCH, "gradient_flow": name == "merged"} | more
     return make_trainer(backend, shape, settings, dtype=dtype, split=few_names())
 
 
@@ -105,7 +105,7 @@ def test_replayed_steps_are_the_launched_ones_to_the_bit_and_numpys(device: Any,
 
 @each
 def test_in_double_precision_nothing_is_rounding(device: Any, name: str) -> None:
-    ours, theirs = (made(b, name, np.float64, gradient_flow=False) for b in (device, NUMPY))
+    ours, theirs = (made(b, name, np.float64) for b in (device, NUMPY))
     ours.run_epoch()
     theirs.run_epoch()
     same_curve(ours, theirs, 1e-8)
@@ -115,7 +115,9 @@ def test_in_double_precision_nothing_is_rounding(device: Any, name: str) -> None
     assert ours.captured is not None
 
 
-@pytest.mark.parametrize("name", ["misspelled", "wide"])
+@pytest.mark.parametrize(
+    "name", ["merged", "misspelled", pytest.param("wide", marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_has_the_same_bits_in_any_order_of_threads(device: Any, name: str) -> None:
     whole, begun, resumed = (made(device, name) for _ in range(3))
     for _ in range(2):
@@ -149,7 +151,7 @@ def test_a_number_that_is_not_finite_is_found_where_numpy_finds_it(device: Any, 
 
 
 def test_every_epoch_has_its_own_names_on_the_device(device: Any) -> None:
-    trainer = made(device, "misspelled", gradient_flow=False)
+    trainer = made(device, "misspelled")
     assert trainer.captured is not None
     resident, seen = trainer.captured.batches.resident, []
     for _ in range(2):
@@ -166,7 +168,7 @@ def test_an_epoch_of_other_names_reads_one_flag_at_its_end() -> None:
     """Its names, their n-grams, order and rates are copied before the first step."""
     require_compiler()
     with CapturingBackend().in_place() as backend:
-        device, trainer = backend.device, made(backend, "misspelled", gradient_flow=False)
+        device, trainer = backend.device, made(backend, "misspelled")
         assert trainer.captured is not None
         trainer.run_epoch()
         trainer.splits["train"] = trainer._with_errors()
