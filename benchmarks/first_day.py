@@ -40,7 +40,7 @@ def parsed() -> argparse.Namespace:
     parser = script_parser(__doc__, "out/first_day")
     add = parser.add_argument
     add("--minutes", type=float, default=9, help="for the whole; later parts are left out")
-    add("--workers", type=int, default=4, help="processes of each run of the tests")
+    add("--workers", type=int, default=8, help="processes of each run of the tests")
     options = parser.parse_args()
     if not options.minutes > 0 or options.workers < 1:
         parser.error("--minutes has to be above 0, and --workers at least 1")

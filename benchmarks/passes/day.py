@@ -2,17 +2,20 @@
 
 A part says in a sentence what it found. It raises :class:`Missed` where that is not what it has to
 be, and :class:`LeftOut` where what it needs is not there. Whatever else it raises is told too, and
-the next part goes on.
+the next part goes on. A kernel that never ends cannot be stopped: that ends the whole, with all
+that is known by then.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from npnlp.files import write_csv
@@ -20,6 +23,8 @@ from npnlp.files import write_csv
 PASSED, FAILED, LEFT_OUT = "yes", "no", "left out"
 #: Characters that a line has of an error, and of the output of a process in the log.
 SHOWN, KEPT = 300, 6000
+#: Seconds that a part may take beyond its most before it counts as one that never ends.
+GRACE = 30.0
 
 
 class Missed(Exception):
@@ -47,6 +52,8 @@ class Day:
     out: Path
     seconds: float
     now: Callable[[], float] = time.monotonic
+    grace: float = GRACE
+    leave: Callable[[int], Any] = os._exit
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -65,7 +72,11 @@ class Day:
     def run(self, parts: Sequence[Part]) -> bool:
         """Run every part that there is time for, and whether none failed."""
         for part in parts:
+            watch = Timer(min(part.most, max(0.0, self.left())) + self.grace, self._hangs, [part])
+            watch.daemon = True
+            watch.start()
             self._run(part)
+            watch.cancel()
             self._write()
         return all(row["passed"] != FAILED for row in self.rows)
 
@@ -83,6 +94,15 @@ class Day:
         except Exception as error:
             passed, said = FAILED, f"{type(error).__name__}: {one_line(str(error))[:SHOWN]}"
             self.log(part.name, traceback.format_exc())
+        self._tell(part, begun, passed, said)
+
+    def _hangs(self, part: Part) -> None:
+        """From another thread, while the device is waited for."""
+        self._tell(part, self.part_ends - part.most, FAILED, "it does not end; nothing comes after")
+        self._write()
+        self.leave(1)
+
+    def _tell(self, part: Part, begun: float, passed: str, said: str) -> None:
         taken = self.now() - begun
         row = {"part": part.name, "seconds": taken, "passed": passed, "said": one_line(said)}
         self.rows.append(row)

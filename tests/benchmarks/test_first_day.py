@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pandas as pd
@@ -114,6 +115,27 @@ def test_only_parts_that_pass_or_are_left_out_are_no_failure(make: Callable[...,
     day = make(10, now=Clock())
     assert day.run([Part("a", 0, 5, lambda _: "ok"), Part("b", 11, 20, lambda _: "never")])
     assert [row["passed"] for row in day.rows] == ["yes", "left out"]
+
+
+def test_a_part_that_never_ends_is_told_and_ends_the_whole(
+    make: Callable[..., Any], tmp_path: Path
+) -> None:
+    from passes.day import Part
+
+    left, told = Event(), Event()
+
+    def leave(status: int) -> None:
+        assert status == 1
+        rows = pd.read_csv(tmp_path / "parts.csv")
+        assert rows["part"].tolist() == ["first", "hangs"]
+        assert rows["passed"].tolist() == ["yes", "no"]
+        told.set()
+        left.set()
+
+    day = make(60, grace=0.0, leave=leave)
+    hangs = Part("hangs", 0, 0.2, lambda _: str(left.wait(120)))
+    day.run([Part("first", 0, 30, lambda _: "ok"), hangs])
+    assert told.is_set()
 
 
 def test_a_process_ends_with_the_time_of_its_part(make: Callable[..., Any], tmp_path: Path) -> None:

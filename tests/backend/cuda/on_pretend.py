@@ -32,6 +32,7 @@ from tests.support.pretend import counts
 
 DEVICE: Any = get_backend("cupy")
 XP = DEVICE.xp
+TARGETS = [*(pytest.param(old, marks=pytest.mark.slow) for old in ("75", "80", "100", "120")), "90"]
 #: Of each recurrence, the variant that is compiled, and its kernels; other sources are whole.
 OPTIONS = {
     "product.cu": ("-DREAL=float", "-DTILE=64"),
@@ -162,7 +163,7 @@ def test_graphs_capture_on_their_second_call() -> None:
     assert counts()["graph_launches"] == before["graph_launches"] + 3
 
 
-@pytest.mark.parametrize("target", ["75", "90", "120"])
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("file", FILES)
 def test_a_module_is_made_by_nvrtc_with_cupys_own_flags(
     file: str, target: str, monkeypatch: pytest.MonkeyPatch

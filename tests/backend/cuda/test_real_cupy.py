@@ -19,8 +19,6 @@ from tests.support.tables import environment
 
 ROOT = Path(__file__).parents[3]
 HERE = "tests/backend/cuda"
-#: Its kernel reads a clock, to keep the device busy: the pretend device has done all work at once.
-CLOCK = "not_waited_for"
 needs_pretend = pytest.mark.skipif(bool(pretend.missing()), reason=pretend.missing())
 
 
@@ -39,22 +37,22 @@ def on_pretend(*arguments: str) -> tuple[dict[str, int], str]:
 @needs_pretend
 def test_what_cupy_does_in_pools_captures_and_launches() -> None:
     ends, said = on_pretend(f"{HERE}/on_pretend.py")
-    assert ends.get("passed", 0) >= 40, said
+    assert ends.get("passed", 0) >= 25, said
     assert not ends.get("skipped"), said
 
 
 @needs_pretend
 @pytest.mark.slow
-def test_the_main_job_runs_on_cupys_own_graphs() -> None:
+def test_the_main_job_runs_on_cupys_own_graphs_and_modules_are_made_for_every_target() -> None:
     ends, said = on_pretend("-m", "slow", f"{HERE}/on_pretend.py")
-    assert ends["passed"] == 1, said
+    assert ends["passed"] >= 40, said
 
 
 @needs_pretend
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["test_gpu.py", "test_captured.py"])
 def test_the_tests_of_a_device_pass_on_the_pretend_one(file: str) -> None:
-    ends, said = on_pretend("-m", "gpu and not slow", "-k", f"not {CLOCK}", f"{HERE}/{file}")
+    ends, said = on_pretend("-m", "gpu and not slow", f"{HERE}/{file}")
     assert ends["passed"] >= 20, said
     assert not ends.get("skipped"), said
 
