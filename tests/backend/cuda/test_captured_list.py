@@ -20,11 +20,12 @@ from npnlp.layers.recurrent.elman import NONLINEARITIES
 from npnlp.models import MODEL_CELLS, ClassifierConfig
 from npnlp.text.dataset import CLASS_WEIGHTS
 from npnlp.training import captured
-from npnlp.training.captured import obstacle
+from npnlp.training.captured import captured_steps, obstacle
 from npnlp.training.config import TrainingConfig
 from npnlp.training.optimizers import OPTIMIZERS
 from npnlp.training.schedule import SCHEDULES
 from tests.backend.cuda.test_captured import VARIANTS
+from tests.backend.cuda.test_captured_layers import VARIANTS as LAYERS
 from tests.backend.cuda.test_captured_options import OPTIONS
 from tests.support.capturing import CapturingBackend
 from tests.support.shim import require_compiler
@@ -33,15 +34,12 @@ from tests.support.training import make_trainer
 #: The configurations that tests train captured, and hold to NumPy.
 TESTED: list[dict[str, Any]] = [shape | training for shape, training in
                                 (*VARIANTS.values(), *OPTIONS.values())]  # fmt: skip
+TESTED += LAYERS.values()
 #: What is launched kernel by kernel, and the obstacle that says why; docs/gpu.md names each.
 LAUNCHED: dict[tuple[str, str], str] = {
-    ("pooling", "max"): "no kernel pools by max",
-    ("pooling", "attention"): "no kernel pools by attention",
-    ("reset", "before"): "no kernel runs this gru",
-    ("cell", "transformer"): "no kernel runs this transformer",
-    ("num_heads", "any"): "no kernel runs this transformer",
     ("distributed", "mpi"): "several processes share every batch",
 }
+TOO_LONG = "attention over rows this long goes in parts"  # test_captured_layers.py
 #: Of fields with few values, all of them; a pooling may be several.
 CHOICES: dict[str, Any] = {
     "cell": MODEL_CELLS, "nonlinearity": NONLINEARITIES, "reset": RESETS, "pooling": POOLINGS,
@@ -110,8 +108,7 @@ def covered() -> set[tuple[str, Any]]:
 def test_every_field_and_every_choice_has_one_place() -> None:
     assert set(IN_NO_STEP) <= set(defaults())
     assert set(DECIDED) <= set(IN_NO_STEP)
-    fields_launched = {pair for pair in LAUNCHED if pair[0] != "distributed"}
-    assert wanted() - covered() == fields_launched, "give what is new a place"
+    assert wanted() - covered() == set(), "give what is new a place"
     assert not covered() & set(LAUNCHED)
 
 
@@ -123,25 +120,7 @@ def test_every_option_of_the_command_is_a_field_or_decides_no_step() -> None:
     assert options - set(defaults()) - launched == NO_FIELDS
 
 
-@pytest.mark.parametrize(
-    ("shape", "why"),
-    [
-        ({"pooling": "last+max"}, LAUNCHED["pooling", "max"]),
-        ({"pooling": "attention"}, LAUNCHED["pooling", "attention"]),
-        ({"cell": "gru", "reset": "before"}, LAUNCHED["reset", "before"]),
-        ({"cell": "transformer", "num_heads": 2}, LAUNCHED["cell", "transformer"]),
-    ],
-)
-def test_what_is_launched_kernel_by_kernel_says_why(shape: Any, why: str) -> None:
-    require_compiler()
-    with CapturingBackend().in_place() as backend:
-        trainer = make_trainer(backend, shape, {})
-        assert obstacle(trainer) == why
-        with pytest.warns(RuntimeWarning, match=f"launched kernel by kernel: {why}"):
-            assert trainer.captured is None
-
-
-def test_several_processes_and_an_optimizer_of_ones_own_say_why(
+def test_what_is_launched_kernel_by_kernel_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     require_compiler()
@@ -152,7 +131,11 @@ def test_several_processes_and_an_optimizer_of_ones_own_say_why(
         assert obstacle(trainer) == "no kernel takes the steps of Adam"
         monkeypatch.setattr(captured, "rule_of", lambda optimizer: Rule("adam", (), ()))
         monkeypatch.setattr(trainer, "ranks", type("Ranks", (), {"size": 2}))
-        assert obstacle(trainer) == LAUNCHED["distributed", "mpi"]
+        why = LAUNCHED["distributed", "mpi"]
+        assert obstacle(trainer) == why
+        monkeypatch.setattr(captured, "obstacle", lambda updater: why)
+        with pytest.warns(RuntimeWarning, match=f"launched kernel by kernel: {why}"):
+            assert captured_steps(make_trainer(backend, {}, {})) is None
 
 
 def test_the_documents_name_what_is_launched_kernel_by_kernel_and_nothing_else() -> None:
@@ -160,4 +143,4 @@ def test_the_documents_name_what_is_launched_kernel_by_kernel_and_nothing_else()
     section = text.split(f"## {SECTION}\n")[1].split("\n## ")[0]
     said = set(re.findall(r"^\| .* \| (.*) \|$", section, re.MULTILINE)) - {"---"}
     of_ones_own = "no kernel runs this ...; no kernel takes the steps of ..."
-    assert said == {"what the warning says", of_ones_own, *LAUNCHED.values()}
+    assert said == {"what the warning says", of_ones_own, TOO_LONG, *LAUNCHED.values()}
