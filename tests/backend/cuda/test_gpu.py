@@ -142,7 +142,7 @@ def test_an_epoch_has_the_loss_curve_of_numpy_and_repeats_to_the_same_bits(
     np.testing.assert_allclose(found, losses(trainer(NUMPY)), rtol=1e-4)
     if isinstance(device, CupyOnShim):
         assert set(device.kernels.launched) >= {
-            "keep_mask", "softmax_losses", "softmax_losses_backward", "segment_order",
+            "dropout", "softmax_losses", "softmax_losses_backward", "segment_order",
             "segment_sum", "adam_step",
         }  # fmt: skip
 
