@@ -41,7 +41,8 @@ def obstacle(updater: Updater) -> str:
     if rule_of(updater.optimizer) is None:
         return f"no kernel takes the steps of {type(updater.optimizer).__name__}"
     if isinstance(model.encoder.rnn, TransformerEncoder):
-        weights = updater.config.batch_size * config.num_heads * updater.train.lengths.max() ** 2
+        longest = int(updater.train.lengths.max()) + bool(updater.config.typing_errors)
+        weights = updater.config.batch_size * config.num_heads * longest**2
         return "attention over rows this long goes in parts" if weights > WHOLE else ""
     cells = model.encoder.cells
     passes = (model.backend.recurrent_passes(c.kind(), c.hidden_size, c.dtype) for c in cells)
