@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# CuPy 14.2.0: a memory pool that is dropped never gives its memory back. cupy.cuda.MemoryPool holds its free blocks in
-# arenas, and each block holds its arena; blocks are left out of Python's garbage collection (@cython.no_gc on _Chunk in
-# cupy/cuda/memory.pyx, "reference cycle would be a bug"), which could undo the circle. So a pool of one's own, as its documentation shows for using_allocator, keeps whatever it had for
-# the life of the process, unless free_all_blocks is called before it is dropped (weakref.finalize(owner,
-# pool.free_all_blocks) does that).
+# CuPy 14.2.0: a memory pool that is dropped never gives its memory back.
 #
-# It is shown without a device: the pool asks the CUDA runtime for nothing but which device is the current one, and how
-# many there are. The runtime is linked into CuPy, so these two functions are overwritten there by some that answer 0 and
-# 1; the memory is the host's, from an allocator in Python that counts. For Linux on x86_64.
+# cupy.cuda.MemoryPool holds its free blocks in arenas, and each block holds its arena. Python's garbage
+# collection leaves blocks out (@cython.no_gc on _Chunk in cupy/cuda/memory.pyx), so it does not undo
+# the circle. A pool of one's own, as the documentation shows for using_allocator, keeps what it had
+# for the life of the process, unless free_all_blocks is called before it is dropped
+# (weakref.finalize(owner, pool.free_all_blocks) does that).
+#
+# Shown without a device: of the CUDA runtime the pool asks which device is the current one, and how many
+# there are. The runtime is linked into CuPy, so these two functions are overwritten in this process,
+# to answer 0 and 1; the memory is the host's, from an allocator in Python that counts. For Linux on
+# x86_64.
 #
 # Seen: 10 of 10 pieces of memory are still held after a collection; with free_all_blocks, 0 of 10.
 # Fails if that changes.
