@@ -163,6 +163,23 @@ def test_graphs_capture_on_their_second_call() -> None:
     assert counts()["graph_launches"] == before["graph_launches"] + 3
 
 
+def test_memory_of_dropped_graphs_comes_back() -> None:
+    """20 captured graphs, made and dropped: of CuPy's own pools."""
+
+    def make_and_drop() -> int:
+        graphs, x = Graphs(XP), XP.zeros(5, dtype=np.float32)
+        for _ in range(3):
+            with graphs.in_use():
+                graphs.run("a", lambda: XP.add(x, XP.ones(ONE, dtype=np.float32)[:5], out=x))
+        assert len(graphs) == 1
+        del graphs
+        gc.collect()
+        return counts()["used"]
+
+    used = [make_and_drop() for _ in range(20)]
+    assert used[-1] == used[1]
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("file", FILES)
 def test_a_module_is_made_by_nvrtc_with_cupys_own_flags(
