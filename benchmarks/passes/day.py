@@ -140,7 +140,8 @@ class Day:
         if done.returncode:
             self.log(what, done.stdout)
             raise Missed(f"{what}: status {done.returncode}: {last_line(done.stdout)}; log.txt")
-        return done.stdout
+        said: str = done.stdout
+        return said
 
 
 def one_line(text: str) -> str:
