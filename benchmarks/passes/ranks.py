@@ -37,6 +37,7 @@ class Timed:
     def __init__(self, communicator: Communicator) -> None:
         self.communicator = communicator
         self.rank, self.size = communicator.rank, communicator.size
+        self.local_rank = communicator.local_rank
         self.seconds, self.calls = 0.0, 0
 
     def total(self, values: Array, backend: Backend) -> Array:
@@ -56,7 +57,7 @@ class OneOf:
     """Rank 0 of ``size`` of which the others are left out: what is computed, and nothing sent."""
 
     def __init__(self, size: int) -> None:
-        self.rank, self.size = 0, size
+        self.rank, self.local_rank, self.size = 0, 0, size
 
     def total(self, values: Array, backend: Backend) -> Array:
         """``values``."""

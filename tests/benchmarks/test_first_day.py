@@ -17,7 +17,8 @@ import pytest
 from npnlp.backend.cuda.graphs import Graphs
 from npnlp.backend.numpy_backend import NumpyBackend
 from tests.benchmarks.test_gpu_benchmark import BENCHMARKS, on_cpu, usable
-from tests.support.capturing import CapturingBackend, Graph
+from tests.support.capturing import CapturingBackend
+from tests.support.device.cuda import Graph
 from tests.support.shim import require_compiler
 
 pytestmark = pytest.mark.usefixtures("passes")

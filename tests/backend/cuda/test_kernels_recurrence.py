@@ -208,7 +208,7 @@ class Case:
         return float(np.nan_to_num(worst, nan=np.inf).max())
 
 
-def check(variant: Variant, lengths: list[int], seed: int, kept: bool, **options: bool) -> None:
+def check(variant: Variant, lengths: list[int], seed: int, kept: bool, **options: Any) -> None:
     case = Case(variant, lengths, seed=seed, **options)
     assert case.error(case.run(ShimDevice(seed), kept)) < case.bound
 
@@ -257,7 +257,7 @@ def test_a_sequence_has_the_same_bits_in_any_batch_block_and_cluster(kind: str) 
     """The order in which a sum is added up depends on H alone."""
     together = {"elman_tanh": (4, 2), "lstm": (1, 2)}[kind]
     apart = {"elman_tanh": (4, 1), "lstm": (4, 1)}[kind]
-    without = {"initial": False, "above": False}
+    without: Any = {"initial": False, "above": False}
     case = Case((kind, 20, *together, "float32"), [4, 4, 4, 4, 4], **without)
     alone = Case((kind, 20, *apart, "float32"), [4], **without)
     alone.x, alone.d_last = case.x[3::5], tuple(d[3:4] for d in case.d_last)
