@@ -28,15 +28,15 @@ class BesideDevice(NumpyBackend):
 
     def __init__(self, device: Backend) -> None:
         super().__init__()
-        self.device = device
+        self.device: Backend | None = device
 
-    def __reduce__(self) -> tuple[type[NumpyBackend], tuple[()]]:
-        """In another process it is NumPy: that has no device."""
-        return NumpyBackend, ()
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process has no device: there it is NumPy alone."""
+        return vars(self) | {"device": None}
 
     def describe(self) -> dict[str, str]:
-        """That of the device."""
-        return self.device.describe()
+        """That of the device, where it is."""
+        return super().describe() if self.device is None else self.device.describe()
 
 
 def train_together(

@@ -25,6 +25,7 @@ from npnlp.classifier.evaluation import Evaluation, evaluation_of
 from npnlp.errors import DivergenceError
 from npnlp.summary import summarized
 from npnlp.training.alike import shape_of, table_of
+from npnlp.training.device_rule import rates_of
 from npnlp.training.flow_job import FlowJob, flow_of
 from npnlp.training.optimizers import SAFE_RATE, Adam
 from npnlp.training.recorder import thinned
@@ -261,7 +262,6 @@ def _plan(trainer: Trainer, order: NDArray[np.int64], table: NDArray[np.float64]
     begun, rates = adam.steps - first, []
     for place in range(first, len(table)):
         rate = trainer.rate_of(begun + place)
-        numbers = adam.numbers(begun + place + 1, rate)
-        table[place] = numbers.rate, numbers.eps, 1 - rate * adam.weight_decay
+        table[place] = rates_of(adam, begun + place + 1, rate)
         rates.append(rate)
     return Plan(order, first, begun, rates)

@@ -103,4 +103,4 @@ def stop_after(trainer: Trainer, batch: int) -> None:
 
 
 def epoch_order(trainer: Trainer) -> Any:
-    return trainer._order(trainer.random.child("shuffle").at(trainer.progress.epoch))
+    return trainer.order_of(trainer.progress.epoch)

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from npnlp.backend.cuda.kernel_source import grid_of, real_option
+from npnlp.backend.cuda.kernel_source import NULL, grid_of, real_option
 from npnlp.backend.cuda.products import SIDE, Cut, cut
 from npnlp.backend.operations import Array
-
-NULL = np.uintp(0)
 
 
 class Affine:

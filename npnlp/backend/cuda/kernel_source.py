@@ -16,6 +16,8 @@ import numpy as np
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"(?P<name>[\w.]+)"[^\n]*$', re.MULTILINE)
 #: The dtypes that kernels support, and their names in a source.
 REALS = {"float32": "float", "float64": "double"}
+#: A null pointer among the arguments of a kernel.
+NULL = np.uintp(0)
 #: Threads of a block where nothing asks for another number.
 BLOCK = 256
 

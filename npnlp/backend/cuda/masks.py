@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from npnlp.backend.cuda.kernel_source import grid_of, real_option
+from npnlp.backend.cuda.kernel_source import NULL, grid_of, real_option
 from npnlp.backend.operations import Array
 from npnlp.backend.random import Random, keep_threshold
-
-NULL = np.uintp(0)
 
 
 class Masks:

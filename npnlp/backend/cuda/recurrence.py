@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.cuda.kernel_source import REALS, Kernels, real_option
+from npnlp.backend.cuda.kernel_source import NULL, REALS, Kernels, real_option
 
 #: Of each kind: its source, its number of gates, and its compiler options.
 KINDS: dict[str, tuple[str, int, tuple[str, ...]]] = {
@@ -61,7 +61,6 @@ CROWDED = 2
 FORWARD_LANES, BACKWARD_LANES, BACKWARD_TILE = 4, 16, 4
 #: For a launch of one step: the side of a tile of sequences and units, and of a block of threads.
 STEP_TILE, STEP_SIDE = 32, 16
-NULL = np.uintp(0)
 
 
 @dataclass(frozen=True)

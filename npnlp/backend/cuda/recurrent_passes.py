@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend.cuda import recurrence, reset_before
-from npnlp.backend.cuda.affine import NULL, Affine
-from npnlp.backend.cuda.kernel_source import REALS, grid_of, real_option
+from npnlp.backend.cuda.affine import Affine
+from npnlp.backend.cuda.kernel_source import NULL, REALS, grid_of, real_option
 from npnlp.backend.operations import Array, LookedUp, PackedSteps, Rows, States, Weights
 from npnlp.backend.tuned.loop import SegmentSum, TunedPasses
 from npnlp.backend.tuned.maps import AffineMaps

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.cuda.kernel_source import real_option
+from npnlp.backend.cuda.kernel_source import NULL, real_option
 from npnlp.backend.cuda.products import SIDE, SMALL
 
 KIND, FILE = "gru_reset_before", "gru_reset_before.cu"
 #: The launches of a step.
 FORWARD, BACKWARD = ("reset_gates", "new_state"), ("undo_new_state", "undo_reset")
-NULL = np.uintp(0)
 
 
 def forward(

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.cuda.kernel_source import real_option
+from npnlp.backend.cuda.kernel_source import NULL, real_option
 from npnlp.backend.soft_loss import SoftLearned, SoftTerms
 
 #: Threads of a block, as in the source: a warp.
 WARP = 32
-NULL = np.uint64(0)
 
 
 class KernelSoftLoss:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,20 +56,6 @@ def make(data: tuple[ClassifierConfig, SplitArrays]) -> Made:
         return make_trainer(backend, shape, training | more, weights, dtype, data[1])
 
     return made
-
-
-@pytest.fixture(params=["shim", pytest.param("cupy", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> Iterator[Any]:
-    if request.param == "shim":
-        require_compiler()
-        with CapturingBackend().in_place() as backend:
-            yield backend
-        return
-    try:
-        on_device = get_backend("cupy")
-    except DeviceError as error:
-        pytest.skip(str(error))
-    yield on_device
 
 
 @each_variant

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from npnlp.backend import Random, get_backend
-from npnlp.errors import DeviceError
-from npnlp.models import ClassifierConfig, SurnameClassifier
-from npnlp.text import SplitArrays, SurnameDataset, own_table_path
+from npnlp.backend import get_backend
+from npnlp.models import ClassifierConfig
 from npnlp.training.captured import captured_steps, obstacle
-from npnlp.training.config import TrainingConfig
 from npnlp.training.trainer import Trainer
 from tests.support.capturing import CapturingBackend
 from tests.support.shim import require_compiler
+from tests.support.training import make_trainer, some_names
 
 NUMPY = get_backend("numpy")
 BATCH, NAMES = 8, 30  # three whole batches and one of 6
@@ -37,45 +34,15 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS)
 Made = Callable[..., Trainer]
 
 
-@pytest.fixture(scope="module")
-def data() -> tuple[ClassifierConfig, SplitArrays]:
-    dataset = SurnameDataset.load_dataset_and_make_vectorizer(own_table_path())
-    vectorizer = dataset.get_vectorizer()
-    sizes = len(vectorizer.char_vocab), len(vectorizer.nationality_vocab)
-    split = dataset.arrays("val")
-    some = np.linspace(0, len(split) - 1, NAMES).astype(int)
-    part = [getattr(split, name)[some] for name in ("starts", "lengths", "targets")]
-    config = ClassifierConfig(*sizes, embedding_size=6, rnn_hidden_size=8)
-    return config, SplitArrays(split.tokens, *part)
-
-
 @pytest.fixture
-def make(data: tuple[ClassifierConfig, SplitArrays]) -> Made:
+def make() -> Made:
     def made(
         backend: Any, shape: dict[str, Any], dtype: Any = np.float32, **training: Any
     ) -> Trainer:  # fmt: skip
-        config, random = replace(data[0], **shape), Random(1, "model")
-        model = SurnameClassifier(config, backend=backend, dtype=dtype, random=random)
-        settings = TrainingConfig(
-            **({"num_epochs": 1, "seed": 1, "batch_size": BATCH, "gradient_flow": False} | training)
-        )
-        return Trainer(model, data[1], data[1], settings)
+        settings = {"num_epochs": 1, "batch_size": BATCH, "gradient_flow": False} | training
+        return make_trainer(backend, shape, settings, dtype=dtype, split=some_names(NAMES)[1])
 
     return made
-
-
-@pytest.fixture(params=["shim", pytest.param("cupy", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> Iterator[Any]:
-    if request.param == "shim":
-        require_compiler()
-        with CapturingBackend().in_place() as backend:
-            yield backend
-        return
-    try:
-        on_device = get_backend("cupy")
-    except DeviceError as error:
-        pytest.skip(str(error))
-    yield on_device
 
 
 def graphs_of(trainer: Trainer) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from npnlp.backend import get_backend
-from npnlp.errors import DeviceError, DivergenceError
+from npnlp.errors import DivergenceError
 from npnlp.models import ClassifierConfig
 from npnlp.text import SplitArrays
 from npnlp.training.recipes import RECIPES
@@ -54,20 +53,6 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "wide": small("wide"),
 }  # fmt: skip
 each = pytest.mark.parametrize("name", OPTIONS)
-
-
-@pytest.fixture(params=["shim", pytest.param("cupy", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest) -> Iterator[Any]:
-    if request.param == "shim":
-        require_compiler()
-        with CapturingBackend().in_place() as backend:
-            yield backend
-        return
-    try:
-        on_device = get_backend("cupy")
-    except DeviceError as error:
-        pytest.skip(str(error))
-    yield on_device
 
 
 def made(backend: Any, name: str, dtype: Any = np.float32, **more: Any) -> Trainer:

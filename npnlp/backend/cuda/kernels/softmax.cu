@@ -12,26 +12,32 @@
 
 #include "over_block.cuh"
 
+struct Row {
+  REAL top, sum;
+};
+
+// (1), and the sum of (2): e_c of the row `z` into `e`; every thread gets the largest z_c and the sum.
+__device__ Row exponentials(const REAL* z, REAL* e, int columns, REAL* shared) {
+  REAL top = z[0], sum = 0;
+  for (int c = threadIdx.x; c < columns; c += THREADS)
+    top = top >= z[c] || top != top ? top : z[c];
+  top = over_block(top, true, shared);
+  for (int c = threadIdx.x; c < columns; c += THREADS) {
+    e[c] = exp(z[c] - top);  // (1), which a thread reads only where it wrote it itself
+    sum += e[c];
+  }
+  return {top, over_block(sum, false, shared)};
+}
+
 // blockDim.x is THREADS, gridDim.x is B.
 extern "C" __global__ void softmax_losses(
     const REAL* logits, const long long* targets, REAL* probabilities, REAL* losses, int columns) {
   __shared__ REAL shared[THREADS];
   long long row = blockIdx.x, base = row * columns;
-  REAL top = logits[base];
-  for (int c = threadIdx.x; c < columns; c += THREADS) {
-    REAL z = logits[base + c];
-    top = top >= z || top != top ? top : z;
-  }
-  top = over_block(top, true, shared);
-  REAL sum = 0;
-  for (int c = threadIdx.x; c < columns; c += THREADS) {
-    REAL e = exp(logits[base + c] - top);  // (1)
-    probabilities[base + c] = e;           // a thread reads only what it wrote itself
-    sum += e;
-  }
-  sum = over_block(sum, false, shared);  // (2)
-  for (int c = threadIdx.x; c < columns; c += THREADS) probabilities[base + c] /= sum;
-  if (threadIdx.x == 0) losses[row] = log(sum) - (logits[base + targets[row]] - top);  // (3)
+  const Row found = exponentials(logits + base, probabilities + base, columns, shared);
+  for (int c = threadIdx.x; c < columns; c += THREADS)
+    probabilities[base + c] /= found.sum;  // (2)
+  if (threadIdx.x == 0) losses[row] = log(found.sum) - (logits[base + targets[row]] - found.top);  // (3)
 }
 
 // `scales` is a_b: one a row with stride 1, one for all with stride 0; NULL where it is `scale`.
@@ -54,27 +60,19 @@ extern "C" __global__ void softmax_head(
     REAL* d_logits, int columns) {
   __shared__ REAL shared[THREADS];
   long long row = blockIdx.x, base = row * columns, target = targets[row];
-  REAL top = logits[base], at_target = logits[base + target], ahead = 0;
+  REAL at_target = logits[base + target], ahead = 0;
   for (int c = threadIdx.x; c < columns; c += THREADS) {
     REAL z = logits[base + c];
-    top = top >= z || top != top ? top : z;
     ahead += z > at_target || (z == at_target && c < target);
   }
-  top = over_block(top, true, shared);
   ahead = over_block(ahead, false, shared);
-  REAL sum = 0;
+  const Row found = exponentials(logits + base, d_logits + base, columns, shared);
   for (int c = threadIdx.x; c < columns; c += THREADS) {
-    REAL e = exp(logits[base + c] - top);  // (1)
-    d_logits[base + c] = e;                // a thread reads only what it wrote itself
-    sum += e;
-  }
-  sum = over_block(sum, false, shared);  // (2)
-  for (int c = threadIdx.x; c < columns; c += THREADS) {
-    REAL p = d_logits[base + c] / sum;
+    REAL p = d_logits[base + c] / found.sum;  // (2)
     d_logits[base + c] = (p - (c == target ? 1 : 0)) * scale;  // undoes (3), (2), (1)
   }
   if (threadIdx.x == 0) {
-    losses[row] = log(sum) - (at_target - top);  // (3)
+    losses[row] = log(found.sum) - (at_target - found.top);  // (3)
     right[row] = ahead == 0;
   }
 }
