@@ -1,7 +1,7 @@
 """The device of these tests: the stand-in that captures, and where there is one, a real device.
 
-Each planted mistake is compiled. So of those of a test the first few belong to the ordinary run, and
-the others to the slow one.
+Each planted mistake is compiled. So of those of a test the first few belong to the ordinary run,
+and the others to the slow one.
 """
 
 from __future__ import annotations
