@@ -22,7 +22,6 @@ template <class T>
 auto min(T a, T b) { return b < a ? b : a; }
 template <class T>
 auto max(T a, T b) { return a < b ? b : a; }
-inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 inline float rsqrt(float x) { return 1 / std::sqrt(x); }
 inline double rsqrt(double x) { return 1 / std::sqrt(x); }
