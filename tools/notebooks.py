@@ -34,8 +34,9 @@ METADATA = {
 }
 #: Runs before the first cell, and is not stored.
 WITHOUT_WIDGETS = "import sys\nsys.modules['ipywidgets'] = None"
-#: Seconds that a cell may take before it is taken to hang.
-PATIENCE = 600
+#: Seconds that a cell may take before it is taken to hang, and how often to begin anew then: on a
+#: busy machine a kernel (seen with ipykernel 7.4) may wait for a request that it was sent already.
+PATIENCE, TRIES = 150, 3
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,28 @@ def notebook(cells: list[Cell], language: str, outputs: list[list[dict[str, Any]
 def executed(cells: list[Cell], widgets: bool = False) -> list[list[dict[str, Any]]]:
     """The outputs of each code cell, from a kernel in a folder of its own."""
     os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+    from nbclient.exceptions import CellTimeoutError
+
+    codes = [*([] if widgets else [WITHOUT_WIDGETS]), *(cell.code for cell in cells if cell.code)]
+    for tries in range(1, TRIES + 1):
+        try:
+            made = _run(codes)
+            break
+        except CellTimeoutError as error:
+            if tries == TRIES:
+                raise
+            print(f"a cell hung; once more: {error}".split("\n")[0], file=sys.stderr)
+    _require_drawn(made.metadata)
+    count = sum(bool(cell.code) for cell in cells)
+    of_cells = [cell.outputs for cell in made.cells[-count:]]
+    return [[_stored(output, n + 1) for output in some] for n, some in enumerate(of_cells)]
+
+
+def _run(codes: list[str]) -> Any:
+    """A notebook of these cells, run in a kernel and a folder of its own."""
     from nbclient import NotebookClient
     from nbformat import v4
 
-    codes = [*([] if widgets else [WITHOUT_WIDGETS]), *(cell.code for cell in cells if cell.code)]
     made = v4.new_notebook(cells=list(map(v4.new_code_cell, codes)), metadata=METADATA)
     with TemporaryDirectory() as folder:
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
@@ -94,10 +113,7 @@ def executed(cells: list[Cell], widgets: bool = False) -> list[list[dict[str, An
         client = NotebookClient(made, timeout=PATIENCE, record_timing=False, kernel_name="python3",
                                 resources={"metadata": {"path": folder}})  # fmt: skip
         client.execute()
-    _require_drawn(made.metadata)
-    count = sum(bool(cell.code) for cell in cells)
-    of_cells = [cell.outputs for cell in made.cells[-count:]]
-    return [[_stored(output, n + 1) for output in some] for n, some in enumerate(of_cells)]
+    return made
 
 
 def _require_drawn(metadata: Any) -> None:
