@@ -27,7 +27,7 @@ from npnlp.backend.cuda.update import RATES, DeviceUpdate
 from npnlp.classifier.batches import batches
 from npnlp.layers.attention.parts import WHOLE
 from npnlp.layers.attention.transformer import TransformerEncoder
-from npnlp.training.device_batches import DeviceBatches, Shape, capacity_for
+from npnlp.training.device_batches import DeviceBatches, Shape, capacity_for, longest_first
 from npnlp.training.device_rule import decayed_by, rates_of, rule_of
 from npnlp.training.optimizers import SAFE_RATE
 from npnlp.training.updater import Updater
@@ -114,9 +114,9 @@ class CapturedSteps:
         optimizer, first = updater.optimizer, updater.progress.batch
         size = updater.config.batch_size
         split = updater.splits["train"]
-        lengths, number = split.lengths[order], np.arange(len(order)) // size
-        self.order = order[np.lexsort((-lengths, number))]
-        self.rows_of = np.bincount(number, weights=lengths).astype(np.int64).tolist()
+        self.order = longest_first(order, split.lengths, size)
+        starts = np.arange(0, len(order), size)
+        self.rows_of = np.add.reduceat(split.lengths[order], starts).tolist()
         self.first, self.begun = first, optimizer.steps - first
         self.rate_before = optimizer.learning_rate
         self.rates = [0.0] * first

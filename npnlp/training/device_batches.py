@@ -31,6 +31,14 @@ def capacity_for(rows: int) -> int:
     return -(-rows // step) * step
 
 
+def longest_first(
+    order: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int
+) -> NDArray[np.int64]:
+    """The ``order`` of an epoch with the longest rows first in each batch."""
+    number = np.arange(len(order)) // batch_size
+    return order[np.lexsort((-lengths[order], number))]
+
+
 class Shape(NamedTuple):
     """The buffers of one number of sequences and one capacity, and the batch that they are."""
 

@@ -25,6 +25,7 @@ from npnlp.classifier.evaluation import Evaluation, evaluation_of
 from npnlp.errors import DivergenceError
 from npnlp.summary import summarized
 from npnlp.training.alike import shape_of, table_of
+from npnlp.training.device_batches import longest_first
 from npnlp.training.device_rule import rates_of
 from npnlp.training.flow_job import FlowJob, flow_of
 from npnlp.training.optimizers import SAFE_RATE, Adam
@@ -140,11 +141,11 @@ class ManyTrainers:
         if known != epoch:
             trainer = self.trainers[slot]
             order = trainer.order_of(epoch)
-            number = np.arange(len(order)) // trainer.config.batch_size
-            found = [order, order[np.lexsort((-trainer.train.lengths[order], number))]]
+            size, lengths = trainer.config.batch_size, trainer.train.lengths
+            found = [order, longest_first(order, lengths, size)]
             self.ahead[slot] = (epoch, *found)
-        order, longest_first = found
-        return order, longest_first
+        order, batched = found
+        return order, batched
 
     def _look_ahead(self, slots: Sequence[int]) -> None:
         """While the device works: the orders of the next epoch."""

@@ -165,7 +165,7 @@ class CupyBackend(Backend):
         return Masks(self.xp, self.kernels).dropout(x, random, p)
 
     def _has_kernels(self, array: Array) -> bool:
-        return self.fused and array.dtype.name in REALS and array.size > 0
+        return self._serves(array.dtype) and array.size > 0
 
     def recurrent_passes(
         self, kind: str, hidden_size: int, dtype: np.dtype[Any]
@@ -187,35 +187,33 @@ class CupyBackend(Backend):
 
     def step_softmax(self, dtype: np.dtype[Any]) -> StepSoftmax | None:
         """See :meth:`Backend.step_softmax`."""
-        real = self.fused and dtype.name in REALS
-        return KernelPooling(self.xp, self.kernels) if real else None
+        return KernelPooling(self.xp, self.kernels) if self._serves(dtype) else None
 
     def classifier_head(self, dtype: np.dtype[Any]) -> ClassifierHead | None:
         """See :meth:`Backend.classifier_head`. For captured steps."""
         return KernelHead(self.xp, self.kernels) if self._captures(dtype) else None
 
+    def _serves(self, dtype: np.dtype[Any]) -> bool:
+        return self.fused and dtype.name in REALS
+
     def _captures(self, dtype: np.dtype[Any]) -> bool:
-        return self.fused and self.xp.fuses and dtype.name in REALS
+        return self._serves(dtype) and bool(self.xp.fuses)
 
     def cross_entropy_passes(self, dtype: np.dtype[Any]) -> CrossEntropyPasses | None:
         """See :meth:`Backend.cross_entropy_passes`."""
-        return (
-            KernelCrossEntropy(self.xp, self.kernels)
-            if self.fused and dtype.name in REALS
-            else None
-        )
+        return KernelCrossEntropy(self.xp, self.kernels) if self._serves(dtype) else None
 
     def soft_loss(self, dtype: np.dtype[Any]) -> SoftLoss | None:
         """See :meth:`Backend.soft_loss`."""
-        return KernelSoftLoss(self) if self.fused and dtype.name in REALS else None
+        return KernelSoftLoss(self) if self._serves(dtype) else None
 
     def bag_passes(self, dtype: np.dtype[Any]) -> BagPasses | None:
         """See :meth:`Backend.bag_passes`."""
-        return KernelBag(self) if self.fused and dtype.name in REALS else None
+        return KernelBag(self) if self._serves(dtype) else None
 
     def adam_step(self, dtype: np.dtype[Any]) -> AdamStep | None:
         """See :meth:`Backend.adam_step`. One pass over the buffers; ``scratch`` is not used."""
-        return self._adam_step if self.fused and dtype.name in REALS else None
+        return self._adam_step if self._serves(dtype) else None
 
     def _adam_step(
         self, values: Array, grads: Array, moments: tuple[Array, Array], scratch: Array,

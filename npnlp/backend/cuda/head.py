@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from npnlp.backend.cuda.affine import Affine
-from npnlp.backend.cuda.kernel_source import grid_of, real_option
+from npnlp.backend.cuda.kernel_source import NULL, grid_of, real_option
 from npnlp.backend.cuda.masks import Masks
 from npnlp.backend.operations import Array, Learned
 from npnlp.backend.random import Random
@@ -37,7 +37,7 @@ class KernelCrossEntropy:
     def backward(self, d_losses: Array | float, probabilities: Array, targets: Array) -> Array:
         """See :meth:`CrossEntropyPasses.backward`."""
         xp, dtype = self.xp, probabilities.dtype
-        scale, scales = dtype.type(0), np.uint64(0)  # a null pointer
+        scale, scales = dtype.type(0), NULL
         stride = np.int32(getattr(d_losses, "ndim", 0))
         if isinstance(d_losses, xp.ndarray):
             scales = xp.ascontiguousarray(d_losses, dtype=dtype)

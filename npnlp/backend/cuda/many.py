@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npnlp.backend.base import Array
-from npnlp.backend.cuda.kernel_source import REALS, real_option
+from npnlp.backend.cuda.kernel_source import NULL, REALS, real_option
 from npnlp.backend.random import keep_threshold
 
 FILE, THREADS = "many.cu", 256
@@ -126,7 +126,7 @@ class ManyModels:
         sizes = (shape.vocabulary, shape.features, shape.units, shape.classes, size, shape.padding)
         self.sizes = asarray(np.array(sizes, dtype=np.int32))
         self.keys = asarray(keys)
-        self.weights = np.uint64(0)
+        self.weights = NULL
         if class_weights is not None:
             self.weights = asarray(np.ascontiguousarray(class_weights, dtype=self.dtype))
         each = (self.count, sum(shape.parts))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npnlp.backend.base import Array
-from npnlp.backend.cuda.kernel_source import real_option
+from npnlp.backend.cuda.kernel_source import NULL, real_option
 
 #: Elements of a chunk, and threads of the block that computes it.
 CHUNK, THREADS = 2048, 256
@@ -69,7 +69,7 @@ class DeviceUpdate:
         self.rates = backend.zeros((len(log), RATES), np.float64)
         real = buffers[0].dtype.type
         self._kernel, self._clip = f"{rule.name}_chunks", real(clip or 0)
-        self._moments = [np.uint64(0) if m is None else m for m in rule.moments]  # null pointers
+        self._moments = [NULL if moment is None else moment for moment in rule.moments]
         self._factors = [real(factor) for factor in rule.factors]
         self._option = real_option(buffers[0].dtype)
 
@@ -81,7 +81,7 @@ class DeviceUpdate:
         """
         values, grads = self.buffers
         weights, rows = (weight_sum, 0.0) if hasattr(weight_sum, "dtype") else (
-            np.uint64(0), float(weight_sum)
+            NULL, float(weight_sum)
         )  # fmt: skip
         grid, block = (len(self.chunks),), (THREADS,)
         self._get("square_sums")(grid, block, (values, grads, self.chunks, self.partial))
